@@ -1,0 +1,198 @@
+"""The representation autoencoder: frozen encoder, optional fusion of its layers, one or two pixel decoders."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.autoencoders.vae import DecoderOutput
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils import BaseOutput
+from torch import Tensor, nn
+
+from drorae import checkpoints
+from drorae.decoder import build_decoder, decode_tokens
+from drorae.encoder import VisionEncoder
+from drorae.fusion import DepthRoutedFusion, FusionOutput, MeanFusion, Routing, layer_norm
+
+FUSIONS = ("depth-routed", "depth-routed-softmax", "mean")
+DECODERS = ("original", "finetuned")
+
+
+@dataclass
+class DRoRAEEncoderOutput(BaseOutput):
+    """Result of :meth:`AutoencoderDRoRAE.encode`.
+
+    Attributes:
+        latent: (B, C, h, w).
+        routing: :class:`~drorae.fusion.Routing` when asked for, its ``weights`` are (B, h * w, L); else ``None``.
+    """
+
+    latent: Tensor
+    routing: Routing | None = None
+
+
+class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
+    """Representation autoencoder whose latent fuses every layer of a frozen vision encoder (arXiv 2605.10780).
+
+    It behaves like a diffusers autoencoder. ``fusion=None`` *is* RAE (arXiv 2510.11690), so baseline and method
+    cannot drift apart. The defaults are the paper's: DINOv2-B with registers, 224 pixels in, 256 out, ViT-XL decoder.
+
+    Args:
+        encoder_name: timm architecture of the frozen encoder.
+        encoder_args: further timm arguments, such as ``{"patch_size": 8, "reg_tokens": 4}``.
+        encoder_input_size: side of the square picture the encoder sees, pixels.
+        encoder_mean, encoder_std: per-channel normalisation of the encoder.
+        fusion: ``None`` (RAE), ``"depth-routed"`` (the paper), ``"depth-routed-softmax"`` (its ablation) or ``"mean"``
+            (mean of the last K layers, RAEv2).
+        fusion_hidden_size: width h of the experts, 4 * C when ``None``.
+        fusion_beta: strength of the incremental correction, equation 5.
+        fusion_mean_layers: K of the mean fusion, all layers when ``None``.
+        decoder_hidden_size, decoder_num_layers, decoder_num_heads, decoder_intermediate_size: the ViT decoder.
+        decoder_patch_size: pixels per side that one token paints; pictures come out with side grid * patch.
+        finetuned_decoder: whether a second decoder, finetuned on fused latents (phase 3), is part of the model.
+
+    Raises:
+        ValueError: a configuration that contradicts itself, naming the value.
+    """
+
+    _supports_gradient_checkpointing = False
+
+    @register_to_config
+    def __init__(
+        self,
+        encoder_name: str = "vit_base_patch14_reg4_dinov2",
+        encoder_args: dict[str, Any] | None = None,
+        encoder_input_size: int = 224,
+        encoder_mean: tuple[float, float, float] = (0.485, 0.456, 0.406),
+        encoder_std: tuple[float, float, float] = (0.229, 0.224, 0.225),
+        fusion: str | None = "depth-routed",
+        fusion_hidden_size: int | None = None,
+        fusion_beta: float = 0.2,
+        fusion_mean_layers: int | None = None,
+        decoder_hidden_size: int = 1152,
+        decoder_num_layers: int = 28,
+        decoder_num_heads: int = 16,
+        decoder_intermediate_size: int = 4096,
+        decoder_patch_size: int = 16,
+        finetuned_decoder: bool = False,
+    ):
+        super().__init__()
+        if fusion is not None and fusion not in FUSIONS:
+            raise ValueError(f"fusion is None or one of {', '.join(FUSIONS)}, not {fusion!r}")
+        self.encoder = VisionEncoder(encoder_name, encoder_input_size, encoder_mean, encoder_std, encoder_args)
+        rows, columns = self.encoder.grid_size
+        if rows != columns:
+            raise ValueError(f"the encoder's token grid must be square, not {rows} x {columns}")
+        self.grid_size = rows
+        self.image_size = rows * decoder_patch_size
+
+        layers, dim, eps = self.encoder.num_layers, self.encoder.dim, self.encoder.norm.eps
+        self.fusion_module: DepthRoutedFusion | MeanFusion | None = None
+        if fusion == "mean":
+            self.fusion_module = MeanFusion(layers, fusion_mean_layers or layers, eps)
+        elif fusion is not None:
+            weighting = "softmax" if fusion == "depth-routed-softmax" else "signed"
+            self.fusion_module = DepthRoutedFusion(layers, dim, fusion_hidden_size, fusion_beta, weighting, eps)
+        self.decoder = build_decoder(
+            dim,
+            rows,
+            decoder_patch_size,
+            decoder_hidden_size,
+            decoder_num_layers,
+            decoder_num_heads,
+            decoder_intermediate_size,
+        )
+        self.decoder_finetuned = copy.deepcopy(self.decoder) if finetuned_decoder else None
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str, **kwargs: Any) -> AutoencoderDRoRAE:
+        """Load a checkpoint folder, a bundled model (``"assets/drorae-tiny"``) or a Hub repository, in eval mode.
+
+        Loading is strict: safetensors only, and every weight must be there and fit. Weights are computed with in
+        fp32 unless ``torch_dtype`` says otherwise, whatever precision they are stored in.
+
+        Raises:
+            CheckpointError: what is missing, damaged or does not fit, and what to do.
+        """
+        return checkpoints.load_strict(super().from_pretrained, pretrained_model_name_or_path, **kwargs)
+
+    def add_finetuned_decoder(self) -> nn.Module:
+        """Start phase 3: a second decoder, initialised as a copy of the original one, which stays untouched."""
+        self.decoder_finetuned = copy.deepcopy(self.decoder)
+        self.register_to_config(finetuned_decoder=True)
+        return self.decoder_finetuned
+
+    def fuse(self, layers: tuple[Tensor, ...], fusion: bool = True, return_routing: bool = False) -> FusionOutput:
+        """Layer outputs (B, N, C) each to latent tokens (B, N, C); ``fusion=False`` takes LN(z_L) alone (RAE)."""
+        if fusion and self.fusion_module is not None:
+            return self.fusion_module(layers, return_routing=return_routing)
+        if return_routing:
+            raise ValueError("there is no routing without fusion; load a model with fusion or leave fusion=True")
+        return FusionOutput(layer_norm(layers[-1], self.encoder.norm.eps), None)
+
+    def encode(
+        self, x: Tensor, fusion: bool = True, return_routing: bool = False, return_dict: bool = True
+    ) -> DRoRAEEncoderOutput | tuple[Tensor, ...]:
+        """Images to latents.
+
+        Only the encoder runs without gradient; fusion stays differentiable.
+
+        Args:
+            x: (B, 3, H, H) in [0, 1]. Sides other than the encoder's are resized.
+            fusion: ``False`` gives the last-layer latent of RAE.
+            return_routing: also return the routing of every token and layer.
+
+        Raises:
+            ValueError: wrong shape or type of ``x``; routing asked of a model or route that has none.
+        """
+        if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] != x.shape[3]:
+            raise ValueError(f"encode takes square images (B, 3, H, H), not {tuple(x.shape)}; crop or pad them first")
+        if not x.is_floating_point():
+            raise ValueError(f"encode takes float images in [0, 1], not {x.dtype}; divide by 255 first")
+        output = self.fuse(self.encoder(x), fusion, return_routing)
+        latent = self.tokens_to_latent(output.tokens)
+        if not return_dict:
+            return (latent, output.routing) if return_routing else (latent,)
+        return DRoRAEEncoderOutput(latent=latent, routing=output.routing)
+
+    def decode(
+        self, z: Tensor, decoder: str | None = None, return_dict: bool = True
+    ) -> DecoderOutput | tuple[Tensor]:
+        """Latents (B, C, h, w) to images (B, 3, H, W) around [0, 1], not clamped.
+
+        Args:
+            decoder: ``"original"`` (phase 1) or ``"finetuned"`` (phase 3); the finetuned one, where there is one, when
+                ``None``.
+
+        Raises:
+            ValueError: a decoder the model does not have.
+        """
+        network = self.get_decoder(decoder)
+        sample = decode_tokens(network, self.latent_to_tokens(z), self.encoder.mean, self.encoder.std)
+        return DecoderOutput(sample=sample) if return_dict else (sample,)
+
+    def get_decoder(self, decoder: str | None = None) -> nn.Module:
+        """The decoder network by name, see :meth:`decode`."""
+        if decoder is None:
+            decoder = "original" if self.decoder_finetuned is None else "finetuned"
+        if decoder not in DECODERS:
+            raise ValueError(f"decoder is 'original' or 'finetuned', not {decoder!r}")
+        if decoder == "finetuned" and self.decoder_finetuned is None:
+            raise ValueError("this model has no finetuned decoder (phase 3 has not been trained); use 'original'")
+        return self.decoder if decoder == "original" else self.decoder_finetuned
+
+    def forward(self, sample: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
+        """Reconstruct images (B, 3, H, H) in [0, 1] with everything the model has."""
+        return self.decode(self.encode(sample).latent, return_dict=return_dict)
+
+    def tokens_to_latent(self, tokens: Tensor) -> Tensor:
+        """(B, N, C) row-major tokens to (B, C, h, w)."""
+        return tokens.transpose(1, 2).unflatten(2, (self.grid_size, self.grid_size))
+
+    def latent_to_tokens(self, latent: Tensor) -> Tensor:
+        """(B, C, h, w) to (B, N, C) row-major tokens."""
+        return latent.flatten(2).transpose(1, 2)

@@ -1,0 +1,126 @@
+"""Command line: ``python -m drorae reconstruct IMAGE... --out DIR`` and ``python -m drorae routing IMAGE --out FILE``.
+
+Exit code 0 when everything worked, 2 with one sentence per problem on the error stream otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from drorae import __version__
+from drorae.autoencoder import AutoencoderDRoRAE
+from drorae.checkpoints import DEFAULT_MODEL, CheckpointError
+from drorae.explore import ROUTES, Exploration, explore
+from drorae.images import ImageError, load_image
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except (CheckpointError, ImageError, OSError, ValueError) as error:
+        return _fail(str(error))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m drorae", description="Depth-routed representation autoencoders.")
+    parser.add_argument("--version", action="version", version=f"drorae {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--model", default=DEFAULT_MODEL, help="checkpoint folder or Hub id (default: %(default)s)")
+
+    command = commands.add_parser(
+        "reconstruct", parents=[common], help="rebuild pictures from the last layer and from all layers"
+    )
+    command.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    command.add_argument("--out", type=Path, required=True, help="folder for the pictures (PNG)")
+    command.add_argument("--json", action="store_true", help="print one JSON object per picture instead of a table")
+    command.set_defaults(run=_reconstruct)
+
+    command = commands.add_parser("routing", parents=[common], help="save the routing weight of every layer and token")
+    command.add_argument("image", type=Path, metavar="IMAGE")
+    command.add_argument("--out", type=Path, required=True, help="file to write (.npz)")
+    command.set_defaults(run=_routing)
+    return parser
+
+
+def _reconstruct(args: argparse.Namespace) -> int:
+    model = AutoencoderDRoRAE.from_pretrained(args.model)
+    args.out.mkdir(parents=True, exist_ok=True)
+    code = 0
+    for path, stem in zip(args.images, _stems(args.images), strict=True):
+        try:
+            result = explore(load_image(path), model)
+        except ImageError as error:  # the other pictures are still worth doing
+            code = _fail(str(error))
+            continue
+        files = {"original": args.out / f"{stem}-original.png"}
+        Image.fromarray(result.original).save(files["original"])
+        for name, picture in result.pictures.items():
+            files[name] = args.out / f"{stem}-{name}.png"
+            Image.fromarray(picture).save(files[name])
+        if args.json:
+            print(json.dumps(_as_json(path, result, files)), flush=True)
+        else:
+            _print_table(path, result)
+    return code
+
+
+def _stems(paths: list[Path]) -> list[str]:
+    """File stems, numbered where two pictures would overwrite each other."""
+    seen: dict[str, int] = {}
+    stems = []
+    for path in paths:
+        seen[path.stem] = seen.get(path.stem, 0) + 1
+        stems.append(path.stem if seen[path.stem] == 1 else f"{path.stem}-{seen[path.stem]}")
+    return stems
+
+
+def _as_json(path: Path, result: Exploration, files: dict[str, Path]) -> dict:
+    row: dict = {"image": str(path), "size": result.original.shape[0]}
+    for name, numbers in result.metrics.items():
+        # PSNR of two equal pictures is infinite, which JSON cannot hold
+        psnr = round(numbers["psnr"], 4) if np.isfinite(numbers["psnr"]) else None
+        row[name] = {"psnr": psnr, "ssim": round(numbers["ssim"], 5), "file": str(files[name])}
+    row["original"] = {"file": str(files["original"])}
+    return row
+
+
+def _print_table(path: Path, result: Exploration) -> None:
+    print(f"{path}  ({result.original.shape[0]} px, {result.seconds:.2f} s)")
+    for route in ROUTES:
+        if route.name in result.metrics:
+            numbers = result.metrics[route.name]
+            print(f"  {route.name:8}{numbers['psnr']:7.2f} dB  SSIM {numbers['ssim']:.3f}  {route.explanation}")
+
+
+def _routing(args: argparse.Namespace) -> int:
+    model = AutoencoderDRoRAE.from_pretrained(args.model)
+    result = explore(load_image(args.image), model)
+    if result.weights is None:
+        return _fail(f"'{args.model}' has no fusion, so there is no routing; use a model with fusion.")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    # through a handle, so that NumPy does not append .npz to the name that was asked for
+    with args.out.open("wb") as file:
+        np.savez_compressed(
+            file,
+            weights=result.weights,
+            shares=result.shares,
+            grid=np.array([result.grid_size, result.grid_size]),
+            layers=np.arange(1, result.num_layers + 1),
+        )
+    print(f"{args.out}: weights {result.weights.shape} (tokens, layers), grid {result.grid_size} x {result.grid_size}")
+    return 0
+
+
+def _fail(message: str) -> int:
+    print(message, file=sys.stderr)
+    return 2

@@ -1,0 +1,66 @@
+"""A frozen timm ViT that gives the patch tokens of every layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+
+class VisionEncoder(nn.Module):
+    """Frozen vision transformer, built offline from a timm architecture name.
+
+    ``z^(l) = TransformerBlock^(l)(z^(l-1)), l = 1..L`` (paper section 3.1): the encoder returns all z^(l) *before* the
+    final norm, class and register tokens dropped. :attr:`norm` is LN_bb, the backbone's final norm without its affine
+    parameters, as in RAE, whose decoders and statistics were made for exactly that latent.
+
+    Args:
+        name: timm architecture, for example ``vit_base_patch14_reg4_dinov2``.
+        input_size: side in pixels of the square picture the network sees; images of another size are resized
+            (bicubic, antialiased) to it.
+        mean, std: per-channel normalisation the network was trained with.
+        timm_args: further keyword arguments of the timm architecture (``patch_size``, ``reg_tokens``, ...).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        input_size: int,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        timm_args: dict[str, Any] | None = None,
+    ):
+        super().__init__()
+        self.model = timm.create_model(
+            name, pretrained=False, num_classes=0, img_size=input_size, **(timm_args or {})
+        )
+        eps = getattr(self.model.norm, "eps", 1e-6)
+        self.norm = nn.LayerNorm(self.model.embed_dim, eps=eps, elementwise_affine=False)
+        self.model.norm = nn.Identity()  # its place is taken by self.norm
+        self.input_size = input_size
+        self.num_layers = len(self.model.blocks)
+        self.dim = self.model.embed_dim
+        self.grid_size: tuple[int, int] = tuple(self.model.patch_embed.grid_size)
+        # Constants of the architecture, rebuilt from the config: nothing to save.
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.requires_grad_(False)
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """Image (B, 3, H, W) in [0, 1] to the range and size the network was trained on."""
+        if x.shape[-2:] != (self.input_size, self.input_size):
+            x = nn.functional.interpolate(
+                x, size=(self.input_size, self.input_size), mode="bicubic", antialias=True, align_corners=False
+            )
+        return (x - self.mean.to(x.dtype)) / self.std.to(x.dtype)
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Image (B, 3, H, W) in [0, 1] to L token maps (B, N, C), block outputs before the final norm."""
+        return tuple(
+            self.model.forward_intermediates(
+                self.normalize(x), norm=False, output_fmt="NLC", intermediates_only=True
+            )
+        )

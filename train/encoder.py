@@ -1,0 +1,162 @@
+"""Distil a small encoder: ``python -m train.encoder --preset tiny --data FOLDER [FOLDER ...]``.
+
+The student sees the picture at its own size, the teacher sees it enlarged, so that both have the same token grid. The
+loss compares every layer's tokens after the affine-free norm (what the fusion will read) and the class logits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import timm
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+from timm.layers import resample_abs_pos_embed
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from drorae.fusion import layer_norm
+from train.arguments import add_data_arguments, load_positions, load_validation, main_guard
+from train.presets import PRESETS, EncoderPreset
+from train.run import fit
+
+
+def build_teacher(preset: EncoderPreset, weights_folder: Path, **timm_args) -> nn.Module:
+    """The teacher at its enlarged input size, frozen.
+
+    Raises:
+        FileNotFoundError: the preset names a weights file that is not there.
+    """
+    if preset.teacher_weights is None:
+        model = timm.create_model(preset.teacher, pretrained=True, img_size=preset.teacher_input_size)
+    else:
+        timm_args.pop("reg_tokens", None)
+        timm_args.pop("patch_size", None)
+        model = timm.create_model(preset.teacher, pretrained=False, img_size=preset.teacher_input_size, **timm_args)
+        if preset.teacher_weights != "random":
+            file = weights_folder / preset.teacher_weights
+            if not file.is_file():
+                raise FileNotFoundError(f"the teacher's weights '{file}' are missing; pass --weights FOLDER")
+            state = {key: value.float() for key, value in load_file(file).items()}
+            state["pos_embed"] = resample_abs_pos_embed(
+                state["pos_embed"], model.patch_embed.grid_size, num_prefix_tokens=model.num_prefix_tokens
+            )
+            model.load_state_dict(state, strict=True)
+    return model.eval().requires_grad_(False)
+
+
+def start_from_teacher(student: nn.Module, teacher: nn.Module) -> None:
+    """Copy the teacher into the student; register tokens keep their own initialisation.
+
+    The patch projection is folded: <enlarge(patch), w> = <patch, enlarge^T w>, so the student starts as the teacher on
+    the enlarged picture, except for the pixels that enlarging mixes across patch borders.
+    """
+    state = teacher.state_dict()
+    kernel = state["patch_embed.proj.weight"]
+    small, large = student.patch_embed.patch_size[0], kernel.shape[-1]
+    pixels = torch.eye(small**2).view(-1, 1, small, small)
+    enlarge = F.interpolate(pixels, size=(large, large), mode="bicubic", align_corners=False).flatten(1)
+    folded = kernel.flatten(2) @ enlarge.T.to(kernel)
+    state["patch_embed.proj.weight"] = folded.unflatten(2, (small, small))
+    if student.reg_token is not None:
+        registers = student.num_reg_tokens
+        state["reg_token"] = student.reg_token.detach()
+        position = state["pos_embed"]
+        gap = position.new_zeros(1, registers, position.shape[-1])
+        state["pos_embed"] = torch.cat([position[:, :1], gap, position[:, 1:]], dim=1)
+    student.load_state_dict(state, strict=True)
+
+
+class LayersAndLogits(nn.Module):
+    """A timm ViT whose forward gives both things that are compared (one forward, as distributed training needs)."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised pixels to every layer's tokens after the affine-free norm (L, B, N, C) and logits (B, K)."""
+        final, layers = self.model.forward_intermediates(x, norm=False, output_fmt="NLC")
+        tokens = layer_norm(torch.stack([layer.float() for layer in layers]), self.model.norm.eps)
+        return tokens, self.model.forward_head(final).float()
+
+
+class Distillation(nn.Module):
+    """Student against teacher, see the module docstring."""
+
+    def __init__(self, student: nn.Module, teacher: nn.Module, preset: EncoderPreset, mean, std, validation):
+        super().__init__()
+        self.trainable, self.teacher = LayersAndLogits(student), LayersAndLogits(teacher)
+        self.preset, self.validation = preset, validation
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+        self.student = self.trainable
+
+    def use(self, wrapped: nn.Module) -> None:
+        self.student = wrapped
+
+    def compare(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Tokens of student and teacher (L, B, N, C each), then their logits (B, K each)."""
+        x = (images - self.mean) / self.std
+        size = self.preset.teacher_input_size
+        large = F.interpolate(x, size=(size, size), mode="bicubic", align_corners=False)
+        student, student_logits = self.student(x)
+        with torch.no_grad():
+            teacher, teacher_logits = self.teacher(large)
+        return student, teacher, student_logits, teacher_logits
+
+    def loss(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        student, teacher, student_logits, teacher_logits = self.compare(images)
+        features = F.mse_loss(student, teacher)
+        logits = F.kl_div(
+            student_logits.log_softmax(-1), teacher_logits.log_softmax(-1), log_target=True, reduction="batchmean"
+        )
+        return features + self.preset.logits_weight * logits, {"features": features.detach(), "logits": logits.detach()}
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Cosine to the teacher per layer and agreement of the most likely class, on held-out photos."""
+        cosines, agreements = [], []
+        for images in DataLoader(self.validation, batch_size=32):
+            student, teacher, student_logits, teacher_logits = self.compare(images.to(self.mean.device))
+            cosines.append(F.cosine_similarity(student, teacher, dim=-1).mean((1, 2)).cpu())
+            agreements.append((student_logits.argmax(-1) == teacher_logits.argmax(-1)).float().mean().cpu())
+        cosine = torch.stack(cosines).mean(0)
+        numbers = {f"cosine_layer_{i + 1}": value.item() for i, value in enumerate(cosine)}
+        return numbers | {"top1_agreement": torch.stack(agreements).mean().item()}
+
+    def export(self, folder: Path) -> None:
+        """Write the student without its classifier, keys as in timm."""
+        state = {k: v.contiguous().cpu() for k, v in self.trainable.model.state_dict().items() if not k.startswith("head")}
+        # the final norm's affine is dropped: LN_bb has none (see drorae.encoder)
+        state = {k: v for k, v in state.items() if k not in ("norm.weight", "norm.bias")}
+        save_file(state, folder / "model.safetensors")
+        (folder / "config.json").write_text(json.dumps({"distilled_from": self.preset.teacher}, indent=2) + "\n")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", choices=PRESETS, required=True)
+    add_data_arguments(parser)
+    args = parser.parse_args(argv)
+    preset = PRESETS[args.preset]
+    model, encoder = preset.model, preset.encoder
+    size = model["encoder_input_size"]
+
+    accelerator = Accelerator(mixed_precision=encoder.schedule.precision)
+    torch.manual_seed(encoder.schedule.seed)
+    teacher = build_teacher(encoder, args.weights, **model["encoder_args"]).to(accelerator.device)
+    student = timm.create_model(model["encoder_name"], pretrained=False, img_size=size, **model["encoder_args"])
+    start_from_teacher(student, teacher)
+    validation = load_validation(args, size, limit=256)
+    task = Distillation(student, teacher, encoder, model["encoder_mean"], model["encoder_std"], validation)
+    task.to(accelerator.device)
+    fit(task, load_positions(args, size, encoder.schedule), encoder.schedule, args.out / args.preset / "encoder", accelerator)
+
+
+if __name__ == "__main__":
+    main_guard(main)
