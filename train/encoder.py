@@ -96,6 +96,10 @@ class Distillation(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
         self.student = self.trainable
 
+    def compile(self) -> None:
+        self.trainable.compile()
+        self.teacher.compile()
+
     def use(self, wrapped: nn.Module) -> None:
         self.student = wrapped
 

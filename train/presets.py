@@ -29,6 +29,7 @@ class Schedule:
     crop_scale: tuple[float, float] = (0.85, 1.0)  # side of the random crop, as a share of the short side
     save_every: int = 250
     workers: int = 1
+    compile: bool = False  # torch.compile the networks; needs a C++ compiler on a CPU
     seed: int = 0
 
 
@@ -104,28 +105,28 @@ PRESETS = {
     "tiny": Preset(
         model=TINY_MODEL,
         encoder=EncoderPreset(
-            Schedule(steps=600, batch_size=32, lr=3e-5, warmup_steps=50, save_every=100),
+            Schedule(steps=200, batch_size=16, lr=1e-5, warmup_steps=20, save_every=50, compile=True),
             teacher="vit_tiny_patch16_224",
             teacher_input_size=256,
             teacher_weights="vit_tiny_patch16_224_fp16.safetensors",
         ),
         stage1={
             "decoder": Stage1Preset(
-                Schedule(steps=4000, batch_size=32, lr=1e-3, warmup_steps=200),
+                Schedule(steps=1600, batch_size=16, lr=1e-3, warmup_steps=100, save_every=200, compile=True),
                 "decoder",
                 "encoder",
                 **VGG,
                 expected="PSNR 15.3 dB (rough trial)",
             ),
             "fusion": Stage1Preset(
-                Schedule(steps=3000, batch_size=32, lr=1e-3, warmup_steps=200),
+                Schedule(steps=1200, batch_size=16, lr=1e-3, warmup_steps=100, save_every=200, compile=True),
                 "fusion",
                 "decoder",
                 **VGG,
                 expected="at least 2.5 dB over RAE",
             ),
             "finetune": Stage1Preset(
-                Schedule(steps=3000, batch_size=32, lr=5e-4, warmup_steps=100),
+                Schedule(steps=1000, batch_size=16, lr=5e-4, warmup_steps=100, save_every=200, compile=True),
                 "finetune",
                 "fusion",
                 **VGG,

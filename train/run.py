@@ -33,6 +33,9 @@ class Task(Protocol):
 
     trainable: nn.Module
 
+    def compile(self) -> None:
+        """``torch.compile`` every network in place."""
+
     def use(self, wrapped: nn.Module) -> None:
         """Put the prepared (possibly distributed) trainable part in its place."""
 
@@ -75,6 +78,8 @@ def fit(task: Task, positions: Dataset, schedule: Schedule, folder: Path, accele
     processes = accelerator.num_processes
     if schedule.batch_size % processes:
         raise RunError(f"the batch size {schedule.batch_size} does not divide over {processes} processes")
+    if schedule.compile:
+        task.compile()
     trainable, optimizer = accelerator.prepare(task.trainable, optimizer)
     task.use(trainable)
     ema.to(accelerator.device)
@@ -123,7 +128,9 @@ def fit(task: Task, positions: Dataset, schedule: Schedule, folder: Path, accele
                 ema.store(parameters)
                 ema.copy_to(parameters)
                 trainable.eval()
-                numbers |= {f"validation_{name}": value for name, value in task.validate().items()}
+                # compiling once more for these few batches would take longer than they do
+                with torch.compiler.set_stance("force_eager"), accelerator.autocast():
+                    numbers |= {f"validation_{name}": value for name, value in task.validate().items()}
                 if last:
                     _write_folder(folder / CHECKPOINT, task.export)
                 trainable.train()

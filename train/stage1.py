@@ -70,6 +70,12 @@ class Reconstruction(nn.Module):
         if preset.perceptual_weight:
             self.perceptual = VGG11Perceptual(weights / preset.perceptual_weights_file)
 
+    def compile(self) -> None:
+        model = self.model
+        for network in (model.encoder, model.fusion_module, model.decoder, model.decoder_finetuned, self.perceptual):
+            if network is not None:
+                network.compile()
+
     def use(self, wrapped: nn.Module) -> None:
         setattr(self.model, self.part, wrapped)
 
