@@ -1,0 +1,36 @@
+"""Open the explorer: ``python app.py``. On a Space, ``demo`` is built and launched the same way."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+# Before Gradio is imported: no version check, no telemetry.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+from drorae import AutoencoderDRoRAE, CheckpointError
+from drorae.checkpoints import DEFAULT_MODEL
+from drorae.ui.page import build_demo, launch_options
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Load the model and serve the page; returns the exit code."""
+    parser = argparse.ArgumentParser(description="The DRoRAE explorer.")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="checkpoint folder or Hub id (default: %(default)s)")
+    parser.add_argument("--host", help="address to listen on (default: this machine only)")
+    parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
+    parser.add_argument("--browser", action="store_true", help="open the page in a browser")
+    args = parser.parse_args(argv)
+    try:
+        model = AutoencoderDRoRAE.from_pretrained(args.model)
+    except CheckpointError as error:
+        print(error, file=sys.stderr)
+        return 2
+    demo = build_demo(model, args.model)
+    demo.launch(server_name=args.host, server_port=args.port, inbrowser=args.browser, **launch_options())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

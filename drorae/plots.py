@@ -1,0 +1,53 @@
+"""Charts as plotly figures, from plain arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+
+# The ends of ColorBrewer's RdBu scale, in the shades that read on light and dark pages: as in the routing viewer.
+ADDED, SUPPRESSED = "#c43c39", "#2f79b5"
+
+
+def layer_profile(shares: np.ndarray) -> go.Figure:
+    """Mean share of every layer over the tokens of a picture, with the middle 80 % of the tokens as whiskers.
+
+    Args:
+        shares: w_k / sqrt(sum_k w_k^2), (N, L), tokens by layers.
+    """
+    layers = [str(layer) for layer in range(1, shares.shape[1] + 1)]
+    mean = shares.mean(0)
+    low, high = np.quantile(shares, (0.1, 0.9), axis=0)
+    figure = go.Figure(
+        go.Bar(
+            x=layers,
+            y=mean,
+            marker_color=[ADDED if value >= 0 else SUPPRESSED for value in mean],
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                # a skewed layer can have its mean outside the middle 80 %
+                "array": np.maximum(high - mean, 0),
+                "arrayminus": np.maximum(mean - low, 0),
+                "color": "#8a8a8a",
+                "thickness": 1.5,
+                "width": 4,
+            },
+            customdata=np.stack([low, high], 1),
+            hovertemplate="layer %{x}: mean %{y:.3f}<br>80 % of the tokens between %{customdata[0]:.3f} and "
+            "%{customdata[1]:.3f}<extra></extra>",
+        )
+    )
+    grey = "rgba(128,128,128,0.25)"
+    figure.update_layout(
+        height=300,
+        margin={"l": 60, "r": 16, "t": 16, "b": 48},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"color": "#808080", "size": 13},
+        showlegend=False,
+        bargap=0.35,
+        xaxis={"title": "encoder layer, shallow to deep", "type": "category", "fixedrange": True},
+        yaxis={"title": "mean share", "gridcolor": grey, "zerolinecolor": "#8a8a8a", "fixedrange": True},
+    )
+    return figure

@@ -1,0 +1,78 @@
+"""An :class:`~drorae.explore.Exploration` as plain JSON for the viewers in the browser.
+
+Everything a viewer can show travels once; hovering, pinning and switching then need no request. Pictures are PNG, so
+the browser shows exactly the pixels the numbers were computed on.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+from PIL import Image
+
+from drorae.explore import ROUTES, Exploration, Gain
+
+
+def compare_value(result: Exploration) -> dict:
+    """Value of the compare viewer: pictures, metrics and gain maps by route."""
+    return {
+        "size": result.original.shape[0],
+        "layers": result.num_layers,
+        "original": _png(result.original),
+        "routes": [
+            {
+                "name": route.name,
+                "title": route.title,
+                "explanation": route.explanation,
+                "picture": _png(result.pictures[route.name]),
+                "metrics": {key: _finite(value) for key, value in result.metrics[route.name].items()},
+                "gain": _gain(result.gains[route.name]) if route.name in result.gains else None,
+            }
+            for route in ROUTES
+            if route.name in result.pictures
+        ],
+    }
+
+
+def routing_value(result: Exploration) -> dict | None:
+    """Value of the routing viewer: the photo and the routing of every token and layer; ``None`` without fusion.
+
+    ``weights`` and ``shares`` are base64 of little-endian float32, tokens by layers, row-major.
+    """
+    if result.weights is None or result.shares is None:
+        return None
+    return {
+        "picture": _png(result.original),
+        "grid": result.grid_size,
+        "layers": result.num_layers,
+        "weights": _base64(result.weights.astype("<f4")),
+        "shares": _base64(result.shares.astype("<f4")),
+        "cosine": result.cosine,
+    }
+
+
+def _gain(gain: Gain) -> dict:
+    # three times the gain is the sum over RGB of differences of 8-bit values: a whole number, so int16 is exact
+    return {
+        "map": _base64((gain.map * 3).round().astype("<i2")),
+        "mean": float(gain.map.mean()),
+        "improved": gain.improved,
+        "harmed": gain.harmed,
+    }
+
+
+def _finite(value: float) -> float | None:
+    """PSNR of two equal pictures is infinite, which JSON cannot hold."""
+    return value if np.isfinite(value) else None
+
+
+def _base64(array: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+
+
+def _png(picture: np.ndarray) -> str:
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "PNG")
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

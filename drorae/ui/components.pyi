@@ -1,0 +1,94 @@
+"""Gradio components of the explorer: the picture input and the two viewers that run in the browser."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+import gradio as gr
+from gradio.data_classes import ImageData
+
+STATIC = files("drorae.ui") / "static"
+
+from gradio.events import Dependency
+
+class PictureInput(gr.Image):
+    """An image input that hands over the uploaded file as it is.
+
+    ``gr.Image`` opens the file itself and answers bad ones with library messages; here
+    :func:`drorae.images.load_image` is the only place that opens pictures.
+    """
+
+    def preprocess(self, payload: ImageData | None) -> str | None:
+        """Path of the uploaded file, unopened."""
+        return None if payload is None else payload.path
+
+    def get_block_name(self) -> str:
+        """The front end of ``gr.Image`` is used."""
+        return "image"
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from gradio.blocks import Block
+    if TYPE_CHECKING:
+        from gradio.components import Timer
+        from gradio.components.base import Component
+
+
+class Viewer(gr.HTML):
+    """A view drawn in the browser from one JSON value; see :mod:`drorae.ui.bundle` for what the values hold.
+
+    Markup, style and script are ``static/{name}.html``, ``.css`` and ``.js``; the script starts with what all viewers
+    share (``static/shared.js``).
+    """
+
+    def __init__(self, name: str, value: dict | None, **kwargs: Any):
+        script = "\n".join((STATIC / file).read_text(encoding="utf-8") for file in ("shared.js", f"{name}.js"))
+        style = "\n".join((STATIC / file).read_text(encoding="utf-8") for file in ("shared.css", f"{name}.css"))
+        super().__init__(
+            value=value,
+            html_template=(STATIC / f"{name}.html").read_text(encoding="utf-8"),
+            css_template=style,
+            js_on_load=script,
+            apply_default_css=False,
+            **kwargs,
+        )
+
+    def postprocess(self, value: dict | None) -> dict | None:
+        """The value travels as it is."""
+        return value
+
+    def preprocess(self, payload: dict | None) -> dict | None:
+        """The value travels as it is."""
+        return payload
+
+    def api_info(self) -> dict[str, Any]:
+        """JSON schema of the value."""
+        return {"type": "object"}
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from gradio.blocks import Block
+    if TYPE_CHECKING:
+        from gradio.components import Timer
+        from gradio.components.base import Component
+
+
+class CompareViewer(Viewer):
+    """Pictures of all routes side by side, before/after slider, gain map and table of metrics."""
+
+    def __init__(self, value: dict | None = None, **kwargs: Any):
+        super().__init__("compare", value, **kwargs)
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from gradio.blocks import Block
+    if TYPE_CHECKING:
+        from gradio.components import Timer
+        from gradio.components.base import Component
+
+
+class RoutingViewer(Viewer):
+    """Token grid, diverging bars per layer, and one signed heat map per layer."""
+
+    def __init__(self, value: dict | None = None, **kwargs: Any):
+        super().__init__("routing", value, **kwargs)
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from gradio.blocks import Block
+    if TYPE_CHECKING:
+        from gradio.components import Timer
+        from gradio.components.base import Component

@@ -1,0 +1,91 @@
+"""The page: picture on the left, what the model makes of it on the right, a finished example at first paint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from drorae.autoencoder import AutoencoderDRoRAE
+from drorae.checkpoints import ASSETS
+from drorae.explore import explore
+from drorae.images import load_image
+from drorae.ui.compare import compare_tab
+from drorae.ui.components import PictureInput
+from drorae.ui.routing import routing_tab
+from drorae.ui.wiring import done, status_line, wire
+
+EXAMPLES = [
+    str(ASSETS / "examples" / f"{name}.jpg")
+    for name in ("cat", "astronaut", "coffee", "rocket", "handwriting", "galaxies")
+]
+
+INTRODUCTION = """
+# See what the layers see
+
+A frozen vision encoder looks at your photo in {layers} layers. Most tokenizers keep only the last one.
+**DRoRAE** reads them all: see what the last layer lost, what fusing all layers brings back, and which layer did it where.
+"""
+
+ABOUT = """
+Model: `{model}`, {size} × {size} pixels, {layers} layers, {tokens} tokens. It is small and was trained on a laptop-sized
+budget; its card says on what. Your picture is computed on this machine and not kept.
+Method: *Beyond the Last Layer: Multi-Layer Representation Fusion for Visual Tokenization*, arXiv 2605.10780.
+"""
+
+CSS = """
+.gradio-container { max-width: 1280px !important; margin: 0 auto !important; }
+#introduction h1 { margin: 4px 0 2px; }
+#introduction p { max-width: 100ch; font-size: 16px; }
+.status { margin: 0; font-size: 13.5px; color: var(--body-text-color-subdued); }
+.status.error { color: var(--error-text-color); font-weight: 600; font-size: 15px; }
+#about p { font-size: 13px; color: var(--body-text-color-subdued); }
+"""
+
+
+def build_demo(model: AutoencoderDRoRAE, name: str) -> gr.Blocks:
+    """The page for a model, with the first example already explored.
+
+    Args:
+        name: what the page calls the model.
+    """
+    first = explore(load_image(EXAMPLES[0]), model)
+    facts = {
+        "model": name,
+        "layers": model.encoder.num_layers,
+        "size": model.image_size,
+        "tokens": model.grid_size**2,
+    }
+    with gr.Blocks(title="DRoRAE explorer", delete_cache=(3600, 3600)) as demo:
+        gr.Markdown(INTRODUCTION.format(**facts), elem_id="introduction")
+        with gr.Row():
+            with gr.Column(scale=1, min_width=250):
+                picture = PictureInput(
+                    EXAMPLES[0],
+                    label="Your picture",
+                    format="png",
+                    height=260,
+                    sources=["upload", "clipboard", "webcam"],
+                    buttons=[],
+                    elem_id="picture",
+                )
+                status = gr.HTML(status_line(done(first)), elem_id="status")
+                gr.Examples(EXAMPLES, picture, label="Or one of these", elem_id="examples")
+            with gr.Column(scale=4, min_width=300), gr.Tabs():
+                compare = compare_tab(first)
+                routing = routing_tab(first)
+        gr.Markdown(ABOUT.format(**facts), elem_id="about")
+        wire(model, picture, status, compare, routing)
+    return demo.queue(max_size=32)
+
+
+def launch_options() -> dict[str, Any]:
+    """Arguments of ``demo.launch`` that belong to the page, wherever it is served."""
+    return {
+        "theme": gr.themes.Default(primary_hue="indigo", neutral_hue="slate", font=["system-ui", "sans-serif"]),
+        "css": CSS,
+        "footer_links": ["api", "settings"],
+        "run_history": False,  # it would keep visitors' pictures in their browsers
+        "max_file_size": "20mb",
+        "show_error": False,
+    }

@@ -1,0 +1,36 @@
+"""Tab *Routing*: the weight of every layer at every token."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import gradio as gr
+
+from drorae.explore import Exploration
+from drorae.plots import layer_profile
+from drorae.ui.bundle import routing_value
+from drorae.ui.components import RoutingViewer
+
+
+class RoutingTab(NamedTuple):
+    """The outputs of the tab."""
+
+    viewer: RoutingViewer
+    profile: gr.Plot
+
+
+def routing_tab(first: Exploration) -> RoutingTab:
+    """Build the tab around a finished example."""
+    with gr.Tab("Routing", id="routing"):
+        viewer = RoutingViewer(routing_value(first), elem_id="routing")
+        gr.Markdown(
+            "### The whole photo in one line\nMean share of each layer over all tokens; the whiskers hold the middle "
+            "80 % of them. A long whisker means that the layer is used in some places and not in others."
+        )
+        profile = gr.Plot(profile_figure(first), show_label=False, container=False, elem_id="profile")
+    return RoutingTab(viewer, profile)
+
+
+def profile_figure(result: Exploration):
+    """The chart of the tab, ``None`` for a model without fusion."""
+    return None if result.shares is None else layer_profile(result.shares)

@@ -1,0 +1,206 @@
+// Compare viewer: all routes of one picture. Every view switches locally; the value came in one piece.
+
+const state = { value: null, left: "rae", right: "drorae", position: 50, gain: "drorae", limit: 1 };
+element.__compare = state;
+
+const titleOf = (name) => (name === "original" ? "Original" : state.value.routes.find((r) => r.name === name).title);
+const pictureOf = (name) =>
+  name === "original" ? state.value.original : state.value.routes.find((r) => r.name === name).picture;
+const decibel = (value) => (value === null ? "identical" : value.toFixed(2));
+
+function drawHeadline() {
+  const { routes, layers } = state.value;
+  const base = routes[0].metrics;
+  const best = routes[routes.length - 1];
+  const headline = find("headline");
+  headline.replaceChildren();
+  if (routes.length === 1 || base.psnr === null || best.metrics.psnr === null) {
+    headline.append(`The last layer alone rebuilds this picture at ${decibel(base.psnr)} dB.`);
+    return;
+  }
+  const gain = best.metrics.psnr - base.psnr;
+  const strong = document.createElement("strong");
+  strong.textContent = `${signed(gain, 1)} dB`;
+  headline.append(
+    "The encoder's last layer alone rebuilds this picture at ",
+    `${decibel(base.psnr)} dB. Reading all ${layers} layers: `,
+    strong,
+    gain >= 0 ? "." : " \u2013 here fusion made it worse.",
+  );
+}
+
+function drawPanels() {
+  const panels = [{ name: "original", title: "Original", explanation: "what the encoder was shown" }, ...state.value.routes];
+  find("panels").replaceChildren(
+    ...panels.map((panel) => {
+      const figure = document.createElement("figure");
+      figure.dataset.route = panel.name;
+      const frame = document.createElement("div");
+      frame.className = "frame";
+      const picture = document.createElement("img");
+      picture.className = "pixels";
+      picture.src = pictureOf(panel.name);
+      picture.alt = panel.title;
+      const marker = document.createElement("div");
+      marker.className = "marker";
+      frame.append(picture, marker);
+      const caption = document.createElement("figcaption");
+      const title = document.createElement("b");
+      title.textContent = panel.title;
+      const numbers = document.createElement("span");
+      numbers.className = "numbers";
+      if (panel.metrics) numbers.textContent = `${decibel(panel.metrics.psnr)} dB · SSIM ${panel.metrics.ssim.toFixed(3)}`;
+      const small = document.createElement("span");
+      small.className = "small";
+      small.textContent = panel.explanation;
+      caption.append(title, numbers, small);
+      figure.append(frame, caption);
+      return figure;
+    }),
+  );
+}
+
+// The same square is marked on every panel, so that one detail can be followed through the routes.
+function mark(event) {
+  const frame = event.target.closest(".frame");
+  const markers = element.querySelectorAll(".frame .marker");
+  if (!frame || event.type === "pointerleave") {
+    markers.forEach((marker) => { marker.style.display = "none"; });
+    return;
+  }
+  const box = frame.getBoundingClientRect();
+  markers.forEach((marker) => {
+    marker.style.display = "block";
+    marker.style.left = `${((event.clientX - box.left) / box.width) * 100}%`;
+    marker.style.top = `${((event.clientY - box.top) / box.height) * 100}%`;
+  });
+}
+
+function drawSlider() {
+  const names = ["original", ...state.value.routes.map((r) => r.name)];
+  if (!names.includes(state.left)) state.left = names[0];
+  if (!names.includes(state.right)) state.right = names[names.length - 1];
+  for (const side of ["left", "right"]) {
+    find(side).replaceChildren(
+      ...names.map((name) => new Option(titleOf(name), name, name === state[side], name === state[side])),
+    );
+    find(side).value = state[side];
+  }
+  find("before").src = pictureOf(state.left);
+  find("after").src = pictureOf(state.right);
+  find("before").alt = `left of the line: ${titleOf(state.left)}`;
+  find("after").alt = `right of the line: ${titleOf(state.right)}`;
+  moveLine();
+}
+
+function moveLine() {
+  find("position").value = state.position;
+  find("line").style.left = `${state.position}%`;
+  find("before").style.clipPath = `inset(0 ${100 - state.position}% 0 0)`;
+}
+
+function drawGain() {
+  const routes = state.value.routes.filter((r) => r.gain);
+  find("gain-card").style.display = routes.length ? "" : "none";
+  if (!routes.length) return;
+  if (!routes.some((r) => r.name === state.gain)) state.gain = routes[routes.length - 1].name;
+  // one scale for both maps, so that switching compares them
+  const maps = routes.map((r) => Float32Array.from(new Int16Array(decodeBase64(r.gain.map)), (sum) => sum / 3));
+  state.limit = Math.max(...maps.map((map) => robustLimit(map, 0.01)));
+  const at = routes.findIndex((r) => r.name === state.gain);
+  const { size } = state.value;
+  paintMap(find("gain"), maps[at].map((v) => v / state.limit), size, size, "gain");
+  state.map = maps[at];
+
+  const { gain, title } = routes[at];
+  const percent = (share) => `${(100 * share).toFixed(0)} %`;
+  const summary = `${title}: ${percent(gain.improved)} of the pixels improved, ${percent(gain.harmed)} harmed`;
+  find("gain").setAttribute("aria-label", `Gain map. ${summary}`);
+  find("gain-low").textContent = `harmed \u2212${state.limit.toFixed(0)}`;
+  find("gain-high").textContent = `+${state.limit.toFixed(0)} improved`;
+  find("gain-ramp").style.background = gradient("gain");
+  state.summary = `${summary}; on average ${signed(gain.mean, 1)} of 255 levels.`;
+  find("gain-shares").textContent = state.summary;
+  find("gain-choices").replaceChildren(
+    ...routes.map((route) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = route.title;
+      button.setAttribute("aria-pressed", route.name === state.gain);
+      button.onclick = () => { state.gain = route.name; drawGain(); };
+      return button;
+    }),
+  );
+}
+
+function readGain(event) {
+  if (!state.map) return;
+  if (event.type === "pointerleave") {
+    find("gain-shares").textContent = state.summary;
+    return;
+  }
+  const box = find("gain").getBoundingClientRect();
+  const { size } = state.value;
+  const at = (offset, length) => Math.max(0, Math.min(size - 1, Math.floor((offset / length) * size)));
+  const [x, y] = [at(event.clientX - box.left, box.width), at(event.clientY - box.top, box.height)];
+  const gain = state.map[y * size + x];
+  const change = gain === 0 ? "as far from the original as before" : `${Math.abs(gain).toFixed(1)} of 255 levels ${gain > 0 ? "closer to" : "farther from"} the original`;
+  find("gain-shares").textContent = `Pixel ${x}, ${y}: ${change}`;
+}
+
+function drawTable() {
+  const base = state.value.routes[0].metrics;
+  const cell = (value, digits, reference) => {
+    const td = document.createElement("td");
+    td.append(value === null ? "identical" : value.toFixed(digits));
+    if (reference !== undefined && value !== null && reference !== null) {
+      const delta = document.createElement("span");
+      delta.className = "delta";
+      delta.textContent = signed(value - reference, digits);
+      td.append(delta);
+    }
+    return td;
+  };
+  find("rows").replaceChildren(
+    ...state.value.routes.map((route, i) => {
+      const row = document.createElement("tr");
+      row.dataset.route = route.name;
+      const head = document.createElement("th");
+      head.scope = "row";
+      const small = document.createElement("span");
+      small.className = "small";
+      small.textContent = route.explanation;
+      head.append(route.title, small);
+      const m = route.metrics;
+      row.append(
+        head,
+        cell(m.psnr, 2, i ? base.psnr : undefined),
+        cell(m.ssim, 3, i ? base.ssim : undefined),
+        cell(m.mae, 2, i ? base.mae : undefined),
+      );
+      return row;
+    }),
+  );
+}
+
+function load() {
+  state.value = props.value;
+  find("root").hidden = !state.value;
+  if (!state.value) return;
+  drawHeadline();
+  drawPanels();
+  drawSlider();
+  drawGain();
+  drawTable();
+}
+
+find("panels").addEventListener("pointermove", mark);
+find("panels").addEventListener("pointerleave", mark);
+find("position").addEventListener("input", (event) => { state.position = Number(event.target.value); moveLine(); });
+for (const side of ["left", "right"]) {
+  find(side).addEventListener("change", (event) => { state[side] = event.target.value; drawSlider(); });
+}
+find("gain").addEventListener("pointermove", readGain);
+find("gain").addEventListener("pointerleave", readGain);
+watch("value", load);
+load();
