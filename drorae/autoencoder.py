@@ -6,7 +6,6 @@ import copy
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput
 from diffusers.models.modeling_utils import ModelMixin
@@ -118,7 +117,7 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
         Raises:
             CheckpointError: what is missing, damaged or does not fit, and what to do.
         """
-        return checkpoints.load_strict(super().from_pretrained, pretrained_model_name_or_path, **kwargs)
+        return checkpoints.load_strict(cls, super().from_pretrained, pretrained_model_name_or_path, **kwargs)
 
     def add_finetuned_decoder(self) -> nn.Module:
         """Start phase 3: a second decoder, initialised as a copy of the original one, which stays untouched."""
@@ -159,9 +158,7 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
             return (latent, output.routing) if return_routing else (latent,)
         return DRoRAEEncoderOutput(latent=latent, routing=output.routing)
 
-    def decode(
-        self, z: Tensor, decoder: str | None = None, return_dict: bool = True
-    ) -> DecoderOutput | tuple[Tensor]:
+    def decode(self, z: Tensor, decoder: str | None = None, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
         """Latents (B, C, h, w) to images (B, 3, H, W) around [0, 1], not clamped.
 
         Args:

@@ -64,29 +64,51 @@ def check_files(folder: Path) -> None:
         raise CheckpointError(f"'{folder / WEIGHTS}' is damaged or incomplete; {fix}.") from None
 
 
-def load_strict(loader: Callable[..., Any], name: str | Path, **kwargs: Any) -> Any:
-    """Load a diffusers model with ``loader`` (its ``from_pretrained``) and refuse anything but an exact fit.
+def check_fit(folder: Path, model_class: type) -> None:
+    """Weights and configuration belong together: every weight is there, none is unknown, all shapes fit.
 
     diffusers only warns about missing or unexpected weights, which leaves a model that runs and paints noise.
 
     Raises:
-        CheckpointError: see :func:`resolve` and :func:`check_files`; or weights and configuration do not belong
-            together (the first keys concerned are named).
+        CheckpointError: the first weights concerned are named.
+    """
+    try:
+        with torch.device("meta"):
+            model = model_class.from_config(model_class.load_config(str(folder), local_files_only=True))
+    except (RuntimeError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"'{folder / CONFIG}' describes no model that can be built: {_first(error)}") from None
+    wanted = {name: list(value.shape) for name, value in model.state_dict().items()}
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
+        found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+    differences = {
+        "missing": [name for name in wanted if name not in found],
+        "unknown": [name for name in found if name not in wanted],
+        "of another shape": [name for name in wanted if name in found and wanted[name] != found[name]],
+    }
+    problems = [f"{len(names)} {kind} (first: {names[0]})" for kind, names in differences.items() if names]
+    if problems:
+        raise CheckpointError(
+            f"The weights and '{CONFIG}' in '{folder}' do not belong together: weights {', '.join(problems)}; "
+            "restore both from one source."
+        )
+
+
+def load_strict(model_class: type, loader: Callable[..., Any], name: str | Path, **kwargs: Any) -> Any:
+    """Load a diffusers model with ``loader`` (its ``from_pretrained``) and refuse anything but an exact fit.
+
+    Raises:
+        CheckpointError: see :func:`resolve`, :func:`check_files` and :func:`check_fit`.
     """
     folder = resolve(name, kwargs.pop("revision", None))
     check_files(folder)
+    check_fit(folder, model_class)
     kwargs.setdefault("torch_dtype", torch.float32)
-    # the low-memory path would leave weights that a damaged file lacks on the meta device
-    kwargs.update(low_cpu_mem_usage=False, use_safetensors=True, output_loading_info=True, local_files_only=True)
+    kwargs.update(use_safetensors=True, local_files_only=True)
     try:
-        model, info = loader(str(folder), **kwargs)
-    except (RuntimeError, ValueError, TypeError) as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise CheckpointError(f"The weights and '{CONFIG}' in '{folder}' do not fit: {reason}") from None
-    problems = [f"{len(info[kind])} {kind.replace('_', ' ')} ({info[kind][0]}, ...)"
-                for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") if info.get(kind)]
-    if problems:
-        raise CheckpointError(
-            f"The weights and '{CONFIG}' in '{folder}' do not belong together: {'; '.join(problems)}."
-        )
-    return model.eval()
+        return loader(str(folder), **kwargs).eval()
+    except (RuntimeError, ValueError, TypeError, OSError) as error:
+        raise CheckpointError(f"The model in '{folder}' could not be loaded: {_first(error)}") from None
+
+
+def _first(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -33,9 +33,7 @@ class VisionEncoder(nn.Module):
         timm_args: dict[str, Any] | None = None,
     ):
         super().__init__()
-        self.model = timm.create_model(
-            name, pretrained=False, num_classes=0, img_size=input_size, **(timm_args or {})
-        )
+        self.model = timm.create_model(name, pretrained=False, num_classes=0, img_size=input_size, **(timm_args or {}))
         eps = getattr(self.model.norm, "eps", 1e-6)
         self.norm = nn.LayerNorm(self.model.embed_dim, eps=eps, elementwise_affine=False)
         self.model.norm = nn.Identity()  # its place is taken by self.norm
@@ -60,7 +58,5 @@ class VisionEncoder(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Image (B, 3, H, W) in [0, 1] to L token maps (B, N, C), block outputs before the final norm."""
         return tuple(
-            self.model.forward_intermediates(
-                self.normalize(x), norm=False, output_fmt="NLC", intermediates_only=True
-            )
+            self.model.forward_intermediates(self.normalize(x), norm=False, output_fmt="NLC", intermediates_only=True)
         )

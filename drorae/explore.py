@@ -127,8 +127,7 @@ def explore(picture: Image.Image, model: AutoencoderDRoRAE) -> Exploration:
     original = _array(images)
     pictures = {name: _array(output) for name, output in outputs.items()}
     errors = {
-        name: np.abs(shown.astype(np.float32) - original.astype(np.float32)).mean(2)
-        for name, shown in pictures.items()
+        name: np.abs(shown.astype(np.float32) - original.astype(np.float32)).mean(2) for name, shown in pictures.items()
     }
     metrics = {
         name: {

@@ -131,7 +131,7 @@ class DepthRoutedFusion(nn.Module):
         """L block outputs (B, N, C), not yet normalised, to fused tokens (B, N, C) with unit token variance."""
         if len(layers) != self.num_layers:
             raise ValueError(f"this fusion was built for {self.num_layers} layers and got {len(layers)}")
-        batch, tokens, dim = layers[0].shape
+        batch, tokens, _dim = layers[0].shape
         normed = layer_norm(torch.stack(tuple(layers)), self.eps)  # (L, B, N, C)
         base = normed[-1]
 

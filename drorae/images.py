@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from pathlib import Path
 
@@ -61,8 +62,8 @@ def load_image(source: str | Path | bytes | Image.Image | np.ndarray, name: str 
                 # our own, smaller limit is checked below, with a message a person can act on
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                 picture = Image.open(stream, formats=FORMATS)
-        except Image.DecompressionBombError:
-            raise ImageError(_too_large(name)) from None
+        except Image.DecompressionBombError as error:
+            raise ImageError(_too_large(name, error)) from None
         except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
             raise ImageError(
                 f"'{name}' is not a picture that can be read; use PNG, JPEG, WebP, BMP, TIFF or a still GIF."
@@ -81,9 +82,14 @@ def _from_array(array: np.ndarray, name: str) -> Image.Image:
     return Image.fromarray(array)
 
 
-def _too_large(name: str, size: tuple[int, int] | None = None) -> str:
-    what = f"'{name}' is {size[0]} x {size[1]} pixels" if size else f"'{name}' has far too many pixels"
-    return f"{what}, more than the {MAX_PIXELS // 1_000_000} megapixels allowed; make it smaller and try again."
+def _too_large(name: str, reason: tuple[int, int] | Image.DecompressionBombError) -> str:
+    if isinstance(reason, tuple):
+        what = f"is {reason[0]} x {reason[1]} pixels"
+    else:  # Pillow stops before it tells the size, but its message holds the number of pixels
+        count = re.search(r"\((\d+) pixels\)", str(reason))
+        what = f"has {int(count[1]) // 1_000_000} megapixels" if count else "has far too many pixels"
+    limit = MAX_PIXELS // 1_000_000
+    return f"'{name}' {what}, more than the {limit} megapixels allowed; make it smaller and try again."
 
 
 def _to_rgb(picture: Image.Image, name: str) -> Image.Image:
@@ -105,8 +111,8 @@ def _to_rgb(picture: Image.Image, name: str) -> Image.Image:
             flat = Image.new("RGBA", picture.size, (*BACKGROUND, 255))
             picture = Image.alpha_composite(flat, picture)
         picture = picture.convert("RGB")
-    except Image.DecompressionBombError:
-        raise ImageError(_too_large(name)) from None
+    except Image.DecompressionBombError as error:
+        raise ImageError(_too_large(name, error)) from None
     except (OSError, ValueError, SyntaxError, IndexError):
         raise ImageError(f"'{name}' is damaged or cut off; save or download it again and retry.") from None
     picture.info = {}  # EXIF, ICC profiles and text chunks go no further
@@ -117,7 +123,7 @@ def _wide_grey_to_8_bit(picture: Image.Image) -> Image.Image:
     """16-bit greys use the full 0..65535 range; 32-bit and float greys are stretched over their own range."""
     values = np.asarray(picture).astype(np.float64)
     low, high = (0.0, 65535.0) if picture.mode.startswith("I;16") else (values.min(), values.max())
-    if picture.mode == "I" and 0 <= low and high <= 65535:
+    if picture.mode == "I" and low >= 0 and high <= 65535:
         low, high = 0.0, 65535.0  # Pillow opens some 16-bit PNGs as 32-bit
     scaled = np.zeros_like(values) if high == low else (values - low) / (high - low) * 255
     return Image.fromarray(scaled.round().astype(np.uint8))

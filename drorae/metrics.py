@@ -17,7 +17,11 @@ def psnr(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def ssim(prediction: Tensor, target: Tensor) -> Tensor:
-    """SSIM of every picture, (B,): Gaussian window of 11 pixels and sigma 1.5, mean over RGB, 8-bit values."""
+    """SSIM of every picture, (B,): Gaussian window of 11 pixels and sigma 1.5, mean over RGB, 8-bit values.
+
+    As in torchmetrics (and so in RAE's numbers) the mean includes the borders, which are mirrored. scikit-image leaves
+    the outer 5 pixels out, which on a 128 px picture changes the third digit.
+    """
     return structural_similarity_index_measure(
         _as_shown(prediction), _as_shown(target), data_range=255.0, reduction="none"
     ).reshape(-1)

@@ -135,9 +135,12 @@ class Distillation(nn.Module):
 
     def export(self, folder: Path) -> None:
         """Write the student without its classifier, keys as in timm."""
-        state = {k: v.contiguous().cpu() for k, v in self.trainable.model.state_dict().items() if not k.startswith("head")}
-        # the final norm's affine is dropped: LN_bb has none (see drorae.encoder)
-        state = {k: v for k, v in state.items() if k not in ("norm.weight", "norm.bias")}
+        # the final norm's affine goes with the head: LN_bb has none (see drorae.encoder)
+        state = {
+            key: value.contiguous().cpu()
+            for key, value in self.trainable.model.state_dict().items()
+            if not key.startswith(("head", "norm."))
+        }
         save_file(state, folder / "model.safetensors")
         (folder / "config.json").write_text(json.dumps({"distilled_from": self.preset.teacher}, indent=2) + "\n")
 
@@ -159,7 +162,8 @@ def main(argv: list[str] | None = None) -> None:
     validation = load_validation(args, size, limit=256)
     task = Distillation(student, teacher, encoder, model["encoder_mean"], model["encoder_std"], validation)
     task.to(accelerator.device)
-    fit(task, load_positions(args, size, encoder.schedule), encoder.schedule, args.out / args.preset / "encoder", accelerator)
+    positions = load_positions(args, size, encoder.schedule)
+    fit(task, positions, encoder.schedule, args.out / args.preset / "encoder", accelerator)
 
 
 if __name__ == "__main__":

@@ -69,8 +69,9 @@ def main(argv: list[str] | None = None) -> None:
     for key in ("checkpoint", "sha256", "reference", "photos", "crop", "rounding", "precision"):
         print(f"{key:12}{report[key]}")
     print(f"\n{'route':10}{'PSNR dB':>10}{'SSIM':>9}{'vs rae':>10}{'':>9}")
+    rae = routes["rae"]
     for name, row in routes.items():
-        gain = "" if name == "rae" else f"{row['psnr'] - routes['rae']['psnr']:+10.2f}{row['ssim'] - routes['rae']['ssim']:+9.3f}"
+        gain = "" if name == "rae" else f"{row['psnr'] - rae['psnr']:+10.2f}{row['ssim'] - rae['ssim']:+9.3f}"
         print(f"{name:10}{row['psnr']:10.2f}{row['ssim']:9.3f}{gain}")
     if latent:
         print(f"\nmean cos(z_fuse, z_base) {latent['cosine_fused_base']:.3f}")

@@ -14,7 +14,10 @@ IN21K_STATS = (0.5, 0.5, 0.5)  # mean and std of timm's augreg ViTs
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast. AdamW, linear warm-up, cosine decay to ``lr * lr_floor``; batch size over all processes."""
+    """How long and how fast: AdamW, linear warm-up, cosine decay to ``lr * lr_floor``.
+
+    ``batch_size`` counts the pictures of one step over all processes.
+    """
 
     steps: int
     batch_size: int

@@ -65,9 +65,7 @@ def fit(task: Task, positions: Dataset, schedule: Schedule, folder: Path, accele
         return
     set_seed(schedule.seed)
     parameters = [p for p in task.trainable.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=schedule.lr, betas=schedule.betas, weight_decay=schedule.weight_decay
-    )
+    optimizer = torch.optim.AdamW(parameters, lr=schedule.lr, betas=schedule.betas, weight_decay=schedule.weight_decay)
     # Not prepared by accelerate: prepared schedulers advance once per process.
     scheduler = get_cosine_with_min_lr_schedule_with_warmup(
         optimizer, schedule.warmup_steps, schedule.steps, min_lr_rate=schedule.lr_floor
@@ -123,7 +121,8 @@ def fit(task: Task, positions: Dataset, schedule: Schedule, folder: Path, accele
         if last or step.value % schedule.save_every == 0:
             _save_state(accelerator, folder)
             if accelerator.is_main_process:
-                numbers = {"step": step.value, "seconds": round(time.monotonic() - started, 1), "grad_norm": float(norm)}
+                seconds = round(time.monotonic() - started, 1)
+                numbers = {"step": step.value, "seconds": seconds, "grad_norm": float(norm)}
                 numbers |= {name: value.item() for name, value in parts.items()}
                 ema.store(parameters)
                 ema.copy_to(parameters)

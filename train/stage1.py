@@ -33,6 +33,8 @@ from train.losses import VGG11Perceptual
 from train.presets import PHASES, PRESETS, Preset, Stage1Preset
 from train.run import CHECKPOINT, fit
 
+TRAINED_PART = {"decoder": "decoder", "fusion": "fusion_module", "finetune": "decoder_finetuned"}
+
 
 def start_model(preset: Preset, phase: Stage1Preset, runs: Path) -> AutoencoderDRoRAE:
     """The autoencoder as this phase finds it: the checkpoint of the phase before, or the encoder alone.
@@ -56,13 +58,11 @@ def start_model(preset: Preset, phase: Stage1Preset, runs: Path) -> AutoencoderD
 class Reconstruction(nn.Module):
     """One phase as a task: which part trains, which route is reconstructed, and the loss (paper equation 6)."""
 
-    PARTS = {"decoder": "decoder", "fusion": "fusion_module", "finetune": "decoder_finetuned"}
-
     def __init__(self, model: AutoencoderDRoRAE, preset: Stage1Preset, weights: Path, validation):
         super().__init__()
         self.model, self.preset, self.validation = model.eval(), preset, validation
         model.requires_grad_(False)
-        self.part = self.PARTS[preset.phase]
+        self.part = TRAINED_PART[preset.phase]
         self.trainable = getattr(model, self.part).requires_grad_(True)
         self.fused = preset.phase != "decoder"
         self.decoder_part = "decoder_finetuned" if preset.phase == "finetune" else "decoder"

@@ -24,12 +24,13 @@ INTRODUCTION = """
 # See what the layers see
 
 A frozen vision encoder looks at your photo in {layers} layers. Most tokenizers keep only the last one.
-**DRoRAE** reads them all: see what the last layer lost, what fusing all layers brings back, and which layer did it where.
+**DRoRAE** reads them all: see what the last layer lost, what fusing all layers brings back,
+and which layer did it where.
 """
 
 ABOUT = """
-Model: `{model}`, {size} × {size} pixels, {layers} layers, {tokens} tokens. It is small and was trained on a laptop-sized
-budget; its card says on what. Your picture is computed on this machine and not kept.
+Model: `{model}`, {size} × {size} pixels, {layers} layers, {tokens} tokens; its card says on what it was trained.
+Your picture stays on the machine that serves this page and is deleted within two hours.
 Method: *Beyond the Last Layer: Multi-Layer Representation Fusion for Visual Tokenization*, arXiv 2605.10780.
 """
 

@@ -47,8 +47,8 @@ def wire(
 
 def done(result: Exploration) -> str:
     """What was done, in one sentence."""
-    side = result.original.shape[0]
-    return f"Central square at {side} × {side} pixels, rebuilt along {len(result.pictures)} routes in {result.seconds:.2f} s."
+    side, routes = result.original.shape[0], len(result.pictures)
+    return f"Central square at {side} × {side} pixels, rebuilt along {routes} routes in {result.seconds:.2f} s."
 
 
 def status_line(text: str, error: bool = False) -> str:

@@ -1,0 +1,75 @@
+"""Tiny real models and pictures that the tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Before anything imports gradio or huggingface_hub: the tests reach no network.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest
+import torch
+from PIL import Image
+
+from drorae import AutoencoderDRoRAE
+from drorae.explore import Exploration, explore
+from drorae.images import load_image
+
+ROOT = Path(__file__).resolve().parent.parent
+PHOTOS = ROOT.parent / "shared" / "data"
+
+TINY = {
+    "encoder_name": "vit_tiny_patch16_224",
+    "encoder_args": {"patch_size": 8, "reg_tokens": 4, "depth": 3, "embed_dim": 48},
+    "encoder_input_size": 32,
+    "encoder_mean": (0.5, 0.4, 0.3),
+    "encoder_std": (0.5, 0.6, 0.7),
+    "fusion_hidden_size": 64,
+    "decoder_hidden_size": 48,
+    "decoder_num_layers": 1,
+    "decoder_num_heads": 2,
+    "decoder_intermediate_size": 96,
+    "decoder_patch_size": 8,
+}
+
+
+def build(**changes) -> AutoencoderDRoRAE:
+    """A random but real autoencoder: 32 px, 4 x 4 tokens, 3 layers, 48 channels."""
+    torch.manual_seed(0)
+    model = AutoencoderDRoRAE(**{**TINY, **changes}).eval()
+    for name, parameter in model.named_parameters():  # LayerScale and biases start at values that hide mistakes
+        if parameter.ndim == 1:
+            torch.nn.init.normal_(parameter, mean=float(name.endswith("weight")), std=0.1)
+    return model
+
+
+@pytest.fixture
+def model() -> AutoencoderDRoRAE:
+    """A fresh random model with fusion and both decoders, free to be changed."""
+    model = build(finetuned_decoder=True)
+    for parameter in model.decoder_finetuned.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    return model
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="session")
+def embedded() -> AutoencoderDRoRAE:
+    """The shipped model. Do not change it."""
+    return AutoencoderDRoRAE.from_pretrained("assets/drorae-tiny")
+
+
+@pytest.fixture(scope="session")
+def cat() -> Image.Image:
+    return load_image(ROOT / "assets" / "examples" / "cat.jpg")
+
+
+@pytest.fixture(scope="session")
+def explored(embedded, cat) -> Exploration:
+    return explore(cat, embedded)

@@ -1,0 +1,138 @@
+"""The public interface of the autoencoder, on tiny real models."""
+
+import pytest
+import torch
+from conftest import build
+
+from drorae import AutoencoderDRoRAE
+
+
+def test_encode_and_decode_shapes_and_routing(model, images):
+    output = model.encode(images, return_routing=True)
+    assert output.latent.shape == (2, 48, 4, 4)
+    assert output.routing.weights.shape == (2, 16, 3)
+    sample = model.decode(output.latent).sample
+    assert sample.shape == images.shape
+    assert model(images).sample.equal(sample)
+    assert model.encode(images, return_dict=False)[0].equal(output.latent)
+    assert model.decode(output.latent, return_dict=False)[0].equal(sample)
+    assert model.encode(images).routing is None
+
+
+def test_last_layer_latent_is_the_normalised_output_of_the_last_block(model, images):
+    outputs = []
+    handle = model.encoder.model.blocks[-1].register_forward_hook(lambda _m, _i, out: outputs.append(out))
+    latent = model.encode(images, fusion=False).latent
+    handle.remove()
+    tokens = outputs[0][:, 5:].double()  # one class token and four registers go first
+    tokens = (tokens - tokens.mean(-1, keepdim=True)) / (tokens.var(-1, unbiased=False, keepdim=True) + 1e-6).sqrt()
+    expected = tokens.reshape(2, 4, 4, 48).permute(0, 3, 1, 2)  # rows first
+    torch.testing.assert_close(latent.double(), expected, atol=1e-5, rtol=0)
+
+
+def test_encoder_gives_every_block_output_of_the_normalised_picture(model, images):
+    outputs = []
+    handles = [b.register_forward_hook(lambda _m, _i, out: outputs.append(out)) for b in model.encoder.model.blocks]
+    mean, std = torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1), torch.tensor([0.5, 0.6, 0.7]).view(3, 1, 1)
+    model.encoder.model((images - mean) / std)
+    expected = [out[:, 5:] for out in outputs]
+    for handle in handles:
+        handle.remove()
+    layers = model.encoder(images)
+    assert len(layers) == 3
+    for layer, want in zip(layers, expected, strict=True):
+        torch.testing.assert_close(layer, want)
+
+
+def test_model_without_fusion_is_rae(model, images):
+    rae = build(fusion=None)
+    state = {k: v for k, v in model.state_dict().items() if not k.startswith(("fusion_module", "decoder_finetuned"))}
+    rae.load_state_dict(state, strict=True)
+    latent = rae.encode(images).latent
+    assert latent.equal(model.encode(images, fusion=False).latent)
+    assert rae.decode(latent).sample.equal(model.decode(latent, decoder="original").sample)
+
+
+@pytest.mark.parametrize("fusion", ["depth-routed", "depth-routed-softmax", "mean", None])
+def test_saved_and_loaded_models_are_equal_to_the_bit(tmp_path, images, fusion):
+    saved = build(fusion=fusion, fusion_mean_layers=2, finetuned_decoder=True)
+    saved.save_pretrained(tmp_path)
+    loaded = AutoencoderDRoRAE.from_pretrained(tmp_path)
+    assert not loaded.training
+    assert loaded.config.fusion == fusion
+    assert loaded.encode(images).latent.equal(saved.encode(images).latent)
+    assert loaded(images).sample.equal(saved(images).sample)
+    assert not list(tmp_path.glob("*.bin"))
+
+
+def test_two_decoders_can_be_chosen(model, images):
+    latent = model.encode(images).latent
+    original, finetuned = (model.decode(latent, decoder=name).sample for name in ("original", "finetuned"))
+    assert not original.equal(finetuned)
+    assert model.decode(latent).sample.equal(finetuned)
+    alone = build()
+    assert alone.decode(latent).sample.equal(alone.decode(latent, decoder="original").sample)
+    started = alone.add_finetuned_decoder()
+    assert alone.decode(latent, decoder="finetuned").sample.equal(alone.decode(latent, decoder="original").sample)
+    started.decoder_pred.bias.data += 1
+    assert not alone.decode(latent, decoder="finetuned").sample.equal(alone.decode(latent, decoder="original").sample)
+
+
+def test_gradients_reach_the_fusion_and_nothing_frozen(model, images):
+    model.encode(images).latent.square().mean().backward()
+    model.fusion_module.zero_grad()
+    target = torch.rand(images.shape, generator=torch.Generator().manual_seed(3))
+    (model.decode(model.encode(images).latent, decoder="original").sample - target).square().mean().backward()
+    for name, parameter in model.named_parameters():
+        if name.startswith("encoder."):
+            assert parameter.grad is None, name
+            assert not parameter.requires_grad, name
+        elif name.startswith("fusion_module."):
+            assert parameter.grad.abs().max() > 0, f"no gradient for {name}"
+
+
+def test_pixels_leave_the_decoder_in_the_encoders_range(model):
+    # a decoder that predicts zero predicts the encoder's mean colour
+    torch.nn.init.zeros_(model.decoder.decoder_pred.weight)
+    torch.nn.init.zeros_(model.decoder.decoder_pred.bias)
+    sample = model.decode(torch.randn(1, 48, 4, 4), decoder="original").sample
+    torch.testing.assert_close(sample, torch.tensor([0.5, 0.4, 0.3]).view(1, 3, 1, 1).expand(1, 3, 32, 32))
+
+
+def test_every_token_paints_its_own_place():
+    """Changing one latent token changes its patch most when the decoder cannot mix tokens."""
+    model = build(decoder_num_layers=0)
+    latent = torch.randn(1, 48, 4, 4, generator=torch.Generator().manual_seed(0))
+    changed = latent.clone()
+    changed[:, :, 1, 2] += 3
+    difference = (model.decode(changed).sample - model.decode(latent).sample).abs().sum(1)[0]
+    assert difference[8:16, 16:24].min() > 0
+    difference[8:16, 16:24] = 0
+    assert difference.max() == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [((3, 32, 32), "not \\(3, 32, 32\\)"), ((1, 3, 32, 40), "square"), ((1, 4, 32, 32), "not \\(1, 4, 32, 32\\)")],
+)
+def test_wrong_shapes_are_refused(model, shape, message):
+    with pytest.raises(ValueError, match=message):
+        model.encode(torch.rand(shape))
+
+
+def test_other_wrong_uses_are_refused(model, images):
+    with pytest.raises(ValueError, match="divide by 255"):
+        model.encode((images * 255).to(torch.uint8))
+    with pytest.raises(ValueError, match="not 'phase3'"):
+        model.decode(torch.randn(1, 48, 4, 4), decoder="phase3")
+    with pytest.raises(ValueError, match="no finetuned decoder"):
+        build().decode(torch.randn(1, 48, 4, 4), decoder="finetuned")
+    with pytest.raises(ValueError, match="no routing without fusion"):
+        model.encode(images, fusion=False, return_routing=True)
+    with pytest.raises(ValueError, match="not 'attention'"):
+        build(fusion="attention")
+
+
+def test_pictures_of_another_size_are_resized_for_the_encoder(model):
+    flat = torch.full((1, 3, 57, 57), 0.3)
+    torch.testing.assert_close(model.encode(flat).latent, model.encode(flat[..., :32, :32]).latent, atol=1e-4, rtol=0)

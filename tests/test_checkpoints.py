@@ -1,0 +1,96 @@
+"""A checkpoint that is not whole is an error that names the file and the fix."""
+
+import json
+
+import pytest
+import torch
+from conftest import build
+from safetensors.torch import load_file, save_file
+
+from drorae import AutoencoderDRoRAE, CheckpointError
+from drorae.checkpoints import resolve
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    build(finetuned_decoder=True).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def change(folder, **changes):
+    """Rewrite the weights: a tensor replaces, ``None`` removes."""
+    state = load_file(folder / WEIGHTS) | changes
+    save_file({key: value for key, value in state.items() if value is not None}, folder / WEIGHTS)
+
+
+def error(folder) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        AutoencoderDRoRAE.from_pretrained(folder)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert str(folder) in text
+    return text
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, "config.json"])
+def test_missing_file_is_named_with_the_fix(folder, name):
+    (folder / name).unlink()
+    text = error(folder)
+    assert f"{name}' is missing" in text
+    assert "restore it" in text
+
+
+@pytest.mark.parametrize("keep", [0, 4, 1000, -10])
+def test_truncated_weights_are_named(folder, keep):
+    whole = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(whole[:keep])
+    assert f"{WEIGHTS}' is damaged or incomplete" in error(folder)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1, 2]", "\x00\x01"])
+def test_broken_config_is_named(folder, content):
+    (folder / "config.json").write_text(content)
+    assert "config.json' is not" in error(folder)
+
+
+def test_every_weight_must_be_there_and_fit(folder):
+    change(folder, **{"fusion_module.router.bias": None})
+    assert "weights 1 missing (first: fusion_module.router.bias)" in error(folder)
+
+
+def test_unknown_weights_are_refused(folder):
+    change(folder, **{"decoder.surprise": torch.zeros(1)})
+    assert "weights 1 unknown (first: decoder.surprise)" in error(folder)
+
+
+def test_weights_of_another_shape_are_refused(folder):
+    change(folder, **{"fusion_module.router.bias": torch.zeros(7)})
+    assert "weights 1 of another shape (first: fusion_module.router.bias)" in error(folder)
+
+
+def test_config_of_another_model_is_refused(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"decoder_num_layers": 2}))
+    assert "missing (first: decoder.decoder_layers.1" in error(folder)
+
+
+def test_config_of_no_model_is_refused(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"encoder_name": "vit_nonsense"}))
+    assert "describes no model that can be built" in error(folder)
+
+
+def test_unknown_names_are_one_sentence(tmp_path):
+    with pytest.raises(CheckpointError, match=r"no checkpoint folder 'nobody/nothing'.*use 'assets/drorae-tiny'\.$"):
+        resolve("nobody/nothing")
+
+
+def test_half_precision_files_are_computed_in_float32(tmp_path, images):
+    model = build()
+    model.half().save_pretrained(tmp_path)
+    loaded = AutoencoderDRoRAE.from_pretrained(tmp_path)
+    assert load_file(tmp_path / WEIGHTS)["fusion_module.router.weight"].dtype == torch.float16
+    assert loaded.dtype == torch.float32
+    assert loaded.encode(images).latent.dtype == torch.float32

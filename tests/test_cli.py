@@ -1,0 +1,89 @@
+"""The command line: files, JSON and exit codes, on a tiny saved model."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import ROOT, build
+from PIL import Image
+
+from drorae.cli import main
+from drorae.explore import explore
+from drorae.images import load_image
+
+CAT = str(ROOT / "assets" / "examples" / "cat.jpg")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    build(finetuned_decoder=True).save_pretrained(folder)
+    return str(folder)
+
+
+def test_reconstruct_writes_pictures_and_prints_one_json_object_each(tmp_path, capsys, checkpoint):
+    coffee = str(ROOT / "assets" / "examples" / "coffee.jpg")
+    assert main(["reconstruct", CAT, coffee, "--model", checkpoint, "--out", str(tmp_path), "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["image"] for row in rows] == [CAT, coffee]
+    original = np.array(Image.open(rows[0]["original"]["file"])).astype(float)
+    for name in ("rae", "phase2", "drorae"):
+        picture = np.array(Image.open(rows[0][name]["file"])).astype(float)
+        assert picture.shape == (32, 32, 3)
+        psnr = 10 * np.log10(255**2 / ((picture - original) ** 2).mean())
+        assert rows[0][name]["psnr"] == pytest.approx(psnr, abs=1e-3)
+        assert -1 <= rows[0][name]["ssim"] <= 1
+
+
+def test_two_pictures_of_one_name_do_not_overwrite_each_other(tmp_path, capsys, checkpoint):
+    other = tmp_path / "other" / "cat.png"
+    other.parent.mkdir()
+    Image.new("RGB", (40, 40), "red").save(other)
+    assert main(["reconstruct", CAT, str(other), "--model", checkpoint, "--out", str(tmp_path / "out")]) == 0
+    assert len(list((tmp_path / "out").glob("*-original.png"))) == 2
+    assert "phase2" in capsys.readouterr().out
+
+
+def test_routing_file_holds_the_weights_grid_and_layers(tmp_path, checkpoint):
+    file = tmp_path / "new" / "weights.npz"
+    assert main(["routing", CAT, "--model", checkpoint, "--out", str(file)]) == 0
+    from drorae import AutoencoderDRoRAE
+
+    expected = explore(load_image(CAT), AutoencoderDRoRAE.from_pretrained(checkpoint))
+    with np.load(file) as saved:
+        assert np.array_equal(saved["weights"], expected.weights)
+        assert saved["weights"].shape == (16, 3)
+        assert saved["grid"].tolist() == [4, 4]
+        assert saved["layers"].tolist() == [1, 2, 3]
+
+
+def test_bad_input_is_exit_code_2_and_one_sentence(tmp_path, capsys, checkpoint):
+    text = tmp_path / "text.png"
+    text.write_text("no picture")
+    out = ["--model", checkpoint, "--out", str(tmp_path / "out")]
+    assert main(["reconstruct", str(text), CAT, *out, "--json"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert "text.png" in captured.err
+    assert json.loads(captured.out)["image"] == CAT  # the good picture was done all the same
+
+    assert main(["routing", str(tmp_path / "nowhere.jpg"), *out]) == 2
+    assert "no picture file" in capsys.readouterr().err
+
+
+def test_a_missing_model_is_exit_code_2(tmp_path, capsys):
+    assert main(["reconstruct", CAT, "--model", "nowhere", "--out", str(tmp_path)]) == 2
+    assert "no checkpoint folder 'nowhere'" in capsys.readouterr().err
+
+
+def test_routing_of_a_model_without_fusion_is_refused(tmp_path, capsys):
+    build(fusion=None).save_pretrained(tmp_path / "rae")
+    assert main(["routing", CAT, "--model", str(tmp_path / "rae"), "--out", str(tmp_path / "w.npz")]) == 2
+    assert "has no fusion" in capsys.readouterr().err
+    assert not (tmp_path / "w.npz").exists()
+
+
+def test_an_output_folder_that_is_a_file_is_one_sentence(tmp_path, capsys, checkpoint):
+    (tmp_path / "file").write_text("")
+    assert main(["reconstruct", CAT, "--model", checkpoint, "--out", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

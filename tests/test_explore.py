@@ -1,0 +1,85 @@
+"""One call gives everything the page shows, and its numbers agree with each other."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+import torch
+from conftest import build
+from PIL import Image
+
+from drorae.explore import explore, reconstruct
+from drorae.ui.bundle import compare_value, routing_value
+
+ROUTES = ["rae", "phase2", "drorae"]
+
+
+@pytest.fixture(scope="module")
+def picture() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8))
+
+
+def test_routes_are_what_encode_and_decode_give(model, images):
+    pictures, routing = reconstruct(model, images)
+    last, fused = model.encode(images, fusion=False).latent, model.encode(images, return_routing=True)
+    assert list(pictures) == ROUTES
+    assert pictures["rae"].equal(model.decode(last, decoder="original").sample)
+    assert pictures["phase2"].equal(model.decode(fused.latent, decoder="original").sample)
+    assert pictures["drorae"].equal(model.decode(fused.latent, decoder="finetuned").sample)
+    assert routing.weights.equal(fused.routing.weights)
+
+
+@pytest.mark.parametrize(
+    ("changes", "routes"),
+    [({"fusion": None}, ["rae"]), ({}, ["rae", "phase2"]), ({"fusion": "mean", "finetuned_decoder": True}, ROUTES)],
+)
+def test_a_model_shows_the_routes_it_has(picture, changes, routes):
+    result = explore(picture, build(**changes))
+    assert list(result.pictures) == routes
+    assert list(result.gains) == routes[1:]
+    assert (result.weights is None) == (len(routes) == 1)
+    assert (routing_value(result) is None) == (len(routes) == 1)
+
+
+def test_gain_reconciles_with_the_errors(model, picture):
+    result = explore(picture, model)
+    for name in ROUTES[1:]:
+        gain = result.gains[name]
+        by_hand = [
+            np.abs(result.pictures[route].astype(int) - result.original.astype(int)).sum(2) for route in ("rae", name)
+        ]
+        assert np.allclose(gain.map * 3, by_hand[0] - by_hand[1], atol=1e-3)
+        assert gain.map.mean() == pytest.approx(result.metrics["rae"]["mae"] - result.metrics[name]["mae"], abs=1e-3)
+        assert gain.improved == pytest.approx((by_hand[0] > by_hand[1]).mean())
+        assert gain.harmed == pytest.approx((by_hand[0] < by_hand[1]).mean())
+
+
+def test_psnr_is_that_of_the_pictures_shown(model, picture):
+    result = explore(picture, model)
+    for name, shown in result.pictures.items():
+        mse = ((shown.astype(float) - result.original.astype(float)) ** 2).mean()
+        assert result.metrics[name]["psnr"] == pytest.approx(10 * np.log10(255**2 / mse), abs=1e-3)
+
+
+def test_the_browser_receives_the_same_pixels_and_weights(model, picture):
+    result = explore(picture, model)
+    value = compare_value(result)
+    for route in value["routes"]:
+        data = base64.b64decode(route["picture"].removeprefix("data:image/png;base64,"))
+        assert np.array_equal(np.array(Image.open(io.BytesIO(data))), result.pictures[route["name"]])
+        if route["gain"]:
+            sent = np.frombuffer(base64.b64decode(route["gain"]["map"]), "<i2").reshape(32, 32)
+            assert np.allclose(sent / 3, result.gains[route["name"]].map, atol=1e-4)
+    value = routing_value(result)
+    sent = np.frombuffer(base64.b64decode(value["weights"]), "<f4").reshape(16, 3)
+    assert np.array_equal(sent, result.weights)
+
+
+def test_cosine_is_that_of_the_fused_and_the_base_tokens(model, picture):
+    result = explore(picture, model)
+    images = torch.from_numpy(result.original).permute(2, 0, 1)[None].float() / 255
+    routing = model.encode(images, return_routing=True).routing
+    a, b = routing.fused[0].double(), routing.base[0].double()
+    expected = ((a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))).mean().item()
+    assert result.cosine == pytest.approx(expected, abs=1e-5)

@@ -1,0 +1,174 @@
+"""The fusion against an independent float64 computation of the paper's equations 2 to 5."""
+
+import pytest
+import torch
+from torch import nn
+
+from drorae.fusion import DepthRoutedFusion, MeanFusion, energy_shares
+
+LAYERS, DIM, HIDDEN, BETA = 4, 24, 40, 0.2
+
+
+@pytest.fixture
+def fusion() -> DepthRoutedFusion:
+    torch.manual_seed(0)
+    fusion = DepthRoutedFusion(LAYERS, DIM, HIDDEN, BETA)
+    for parameter in fusion.parameters():  # biases and norms must not stay at values that hide a mistake
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    fusion.router.bias.data = torch.tensor([1.0, -0.7, 0.4, -0.2])  # signs differ, so cancellation is tested
+    return fusion
+
+
+@pytest.fixture
+def layers() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    # scales and offsets differ between layers, as in a real encoder
+    return [torch.randn(2, 9, DIM, generator=generator) * (k + 1) ** 2 + k for k in range(LAYERS)]
+
+
+def norm64(x: torch.Tensor) -> torch.Tensor:
+    centred = x - x.mean(-1, keepdim=True)
+    return centred / torch.sqrt((centred**2).mean(-1, keepdim=True) + 1e-6)
+
+
+def expert64(fusion: DepthRoutedFusion, k: int) -> nn.Sequential:
+    """Expert k as the paper draws it: Linear -> LayerNorm -> GELU -> Linear, with the same numbers, in float64."""
+    e = fusion.experts
+    mlp = nn.Sequential(nn.Linear(DIM, HIDDEN), nn.LayerNorm(HIDDEN, eps=1e-6), nn.GELU(), nn.Linear(HIDDEN, DIM))
+    mlp = mlp.double()
+    first, norm, last = (e.weight_in, e.bias_in), (e.norm_weight, e.norm_bias), (e.weight_out, e.bias_out)
+    values = (first[0][k].T, first[1][k, 0], norm[0][k, 0], norm[1][k, 0], last[0][k].T, last[1][k, 0])
+    for parameter, value in zip(mlp.parameters(), values, strict=True):
+        parameter.data.copy_(value)
+    return mlp
+
+
+def reference(fusion: DepthRoutedFusion, layers: list[torch.Tensor], beta: float = BETA) -> dict[str, torch.Tensor]:
+    """Token by token, layer by layer."""
+    z = [norm64(layer.double()) for layer in layers]
+    h = [norm64(expert64(fusion, k)(z[k])) for k in range(LAYERS)]
+    w = torch.cat(z, -1) @ fusion.router.weight.double().T + fusion.router.bias.double()
+    if fusion.weighting == "softmax":
+        w = torch.exp(w) / torch.exp(w).sum(-1, keepdim=True)
+        total = sum(w[..., k, None] * h[k] for k in range(LAYERS))
+    else:
+        total = sum(w[..., k, None] * h[k] for k in range(LAYERS)) / torch.sqrt((w**2).sum(-1, keepdim=True) + 1e-6)
+    fused = norm64(total)
+    return {"w": w, "base": z[-1], "fused": fused, "final": norm64(z[-1] + beta * (fused - z[-1]))}
+
+
+def close(a: torch.Tensor, b: torch.Tensor, tolerance: float = 2e-5) -> None:
+    torch.testing.assert_close(a.double(), b.double(), atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("weighting", ["signed", "softmax"])
+def test_equals_the_equations_in_float64(fusion, layers, weighting):
+    fusion.weighting = weighting
+    output, expected = fusion(layers, return_routing=True), reference(fusion, layers)
+    close(output.tokens, expected["final"])
+    close(output.routing.weights, expected["w"])
+    close(output.routing.base, expected["base"])
+    close(output.routing.fused, expected["fused"])
+
+
+def test_signed_weights_are_really_signed(fusion, layers):
+    weights = fusion(layers, return_routing=True).routing.weights
+    assert (weights > 0).any()
+    assert (weights < 0).any()
+
+
+def test_batched_experts_equal_a_loop_over_sequential(fusion, layers):
+    normed = torch.stack([norm64(layer.double()) for layer in layers]).flatten(1, 2)
+    looped = torch.stack([norm64(expert64(fusion, k)(normed[k])) for k in range(LAYERS)])
+    close(fusion.experts(normed.float()), looped)
+
+
+def test_beta_zero_gives_the_base_latent_and_one_the_fused(fusion, layers):
+    fusion.beta = 0.0
+    output = fusion(layers, return_routing=True)
+    close(output.tokens, reference(fusion, layers)["base"])
+    fusion.beta = 1.0
+    close(fusion(layers).tokens, output.routing.fused)
+
+
+def scaled(fusion, layers, token: int, factor: float) -> torch.Tensor:
+    """Output when the router's weights of one token are multiplied by a factor."""
+
+    def multiply(_module, _inputs, weights):
+        weights[:, token] *= factor
+        return weights
+
+    handle = fusion.router.register_forward_hook(multiply)
+    try:
+        return fusion(layers).tokens
+    finally:
+        handle.remove()
+
+
+@torch.no_grad()
+def test_only_the_proportions_and_signs_of_a_tokens_weights_matter(fusion, layers):
+    before = fusion(layers).tokens
+    louder = scaled(fusion, layers, token=4, factor=7.0)
+    close(louder, before, 1e-5)
+    flipped = scaled(fusion, layers, token=4, factor=-1.0)
+    assert (flipped[:, 4] - before[:, 4]).abs().max() > 0.05
+    others = [i for i in range(9) if i != 4]
+    assert torch.equal(flipped[:, others], before[:, others])
+
+
+def test_squared_norm_of_every_token_is_the_number_of_channels(fusion, layers):
+    squared = fusion(layers).tokens.double().square().sum(-1)
+    torch.testing.assert_close(squared, torch.full_like(squared, DIM), rtol=1e-4, atol=0)
+
+
+def test_gradient_reaches_the_router_and_every_expert(fusion, layers):
+    target = torch.randn(2, 9, DIM, generator=torch.Generator().manual_seed(2))
+    (fusion(layers).tokens * target).sum().backward()
+    names = {name for name, _ in fusion.named_parameters()}
+    assert names == {"router.weight", "router.bias"} | {
+        f"experts.{part}" for part in ("weight_in", "bias_in", "norm_weight", "norm_bias", "weight_out", "bias_out")
+    }
+    for name, parameter in fusion.named_parameters():
+        parts = parameter.grad if name.startswith("experts") else parameter.grad[None]
+        for k, part in enumerate(parts):
+            assert part.abs().max() > 1e-7, f"no gradient for {name}, layer {k + 1}"
+
+
+def test_default_width_has_the_papers_parameters_for_dinov2_b():
+    with torch.device("meta"):
+        fusion = DepthRoutedFusion(num_layers=12, dim=768)
+    count = sum(parameter.numel() for parameter in fusion.parameters())
+    hidden = 3072
+    # paper appendix C, plus weight and bias of the hidden LayerNorm, which it leaves out
+    formula = 12 * (768 * hidden + hidden + hidden * 768 + 768) + 768 * 12**2 + 12
+    assert count == formula + 12 * 2 * hidden
+    assert round(formula / 1e6, 1) == 56.8
+
+
+def test_energy_shares_have_unit_energy_and_no_division_by_zero():
+    shares = energy_shares(torch.tensor([[3.0, -4.0], [0.0, 0.0]]))
+    torch.testing.assert_close(shares, torch.tensor([[0.6, -0.8], [0.0, 0.0]]))
+
+
+def test_softmax_weights_are_shares_of_one(fusion, layers):
+    fusion.weighting = "softmax"
+    routing = fusion(layers, return_routing=True).routing
+    assert (routing.weights > 0).all()
+    close(routing.weights.sum(-1), torch.ones(2, 9))
+    assert torch.equal(routing.weights, routing.shares)
+
+
+@pytest.mark.parametrize("last", [1, 2, LAYERS])
+def test_mean_fusion_is_the_mean_of_the_last_layers(layers, last):
+    output = MeanFusion(LAYERS, last)(layers, return_routing=True)
+    close(output.tokens, sum(norm64(layer.double()) for layer in layers[-last:]) / last)
+    assert output.routing.weights[0, 0].tolist() == pytest.approx([0.0] * (LAYERS - last) + [1 / last] * last)
+
+
+def test_wrong_use_is_refused(fusion, layers):
+    with pytest.raises(ValueError, match="built for 4 layers and got 3"):
+        fusion(layers[:3])
+    with pytest.raises(ValueError, match="'signed' or 'softmax', not 'sigmoid'"):
+        DepthRoutedFusion(2, 8, weighting="sigmoid")
+    with pytest.raises(ValueError, match="between 1 and 4 layers, not 5"):
+        MeanFusion(4, 5)
