@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+from accelerate import Accelerator
+
 from drorae.checkpoints import CheckpointError
 from train.data import DataError, TrainingPositions, ValidationPhotos, load_photos
 from train.presets import Schedule
-from train.run import RunError
+from train.run import RECORD, RunError
 
 SHARED = Path("../shared/data")
 
@@ -43,6 +47,22 @@ def load_positions(args: argparse.Namespace, size: int, schedule: Schedule) -> T
 def load_validation(args: argparse.Namespace, size: int, limit: int | None = None) -> ValidationPhotos:
     """The held-out photos of ``--validation``."""
     return ValidationPhotos(load_photos(args.validation, "validation"), size, limit)
+
+
+def record_run(args: argparse.Namespace, command: str, folder: Path, accelerator: Accelerator) -> None:
+    """Write what the run is trained with, for its model card."""
+    if not accelerator.is_main_process:
+        return
+    device = accelerator.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    record = {
+        "command": command,
+        "data": {Path(path).name: len(load_photos(path, "train")) for path in args.data},
+        "device": f"{accelerator.num_processes} x {name}" if accelerator.num_processes > 1 else name,
+        "torch": torch.__version__,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
 
 
 def main_guard(main: Callable[[], None]) -> None:

@@ -59,6 +59,8 @@ class GeneratedPictures(Sequence):
         return self.count
 
     def __getitem__(self, index: int) -> dict:
+        if not 0 <= index < self.count:
+            raise IndexError(index)  # which also ends a loop over the pictures
         rng = np.random.default_rng((self.seed, index))
         y, x = np.mgrid[: self.size, : self.size] / self.size
         wave = np.sin(2 * np.pi * (rng.uniform(1, 6, 3) * x[..., None] + rng.uniform(1, 6, 3) * y[..., None]))

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from drorae.fusion import layer_norm
-from train.arguments import add_data_arguments, load_positions, load_validation, main_guard
+from train.arguments import add_data_arguments, load_positions, load_validation, main_guard, record_run
 from train.presets import PRESETS, EncoderPreset
 from train.run import fit
 
@@ -163,7 +163,9 @@ def main(argv: list[str] | None = None) -> None:
     task = Distillation(student, teacher, encoder, model["encoder_mean"], model["encoder_std"], validation)
     task.to(accelerator.device)
     positions = load_positions(args, size, encoder.schedule)
-    fit(task, positions, encoder.schedule, args.out / args.preset / "encoder", accelerator)
+    folder = args.out / args.preset / "encoder"
+    record_run(args, f"python -m train.encoder --preset {args.preset}", folder, accelerator)
+    fit(task, positions, encoder.schedule, folder, accelerator)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,40 @@ def evaluate(model: AutoencoderDRoRAE, photos: ValidationPhotos, batch_size: int
     return results
 
 
+def measure(checkpoint: str | Path, data: str, limit: int | None = None) -> dict:
+    """Evaluate a checkpoint on the validation split of ``data``: the numbers and how they were obtained."""
+    folder = resolve(checkpoint)
+    model = AutoencoderDRoRAE.from_pretrained(checkpoint)
+    photos = ValidationPhotos(load_photos(data, "validation"), model.image_size, limit)
+    routes = evaluate(model, photos)
+    latent = routes.pop("latent", None)
+    return {
+        "checkpoint": folder.name,
+        "sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:16],
+        "reference": f"{Path(data).name} validation",
+        "photos": len(photos),
+        "crop": f"central square, Lanczos to {model.image_size} px",
+        "rounding": "8-bit, rounded",
+        "precision": str(model.dtype).removeprefix("torch."),
+        "routes": routes,
+        "latent": latent,
+    }
+
+
+def table(report: dict) -> str:
+    """The report as a Markdown table with the protocol below it."""
+    rae = report["routes"]["rae"]
+    lines = ["| route | PSNR, dB | SSIM | PSNR over `rae` | SSIM over `rae` |", "|---|---:|---:|---:|---:|"]
+    for name, row in report["routes"].items():
+        gains = "| |" if name == "rae" else f"{row['psnr'] - rae['psnr']:+.2f} | {row['ssim'] - rae['ssim']:+.3f} |"
+        lines.append(f"| `{name}` | {row['psnr']:.2f} | {row['ssim']:.3f} | {gains}")
+    protocol = [f"{key} {report[key]}" for key in ("reference", "photos", "crop", "rounding", "precision", "sha256")]
+    lines += ["", f"Measured with: {'; '.join(protocol)}."]
+    if report["latent"]:
+        lines.append(f"Mean cos(z_fuse, z_base) over all tokens: {report['latent']['cosine_fused_base']:.3f}.")
+    return "\n".join(lines)
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", nargs="?", default=DEFAULT_MODEL)
@@ -50,31 +84,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     args = parser.parse_args(argv)
 
-    folder = resolve(args.checkpoint)
-    model = AutoencoderDRoRAE.from_pretrained(args.checkpoint)
-    photos = ValidationPhotos(load_photos(args.data, "validation"), model.image_size, args.limit)
-    routes = evaluate(model, photos)
-    latent = routes.pop("latent", None)
-    report = {
-        "checkpoint": str(args.checkpoint),
-        "sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:16],
-        "reference": f"{Path(args.data).name} validation",
-        "photos": len(photos),
-        "crop": f"central square, Lanczos to {model.image_size} px",
-        "rounding": "8-bit, rounded",
-        "precision": str(model.dtype).removeprefix("torch."),
-        "routes": routes,
-        "latent": latent,
-    }
-    for key in ("checkpoint", "sha256", "reference", "photos", "crop", "rounding", "precision"):
-        print(f"{key:12}{report[key]}")
-    print(f"\n{'route':10}{'PSNR dB':>10}{'SSIM':>9}{'vs rae':>10}{'':>9}")
-    rae = routes["rae"]
-    for name, row in routes.items():
-        gain = "" if name == "rae" else f"{row['psnr'] - rae['psnr']:+10.2f}{row['ssim'] - rae['ssim']:+9.3f}"
-        print(f"{name:10}{row['psnr']:10.2f}{row['ssim']:9.3f}{gain}")
-    if latent:
-        print(f"\nmean cos(z_fuse, z_base) {latent['cosine_fused_base']:.3f}")
+    report = measure(args.checkpoint, args.data, args.limit)
+    print(table(report))
     if args.json:
         args.json.write_text(json.dumps(report, indent=2) + "\n")
 

@@ -101,7 +101,8 @@ VGG = {"perceptual_weight": 0.1, "perceptual_weights_file": "vgg11_bn_conv1to4.s
 
 
 def _smoke(phase: str, starts_from: str) -> Stage1Preset:
-    return Stage1Preset(Schedule(6, 4, 1e-3, 1, precision="no", save_every=3, workers=0), phase, starts_from)
+    schedule = Schedule(6, 4, 1e-3, 1, precision="no", save_every=3, workers=0)
+    return Stage1Preset(schedule, phase, starts_from, noise_tau=0.2)  # noise, so that resuming has to restore the RNG
 
 
 PRESETS = {

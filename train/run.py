@@ -21,7 +21,7 @@ from transformers import get_cosine_with_min_lr_schedule_with_warmup
 
 from train.presets import Schedule
 
-STATE, CHECKPOINT, LOG = "state", "checkpoint", "log.jsonl"
+STATE, CHECKPOINT, LOG, RECORD = "state", "checkpoint", "log.jsonl", "run.json"
 
 
 class RunError(RuntimeError):

@@ -28,7 +28,7 @@ from drorae import AutoencoderDRoRAE
 from drorae.checkpoints import CheckpointError
 from drorae.decoder import decode_tokens
 from drorae.metrics import psnr, ssim
-from train.arguments import add_data_arguments, load_positions, load_validation, main_guard
+from train.arguments import add_data_arguments, load_positions, load_validation, main_guard, record_run
 from train.losses import VGG11Perceptual
 from train.presets import PHASES, PRESETS, Preset, Stage1Preset
 from train.run import CHECKPOINT, fit
@@ -130,7 +130,9 @@ def main(argv: list[str] | None = None) -> None:
     task = Reconstruction(model, phase, args.weights, load_validation(args, model.image_size, limit=256))
     task.to(accelerator.device)
     positions = load_positions(args, model.image_size, phase.schedule)
-    fit(task, positions, phase.schedule, args.out / args.preset / args.phase, accelerator)
+    folder = args.out / args.preset / args.phase
+    record_run(args, f"python -m train.stage1 --preset {args.preset} --phase {args.phase}", folder, accelerator)
+    fit(task, positions, phase.schedule, folder, accelerator)
 
 
 if __name__ == "__main__":
