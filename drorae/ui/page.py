@@ -70,20 +70,24 @@ def build_demo(model: AutoencoderDRoRAE, name: str) -> gr.Blocks:
                     buttons=[],
                     elem_id="picture",
                 )
+                upload = gr.UploadButton("Upload a photo", file_types=["image"], variant="primary", elem_id="upload")
                 status = gr.HTML(status_line(done(first)), elem_id="status")
                 gr.Examples(EXAMPLES, picture, label="Or one of these", elem_id="examples")
             with gr.Column(scale=4, min_width=300), gr.Tabs():
                 compare = compare_tab(first)
                 routing = routing_tab(first)
         gr.Markdown(ABOUT.format(**facts), elem_id="about")
-        wire(model, picture, status, compare, routing)
+        wire(model, picture, upload, status, compare, routing)
     return demo.queue(max_size=32)
 
 
 def launch_options() -> dict[str, Any]:
     """Arguments of ``demo.launch`` that belong to the page, wherever it is served."""
+    theme = gr.themes.Default(primary_hue="indigo", neutral_hue="slate", font=["system-ui", "sans-serif"])
+    # the theme's own grey is too faint for sentences that people are meant to read
+    theme.set(body_text_color_subdued="*neutral_600", body_text_color_subdued_dark="*neutral_400")
     return {
-        "theme": gr.themes.Default(primary_hue="indigo", neutral_hue="slate", font=["system-ui", "sans-serif"]),
+        "theme": theme,
         "css": CSS,
         "footer_links": ["api", "settings"],
         "run_history": False,  # it would keep visitors' pictures in their browsers

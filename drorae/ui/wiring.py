@@ -16,7 +16,12 @@ from drorae.ui.routing import RoutingTab, profile_figure
 
 
 def wire(
-    model: AutoencoderDRoRAE, picture: PictureInput, status: gr.HTML, compare: CompareViewer, routing: RoutingTab
+    model: AutoencoderDRoRAE,
+    picture: PictureInput,
+    upload: gr.UploadButton,
+    status: gr.HTML,
+    compare: CompareViewer,
+    routing: RoutingTab,
 ) -> None:
     """Explore every new picture and fill the outputs of all tabs."""
 
@@ -34,6 +39,8 @@ def wire(
             return (status_line(str(error), error=True), *[gr.skip()] * 3)
         return (status_line(done(result)), compare_value(result), routing_value(result), profile_figure(result))
 
+    # the picture's own upload area hides while a picture is shown, which it always is
+    upload.upload(lambda path: path, upload, picture, api_visibility="private", show_progress="hidden", queue=False)
     picture.change(
         explore_picture,
         inputs=picture,

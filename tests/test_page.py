@@ -1,0 +1,362 @@
+"""The page in a real browser: Debian's chromium, driven by Playwright."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from urllib.parse import urlparse
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
+from test_images import png_header
+
+from drorae.explore import explore
+from drorae.images import load_image
+from drorae.ui.page import build_demo, launch_options
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no 'chromium' on this machine; install Debian's package"),
+]
+
+
+@pytest.fixture(scope="module")
+def url(embedded) -> Iterator[str]:
+    demo = build_demo(embedded, "drorae-tiny")
+    _, address, _ = demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **launch_options())
+    yield address
+    demo.close()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory) -> Iterator[BrowserContext]:
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            tmp_path_factory.mktemp("profile"), executable_path=CHROMIUM, headless=True, args=FLAGS
+        )
+        yield context
+        context.close()
+
+
+class Watched:
+    """A page and everything it asked for or complained about."""
+
+    def __init__(self, context: BrowserContext, address: str, width: int = 1280, query: str = ""):
+        self.page: Page = context.new_page()
+        self.page.set_default_timeout(30_000)
+        self.page.set_viewport_size({"width": width, "height": 900})
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", self._console)
+        self.page.goto(address + query)
+        self.page.wait_for_selector("#compare figure img")
+
+    def _console(self, message) -> None:
+        if message.type == "error":
+            self.complaints.append(message.text)
+
+    def routing(self) -> None:
+        self.page.get_by_role("tab", name="Routing").click()
+        self.page.wait_for_selector("#routing .strip button")
+
+    def state(self, viewer: str, expression: str):
+        script = f"""() => {{
+            const node = [...document.querySelectorAll('#{viewer}, #{viewer} *')].find((n) => n.__{viewer});
+            const state = node.__{viewer};
+            return {expression};
+        }}"""
+        return self.page.evaluate(script)
+
+    def check(self) -> None:
+        outside = {u for u in self.requests if urlparse(u).hostname not in ("127.0.0.1", None)}
+        assert not outside
+        assert not self.complaints
+
+
+@pytest.fixture
+def view(browser, url) -> Iterator[Watched]:
+    watched = Watched(browser, url)
+    yield watched
+    watched.check()
+    watched.page.close()
+
+
+def shown_pixels(page: Page, selector: str) -> np.ndarray:
+    """The pixels of a displayed picture, at its own size."""
+    width, height, values = page.locator(selector).evaluate(
+        """async (picture) => {
+            await picture.decode();
+            const canvas = document.createElement('canvas');
+            canvas.width = picture.naturalWidth;
+            canvas.height = picture.naturalHeight;
+            const context = canvas.getContext('2d');
+            context.drawImage(picture, 0, 0);
+            const data = context.getImageData(0, 0, canvas.width, canvas.height).data;
+            return [canvas.width, canvas.height, Array.from(data)];
+        }"""
+    )
+    return np.array(values, dtype=np.uint8).reshape(height, width, 4)[..., :3]
+
+
+def upload(view: Watched, path) -> None:
+    with view.page.expect_file_chooser() as chooser:
+        view.page.get_by_role("button", name="Upload a photo").click()
+    chooser.value.set_files(path)
+
+
+def test_a_finished_example_is_there_at_first_paint_and_lossless(view, explored):
+    page = view.page
+    assert page.locator("#compare figure").count() == 4
+    assert not any("queue/join" in request for request in view.requests)
+    assert np.array_equal(shown_pixels(page, "#compare figure[data-route=original] img"), explored.original)
+    for name, picture in explored.pictures.items():
+        assert np.array_equal(shown_pixels(page, f"#compare figure[data-route={name}] img"), picture)
+        numbers = page.locator(f"#compare tr[data-route={name}] td").all_inner_texts()
+        assert float(re.match(r"[\d.]+", numbers[0])[0]) == pytest.approx(explored.metrics[name]["psnr"], abs=0.006)
+        assert float(re.match(r"[\d.]+", numbers[1])[0]) == pytest.approx(explored.metrics[name]["ssim"], abs=0.0006)
+    expect(page.locator("#compare [data-part=headline]")).to_contain_text("dB")
+
+
+def test_an_uploaded_photo_goes_through(view, embedded, tmp_path):
+    values = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    Image.fromarray(values).resize((300, 200), Image.Resampling.BICUBIC).save(tmp_path / "mine.png")
+    expected = explore(load_image(tmp_path / "mine.png"), embedded)
+    upload(view, tmp_path / "mine.png")
+    row = view.page.locator("#compare tr[data-route=drorae] td").first
+    expect(row).to_contain_text(f"{expected.metrics['drorae']['psnr']:.2f}")
+    assert np.array_equal(
+        shown_pixels(view.page, "#compare figure[data-route=drorae] img"), expected.pictures["drorae"]
+    )
+    view.routing()
+    weights = view.state("routing", "Array.from(state.weights)")
+    assert np.allclose(np.array(weights).reshape(expected.weights.shape), expected.weights, atol=1e-5)
+
+
+def test_a_photo_dropped_on_the_picture_goes_through(view, embedded):
+    path = ROOT / "assets" / "examples" / "rocket.jpg"
+    expected = explore(load_image(path), embedded)
+    view.page.locator("#picture input[type=file]").set_input_files(path)
+    row = view.page.locator("#compare tr[data-route=phase2] td").first
+    expect(row).to_contain_text(f"{expected.metrics['phase2']['psnr']:.2f}")
+
+
+def test_clearing_the_picture_loses_nothing(view):
+    before = view.page.locator("#compare").inner_text()
+    view.page.get_by_label("Remove Image").click()
+    expect(view.page.locator("#status")).to_contain_text("Choose another picture")
+    assert view.page.locator("#compare").inner_text() == before
+
+
+def test_an_example_goes_through(view, embedded):
+    expected = explore(load_image(ROOT / "assets" / "examples" / "coffee.jpg"), embedded)
+    view.page.locator("#examples button, #examples .gallery-item").nth(2).click()
+    row = view.page.locator("#compare tr[data-route=rae] td").first
+    expect(row).to_contain_text(f"{expected.metrics['rae']['psnr']:.2f}")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("text.png", b"this is no picture", "is not a picture that can be read"),
+        ("bomb.png", png_header(30000, 30000, b"\0" * 100_000), "more than the 24 megapixels allowed"),
+        ("dot.png", png_header(1, 1, b"\0\0\0\0"), "both sides must be at least 16"),
+    ],
+)
+def test_bad_files_are_one_sentence_and_lose_nothing(browser, url, tmp_path, name, content, sentence):
+    view = Watched(browser, url)
+    before = view.page.locator("#compare").inner_text()
+    (tmp_path / name).write_bytes(content)
+    upload(view, tmp_path / name)
+    status = view.page.locator("#status .error")
+    expect(status).to_contain_text(sentence)
+    assert "Traceback" not in view.page.content()
+    assert view.page.locator("#compare").inner_text() == before
+    assert not [text for text in view.complaints if "Failed to load resource" not in text]
+    view.page.close()
+
+
+def test_slider_works_by_mouse_keyboard_and_any_pair_without_a_request(view):
+    page = view.page
+    box = page.locator("#compare [data-part=slider]").bounding_box()
+    page.mouse.move(box["x"] + 5, box["y"] + 5)
+    view.requests.clear()
+    before = page.locator("#compare [data-part=before]")
+    slider = page.locator("#compare [data-part=position]")
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    page.mouse.click(box["x"] + box["width"] * 0.2, box["y"] + box["height"] / 2)
+    assert view.state("compare", "state.position") == pytest.approx(20, abs=4)
+    slider.focus()
+    for _ in range(10):
+        page.keyboard.press("ArrowRight")
+    position = view.state("compare", "state.position")
+    assert position == pytest.approx(25, abs=4)
+    assert f"{100 - position}%" in before.evaluate("node => node.style.clipPath")
+    page.locator("#compare [data-part=left]").select_option("original")
+    page.locator("#compare [data-part=right]").select_option("phase2")
+    original = page.locator("#compare figure[data-route=original] img").get_attribute("src")
+    phase2 = page.locator("#compare figure[data-route=phase2] img").get_attribute("src")
+    assert before.get_attribute("src") == original
+    assert page.locator("#compare [data-part=after]").get_attribute("src") == phase2
+    assert not [u for u in view.requests if not u.startswith("data:")]
+
+
+def test_gain_map_shows_the_gain_of_either_route(view, explored):
+    page = view.page
+    view.requests.clear()
+    for title, name in (("All layers fused", "phase2"), ("Full DRoRAE", "drorae")):
+        page.locator("#compare [data-part=gain-choices]").get_by_role("button", name=title).click()
+        gain = explored.gains[name]
+        expect(page.locator("#compare [data-part=gain-shares]")).to_contain_text(
+            f"{100 * gain.improved:.0f} % of the pixels improved, {100 * gain.harmed:.0f} % harmed"
+        )
+        data = page.locator("#compare [data-part=gain]").evaluate(
+            "c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)"
+        )
+        colours = np.array(data).reshape(*gain.map.shape, 4)
+        limit = view.state("compare", "state.limit")
+        # beyond the limit the two end colours of the scale, in between green for gains and brown for losses
+        assert (colours[gain.map >= limit][:, :3] == [1, 102, 94]).all()
+        assert (colours[gain.map <= -limit][:, :3] == [140, 81, 10]).all()
+        clear = np.abs(gain.map) > limit / 10
+        assert np.array_equal(colours[clear][:, 1] > colours[clear][:, 0], gain.map[clear] > 0)
+    assert not [u for u in view.requests if not u.startswith("data:")]
+
+
+def token_at(view: Watched, row: int, column: int, grid: int = 16) -> tuple[float, float]:
+    stage = view.page.locator("#routing [data-part=stage]")
+    stage.scroll_into_view_if_needed()
+    box = stage.bounding_box()
+    return box["x"] + (column + 0.5) / grid * box["width"], box["y"] + (row + 0.5) / grid * box["height"]
+
+
+def shown_shares(view: Watched, which: str) -> list[float]:
+    texts = view.page.locator(f"#routing .row .share .{which}").all_inner_texts()
+    return [float(text.replace("\u2212", "-")) for text in texts]
+
+
+def test_hovering_shows_the_routing_of_the_token_without_a_request(view, explored):
+    view.routing()
+    view.page.wait_for_timeout(1500)  # the chart below loads its script
+    view.requests.clear()
+    for row, column in ((0, 0), (7, 3), (15, 15)):
+        view.page.mouse.move(*token_at(view, row, column))
+        token = row * 16 + column
+        assert shown_shares(view, "first") == pytest.approx(explored.shares[token].tolist(), abs=6e-4)
+        for layer, share in enumerate(explored.shares[token]):
+            bar = view.page.locator(f"#routing .row[data-layer='{layer + 1}'] .bar.first")
+            assert ("adds" if share >= 0 else "suppresses") in bar.get_attribute("class")
+            width = float(bar.evaluate("node => node.style.width").removesuffix("%"))
+            assert width == pytest.approx(50 * abs(share), abs=1e-3)
+    assert not [u for u in view.requests if not u.startswith("data:")]
+
+
+def test_pins_compare_two_tokens_and_keys_do_the_same(view, explored):
+    view.routing()
+    view.page.mouse.click(*token_at(view, 2, 3))
+    view.page.mouse.click(*token_at(view, 9, 12))
+    assert view.state("routing", "state.pins") == [2 * 16 + 3, 9 * 16 + 12]
+    view.page.mouse.move(*token_at(view, 5, 5))
+    assert shown_shares(view, "first") == pytest.approx(explored.shares[2 * 16 + 3].tolist(), abs=6e-4)
+    assert shown_shares(view, "second") == pytest.approx(explored.shares[9 * 16 + 12].tolist(), abs=6e-4)
+
+    view.page.locator("#routing [data-part=stage]").focus()
+    view.page.keyboard.press("Escape")
+    assert view.state("routing", "state.pins") == []
+    for key in ("Home", "ArrowDown", "ArrowRight", "ArrowRight", "ArrowUp", "ArrowUp"):
+        view.page.keyboard.press(key)
+    assert view.state("routing", "state.token") == 2
+    view.page.keyboard.press("Enter")
+    assert view.state("routing", "state.pins") == [2]
+    view.page.keyboard.press("Enter")
+    assert view.state("routing", "state.pins") == []
+
+
+def test_a_layer_can_be_laid_over_the_photo(view, explored):
+    view.routing()
+    stage = view.page.locator("#routing [data-part=stage]")
+    plain = stage.evaluate("c => c.toDataURL()")
+    layer = view.page.locator("#routing .strip button[data-layer='5']")
+    layer.click()
+    assert layer.get_attribute("aria-pressed") == "true"
+    assert stage.evaluate("c => c.toDataURL()") != plain
+    expect(view.page.locator("#routing [data-part=where]")).to_contain_text("the photo shows layer 5")
+    stage.focus()
+    view.page.keyboard.press("]")
+    assert view.state("routing", "state.layer") == 5
+    view.page.keyboard.press("Escape")
+    assert stage.evaluate("c => c.toDataURL()") == plain
+
+    limit = view.state("routing", "state.limit")
+    token = int(explored.shares[:, 4].argmin())
+    colour = layer.locator("canvas").evaluate(
+        f"c => Array.from(c.getContext('2d').getImageData({token % 16}, {token // 16}, 1, 1).data)"
+    )
+    share = explored.shares[token, 4]
+    assert abs(share) <= limit * 1.5
+    assert (colour[2] > colour[0]) == (share < 0)  # blue where the layer is suppressed
+
+
+def test_profile_shows_the_mean_share_of_every_layer(view, explored):
+    view.routing()
+    view.page.wait_for_selector("#profile .js-plotly-plot .bars .point")
+    heights = view.page.locator("#profile .js-plotly-plot").evaluate("plot => Array.from(plot.calcdata[0], d => d.s)")
+    assert heights == pytest.approx(explored.shares.mean(0).tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_phone_shows_everything_without_sideways_scrolling_and_readable(browser, url, theme):
+    view = Watched(browser, url, width=390, query=f"?__theme={theme}")
+    page = view.page
+    for part in ("#compare .headline", "#compare figure b", "#compare .hint"):
+        assert contrast(page, part) > 3
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    view.routing()
+    for part in ("#routing h3", "#routing .row .value", "#routing .hint"):
+        assert contrast(page, part) > 3
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    stage = page.locator("#routing [data-part=stage]").bounding_box()
+    assert stage["x"] >= 0
+    assert stage["x"] + stage["width"] <= 390
+    assert stage["width"] == pytest.approx(stage["height"], abs=1)
+    view.check()
+    page.close()
+
+
+def contrast(page: Page, selector: str) -> float:
+    """WCAG contrast ratio of a text with the first opaque background behind it."""
+    text, background = page.locator(selector).first.evaluate(
+        """node => {
+            const colour = getComputedStyle(node).color;
+            let behind = node;
+            while (behind && /rgba\\(.*, 0\\)|transparent/.test(getComputedStyle(behind).backgroundColor)) {
+                behind = behind.parentElement;
+            }
+            return [colour, behind ? getComputedStyle(behind).backgroundColor : 'rgb(255, 255, 255)'];
+        }"""
+    )
+
+    def luminance(colour: str) -> float:
+        channels = [float(value) / 255 for value in re.findall(r"[\d.]+", colour)[:3]]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+    light, dark = sorted((luminance(text), luminance(background)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
