@@ -123,14 +123,14 @@ PRESETS = {
                 expected="PSNR 15.3 dB (rough trial)",
             ),
             "fusion": Stage1Preset(
-                Schedule(steps=1200, batch_size=16, lr=1e-3, warmup_steps=100, save_every=200, compile=True),
+                Schedule(steps=1400, batch_size=16, lr=1e-3, warmup_steps=100, save_every=200, compile=True),
                 "fusion",
                 "decoder",
                 **VGG,
                 expected="at least 2.5 dB over RAE",
             ),
             "finetune": Stage1Preset(
-                Schedule(steps=1000, batch_size=16, lr=5e-4, warmup_steps=100, save_every=200, compile=True),
+                Schedule(steps=1200, batch_size=16, lr=5e-4, warmup_steps=100, save_every=200, compile=True),
                 "finetune",
                 "fusion",
                 **VGG,

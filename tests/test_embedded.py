@@ -1,0 +1,95 @@
+"""The shipped model: it is what its card and the README say."""
+
+import json
+import re
+
+import pytest
+import torch
+from conftest import PHOTOS, ROOT
+from PIL import Image
+from safetensors import safe_open
+from train.data import ValidationPhotos, load_photos
+from train.evaluate import evaluate, measure, table
+
+from drorae.explore import explore
+from drorae.images import load_image
+
+MODEL = ROOT / "assets" / "drorae-tiny"
+needs_photos = pytest.mark.skipif(not (PHOTOS / "photos20").is_dir(), reason="photos20 is not at ../shared/data")
+
+
+def test_it_is_the_model_the_design_names(embedded):
+    assert (embedded.image_size, embedded.grid_size) == (128, 16)
+    assert (embedded.encoder.num_layers, embedded.encoder.dim) == (12, 192)
+    assert embedded.config.fusion == "depth-routed"
+    assert not embedded.training
+
+
+def test_weights_are_half_precision_safetensors_and_assets_stay_small():
+    with safe_open(MODEL / "diffusion_pytorch_model.safetensors", framework="pt") as file:
+        assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"F16"}  # noqa: SIM118
+    size = sum(path.stat().st_size for path in (ROOT / "assets").rglob("*") if path.is_file())
+    assert size < 48 * 2**20
+
+
+def test_every_route_is_better_than_the_one_before_on_the_examples(embedded):
+    """None of these pictures was trained on."""
+    for path in sorted((ROOT / "assets" / "examples").glob("*.jpg")):
+        metrics = explore(load_image(path), embedded).metrics
+        assert metrics["rae"]["psnr"] < metrics["phase2"]["psnr"] < metrics["drorae"]["psnr"], path.name
+
+
+def test_the_router_suppresses_as_well_as_adds(explored):
+    assert (explored.weights > 0).mean() > 0.1
+    assert (explored.weights < 0).mean() > 0.1
+
+
+@torch.no_grad()
+def test_fusion_is_a_bounded_correction_of_the_last_layer(embedded, cat):
+    images = torch.rand(1, 3, 128, 128)
+    routing = embedded.encode(images, return_routing=True)
+    final, base = embedded.latent_to_tokens(routing.latent), routing.routing.base
+    # |beta (z_fuse - z_base)| <= 2 beta sqrt(C) bounds the angle by asin(2 beta / (1 - beta)) or so: far from opposite
+    assert torch.cosine_similarity(final, base, dim=-1).min() > 0.8
+
+
+@pytest.mark.data
+@needs_photos
+def test_the_bars_are_met_on_every_twentieth_validation_photo(embedded):
+    photos = ValidationPhotos(load_photos(str(PHOTOS / "photos20"), "validation"), 128, limit=196)
+    results = evaluate(embedded, photos)
+    rae = results["rae"]
+    assert results["phase2"]["psnr"] - rae["psnr"] >= 2.5
+    assert results["drorae"]["psnr"] - rae["psnr"] >= 4
+    assert results["drorae"]["ssim"] - rae["ssim"] >= 0.12
+
+
+@pytest.mark.slow
+@pytest.mark.data
+@needs_photos
+def test_the_card_states_what_the_evaluation_prints():
+    assert table(measure(MODEL, str(PHOTOS / "photos20"))) in (MODEL / "README.md").read_text()
+
+
+def test_the_readme_repeats_the_numbers_of_the_card():
+    card = (MODEL / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text()
+    block = re.search(r"<!-- results -->\n(.*?)\n<!-- /results -->", readme, re.S)[1].strip()
+    assert len(block.splitlines()) > 4
+    assert block in card
+    assert f"on the {int(re.search(r'photos (\d+)', block)[1]):,} held-out photos" in readme
+
+
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
+    (tmp_path / "assets").symlink_to(ROOT / "assets")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    assert Image.open("drorae.png").size == Image.open("rae.png").size == (128, 128)
+
+
+def test_the_card_lists_the_four_runs_with_their_commands():
+    card = (MODEL / "README.md").read_text()
+    for command in ("train.encoder --preset tiny", *(f"--phase {p}" for p in ("decoder", "fusion", "finetune"))):
+        assert command in card
+    assert json.loads((MODEL / "config.json").read_text())["_class_name"] == "AutoencoderDRoRAE"
