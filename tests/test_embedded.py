@@ -49,7 +49,7 @@ def test_fusion_is_a_bounded_correction_of_the_last_layer(embedded, cat):
     images = to_tensor(square(cat, 128))[None]
     routing = embedded.encode(images, return_routing=True)
     final, base = embedded.latent_to_tokens(routing.latent), routing.routing.base
-    # z_final points along (1 - beta) z_base + beta z_fuse, both of one length: the angle is at most asin(beta / (1 - beta))
+    # z_final is (1 - beta) z_base + beta z_fuse, both of one length: the angle is at most asin(beta / (1 - beta))
     bound = (1 - (0.2 / 0.8) ** 2) ** 0.5
     assert torch.cosine_similarity(final, base, dim=-1).min() > bound - 1e-4
 

@@ -95,6 +95,21 @@ def test_an_interrupted_run_continues_to_the_same_weights(runs, tmp_path, monkey
         assert torch.equal(weights(tmp_path, phase)[name], value), name
 
 
+def test_a_run_stopped_before_its_checkpoint_still_writes_it(runs, tmp_path, monkeypatch):
+    (tmp_path / "smoke").mkdir()
+    (tmp_path / "smoke" / "decoder").symlink_to(runs / "smoke" / "decoder")
+
+    def stopped(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train.run, "_write_folder", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        stage1.main(command(tmp_path, "fusion"))
+    monkeypatch.undo()
+    stage1.main(command(tmp_path, "fusion"))
+    assert same(weights(runs, "fusion"), weights(tmp_path, "fusion"), "fusion_module.")
+
+
 def test_a_state_that_was_half_swapped_is_recovered(tmp_path):
     (tmp_path / "state.old").mkdir()
     (tmp_path / "state.new").mkdir()

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from drorae.checkpoints import CheckpointError
 from train.data import DataError, TrainingPositions, ValidationPhotos, load_photos
 from train.presets import Schedule
-from train.run import RECORD, RunError
+from train.run import CHECKPOINT, RECORD, RunError
 
 SHARED = Path("../shared/data")
 
@@ -50,19 +50,21 @@ def load_validation(args: argparse.Namespace, size: int, limit: int | None = Non
 
 
 def record_run(args: argparse.Namespace, command: str, folder: Path, accelerator: Accelerator) -> None:
-    """Write what the run is trained with, for its model card."""
-    if not accelerator.is_main_process:
+    """Write what the run is trained with, for its model card. A finished run keeps its record."""
+    if not accelerator.is_main_process or (folder / CHECKPOINT).is_dir():
         return
     device = accelerator.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    file = folder / RECORD
+    before = json.loads(file.read_text())["data"] if file.is_file() else {}  # a continued run also saw those
     record = {
         "command": command,
-        "data": {Path(path).name: len(load_photos(path, "train")) for path in args.data},
+        "data": before | {Path(path).name: len(load_photos(path, "train")) for path in args.data},
         "device": f"{accelerator.num_processes} x {name}" if accelerator.num_processes > 1 else name,
         "torch": torch.__version__,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+    file.write_text(json.dumps(record, indent=2) + "\n")
 
 
 def main_guard(main: Callable[[], None]) -> None:

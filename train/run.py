@@ -7,6 +7,8 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -117,27 +119,38 @@ def fit(task: Task, positions: Dataset, schedule: Schedule, folder: Path, accele
         step.value += 1
 
         progress.set_postfix({name: f"{value.item():.4f}" for name, value in parts.items()})
-        last = step.value == schedule.steps
-        if last or step.value % schedule.save_every == 0:
+        if step.value == schedule.steps or step.value % schedule.save_every == 0:
             _save_state(accelerator, folder)
             if accelerator.is_main_process:
                 seconds = round(time.monotonic() - started, 1)
                 numbers = {"step": step.value, "seconds": seconds, "grad_norm": float(norm)}
                 numbers |= {name: value.item() for name, value in parts.items()}
-                ema.store(parameters)
-                ema.copy_to(parameters)
-                trainable.eval()
                 # compiling once more for these few batches would take longer than they do
-                with torch.compiler.set_stance("force_eager"), accelerator.autocast():
+                with _ema_weights(ema, parameters), torch.compiler.set_stance("force_eager"), accelerator.autocast():
+                    trainable.eval()
                     numbers |= {f"validation_{name}": value for name, value in task.validate().items()}
-                if last:
-                    _write_folder(folder / CHECKPOINT, task.export)
-                trainable.train()
-                ema.restore(parameters)
+                    trainable.train()
                 with (folder / LOG).open("a") as log:
                     log.write(json.dumps(numbers) + "\n")
                 progress.write(f"{folder.name} " + " ".join(f"{k}={v:.5g}" for k, v in numbers.items()))
             accelerator.wait_for_everyone()
+
+    # after the loop, so that a run stopped between its last state and its checkpoint still writes one
+    if accelerator.is_main_process:
+        with _ema_weights(ema, parameters):
+            _write_folder(folder / CHECKPOINT, task.export)
+    accelerator.wait_for_everyone()
+
+
+@contextmanager
+def _ema_weights(ema: EMAModel, parameters: list[nn.Parameter]) -> Iterator[None]:
+    """The averaged weights, in place of the trained ones for a while."""
+    ema.store(parameters)
+    ema.copy_to(parameters)
+    try:
+        yield
+    finally:
+        ema.restore(parameters)
 
 
 class _Counter:
