@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 
 from drorae.checkpoints import CheckpointError
+from drorae.images import ImageError
 from train.data import DataError, TrainingPositions, ValidationPhotos, load_photos
 from train.presets import Schedule
 from train.run import CHECKPOINT, RECORD, RunError
@@ -46,7 +47,7 @@ def load_positions(args: argparse.Namespace, size: int, schedule: Schedule) -> T
 
 def load_validation(args: argparse.Namespace, size: int, limit: int | None = None) -> ValidationPhotos:
     """The held-out photos of ``--validation``."""
-    return ValidationPhotos(load_photos(args.validation, "validation"), size, limit)
+    return ValidationPhotos(load_photos(args.validation, "validation", "--validation"), size, limit)
 
 
 def record_run(args: argparse.Namespace, command: str, folder: Path, accelerator: Accelerator) -> None:
@@ -71,7 +72,7 @@ def main_guard(main: Callable[[], None]) -> None:
     """Run ``main``; problems a person can mend end in one sentence and exit code 2."""
     try:
         main()
-    except (CheckpointError, DataError, FileNotFoundError, RunError) as error:
+    except (CheckpointError, DataError, FileNotFoundError, ImageError, RunError) as error:
         sys.exit(_fail(str(error)))
 
 

@@ -21,10 +21,10 @@ class DataError(ValueError):
     """A data set that cannot be used; the message says what was looked for and where."""
 
 
-def load_photos(path: str, split: str) -> Sequence[dict]:
+def load_photos(path: str, split: str, option: str = "--data") -> Sequence[dict]:
     """Rows with an ``image`` from a folder of ``{split}-*.parquet`` files or an image folder with that split.
 
-    ``"generated"`` gives drawn pictures instead, for smoke runs.
+    ``"generated"`` gives drawn pictures instead, for smoke runs. ``option`` is named in error messages.
 
     Raises:
         DataError: nothing usable there.
@@ -33,7 +33,7 @@ def load_photos(path: str, split: str) -> Sequence[dict]:
         return GeneratedPictures(64, seed=0 if split == "train" else 1)
     folder = Path(path)
     if not folder.is_dir():
-        raise DataError(f"--data {path}: there is no such folder; give a folder of parquet files or of pictures.")
+        raise DataError(f"{option} {path}: there is no such folder; give a folder of parquet files or of pictures.")
     files = sorted(str(file) for file in folder.glob(f"{split}-*.parquet"))
     try:
         if files:
@@ -42,10 +42,10 @@ def load_photos(path: str, split: str) -> Sequence[dict]:
             rows = datasets.load_dataset("imagefolder", data_dir=str(folder), split=split)
     except (datasets.exceptions.DatasetGenerationError, FileNotFoundError, ValueError) as error:
         raise DataError(
-            f"--data {path}: no '{split}-*.parquet' files and no '{split}' pictures there ({error})."
+            f"{option} {path}: no '{split}-*.parquet' files and no '{split}' pictures there ({error})."
         ) from None
     if "image" not in rows.column_names:
-        raise DataError(f"--data {path}: the columns are {rows.column_names}, and none is called 'image'.")
+        raise DataError(f"{option} {path}: the columns are {rows.column_names}, and none is called 'image'.")
     return rows
 
 

@@ -125,7 +125,7 @@ class Distillation(nn.Module):
     def validate(self) -> dict[str, float]:
         """Cosine to the teacher per layer and agreement of the most likely class, on held-out photos."""
         cosines, agreements = [], []
-        for images in DataLoader(self.validation, batch_size=32):
+        for images in DataLoader(self.validation, batch_size=32, generator=torch.Generator()):
             student, teacher, student_logits, teacher_logits = self.compare(images.to(self.mean.device))
             cosines.append(F.cosine_similarity(student, teacher, dim=-1).mean((1, 2)).cpu())
             agreements.append((student_logits.argmax(-1) == teacher_logits.argmax(-1)).float().mean().cpu())

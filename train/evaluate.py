@@ -76,11 +76,18 @@ def table(report: dict) -> str:
     return "\n".join(lines)
 
 
+def positive(text: str) -> int:
+    """A number of photos from the command line."""
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of photos; give 1 or more")
+    return int(text)
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", nargs="?", default=DEFAULT_MODEL)
     parser.add_argument("--data", default=str(SHARED / "photos20"), help="folder with a validation split")
-    parser.add_argument("--limit", type=int, help="use only this many photos, evenly spread")
+    parser.add_argument("--limit", type=positive, help="use only this many photos, evenly spread")
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     args = parser.parse_args(argv)
 

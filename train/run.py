@@ -58,7 +58,7 @@ def fit(task: Task, positions: Dataset, schedule: Schedule, folder: Path, accele
     states and the position in the data are all restored.
 
     Raises:
-        RunError: the loss is no longer finite; the last good state stays in the folder.
+        RunError: the loss or its gradient is no longer finite; the last good state stays in the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _recover_state(folder)
@@ -73,7 +73,7 @@ def fit(task: Task, positions: Dataset, schedule: Schedule, folder: Path, accele
         optimizer, schedule.warmup_steps, schedule.steps, min_lr_rate=schedule.lr_floor
     )
     ema = EMAModel(parameters, decay=schedule.ema_decay)
-    step = _Counter()
+    step, clock = _Counter(), _Counter()  # steps done, and seconds spent in all sittings
 
     processes = accelerator.num_processes
     if schedule.batch_size % processes:
@@ -82,11 +82,11 @@ def fit(task: Task, positions: Dataset, schedule: Schedule, folder: Path, accele
         task.compile()
     trainable, optimizer = accelerator.prepare(task.trainable, optimizer)
     task.use(trainable)
-    ema.to(accelerator.device)
-    accelerator.register_for_checkpointing(scheduler, ema, step)
+    accelerator.register_for_checkpointing(scheduler, ema, step, clock)
     if (folder / STATE).is_dir():
         accelerator.load_state(str(folder / STATE))
         accelerator.print(f"{folder}: continuing after step {step.value} of {schedule.steps}.")
+    ema.to(accelerator.device)  # after loading, which brings the averages back on the CPU
 
     loader = accelerator.prepare(
         DataLoader(
@@ -95,23 +95,25 @@ def fit(task: Task, positions: Dataset, schedule: Schedule, folder: Path, accele
             sampler=range(step.value * schedule.batch_size, schedule.steps * schedule.batch_size),
             num_workers=schedule.workers,
             drop_last=True,
+            # starting workers draws a seed; drawn from here, it leaves the random states of the run alone
+            generator=torch.Generator().manual_seed(schedule.seed),
         )
     )
     trainable.train()
-    started, first = time.monotonic(), step.value
+    before, started = clock.value, time.monotonic()
     progress = tqdm(
-        loader, desc=folder.name, initial=first, total=schedule.steps, disable=not accelerator.is_main_process
+        loader, desc=folder.name, initial=step.value, total=schedule.steps, disable=not accelerator.is_main_process
     )
     for images in progress:
         with accelerator.autocast():
             loss, parts = task.loss(images)
-        if not math.isfinite(loss.item()):
-            raise RunError(
-                f"{folder}: the loss became {loss.item()} at step {step.value + 1}; the state of the last save is "
-                "kept. Lower the learning rate or use precision 'no', then run again."
-            )
         accelerator.backward(loss)
-        norm = accelerator.clip_grad_norm_(parameters, schedule.max_grad_norm)
+        norm = float(accelerator.clip_grad_norm_(parameters, schedule.max_grad_norm))
+        if not (math.isfinite(loss.item()) and math.isfinite(norm)):
+            raise RunError(
+                f"{folder}: loss {loss.item()} and gradient norm {norm} at step {step.value + 1}; the last saved state "
+                "is kept. Lower the learning rate or use precision 'no', then run again."
+            )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         scheduler.step()
@@ -120,16 +122,18 @@ def fit(task: Task, positions: Dataset, schedule: Schedule, folder: Path, accele
 
         progress.set_postfix({name: f"{value.item():.4f}" for name, value in parts.items()})
         if step.value == schedule.steps or step.value % schedule.save_every == 0:
+            clock.value = before + time.monotonic() - started
             _save_state(accelerator, folder)
             if accelerator.is_main_process:
-                seconds = round(time.monotonic() - started, 1)
-                numbers = {"step": step.value, "seconds": seconds, "grad_norm": float(norm)}
+                numbers = {"step": step.value, "seconds": round(clock.value, 1), "grad_norm": norm}
                 numbers |= {name: value.item() for name, value in parts.items()}
                 # compiling once more for these few batches would take longer than they do
                 with _ema_weights(ema, parameters), torch.compiler.set_stance("force_eager"), accelerator.autocast():
-                    trainable.eval()
+                    task.use(task.trainable)  # without its wrapper, which waits for the other processes
+                    task.trainable.eval()
                     numbers |= {f"validation_{name}": value for name, value in task.validate().items()}
-                    trainable.train()
+                    task.trainable.train()
+                    task.use(trainable)
                 with (folder / LOG).open("a") as log:
                     log.write(json.dumps(numbers) + "\n")
                 progress.write(f"{folder.name} " + " ".join(f"{k}={v:.5g}" for k, v in numbers.items()))
@@ -137,6 +141,7 @@ def fit(task: Task, positions: Dataset, schedule: Schedule, folder: Path, accele
 
     # after the loop, so that a run stopped between its last state and its checkpoint still writes one
     if accelerator.is_main_process:
+        task.use(task.trainable)
         with _ema_weights(ema, parameters):
             _write_folder(folder / CHECKPOINT, task.export)
     accelerator.wait_for_everyone()
@@ -154,15 +159,15 @@ def _ema_weights(ema: EMAModel, parameters: list[nn.Parameter]) -> Iterator[None
 
 
 class _Counter:
-    """Steps done, as a thing accelerate can checkpoint."""
+    """A number that accelerate can checkpoint."""
 
     def __init__(self) -> None:
-        self.value = 0
+        self.value: float = 0
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, float]:
         return {"value": self.value}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, float]) -> None:
         self.value = state["value"]
 
 

@@ -99,7 +99,7 @@ class Reconstruction(nn.Module):
     def validate(self) -> dict[str, float]:
         """Mean PSNR and SSIM of this phase's route on held-out photos."""
         model, scores = self.model, []
-        for images in DataLoader(self.validation, batch_size=32):
+        for images in DataLoader(self.validation, batch_size=32, generator=torch.Generator()):
             images = images.to(model.device)
             tokens = model.fuse(model.encoder(images), fusion=self.fused).tokens
             decoder = getattr(model, self.decoder_part)
@@ -109,10 +109,7 @@ class Reconstruction(nn.Module):
         return {"psnr": mean[0].item(), "ssim": mean[1].item()}
 
     def export(self, folder: Path) -> None:
-        wrapped = getattr(self.model, self.part)
-        setattr(self.model, self.part, self.trainable)
         self.model.save_pretrained(folder)
-        setattr(self.model, self.part, wrapped)
 
 
 def main(argv: list[str] | None = None) -> None:
