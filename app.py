@@ -28,7 +28,11 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     demo = build_demo(model, args.model)
-    demo.launch(server_name=args.host, server_port=args.port, inbrowser=args.browser, **launch_options())
+    try:
+        demo.launch(server_name=args.host, server_port=args.port, inbrowser=args.browser, **launch_options())
+    except OSError as error:
+        print(f"The page could not be served ({str(error).splitlines()[0]}); try another --port.", file=sys.stderr)
+        return 2
     return 0
 
 

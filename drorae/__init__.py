@@ -1,15 +1,14 @@
 """DRoRAE: depth-routed representation autoencoders (arXiv 2605.10780), reference implementation and explorer.
 
-Conventions, stated once and tested in ``tests/test_conventions.py``:
+Conventions, stated once; ``tests/test_conventions.py`` tests those that are in use:
 
 * images are float tensors (B, 3, H, W) in [0, 1]; encoder and loss specific ranges stay inside those modules;
 * token maps are (B, N, C), row-major over the token grid; latents are (B, C, h, w) with N = h * w;
 * a *layer* is a transformer block of the encoder, index 0..L-1 in code and 1..L on screen and in files for people;
   the patch embedding is not a layer;
-* flow time t = 0 is data and t = 1 is noise: x_t = (1 - t) x_0 + t e, velocity = e - x_0, and the time shift is
-  s = sqrt(C * H * W / 4096);
-* guidance scale 1 means no guidance: out = weak + scale * (strong - weak);
-* a checkpoint is a folder with ``config.json``, safetensors weights and a model card ``README.md``.
+* a checkpoint is a folder with ``config.json``, safetensors weights and a model card ``README.md``;
+* of the generators to come: flow time t = 0 is data and t = 1 is noise, x_t = (1 - t) x_0 + t e, velocity = e - x_0,
+  time shift s = sqrt(C * H * W / 4096); guidance scale 1 means none: out = weak + scale * (strong - weak).
 
 The three routes every number is reported for:
 

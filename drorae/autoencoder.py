@@ -92,7 +92,7 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
         layers, dim, eps = self.encoder.num_layers, self.encoder.dim, self.encoder.norm.eps
         self.fusion_module: DepthRoutedFusion | MeanFusion | None = None
         if fusion == "mean":
-            self.fusion_module = MeanFusion(layers, fusion_mean_layers or layers, eps)
+            self.fusion_module = MeanFusion(layers, layers if fusion_mean_layers is None else fusion_mean_layers, eps)
         elif fusion is not None:
             weighting = "softmax" if fusion == "depth-routed-softmax" else "signed"
             self.fusion_module = DepthRoutedFusion(layers, dim, fusion_hidden_size, fusion_beta, weighting, eps)

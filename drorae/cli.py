@@ -6,6 +6,7 @@ Exit code 0 when everything worked, 2 with one sentence per problem on the error
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -25,8 +26,11 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return args.run(args)
-    except (CheckpointError, ImageError, OSError, ValueError) as error:
+    except (CheckpointError, ImageError) as error:
         return _fail(str(error))
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        return _fail(f"--out '{args.out}' cannot be written ({reason}); choose another place.")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -53,8 +57,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _reconstruct(args: argparse.Namespace) -> int:
+    if any(path.resolve().parent == args.out.resolve() for path in args.images):
+        return _fail(
+            f"--out '{args.out}' holds pictures to be read, which could be overwritten; choose another folder."
+        )
     model = AutoencoderDRoRAE.from_pretrained(args.model)
-    args.out.mkdir(parents=True, exist_ok=True)
     code = 0
     for path, stem in zip(args.images, _stems(args.images), strict=True):
         try:
@@ -62,6 +69,7 @@ def _reconstruct(args: argparse.Namespace) -> int:
         except ImageError as error:  # the other pictures are still worth doing
             code = _fail(str(error))
             continue
+        args.out.mkdir(parents=True, exist_ok=True)
         files = {"original": args.out / f"{stem}-original.png"}
         Image.fromarray(result.original).save(files["original"])
         for name, picture in result.pictures.items():
@@ -76,11 +84,10 @@ def _reconstruct(args: argparse.Namespace) -> int:
 
 def _stems(paths: list[Path]) -> list[str]:
     """File stems, numbered where two pictures would overwrite each other."""
-    seen: dict[str, int] = {}
-    stems = []
+    stems: list[str] = []
     for path in paths:
-        seen[path.stem] = seen.get(path.stem, 0) + 1
-        stems.append(path.stem if seen[path.stem] == 1 else f"{path.stem}-{seen[path.stem]}")
+        numbered = (f"{path.stem}-{number}" for number in itertools.count(2))
+        stems.append(next(stem for stem in itertools.chain([path.stem], numbered) if stem not in stems))
     return stems
 
 

@@ -8,6 +8,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
+# timm arguments that would load weights from somewhere else
+WEIGHT_ARGUMENTS = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
+
 
 class VisionEncoder(nn.Module):
     """Frozen vision transformer, built offline from a timm architecture name.
@@ -22,6 +25,9 @@ class VisionEncoder(nn.Module):
             (bicubic, antialiased) to it.
         mean, std: per-channel normalisation the network was trained with.
         timm_args: further keyword arguments of the timm architecture (``patch_size``, ``reg_tokens``, ...).
+
+    Raises:
+        ValueError: a name that is no plain architecture, arguments that would load weights, a std that is not positive.
     """
 
     def __init__(
@@ -33,7 +39,14 @@ class VisionEncoder(nn.Module):
         timm_args: dict[str, Any] | None = None,
     ):
         super().__init__()
-        self.model = timm.create_model(name, pretrained=False, num_classes=0, img_size=input_size, **(timm_args or {}))
+        arguments = timm_args or {}
+        if ":" in name:  # "hf-hub:..." would make timm fetch the architecture
+            raise ValueError(f"the encoder is the name of a timm architecture, not {name!r}")
+        if elsewhere := WEIGHT_ARGUMENTS & arguments.keys():
+            raise ValueError(f"encoder weights come with the checkpoint; leave out {', '.join(sorted(elsewhere))}")
+        if min(std) <= 0:
+            raise ValueError(f"the encoder's std must be positive, not {tuple(std)}")
+        self.model = timm.create_model(name, pretrained=False, num_classes=0, img_size=input_size, **arguments)
         eps = getattr(self.model.norm, "eps", 1e-6)
         self.norm = nn.LayerNorm(self.model.embed_dim, eps=eps, elementwise_affine=False)
         self.model.norm = nn.Identity()  # its place is taken by self.norm

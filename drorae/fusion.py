@@ -19,8 +19,10 @@ class Routing(NamedTuple):
     """How the layers were mixed.
 
     Attributes:
-        weights: w_k, (B, N, L), signed unless the weighting is softmax; positive adds a layer, negative suppresses it.
-        shares: w_k / sqrt(sum_k w_k^2 + eps), (B, N, L): the factor that multiplies expert k in equation 4.
+        weights: w_k, (B, N, L): the router's signed output, where positive adds a layer and negative suppresses it; its
+            softmax for the softmax weighting; 1/K for the mean.
+        shares: the factor of layer k in the sum, (B, N, L): w_k / sqrt(sum_k w_k^2 + eps) (equation 4); for softmax and
+            mean, whose sums are not divided, the weights themselves.
         base: z_base, (B, N, C), the normalised last layer.
         fused: z_fuse, (B, N, C), the aggregate before the incremental correction.
     """
@@ -106,7 +108,8 @@ class DepthRoutedFusion(nn.Module):
         eps: used by every LN and by the energy normalisation.
 
     Raises:
-        ValueError: unknown ``weighting``, or a number of layers other than L at call time.
+        ValueError: unknown ``weighting``, ``beta`` outside [0, 1], ``hidden_dim`` below 1, or a number of layers other
+            than L at call time.
     """
 
     def __init__(
@@ -119,10 +122,14 @@ class DepthRoutedFusion(nn.Module):
         eps: float = 1e-6,
     ):
         super().__init__()
+        if hidden_dim is not None and hidden_dim < 1:
+            raise ValueError(f"the experts' hidden width must be at least 1, not {hidden_dim}")
+        if not 0 <= beta <= 1:
+            raise ValueError(f"beta must be between 0 (last layer only) and 1 (fused only), not {beta}")
         if weighting not in ("signed", "softmax"):
             raise ValueError(f"weighting is 'signed' or 'softmax', not {weighting!r}")
         self.num_layers, self.beta, self.weighting, self.eps = num_layers, beta, weighting, eps
-        self.experts = LayerExperts(num_layers, dim, hidden_dim or 4 * dim, eps)
+        self.experts = LayerExperts(num_layers, dim, 4 * dim if hidden_dim is None else hidden_dim, eps)
         self.router = nn.Linear(num_layers * dim, num_layers)
         nn.init.normal_(self.router.weight, std=0.02)
         nn.init.ones_(self.router.bias)

@@ -9,13 +9,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
 
 # What a visitor may send. Pillow is told this list, so no other (rarely used, rarely fuzzed) decoder ever runs.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 MAX_PIXELS = 24_000_000  # 72 MB of RGB; larger photos must be made smaller first
 MIN_SIDE = 16  # below this there is nothing to rebuild
 BACKGROUND = (255, 255, 255)  # transparent pixels are shown on white
+ANIMATED = ("GIF", "WEBP", "PNG")  # of a JPEG or TIFF that holds several pictures the first one is used
+TRANSPOSE = {  # EXIF 2.3, tag 274: what brings the stored rows and columns upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class ImageError(ValueError):
@@ -64,7 +74,7 @@ def load_image(source: str | Path | bytes | Image.Image | np.ndarray, name: str 
                 picture = Image.open(stream, formats=FORMATS)
         except Image.DecompressionBombError as error:
             raise ImageError(_too_large(name, error)) from None
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+        except Exception:  # damaged files make Pillow raise nearly anything
             raise ImageError(
                 f"'{name}' is not a picture that can be read; use PNG, JPEG, WebP, BMP, TIFF or a still GIF."
             ) from None
@@ -73,7 +83,7 @@ def load_image(source: str | Path | bytes | Image.Image | np.ndarray, name: str 
 
 def _from_array(array: np.ndarray, name: str) -> Image.Image:
     if np.issubdtype(array.dtype, np.floating):
-        array = (np.clip(array, 0, 1) * 255).round().astype(np.uint8)
+        array = (np.clip(np.nan_to_num(array), 0, 1) * 255).round().astype(np.uint8)
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
         raise ImageError(
             f"{name} is an array of shape {array.shape} and type {array.dtype}; "
@@ -94,39 +104,60 @@ def _too_large(name: str, reason: tuple[int, int] | Image.DecompressionBombError
 
 def _to_rgb(picture: Image.Image, name: str) -> Image.Image:
     width, height = picture.size
+    kind = picture.format
     if width * height > MAX_PIXELS:
         raise ImageError(_too_large(name, picture.size))
-    if getattr(picture, "is_animated", False):
-        raise ImageError(f"'{name}' is animated ({picture.n_frames} frames); save one frame as PNG and use that.")
     if min(width, height) < MIN_SIDE:
         raise ImageError(
             f"'{name}' is {width} x {height} pixels; both sides must be at least {MIN_SIDE} to see anything."
         )
     try:
-        picture = ImageOps.exif_transpose(picture)  # decodes; also where a truncated file shows
+        if kind in ANIMATED and getattr(picture, "is_animated", False):
+            raise ImageError(f"'{name}' is animated ({picture.n_frames} frames); save one frame as PNG and use that.")
+        picture.load()  # where a truncated file shows
         if picture.mode.startswith("I") or picture.mode == "F":
-            picture = _wide_grey_to_8_bit(picture)
+            picture = _wide_grey_to_8_bit(picture, kind)
+        picture = _upright(picture)
         if picture.has_transparency_data:
             picture = picture.convert("RGBA")
             flat = Image.new("RGBA", picture.size, (*BACKGROUND, 255))
             picture = Image.alpha_composite(flat, picture)
         picture = picture.convert("RGB")
+    except ImageError:
+        raise
     except Image.DecompressionBombError as error:
         raise ImageError(_too_large(name, error)) from None
-    except (OSError, ValueError, SyntaxError, IndexError):
+    except Exception:  # damaged files make Pillow raise nearly anything
         raise ImageError(f"'{name}' is damaged or cut off; save or download it again and retry.") from None
     picture.info = {}  # EXIF, ICC profiles and text chunks go no further
     return picture
 
 
-def _wide_grey_to_8_bit(picture: Image.Image) -> Image.Image:
-    """16-bit greys use the full 0..65535 range; 32-bit and float greys are stretched over their own range."""
+def _upright(picture: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation. An unreadable EXIF block does not cost a good photo."""
+    try:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+    except Exception:
+        return picture
+    return picture.transpose(TRANSPOSE[orientation]) if orientation in TRANSPOSE else picture
+
+
+def _wide_grey_to_8_bit(picture: Image.Image, kind: str | None) -> Image.Image:
+    """16-bit greys use the full 0..65535 range; 32-bit and float greys are stretched over their own, finite, range."""
     values = np.asarray(picture).astype(np.float64)
-    low, high = (0.0, 65535.0) if picture.mode.startswith("I;16") else (values.min(), values.max())
-    if picture.mode == "I" and low >= 0 and high <= 65535:
-        low, high = 0.0, 65535.0  # Pillow opens some 16-bit PNGs as 32-bit
+    finite = values[np.isfinite(values)]
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and kind == "PNG"):  # PNG has no 32-bit greys
+        low, high = 0.0, 65535.0
+    else:
+        low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
     scaled = np.zeros_like(values) if high == low else (values - low) / (high - low) * 255
-    return Image.fromarray(scaled.round().astype(np.uint8))
+    grey = Image.fromarray(scaled.round().astype(np.uint8))
+    grey.info = {key: value for key, value in picture.info.items() if key == "exif"}
+    clear = picture.info.get("transparency")  # in a grey PNG: the one value that is transparent
+    if isinstance(clear, int):
+        grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+    return grey
 
 
 def square(picture: Image.Image, size: int) -> Image.Image:

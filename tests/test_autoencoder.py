@@ -65,6 +65,18 @@ def test_saved_and_loaded_models_are_equal_to_the_bit(tmp_path, images, fusion):
     assert not list(tmp_path.glob("*.bin"))
 
 
+def test_the_configuration_reaches_the_fusion(images):
+    assert build(fusion="depth-routed").fusion_module.weighting == "signed"
+    assert build(fusion="depth-routed-softmax").fusion_module.weighting == "softmax"
+    strong = build(fusion_beta=1.0)
+    output = strong.encode(images, return_routing=True)
+    torch.testing.assert_close(strong.latent_to_tokens(output.latent), output.routing.fused, atol=1e-5, rtol=0)
+    assert build(fusion_hidden_size=None).fusion_module.experts.weight_in.shape == (3, 48, 192)
+    assert build(fusion="mean").fusion_module.last == 3
+    with pytest.raises(ValueError, match="not 0"):
+        build(fusion="mean", fusion_mean_layers=0)
+
+
 def test_two_decoders_can_be_chosen(model, images):
     latent = model.encode(images).latent
     original, finetuned = (model.decode(latent, decoder=name).sample for name in ("original", "finetuned"))

@@ -76,10 +76,30 @@ def test_config_of_another_model_is_refused(folder):
     assert "missing (first: decoder.decoder_layers.1" in error(folder)
 
 
-def test_config_of_no_model_is_refused(folder):
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"encoder_name": "vit_nonsense"},
+        {"encoder_name": "hf-hub:somebody/model"},
+        {"encoder_name": None},
+        {"encoder_args": {"checkpoint_path": "weights.bin"}},
+        {"encoder_std": [0, 0, 0]},
+        {"decoder_num_heads": 0},
+        {"fusion": "attention"},
+        {"fusion_beta": None},
+        {"fusion_hidden_size": 0},
+    ],
+)
+def test_config_of_no_model_is_refused(folder, change):
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"encoder_name": "vit_nonsense"}))
+    (folder / "config.json").write_text(json.dumps(config | change))
     assert "describes no model that can be built" in error(folder)
+
+
+def test_a_model_in_a_subfolder(folder):
+    assert AutoencoderDRoRAE.from_pretrained(folder.parent, subfolder="model").image_size == 32
+    with pytest.raises(CheckpointError, match=r"nothing/config\.json' is missing"):
+        AutoencoderDRoRAE.from_pretrained(folder.parent, subfolder="nothing")
 
 
 def test_unknown_names_are_one_sentence(tmp_path):

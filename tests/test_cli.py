@@ -1,13 +1,14 @@
 """The command line: files, JSON and exit codes, on a tiny saved model."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ROOT, build
 from PIL import Image
 
-from drorae.cli import main
+from drorae.cli import _stems, main
 from drorae.explore import explore
 from drorae.images import load_image
 
@@ -83,7 +84,24 @@ def test_routing_of_a_model_without_fusion_is_refused(tmp_path, capsys):
     assert not (tmp_path / "w.npz").exists()
 
 
-def test_an_output_folder_that_is_a_file_is_one_sentence(tmp_path, capsys, checkpoint):
+def test_an_output_that_cannot_be_written_is_one_sentence(tmp_path, capsys, checkpoint):
     (tmp_path / "file").write_text("")
     assert main(["reconstruct", CAT, "--model", checkpoint, "--out", str(tmp_path / "file")]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    assert main(["routing", CAT, "--model", checkpoint, "--out", str(tmp_path / "file" / "w.npz")]) == 2
+    assert main(["routing", CAT, "--model", checkpoint, "--out", str(tmp_path)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert all("cannot be written" in line and "choose another place" in line for line in lines)
+
+
+def test_pictures_are_never_overwritten(tmp_path, capsys, checkpoint):
+    picture = tmp_path / "mine.png"
+    Image.new("RGB", (40, 40), "red").save(picture)
+    assert main(["reconstruct", str(picture), "--model", checkpoint, "--out", str(tmp_path)]) == 2
+    assert "choose another folder" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [picture]
+
+
+def test_names_stay_different():
+    paths = [Path(name) for name in ("x/a.png", "y/a.png", "a-2.png", "z/a.jpg")]
+    assert _stems(paths) == ["a", "a-2", "a-2-2", "a-3"]

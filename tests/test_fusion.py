@@ -67,6 +67,8 @@ def test_equals_the_equations_in_float64(fusion, layers, weighting):
     output, expected = fusion(layers, return_routing=True), reference(fusion, layers)
     close(output.tokens, expected["final"])
     close(output.routing.weights, expected["w"])
+    w = expected["w"]
+    close(output.routing.shares, w if weighting == "softmax" else w / torch.sqrt((w**2).sum(-1, keepdim=True) + 1e-6))
     close(output.routing.base, expected["base"])
     close(output.routing.fused, expected["fused"])
 
@@ -170,5 +172,9 @@ def test_wrong_use_is_refused(fusion, layers):
         fusion(layers[:3])
     with pytest.raises(ValueError, match="'signed' or 'softmax', not 'sigmoid'"):
         DepthRoutedFusion(2, 8, weighting="sigmoid")
+    with pytest.raises(ValueError, match=r"not -0\.1"):
+        DepthRoutedFusion(2, 8, beta=-0.1)
+    with pytest.raises(ValueError, match="at least 1, not 0"):
+        DepthRoutedFusion(2, 8, hidden_dim=0)
     with pytest.raises(ValueError, match="between 1 and 4 layers, not 5"):
         MeanFusion(4, 5)

@@ -91,6 +91,6 @@ def launch_options() -> dict[str, Any]:
         "css": CSS,
         "footer_links": ["api", "settings"],
         "run_history": False,  # it would keep visitors' pictures in their browsers
-        "max_file_size": "20mb",
+        "max_file_size": "80mb",  # a noisy PNG of the 24 megapixels that load_image allows
         "show_error": False,
     }
