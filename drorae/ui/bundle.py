@@ -49,6 +49,7 @@ def routing_value(result: Exploration) -> dict | None:
         "layers": result.num_layers,
         "weights": _base64(result.weights.astype("<f4")),
         "shares": _base64(result.shares.astype("<f4")),
+        "divided": not np.array_equal(result.weights, result.shares),  # softmax and mean sums are not (equation 4)
         "cosine": result.cosine,
     }
 

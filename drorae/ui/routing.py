@@ -22,12 +22,16 @@ class RoutingTab(NamedTuple):
 def routing_tab(first: Exploration) -> RoutingTab:
     """Build the tab around a finished example."""
     with gr.Tab("Routing", id="routing"):
+        routed = first.shares is not None
+        if not routed:
+            gr.Markdown("This model reads the last layer only, so there is no routing to show.", elem_id="no-routing")
         viewer = RoutingViewer(routing_value(first), elem_id="routing")
         gr.Markdown(
             "### The whole photo in one line\nMean share of each layer over all tokens; the whiskers hold the middle "
-            "80 % of them. A long whisker means that the layer is used in some places and not in others."
+            "80 % of them. A long whisker means that the layer is used in some places and not in others.",
+            visible=routed,
         )
-        profile = gr.Plot(profile_figure(first), show_label=False, container=False, elem_id="profile")
+        profile = gr.Plot(profile_figure(first), show_label=False, container=False, visible=routed, elem_id="profile")
     return RoutingTab(viewer, profile)
 
 

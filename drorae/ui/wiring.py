@@ -54,8 +54,9 @@ def wire(
 
 def done(result: Exploration) -> str:
     """What was done, in one sentence."""
-    side, routes = result.original.shape[0], len(result.pictures)
-    return f"Central square at {side} × {side} pixels, rebuilt along {routes} routes in {result.seconds:.2f} s."
+    side, count = result.original.shape[0], len(result.pictures)
+    routes = f"{count} routes" if count > 1 else "one route"
+    return f"Central square at {side} × {side} pixels, rebuilt along {routes} in {result.seconds:.2f} s."
 
 
 def status_line(text: str, error: bool = False) -> str:

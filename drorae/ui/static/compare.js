@@ -9,24 +9,20 @@ const pictureOf = (name) =>
 const decibel = (value) => (value === null ? "identical" : value.toFixed(2));
 
 function drawHeadline() {
-  const { routes, layers } = state.value;
-  const base = routes[0].metrics;
-  const best = routes[routes.length - 1];
-  const headline = find("headline");
-  headline.replaceChildren();
-  if (routes.length === 1 || base.psnr === null || best.metrics.psnr === null) {
-    headline.append(`The last layer alone rebuilds this picture at ${decibel(base.psnr)} dB.`);
-    return;
-  }
-  const gain = best.metrics.psnr - base.psnr;
-  const strong = document.createElement("strong");
-  strong.textContent = `${signed(gain, 1)} dB`;
-  headline.append(
-    "The encoder's last layer alone rebuilds this picture at ",
-    `${decibel(base.psnr)} dB. Reading all ${layers} layers: `,
-    strong,
-    gain >= 0 ? "." : " \u2013 here fusion made it worse.",
-  );
+  const [base, ...others] = state.value.routes;
+  const change = (route) => {
+    const strong = document.createElement("strong");
+    const known = route.metrics.psnr !== null && base.metrics.psnr !== null;
+    strong.textContent = known ? `${signed(route.metrics.psnr - base.metrics.psnr, 1)} dB` : "an exact copy";
+    return strong;
+  };
+  const start = base.metrics.psnr === null ? "exactly" : `at ${base.metrics.psnr.toFixed(1)} dB`;
+  const parts = [`The encoder's last layer alone rebuilds this picture ${start}.`];
+  const [phase2, finetuned] = ["phase2", "drorae"].map((name) => others.find((route) => route.name === name));
+  if (phase2) parts.push(` Reading all ${state.value.layers} layers: `, change(phase2), " with the very same decoder");
+  if (finetuned) parts.push(", ", change(finetuned), " once the decoder is finetuned");
+  if (phase2) parts.push(".");
+  find("headline").replaceChildren(...parts);
 }
 
 function drawPanels() {
@@ -79,7 +75,10 @@ function mark(event) {
 function drawSlider() {
   const names = ["original", ...state.value.routes.map((r) => r.name)];
   if (!names.includes(state.left)) state.left = names[0];
-  if (!names.includes(state.right)) state.right = names[names.length - 1];
+  if (!names.includes(state.right)) {
+    state.right = names[names.length - 1];
+    if (state.left === state.right) state.left = names[0];
+  }
   for (const side of ["left", "right"]) {
     find(side).replaceChildren(
       ...names.map((name) => new Option(titleOf(name), name, name === state[side], name === state[side])),
@@ -194,12 +193,14 @@ function load() {
   drawTable();
 }
 
+find("panels").addEventListener("pointerdown", mark);
 find("panels").addEventListener("pointermove", mark);
 find("panels").addEventListener("pointerleave", mark);
 find("position").addEventListener("input", (event) => { state.position = Number(event.target.value); moveLine(); });
 for (const side of ["left", "right"]) {
   find(side).addEventListener("change", (event) => { state[side] = event.target.value; drawSlider(); });
 }
+find("gain").addEventListener("pointerdown", readGain);
 find("gain").addEventListener("pointermove", readGain);
 find("gain").addEventListener("pointerleave", readGain);
 watch("value", load);

@@ -98,6 +98,7 @@ function buildBars() {
 
 function drawBars() {
   const tokens = shown();
+  find("unpin").hidden = !state.pins.length;
   const names = tokens.map((token, i) => {
     const name = document.createElement("span");
     name.className = i ? "second" : "first";
@@ -136,11 +137,7 @@ function drawBars() {
     row.querySelector(".raw").replaceChildren(...numbers(tokens.map((token) => weight(token, layer)), 3));
   });
 
-  const last = tokens[tokens.length - 1];
-  if (last === undefined) {
-    find("where").textContent = "";
-    return;
-  }
+  const last = state.token;
   const order = [...Array(state.value.layers).keys()].sort((a, b) => share(last, b) - share(last, a));
   const [most, least] = [order[0], order[order.length - 1]];
   const low = share(last, least);
@@ -181,6 +178,7 @@ function pressStrip() {
 }
 
 function chooseLayer(layer) {
+  if (!state.value) return; // the next picture is being decoded
   state.layer = layer;
   pressStrip();
   drawStage();
@@ -211,7 +209,9 @@ function tokenAt(event) {
 }
 
 function press(event) {
-  if (!state.value || event.ctrlKey || event.metaKey || event.altKey) return;
+  // many keyboards need AltGr or Option for the brackets
+  const modified = event.ctrlKey || event.metaKey || event.altKey;
+  if (!state.value || (modified && !["[", "]"].includes(event.key))) return;
   const { grid, layers } = state.value;
   const token = state.token === null ? 0 : state.token;
   const [row, column] = [Math.floor(token / grid), token % grid];
@@ -259,6 +259,11 @@ async function load() {
   find("low").textContent = `suppressed \u2212${state.limit.toFixed(2)}`;
   find("high").textContent = `+${state.limit.toFixed(2)} added`;
   find("ramp").style.background = gradient("routing");
+  find("meaning").textContent = value.divided
+    ? "The bar is its share, w / \u221a(sum of all w\u00b2); w is the router's raw output, of which only the proportions matter."
+    : "The bar is the weight of the layer; the weights of a token add up to 1.";
+  find("cosine").textContent =
+    `Mean cosine between the fused and the last layer's tokens, before the correction: ${signed(value.cosine, 2)}.`;
   buildBars();
   drawStrip();
   drawStage();
@@ -268,5 +273,6 @@ async function load() {
 stage.addEventListener("pointermove", (event) => { if (state.value) moveTo(tokenAt(event)); });
 stage.addEventListener("click", (event) => { if (state.value) { moveTo(tokenAt(event)); pin(tokenAt(event)); } });
 stage.addEventListener("keydown", press);
+find("unpin").addEventListener("click", () => { state.pins = []; drawStage(); drawBars(); });
 watch("value", load);
 load();
