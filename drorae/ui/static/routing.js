@@ -161,7 +161,9 @@ function drawStrip() {
     const caption = document.createElement("span");
     const number = document.createElement("i");
     number.textContent = signed(mean, 2);
-    caption.append(`layer ${layer + 1}`, number);
+    const name = document.createElement("b");
+    name.textContent = `layer ${layer + 1}`;
+    caption.append(name, number);
     button.title = `mean share ${signed(mean, 3)}`;
     button.append(canvas, caption);
     button.onclick = () => chooseLayer(state.layer === layer ? null : layer);
