@@ -130,7 +130,7 @@ PRESETS = {
                 expected="at least 2.5 dB over RAE",
             ),
             "finetune": Stage1Preset(
-                Schedule(steps=1200, batch_size=16, lr=5e-4, warmup_steps=100, save_every=200, compile=True),
+                Schedule(steps=1000, batch_size=16, lr=5e-4, warmup_steps=100, save_every=200, compile=True),
                 "finetune",
                 "fusion",
                 **VGG,
