@@ -61,7 +61,8 @@ class Stage1Preset:
     perceptual_weight: float = 0.0
     perceptual_weights_file: str | None = None
     noise_tau: float = 0.0  # RAE: per picture sigma ~ tau * U(0, 1) on the latent, in training only
-    expected: str = ""
+    expected: str = ""  # PSNR and SSIM of the phase's route on held-out photos
+    measured: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,8 @@ PRESETS = {
                 "decoder",
                 "encoder",
                 **VGG,
-                expected="PSNR 15.3 dB (rough trial)",
+                expected="PSNR 15.3 dB",
+                measured="15.54 dB, SSIM 0.319 (256 validation photos)",
             ),
             "fusion": Stage1Preset(
                 Schedule(steps=1400, batch_size=16, lr=1e-3, warmup_steps=100, save_every=200, compile=True),
@@ -128,6 +130,7 @@ PRESETS = {
                 "decoder",
                 **VGG,
                 expected="at least 2.5 dB over RAE",
+                measured="19.07 dB, SSIM 0.438 (256 validation photos)",
             ),
             "finetune": Stage1Preset(
                 Schedule(steps=1000, batch_size=16, lr=5e-4, warmup_steps=100, save_every=200, compile=True),
@@ -135,6 +138,7 @@ PRESETS = {
                 "fusion",
                 **VGG,
                 expected="at least 4 dB PSNR and 0.12 SSIM over RAE",
+                measured="20.30 dB, SSIM 0.528 (256 validation photos)",
             ),
         },
     ),

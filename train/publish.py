@@ -64,8 +64,8 @@ ImageNet, on which the teacher was trained.
 
 ## Limits
 
-It is small and was trained briefly on few photos ({classes}): expect softened detail, no legible small text, and
-colours that drift in scenes unlike them. It shows the method; it is no production codec. The photos carry their own
+It is small and was trained briefly on few photos ({classes}): expect visible 8-pixel patches, a faint dot pattern,
+missing fine detail, no legible small text. It shows the method; it is no production codec. The photos carry their own
 terms (non-commercial research).
 """
 

@@ -105,7 +105,7 @@ function drawBars() {
     const swatch = document.createElement("span");
     swatch.className = "swatch";
     const pin = state.pins.indexOf(token);
-    name.append(swatch, `${pin >= 0 ? "AB"[pin] : "under the cursor"}: ${place(token)}`);
+    name.append(swatch, `${pin >= 0 ? "AB"[pin] : "here"}: ${place(token)}`);
     return name;
   });
   find("names").replaceChildren(...names);
