@@ -30,8 +30,9 @@ def main(argv: list[str] | None = None) -> int:
     demo = build_demo(model, args.model)
     try:
         demo.launch(server_name=args.host, server_port=args.port, inbrowser=args.browser, **launch_options())
-    except OSError as error:
-        print(f"The page could not be served ({str(error).splitlines()[0]}); try another --port.", file=sys.stderr)
+    except (OSError, OverflowError):  # Gradio's message speaks of its own variables
+        where = f"{args.host or '127.0.0.1'}:{args.port or 'a port from 7860 to 7959'}"
+        print(f"The page could not be served at {where}; check --host, or try another --port.", file=sys.stderr)
         return 2
     return 0
 

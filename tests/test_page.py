@@ -391,6 +391,7 @@ def test_a_phone_shows_everything_without_sideways_scrolling_and_readable(browse
     for part in ("#compare .headline", "#compare figure b", "#compare .hint"):
         assert contrast(page, part) > 4.5
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.locator("#compare .scroll").evaluate("node => node.scrollWidth <= node.clientWidth")
     view.routing()
     for part in ("#routing h3", "#routing .row .value", "#routing .hint"):
         assert contrast(page, part) > 4.5

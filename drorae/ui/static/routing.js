@@ -254,10 +254,7 @@ async function load() {
   state.value = value;
   state.pins = [];
   if (state.layer !== null && state.layer >= value.layers) state.layer = null;
-  // start where something happens: the token that suppresses most
-  let lowest = 0;
-  state.shares.forEach((v, i) => { if (v < state.shares[lowest]) lowest = i; });
-  state.token = Math.floor(lowest / value.layers);
+  state.token = Math.floor(value.grid / 2) * (value.grid + 1); // the middle, where most photos have their subject
   find("low").textContent = `suppressed \u2212${state.limit.toFixed(2)}`;
   find("high").textContent = `+${state.limit.toFixed(2)} added`;
   find("ramp").style.background = gradient("routing");
