@@ -1,5 +1,6 @@
 """Every training phase for real, on a tiny preset and generated pictures."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -16,6 +17,7 @@ from drorae import AutoencoderDRoRAE, CheckpointError
 from train import encoder, evaluate, publish, stage1
 from train.data import DataError, GeneratedPictures, TrainingPositions, ValidationPhotos, load_photos, random_crop
 from train.losses import VGG11Perceptual
+from train.presets import PRESETS
 
 PHASES = ("decoder", "fusion", "finetune")
 
@@ -63,6 +65,36 @@ def test_every_phase_trains_its_part_and_nothing_else(runs):
         for name, value in fusion.items()
         if name.startswith("decoder.decoder_layers") and name.endswith("weight") and value.ndim == 2
     )
+
+
+def task(model, phase: str, noise_tau: float) -> stage1.Reconstruction:
+    preset = dataclasses.replace(PRESETS["smoke"].stage1[phase], noise_tau=noise_tau)
+    return stage1.Reconstruction(model, preset, weights=None, validation=None)
+
+
+@pytest.mark.parametrize(
+    ("phase", "fusion", "decoder"),
+    [("decoder", False, "original"), ("fusion", True, "original"), ("finetune", True, "finetuned")],
+)
+def test_every_phase_reconstructs_its_route(model, images, phase, fusion, decoder):
+    """Phase 1 is RAE: it must not see the other layers; phase 2 keeps the decoder of phase 1."""
+    expected = (model.decode(model.encode(images, fusion=fusion).latent, decoder=decoder).sample - images).abs().mean()
+    loss, parts = task(model, phase, noise_tau=0.0).loss(images)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(parts["l1"], expected.detach())
+
+
+def test_noise_is_one_uniform_strength_per_picture_on_the_latent(model):
+    torch.manual_seed(0)
+    images = torch.rand(1, 3, 32, 32).expand(64, 3, 32, 32)
+    seen = []
+    model.decoder.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].detach()))
+    task(model, "decoder", noise_tau=0.8).loss(images)
+    clean = model.latent_to_tokens(model.encode(images, fusion=False).latent)
+    strength = (seen[0] - clean).flatten(1).std(1)  # of 768 numbers per picture
+    assert strength.max() < 0.9
+    assert strength.mean().item() == pytest.approx(0.4, abs=0.1)
+    assert strength.std().item() == pytest.approx(0.8 / 12**0.5, abs=0.06)
 
 
 def test_training_improves_what_it_trains(runs):
