@@ -225,7 +225,9 @@ def test_slider_works_by_mouse_keyboard_and_any_pair_without_a_request(view):
         page.keyboard.press("ArrowRight")
     position = view.state("compare", "state.position")
     assert position == pytest.approx(25, abs=4)
-    assert f"{100 - position}%" in before.evaluate("node => node.style.clipPath")
+    # the picture chosen for the left is cut off right of the line
+    assert before.evaluate("node => node.style.clipPath") == f"inset(0px {100 - position}% 0px 0px)"
+    assert page.locator("#compare [data-part=line]").evaluate("node => node.style.left") == f"{position}%"
     page.locator("#compare [data-part=left]").select_option("original")
     page.locator("#compare [data-part=right]").select_option("phase2")
     original = page.locator("#compare figure[data-route=original] img").get_attribute("src")
