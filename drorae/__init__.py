@@ -19,8 +19,10 @@ The three routes every number is reported for:
 
 from drorae.autoencoder import AutoencoderDRoRAE, DRoRAEEncoderOutput
 from drorae.checkpoints import CheckpointError
-from drorae.fusion import DepthRoutedFusion, FusionOutput, MeanFusion, Routing
+from drorae.fusion import DepthRoutedFusion, FusionOutput, Routing
+from drorae.fusions import MeanFusion
 from drorae.images import ImageError, load_image
+from drorae.latents import LatentStatistics
 
 __version__ = "0.1.0"
 
@@ -31,6 +33,7 @@ __all__ = [
     "DepthRoutedFusion",
     "FusionOutput",
     "ImageError",
+    "LatentStatistics",
     "MeanFusion",
     "Routing",
     "load_image",

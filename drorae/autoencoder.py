@@ -12,12 +12,13 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from drorae import checkpoints
+from drorae import checkpoints, rae
 from drorae.decoder import build_decoder, decode_tokens
 from drorae.encoder import VisionEncoder
-from drorae.fusion import DepthRoutedFusion, FusionOutput, MeanFusion, Routing, layer_norm
+from drorae.fusion import FusionOutput, Routing, layer_norm
+from drorae.fusions import build_fusion
+from drorae.latents import LatentStatistics
 
-FUSIONS = ("depth-routed", "depth-routed-softmax", "mean")
 DECODERS = ("original", "finetuned")
 
 
@@ -45,6 +46,7 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
         encoder_args: further timm arguments, such as ``{"patch_size": 8, "reg_tokens": 4}``.
         encoder_input_size: side of the square picture the encoder sees, pixels.
         encoder_mean, encoder_std: per-channel normalisation of the encoder.
+        encoder_norm_eps: eps of the encoder's norms, its architecture's own when ``None``.
         fusion: ``None`` (RAE), ``"depth-routed"`` (the paper), ``"depth-routed-softmax"`` (its ablation) or ``"mean"``
             (mean of the last K layers, RAEv2).
         fusion_hidden_size: width h of the experts, 4 * C when ``None``.
@@ -53,6 +55,8 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
         decoder_hidden_size, decoder_num_layers, decoder_num_heads, decoder_intermediate_size: the ViT decoder.
         decoder_patch_size: pixels per side that one token paints; pictures come out with side grid * patch.
         finetuned_decoder: whether a second decoder, finetuned on fused latents (phase 3), is part of the model.
+        latent_statistics: ``None``, ``"std"`` or ``"mean and std"``: what latents are normalised with.
+        base_model, base_revision: where encoder and original decoder were published, for fusion adapters.
 
     Raises:
         ValueError: a configuration that contradicts itself, naming the value.
@@ -68,6 +72,7 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
         encoder_input_size: int = 224,
         encoder_mean: tuple[float, float, float] = (0.485, 0.456, 0.406),
         encoder_std: tuple[float, float, float] = (0.229, 0.224, 0.225),
+        encoder_norm_eps: float | None = None,
         fusion: str | None = "depth-routed",
         fusion_hidden_size: int | None = None,
         fusion_beta: float = 0.2,
@@ -78,11 +83,14 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
         decoder_intermediate_size: int = 4096,
         decoder_patch_size: int = 16,
         finetuned_decoder: bool = False,
+        latent_statistics: str | None = None,
+        base_model: str | None = None,
+        base_revision: str | None = None,
     ):
         super().__init__()
-        if fusion is not None and fusion not in FUSIONS:
-            raise ValueError(f"fusion is None or one of {', '.join(FUSIONS)}, not {fusion!r}")
-        self.encoder = VisionEncoder(encoder_name, encoder_input_size, encoder_mean, encoder_std, encoder_args)
+        self.encoder = VisionEncoder(
+            encoder_name, encoder_input_size, encoder_mean, encoder_std, encoder_args, encoder_norm_eps
+        )
         rows, columns = self.encoder.grid_size
         if rows != columns:
             raise ValueError(f"the encoder's token grid must be square, not {rows} x {columns}")
@@ -90,14 +98,9 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
         self.image_size = rows * decoder_patch_size
 
         layers, dim, eps = self.encoder.num_layers, self.encoder.dim, self.encoder.norm.eps
-        self.fusion_module: DepthRoutedFusion | MeanFusion | None = None
-        if fusion == "mean":
-            self.fusion_module = MeanFusion(layers, layers if fusion_mean_layers is None else fusion_mean_layers, eps)
-        elif fusion is not None:
-            weighting = "softmax" if fusion == "depth-routed-softmax" else "signed"
-            self.fusion_module = DepthRoutedFusion(layers, dim, fusion_hidden_size, fusion_beta, weighting, eps)
+        self.fusion_module = build_fusion(fusion, layers, dim, eps, fusion_hidden_size, fusion_beta, fusion_mean_layers)
         self.decoder = build_decoder(
-            dim,
+            self.encoder.dim,
             rows,
             decoder_patch_size,
             decoder_hidden_size,
@@ -106,6 +109,7 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
             decoder_intermediate_size,
         )
         self.decoder_finetuned = copy.deepcopy(self.decoder) if finetuned_decoder else None
+        self.statistics = LatentStatistics.build(latent_statistics, (dim, rows, rows))
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str, **kwargs: Any) -> AutoencoderDRoRAE:
@@ -119,16 +123,65 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
         """
         return checkpoints.load_strict(cls, super().from_pretrained, pretrained_model_name_or_path, **kwargs)
 
+    @classmethod
+    def from_rae(cls, name: str, fusion: str | None = None, revision: str | None = None, **fusion_args: Any):
+        """Published RAE weights by folder or Hub id, and a fresh ``fusion``: see :func:`drorae.rae.load_rae`."""
+        model = rae.load_rae(cls, name, revision)
+        if fusion is not None:
+            model.set_fusion(fusion, **fusion_args)
+        return model.eval()
+
+    def set_statistics(self, std: Tensor, mean: Tensor | None = None) -> None:
+        """Normalise latents from now on with these statistics, (C, h, w): see ``LatentStatistics.of``."""
+        shape = (self.encoder.dim, self.grid_size, self.grid_size)
+        self.statistics = LatentStatistics.of(shape, std, mean).to(self.device)
+        self.register_to_config(latent_statistics=self.statistics.kind)
+
+    def set_fusion(
+        self,
+        fusion: str | None,
+        hidden_size: int | None = None,
+        beta: float = 0.2,
+        mean_layers: int | None = None,
+    ) -> None:
+        """Put a fresh fusion into the model (phase 2), or take it out (``None``, RAE). Arguments as the class's.
+
+        Raises:
+            ValueError: an unknown fusion or impossible values.
+        """
+        layers, dim, eps = self.encoder.num_layers, self.encoder.dim, self.encoder.norm.eps
+        module = build_fusion(fusion, layers, dim, eps, hidden_size, beta, mean_layers)
+        self.fusion_module = None if module is None else module.to(self.device, self.dtype)
+        self.statistics = None  # they were of another latent
+        self.register_to_config(
+            latent_statistics=None,
+            fusion=fusion,
+            fusion_hidden_size=hidden_size,
+            fusion_beta=beta,
+            fusion_mean_layers=mean_layers,
+        )
+
     def add_finetuned_decoder(self) -> nn.Module:
         """Start phase 3: a second decoder, initialised as a copy of the original one, which stays untouched."""
         self.decoder_finetuned = copy.deepcopy(self.decoder)
         self.register_to_config(finetuned_decoder=True)
         return self.decoder_finetuned
 
-    def fuse(self, layers: tuple[Tensor, ...], fusion: bool = True, return_routing: bool = False) -> FusionOutput:
-        """Layer outputs (B, N, C) each to latent tokens (B, N, C); ``fusion=False`` takes LN(z_L) alone (RAE)."""
+    def fuse(
+        self,
+        layers: tuple[Tensor, ...],
+        fusion: bool = True,
+        return_routing: bool = False,
+        keep: Tensor | None = None,
+    ) -> FusionOutput:
+        """Layer outputs (B, N, C) each to latent tokens (B, N, C); ``fusion=False`` takes LN(z_L) alone (RAE).
+
+        ``keep`` (B, L), boolean, leaves layers of a picture out of a depth-routed fusion.
+        """
         if fusion and self.fusion_module is not None:
-            return self.fusion_module(layers, return_routing=return_routing)
+            if keep is not None:
+                return self.fusion_module(layers, return_routing, keep)
+            return self.fusion_module(layers, return_routing)
         if return_routing:
             raise ValueError("there is no routing without fusion; load a model with fusion or leave fusion=True")
         return FusionOutput(layer_norm(layers[-1], self.encoder.norm.eps), None)
@@ -187,9 +240,12 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
         return self.decode(self.encode(sample).latent, return_dict=return_dict)
 
     def tokens_to_latent(self, tokens: Tensor) -> Tensor:
-        """(B, N, C) row-major tokens to (B, C, h, w)."""
-        return tokens.transpose(1, 2).unflatten(2, (self.grid_size, self.grid_size))
+        """(B, N, C) row-major tokens to (B, C, h, w), normalised where the model has statistics."""
+        latent = tokens.transpose(1, 2).unflatten(2, (self.grid_size, self.grid_size))
+        return latent if self.statistics is None else self.statistics.normalize(latent)
 
     def latent_to_tokens(self, latent: Tensor) -> Tensor:
-        """(B, C, h, w) to (B, N, C) row-major tokens."""
+        """The inverse of :meth:`tokens_to_latent`."""
+        if self.statistics is not None:
+            latent = self.statistics.denormalize(latent)
         return latent.flatten(2).transpose(1, 2)

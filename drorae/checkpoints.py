@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 DEFAULT_MODEL = "assets/drorae-tiny"
@@ -79,17 +80,7 @@ def check_fit(folder: Path, model_class: type) -> None:
     wanted = {name: list(value.shape) for name, value in model.state_dict().items()}
     with safe_open(folder / WEIGHTS, framework="pt") as file:
         found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-    differences = {
-        "missing": [name for name in wanted if name not in found],
-        "unknown": [name for name in found if name not in wanted],
-        "of another shape": [name for name in wanted if name in found and wanted[name] != found[name]],
-    }
-    problems = [f"{len(names)} {kind} (first: {names[0]})" for kind, names in differences.items() if names]
-    if problems:
-        raise CheckpointError(
-            f"The weights and '{CONFIG}' in '{folder}' do not belong together: weights {', '.join(problems)}; "
-            "restore both from one source."
-        )
+    _compare(wanted, found, f"'{folder}'")
 
 
 def load_strict(model_class: type, loader: Callable[..., Any], name: str | Path, **kwargs: Any) -> Any:
@@ -107,6 +98,43 @@ def load_strict(model_class: type, loader: Callable[..., Any], name: str | Path,
         return loader(str(folder), **kwargs).eval()
     except (RuntimeError, ValueError, TypeError, OSError) as error:
         raise CheckpointError(f"The model in '{folder}' could not be loaded: {_first(error)}") from None
+
+
+def build_strict(model_class: type, arguments: dict[str, Any], state: Mapping[str, Tensor], source: Path) -> Any:
+    """A model of ``arguments`` with exactly the weights ``state``, in fp32.
+
+    Raises:
+        CheckpointError: weights that are missing, unknown or of another shape; the first are named.
+    """
+    try:
+        with torch.device("meta"):
+            model = model_class(**arguments)
+    except ValueError as error:
+        raise CheckpointError(f"'{source}' describes no model that can be built: {_first(error)}") from None
+    wanted = {name: list(value.shape) for name, value in model.state_dict().items()}
+    _compare(wanted, {name: list(value.shape) for name, value in state.items()}, f"'{source}'")
+    model = model_class(**arguments)  # once more: buffers that are not saved need their values
+    model.load_state_dict({name: value.float() for name, value in state.items()}, strict=True)
+    return model
+
+
+def commit(folder: Path) -> str | None:
+    """The commit of a folder in the Hub's cache (``.../snapshots/<commit>``); ``None`` for any other folder."""
+    return folder.name if folder.parent.name == "snapshots" else None
+
+
+def _compare(wanted: dict[str, list[int]], found: dict[str, list[int]], where: str) -> None:
+    differences = {
+        "missing": [name for name in wanted if name not in found],
+        "unknown": [name for name in found if name not in wanted],
+        "of another shape": [name for name in wanted if name in found and wanted[name] != found[name]],
+    }
+    problems = [f"{len(names)} {kind} (first: {names[0]})" for kind, names in differences.items() if names]
+    if problems:
+        raise CheckpointError(
+            f"The weights and '{CONFIG}' in {where} do not belong together: weights {', '.join(problems)}; "
+            "restore both from one source."
+        )
 
 
 def _first(error: Exception) -> str:

@@ -22,9 +22,10 @@ class VisionEncoder(nn.Module):
     Args:
         name: timm architecture, for example ``vit_base_patch14_reg4_dinov2``.
         input_size: side in pixels of the square picture the network sees; images of another size are resized
-            (bicubic, antialiased) to it.
+            (bicubic, not antialiased, as RAE's decoders were trained) to it.
         mean, std: per-channel normalisation the network was trained with.
         timm_args: further keyword arguments of the timm architecture (``patch_size``, ``reg_tokens``, ...).
+        norm_eps: eps of every norm, where it is not the architecture's own (1e-12 for MAE).
 
     Raises:
         ValueError: a name that is no plain architecture, arguments that would load weights, a std that is not positive.
@@ -37,6 +38,7 @@ class VisionEncoder(nn.Module):
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
         timm_args: dict[str, Any] | None = None,
+        norm_eps: float | None = None,
     ):
         super().__init__()
         arguments = timm_args or {}
@@ -46,7 +48,12 @@ class VisionEncoder(nn.Module):
             raise ValueError(f"encoder weights come with the checkpoint; leave out {', '.join(sorted(elsewhere))}")
         if min(std) <= 0:
             raise ValueError(f"the encoder's std must be positive, not {tuple(std)}")
-        self.model = timm.create_model(name, pretrained=False, num_classes=0, img_size=input_size, **arguments)
+        self.arguments = {"num_classes": 0, "img_size": input_size, **arguments}
+        self.model = timm.create_model(name, pretrained=False, **self.arguments)
+        if norm_eps is not None:
+            for module in self.model.modules():
+                if isinstance(module, nn.LayerNorm):
+                    module.eps = norm_eps
         eps = getattr(self.model.norm, "eps", 1e-6)
         self.norm = nn.LayerNorm(self.model.embed_dim, eps=eps, elementwise_affine=False)
         self.model.norm = nn.Identity()  # its place is taken by self.norm
@@ -63,7 +70,7 @@ class VisionEncoder(nn.Module):
         """Image (B, 3, H, W) in [0, 1] to the range and size the network was trained on."""
         if x.shape[-2:] != (self.input_size, self.input_size):
             x = nn.functional.interpolate(
-                x, size=(self.input_size, self.input_size), mode="bicubic", antialias=True, align_corners=False
+                x, size=(self.input_size, self.input_size), mode="bicubic", align_corners=False
             )
         return (x - self.mean.to(x.dtype)) / self.std.to(x.dtype)
 

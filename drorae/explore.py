@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from drorae.autoencoder import AutoencoderDRoRAE
-from drorae.fusion import Routing
+from drorae.fusion import FusionOutput, Routing
 from drorae.images import square, to_tensor, to_uint8
 from drorae.metrics import psnr, ssim
 
@@ -61,11 +61,16 @@ def reconstruct(model: AutoencoderDRoRAE, images: Tensor) -> tuple[dict[str, Ten
     layers = model.encoder(images)
     base = model.fuse(layers, fusion=False).tokens
     fused = model.fuse(layers, return_routing=True) if model.fusion_module is not None else None
+    return paint_routes(model, base, fused), fused.routing if fused is not None else None
+
+
+def paint_routes(model: AutoencoderDRoRAE, base: Tensor, fused: FusionOutput | None) -> dict[str, Tensor]:
+    """Tokens of the last layer (B, N, C) and the fused ones to a picture (B, 3, H, H) per available route."""
     pictures = {}
     for route in available_routes(model):
         latent = model.tokens_to_latent(fused.tokens if route.fused else base)
         pictures[route.name] = model.decode(latent, decoder=route.decoder).sample
-    return pictures, fused.routing if fused is not None else None
+    return pictures
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Depth-routed fusion of all encoder layers (paper section 3.2, equations 2 to 5) and its baselines.
+"""Depth-routed fusion of all encoder layers (paper section 3.2, equations 2 to 5).
 
 Symbols: z_k (B, N, C) is the output of encoder layer k = 1..L; LN is the encoder's final norm *without* affine
 parameters; h_k are expert outputs; w (B, N, L) are signed routing weights. Every fusion maps a sequence of L layer
@@ -134,8 +134,13 @@ class DepthRoutedFusion(nn.Module):
         nn.init.normal_(self.router.weight, std=0.02)
         nn.init.ones_(self.router.bias)
 
-    def forward(self, layers: Sequence[Tensor], return_routing: bool = False) -> FusionOutput:
-        """L block outputs (B, N, C), not yet normalised, to fused tokens (B, N, C) with unit token variance."""
+    def forward(
+        self, layers: Sequence[Tensor], return_routing: bool = False, keep: Tensor | None = None
+    ) -> FusionOutput:
+        """L block outputs (B, N, C), not yet normalised, to fused tokens (B, N, C) with unit token variance.
+
+        ``keep`` (B, L), boolean, leaves layers of a picture out of the sum; the energy of the others is renormalised.
+        """
         if len(layers) != self.num_layers:
             raise ValueError(f"this fusion was built for {self.num_layers} layers and got {len(layers)}")
         batch, tokens, _dim = layers[0].shape
@@ -144,6 +149,8 @@ class DepthRoutedFusion(nn.Module):
 
         h = self.experts(normed.flatten(1, 2)).unflatten(1, (batch, tokens))  # (2)
         weights = self.router(normed.permute(1, 2, 0, 3).flatten(2))  # (3)
+        if keep is not None:
+            weights = weights.masked_fill(~keep[:, None], -torch.inf if self.weighting == "softmax" else 0)
         if self.weighting == "softmax":
             weights = shares = weights.float().softmax(-1)
         else:
@@ -152,33 +159,3 @@ class DepthRoutedFusion(nn.Module):
         fused = layer_norm(total, self.eps)  # (4)
         final = incremental_correction(base, fused, self.beta, self.eps)  # (5)
         return FusionOutput(final, Routing(weights.float(), shares, base, fused) if return_routing else None)
-
-
-class MeanFusion(nn.Module):
-    """RAEv2's fixed fusion (arXiv 2605.18324): mean of the last K normalised layers. No parameters.
-
-    Args:
-        num_layers: L, layers of the encoder.
-        last: K, how many of the deepest layers are averaged, 1..L.
-
-    Raises:
-        ValueError: ``last`` outside 1..L, or a number of layers other than L at call time.
-    """
-
-    def __init__(self, num_layers: int, last: int, eps: float = 1e-6):
-        super().__init__()
-        if not 1 <= last <= num_layers:
-            raise ValueError(f"mean fusion takes between 1 and {num_layers} layers, not {last}")
-        self.num_layers, self.last, self.eps = num_layers, last, eps
-
-    def forward(self, layers: Sequence[Tensor], return_routing: bool = False) -> FusionOutput:
-        """L block outputs (B, N, C) to the mean of the last K after LN, (B, N, C)."""
-        if len(layers) != self.num_layers:
-            raise ValueError(f"this fusion was built for {self.num_layers} layers and got {len(layers)}")
-        normed = layer_norm(torch.stack(tuple(layers[-self.last :])), self.eps)
-        mean = normed.mean(0)
-        if not return_routing:
-            return FusionOutput(mean, None)
-        weights = mean.new_zeros(*mean.shape[:2], self.num_layers, dtype=torch.float32)
-        weights[..., -self.last :] = 1 / self.last
-        return FusionOutput(mean, Routing(weights, weights, normed[-1], mean))

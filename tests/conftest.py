@@ -12,13 +12,17 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from drorae import AutoencoderDRoRAE
 from drorae.explore import Exploration, explore
 from drorae.images import load_image
+from train import encoder, stage1
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOS = ROOT.parent / "shared" / "data"
+
+PHASES = ("decoder", "fusion", "finetune")
 
 TINY = {
     "encoder_name": "vit_tiny_patch16_224",
@@ -73,3 +77,32 @@ def cat() -> Image.Image:
 @pytest.fixture(scope="session")
 def explored(embedded, cat) -> Exploration:
     return explore(cat, embedded)
+
+
+def smoke(out: Path, phase: str | None = None) -> list[str]:
+    """Arguments of a smoke run: of ``train.encoder``, or of a phase of ``train.stage1``."""
+    arguments = ["--preset", "smoke", "--data", "generated", "--validation", "generated", "--out", str(out)]
+    return arguments if phase is None else [*arguments, "--phase", phase]
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory) -> Path:
+    """All phases of the smoke preset, run once by the commands of the README. Do not change the folder."""
+    out = tmp_path_factory.mktemp("runs")
+    encoder.main(smoke(out))
+    for phase in PHASES:
+        stage1.main(smoke(out, phase))
+    return out
+
+
+def weights(runs: Path, phase: str) -> dict[str, torch.Tensor]:
+    """The weights a smoke run left."""
+    folder = runs / "smoke" / phase / "checkpoint"
+    return load_file(next(folder.glob("*model.safetensors")))
+
+
+def same(a: dict, b: dict, prefix: str = "") -> bool:
+    """Whether all tensors whose names start with ``prefix`` are equal, bit for bit."""
+    names = [name for name in a if name.startswith(prefix)]
+    assert names
+    return all(torch.equal(a[name], b[name]) for name in names)

@@ -1,77 +1,181 @@
-"""Command-line arguments and data loading that the training scripts share."""
+"""Command-line arguments, data loading and the record of a run, which the training scripts share."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
+import datasets
 import torch
 from accelerate import Accelerator
 
 from drorae.checkpoints import CheckpointError
 from drorae.images import ImageError
-from train.data import DataError, TrainingPositions, ValidationPhotos, load_photos
-from train.presets import Schedule
-from train.run import CHECKPOINT, RECORD, RunError
+from train.data import Crop, TrainingPositions, TrainingStream, ValidationPhotos
+from train.presets import EncoderPreset, Schedule, Stage1Preset
+from train.run import CHECKPOINT, RECORD, RunError, Task, fit
+from train.sources import DataError, load_photos
 
 SHARED = Path("../shared/data")
+TRACKERS = ("tensorboard", "wandb")
+Row = TypeVar("Row", EncoderPreset, Stage1Preset)
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """``--data``, ``--validation``, ``--weights`` and ``--out``."""
+    """``--data``, ``--validation``, ``--stream``, ``--weights`` and ``--out``."""
     parser.add_argument(
         "--data",
         nargs="+",
         default=[str(SHARED / "photos20"), str(SHARED / "captions8k")],
-        help="folders of train-*.parquet files or of pictures, or 'generated' (default: %(default)s)",
+        help="folders of train-*.parquet, of train-*.tar shards or of pictures (train/class/picture.jpg), or names of "
+        "data sets on the hub, or 'generated' (default: %(default)s)",
     )
     parser.add_argument(
         "--validation",
         default=str(SHARED / "photos20"),
-        help="folder whose validation split is held out (default: %(default)s)",
+        help="where the validation split is held out, in the same forms (default: %(default)s)",
     )
+    parser.add_argument("--stream", action="store_true", help="read the training data while training, without a copy")
     parser.add_argument(
         "--weights", type=Path, default=SHARED / "weights", help="folder of pretrained weights (default: %(default)s)"
     )
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where runs are kept (default: %(default)s)")
 
 
-def load_positions(args: argparse.Namespace, size: int, schedule: Schedule) -> TrainingPositions:
-    """The training stream of ``--data``."""
-    sources = [load_photos(path, "train") for path in args.data]
-    return TrainingPositions(sources, size, schedule.crop_scale, schedule.seed)
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """``--accumulation``, ``--workers`` and ``--log``: how a preset runs on this machine."""
+    parser.add_argument("--accumulation", type=int, help="micro-batches per step, where a batch is too large")
+    parser.add_argument("--workers", type=int, help="processes that read pictures")
+    parser.add_argument(
+        "--log", nargs="*", choices=TRACKERS, default=["tensorboard"], help="where curves go (default: tensorboard)"
+    )
+
+
+def with_arguments(row: Row, args: argparse.Namespace) -> Row:
+    """The preset row with the command line's changes to its schedule."""
+    changes = {name: getattr(args, name) for name in ("accumulation", "workers") if getattr(args, name) is not None}
+    for name, value in changes.items():
+        if value < (1 if name == "accumulation" else 0):
+            raise RunError(f"--{name} {value} is too small; leave it out for the preset's own value")
+    return dataclasses.replace(row, schedule=dataclasses.replace(row.schedule, **changes))
+
+
+def load_positions(args: argparse.Namespace, size: int, schedule: Schedule) -> TrainingPositions | TrainingStream:
+    """The training data of ``--data``."""
+    crop = Crop(schedule.crop_resize, schedule.crop_scale, schedule.flip)
+    sources = [load_photos(path, "train", streaming=args.stream) for path in args.data]
+    streamed = [isinstance(source, datasets.IterableDataset) for source in sources]
+    if not any(streamed):
+        return TrainingPositions(sources, size, crop, schedule.seed)
+    if len(sources) > 1:
+        raise DataError(f"--data: one streamed source at a time, not {len(sources)}; give one, or copies on this disk")
+    return TrainingStream(sources[0], size, crop, schedule.seed)
 
 
 def load_validation(args: argparse.Namespace, size: int, limit: int | None = None) -> ValidationPhotos:
     """The held-out photos of ``--validation``."""
-    return ValidationPhotos(load_photos(args.validation, "validation", "--validation"), size, limit)
+    rows = load_photos(args.validation, "validation", "--validation")
+    if isinstance(rows, datasets.IterableDataset):  # tar shards: the first ones, in memory
+        rows = list(rows.take(limit)) if limit else list(rows)
+    return ValidationPhotos(rows, size, limit)
 
 
-def record_run(args: argparse.Namespace, command: str, folder: Path, accelerator: Accelerator) -> None:
-    """Write what the run is trained with, for its model card. A finished run keeps its record."""
+def train(
+    args: argparse.Namespace,
+    command: str,
+    name: str,
+    model: dict[str, Any],
+    row: EncoderPreset | Stage1Preset,
+    build: Callable[[Accelerator], Task],
+) -> None:
+    """Build the task of a preset row and train it in ``--out``/``--preset``/``name``."""
+    folder = args.out / args.preset / name
+    accelerator = Accelerator(
+        mixed_precision=row.schedule.precision, log_with=args.log or None, project_dir=str(folder / "log")
+    )
+    task = build(accelerator).to(accelerator.device)
+    positions = load_positions(args, task.image_size, row.schedule)
+    record_run(args, command, folder, accelerator, {"model": model, "row": dataclasses.asdict(row)}, positions)
+    if args.log:
+        accelerator.init_trackers("drorae")
+    adversary = getattr(row, "adversary", None)
+    lr, start = (adversary.lr, adversary.discriminator_start) if adversary else (None, 0)
+    fit(task, positions, row.schedule, folder, accelerator, lr, start)
+    for tracker in accelerator.trackers:
+        tracker.finish()
+
+
+def record_run(
+    args: argparse.Namespace,
+    command: str,
+    folder: Path,
+    accelerator: Accelerator,
+    preset: dict[str, Any],
+    positions: TrainingPositions | TrainingStream,
+) -> None:
+    """Write what the run is trained with, for its model card and for continuing it. A finished run keeps its record.
+
+    Raises:
+        RunError: the run in this folder was started with another preset or other data.
+    """
+    file = folder / RECORD
+    preset = json.loads(json.dumps(preset))  # tuples become lists, as in the file
+    counts: dict[str, Any] = {}
+    for path, source in zip(args.data, positions.sources, strict=True):
+        seen = "streamed" if isinstance(positions, TrainingStream) else len(source)
+        counts[Path(path).name] = seen if seen == "streamed" else counts.get(Path(path).name, 0) + seen
+    if file.is_file():
+        before = json.loads(file.read_text())
+        differences = _differences(before.get("preset", {}), preset, "") or _differences(before["data"], counts, "data")
+        if differences and not (folder / CHECKPOINT).is_dir():
+            raise RunError(
+                f"{folder} was started with other settings ({differences[0]}); remove the folder to start again, or go "
+                "back to them to continue."
+            )
+    accelerator.wait_for_everyone()  # all have compared before one writes
     if not accelerator.is_main_process or (folder / CHECKPOINT).is_dir():
         return
     device = accelerator.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    file = folder / RECORD
-    before = json.loads(file.read_text())["data"] if file.is_file() else {}  # a continued run also saw those
+    processes = accelerator.num_processes
+    devices = json.loads(file.read_text())["devices"] if file.is_file() else []
+    device_name = f"{processes} x {name}" if processes > 1 else name
     record = {
-        "command": command,
-        "data": before | {Path(path).name: len(load_photos(path, "train")) for path in args.data},
-        "device": f"{accelerator.num_processes} x {name}" if accelerator.num_processes > 1 else name,
+        "command": f"python -m {command}" if processes == 1 else f"accelerate launch -m {command}",
+        "data": counts,
+        "devices": list(dict.fromkeys([*devices, device_name])),  # of all sittings
         "torch": torch.__version__,
+        "preset": preset,
     }
     folder.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(record, indent=2) + "\n")
+
+
+# What may differ between sittings: it changes neither the data nor the result.
+MACHINE_ONLY = (".row.schedule.workers", ".row.schedule.save_every", ".row.measured", ".row.expected")
+
+
+def _differences(before: Any, now: Any, where: str) -> list[str]:
+    """Leaves that differ, as ``name was a and is b``."""
+    if where in MACHINE_ONLY:
+        return []
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = dict.fromkeys([*before, *now])
+        return [text for key in keys for text in _differences(before.get(key), now.get(key), f"{where}.{key}")]
+    return [] if before == now else [f"{where.lstrip('.')} was {before} and is {now}"]
 
 
 def main_guard(main: Callable[[], None]) -> None:
     """Run ``main``; problems a person can mend end in one sentence and exit code 2."""
     try:
         main()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
     except (CheckpointError, DataError, FileNotFoundError, ImageError, RunError) as error:
         sys.exit(_fail(str(error)))
 

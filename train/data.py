@@ -1,87 +1,58 @@
-"""Photos as training positions: picture, crop and flip are a pure function of (seed, position in the run)."""
+"""Photos as training positions: picture, crop, flip and noise are a pure function of (seed, position in the run)."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from pathlib import Path
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
-import datasets
 import numpy as np
+import torch
+from datasets.distributed import split_dataset_by_node
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
-from drorae.images import load_image, square, to_tensor
+from drorae.images import ImageError, load_image, square, to_tensor
+from train.presets import Schedule
+from train.sources import DataError
 
-GENERATED = "generated"
-
-
-class DataError(ValueError):
-    """A data set that cannot be used; the message says what was looked for and where."""
-
-
-def load_photos(path: str, split: str, option: str = "--data") -> Sequence[dict]:
-    """Rows with an ``image`` from a folder of ``{split}-*.parquet`` files or an image folder with that split.
-
-    ``"generated"`` gives drawn pictures instead, for smoke runs. ``option`` is named in error messages.
-
-    Raises:
-        DataError: nothing usable there.
-    """
-    if path == GENERATED:
-        return GeneratedPictures(64, seed=0 if split == "train" else 1)
-    folder = Path(path)
-    if not folder.is_dir():
-        raise DataError(f"{option} {path}: there is no such folder; give a folder of parquet files or of pictures.")
-    files = sorted(str(file) for file in folder.glob(f"{split}-*.parquet"))
-    try:
-        if files:
-            rows = datasets.load_dataset("parquet", data_files=files, split="train")
-        else:
-            rows = datasets.load_dataset("imagefolder", data_dir=str(folder), split=split)
-    except (datasets.exceptions.DatasetGenerationError, FileNotFoundError, ValueError) as error:
-        raise DataError(
-            f"{option} {path}: no '{split}-*.parquet' files and no '{split}' pictures there ({error})."
-        ) from None
-    if "image" not in rows.column_names:
-        raise DataError(f"{option} {path}: the columns are {rows.column_names}, and none is called 'image'.")
-    return rows
+TOLERATED = 50  # damaged pictures in a row, before the data set itself is at fault
+SHUFFLE_BUFFER = 2000  # rows of a stream that are mixed
 
 
-class GeneratedPictures(Sequence):
-    """Coloured gratings and discs, different for every index and seed."""
+class Batch(NamedTuple):
+    """Images (B, 3, H, W) in [0, 1], their positions (B,) in the run, and a note on every damaged picture met."""
 
-    def __init__(self, count: int, seed: int, size: int = 48):
-        self.count, self.seed, self.size = count, seed, size
+    images: Tensor
+    positions: Tensor
+    damaged: list[str]
 
-    def __len__(self) -> int:
-        return self.count
 
-    def __getitem__(self, index: int) -> dict:
-        if not 0 <= index < self.count:
-            raise IndexError(index)  # which also ends a loop over the pictures
-        rng = np.random.default_rng((self.seed, index))
-        y, x = np.mgrid[: self.size, : self.size] / self.size
-        wave = np.sin(2 * np.pi * (rng.uniform(1, 6, 3) * x[..., None] + rng.uniform(1, 6, 3) * y[..., None]))
-        disc = (x - rng.uniform()) ** 2 + (y - rng.uniform()) ** 2 < 0.05
-        picture = np.where(disc[..., None], rng.uniform(0, 1, 3), 0.5 + 0.4 * wave)
-        return {"image": Image.fromarray((picture * 255).astype(np.uint8))}
+class Crop(NamedTuple):
+    """How a training picture is cut: shorter side resized to ``resize`` pixels (when not ``None``), then a random
+    square of ``scale`` times the shorter side, resized to the training size; mirrored half of the time if ``flip``."""
+
+    resize: int | None
+    scale: tuple[float, float]
+    flip: bool
 
 
 class TrainingPositions(Dataset):
     """Position p of a run is sample p mod n of epoch p div n, freshly permuted per epoch, cropped and flipped.
 
-    A run that is resumed at position p therefore sees exactly the pictures an uninterrupted run would have seen.
+    A run that is resumed at position p therefore sees exactly the pictures an uninterrupted run would have seen, on
+    any number of processes. A damaged picture is replaced by the one after it.
 
     Args:
         sources: one or more sequences of rows with an ``image``; they are concatenated.
         size: side of the pictures, pixels.
-        crop_scale: side of the random square crop as a share of the short side, (low, high).
     """
 
-    def __init__(self, sources: Sequence[Sequence[dict]], size: int, crop_scale: tuple[float, float], seed: int):
-        self.sources, self.size, self.crop_scale, self.seed = sources, size, crop_scale, seed
+    def __init__(self, sources: Sequence[Sequence[dict]], size: int, crop: Crop, seed: int):
+        self.sources, self.size, self.crop, self.seed = sources, size, crop, seed
         self.ends = np.cumsum([len(source) for source in sources])
         self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
 
@@ -90,38 +61,244 @@ class TrainingPositions(Dataset):
         """Number of different photos."""
         return int(self.ends[-1])
 
-    def __getitem__(self, position: int) -> Tensor:
+    def __getitem__(self, position: int) -> tuple[Tensor, int, list[str]]:
+        """Image (3, size, size) in [0, 1], its position, and notes on damaged pictures.
+
+        Raises:
+            DataError: dozens of pictures in a row are damaged.
+        """
         epoch, offset = divmod(position, self.photos)
         if epoch != self._epoch:
             self._epoch = epoch
             self._order = np.random.default_rng((self.seed, epoch)).permutation(self.photos)
-        index = int(self._order[offset])
-        source = int(np.searchsorted(self.ends, index, side="right"))
-        start = int(self.ends[source - 1]) if source else 0
-        picture = load_image(self.sources[source][index - start]["image"], name=f"training photo {index}")
-        return to_tensor(random_crop(picture, self.size, self.crop_scale, random.Random(f"{self.seed}-{position}")))
+        damaged: list[str] = []
+        for step in range(TOLERATED):
+            index = int(self._order[(offset + step) % self.photos])
+            source = int(np.searchsorted(self.ends, index, side="right"))
+            start = int(self.ends[source - 1]) if source else 0
+            row = self.sources[source][index - start]
+            try:
+                picture = open_row(row, f"training photo {index}")
+            except ImageError as error:
+                damaged.append(str(error))
+                continue
+            return cut(picture, self.size, self.crop, self.seed, position), position, damaged
+        raise DataError(f"{TOLERATED} training pictures in a row cannot be read; the first: {damaged[0]}")
+
+    def batches(self, schedule: Schedule, start_step: int, rank: int, world: int) -> DataLoader:
+        """This process's batches from ``start_step`` to the end; ``accumulation`` of them make a step."""
+        micro = schedule.micro_batch(world)
+        parts = schedule.accumulation * world
+        chunks = [
+            range(base, base + micro)
+            for step in range(start_step, schedule.steps)
+            for part in range(rank, parts, world)
+            for base in [step * schedule.batch_size + part * micro]
+        ]
+        return DataLoader(
+            self,
+            batch_sampler=chunks,
+            num_workers=schedule.workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            # starting workers draws a seed; drawn from here, it leaves the random states of the run alone
+            generator=torch.Generator().manual_seed(schedule.seed),
+        )
 
 
-def random_crop(picture: Image.Image, size: int, scale: tuple[float, float], rng: random.Random) -> Image.Image:
-    """Random square crop, resized to ``size``, mirrored half of the time."""
+class TrainingStream:
+    """The same for data that can only be read in order: streamed tar shards, parquet or hub data sets.
+
+    ``datasets`` shuffles the shards and a buffer of rows per epoch and splits them over the processes. A resumed run
+    reads (without decoding) over what it has seen before, so it continues exactly, at the price of that reading.
+
+    Args:
+        rows: a ``datasets.IterableDataset`` with an encoded ``image``.
+        size: side of the pictures, pixels.
+    """
+
+    def __init__(self, rows: Any, size: int, crop: Crop, seed: int):
+        self.rows, self.size, self.crop, self.seed = rows, size, crop, seed
+        self.sources = [rows]
+
+    def _endless(self, rank: int, world: int) -> Iterator[dict]:
+        rows = split_dataset_by_node(self.rows.shuffle(self.seed, buffer_size=SHUFFLE_BUFFER), rank, world)
+        epoch = 0
+        while True:
+            rows.set_epoch(epoch)
+            count = 0
+            for row in rows:
+                count += 1
+                yield row
+            if not count:
+                raise DataError(f"a stream has no rows for process {rank} of {world}; use at least {world} shards.")
+            epoch += 1
+
+    def batches(self, schedule: Schedule, start_step: int, rank: int, world: int) -> Iterator[Batch]:
+        """This process's batches from ``start_step`` to the end, decoded ahead by a few threads."""
+        micro = schedule.micro_batch(world)
+        rows = self._endless(rank, world)
+        for _ in range(start_step * schedule.accumulation * micro):
+            next(rows)
+
+        def prepare(item: tuple[int, dict]) -> tuple[Tensor | None, int, list[str]]:
+            number, row = item
+            position = number * world + rank  # unique, which is all that crop, flip and noise ask for
+            try:
+                picture = open_row(row, f"row {position} of the stream")
+            except ImageError as error:
+                return None, position, [str(error)]
+            return cut(picture, self.size, self.crop, self.seed, position), position, []
+
+        numbered = enumerate(rows, start=start_step * schedule.accumulation * micro)
+        samples = prefetch(prepare, numbered, max(1, schedule.workers))
+        last: Tensor | None = None
+        missing = 0
+        for _ in range((schedule.steps - start_step) * schedule.accumulation):
+            batch = []
+            while len(batch) < micro:
+                image, position, damaged = next(samples)
+                missing = 0 if image is not None else missing + 1
+                if missing == TOLERATED:
+                    raise DataError(f"{TOLERATED} pictures in a row cannot be read; the last: {damaged[0]}")
+                # a damaged picture repeats the one before it, so that positions and steps keep pace
+                last = image if image is not None else last
+                if last is not None:
+                    batch.append((last, position, damaged))
+            yield collate(batch)
+
+
+def prefetch(work: Callable[[Any], Any], items: Iterable[Any], threads: int) -> Iterator[Any]:
+    """``map(work, items)`` in order on a few threads, never more than a few items ahead."""
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque = deque()
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > 4 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def collate(samples: Sequence[tuple[Tensor, int, list[str]]]) -> Batch:
+    """Samples to one batch."""
+    images, positions, damaged = zip(*samples, strict=True)
+    return Batch(torch.stack(images), torch.tensor(positions), [note for notes in damaged for note in notes])
+
+
+def open_row(row: dict, name: str) -> Image.Image:
+    """The picture of a row, encoded or not, as upright RGB.
+
+    Raises:
+        ImageError: it is damaged; the message names its file where the data set knows it.
+    """
+    picture = row["image"]
+    if isinstance(picture, dict):
+        path = picture.get("path") or row.get("__key__")
+        name = f"{name}, {path}" if path else name
+        picture = picture["bytes"] if picture.get("bytes") else picture.get("path")
+    if picture is None:
+        raise ImageError(f"'{name}' has no picture.")
+    return load_image(picture, name=name)
+
+
+def cut(picture: Image.Image, size: int, crop: Crop, seed: int, position: int) -> Tensor:
+    """Random crop and flip of position ``position``, as a tensor (3, size, size) in [0, 1]."""
+    if crop.resize is not None:
+        factor = crop.resize / min(picture.size)
+        target = [max(crop.resize, round(side * factor)) for side in picture.size]
+        picture = picture.resize(target, Image.Resampling.BICUBIC)
+    return to_tensor(random_crop(picture, size, crop.scale, crop.flip, random.Random(f"{seed}-{position}")))
+
+
+def random_crop(
+    picture: Image.Image, size: int, scale: tuple[float, float], flip: bool, rng: random.Random
+) -> Image.Image:
+    """Random square crop, resized to ``size`` where it is not that large already, mirrored half of the time."""
     side = min(picture.size) * rng.uniform(*scale)
     left = rng.uniform(0, picture.width - side)
     top = rng.uniform(0, picture.height - side)
-    crop = picture.resize((size, size), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
-    return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else crop
+    if round(side) == size:
+        left, top = round(left), round(top)
+        crop = picture.crop((left, top, left + size, top + size))
+    else:
+        crop = picture.resize((size, size), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
+    return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip and rng.random() < 0.5 else crop
 
 
-class ValidationPhotos(Dataset):
-    """Held-out photos, centre crop; at most ``limit`` of them, evenly spread over the set."""
+class ValidationPhotos:
+    """Held-out photos, centre crop; at most ``limit`` of them, evenly spread over the set. Damaged ones are skipped.
+
+    Attributes:
+        damaged: a note on every damaged picture met so far.
+    """
 
     def __init__(self, rows: Sequence[dict], size: int, limit: int | None = None):
         count = len(rows) if limit is None else min(limit, len(rows))
         self.rows, self.size = rows, size
         self.indices = np.linspace(0, len(rows) - 1, count).round().astype(int)
+        self.damaged: list[str] = []
+        self._readable: list[int] = []
 
     def __len__(self) -> int:
         return len(self.indices)
 
+    def row(self, i: int) -> dict:
+        """The i-th chosen row, its image still encoded."""
+        return self.rows[int(self.indices[i])]
+
     def __getitem__(self, i: int) -> Tensor:
-        index = int(self.indices[i])
-        return to_tensor(square(load_image(self.rows[index]["image"], name=f"photo {index}"), self.size))
+        """Image (3, size, size) in [0, 1].
+
+        Raises:
+            ImageError: the picture is damaged.
+        """
+        return to_tensor(square(open_row(self.row(i), f"photo {int(self.indices[i])}"), self.size))
+
+    def labels(self) -> Tensor | None:
+        """Classes (M,) of the pictures that the last :meth:`batches` gave; ``None`` where the data set has none."""
+        if len(self) == 0 or "label" not in self.row(0):
+            return None
+        return torch.tensor([self.row(i)["label"] for i in self._readable])
+
+    def batches(self, batch_size: int) -> Iterator[Tensor]:
+        """Images (B, 3, size, size) of the readable photos in order; the last batch may be smaller."""
+        self.damaged, self._readable = [], []
+        batch: list[Tensor] = []
+
+        def read(i: int) -> Tensor | str:
+            try:
+                return self[i]
+            except ImageError as error:
+                return str(error)
+
+        for i, image in enumerate(prefetch(read, range(len(self)), threads=2)):
+            if isinstance(image, str):
+                self.damaged.append(image)
+                continue
+            self._readable.append(i)
+            batch.append(image)
+            if len(batch) == batch_size:
+                yield torch.stack(batch)
+                batch = []
+        if batch:
+            yield torch.stack(batch)
+
+
+def uniform_draws(seed: int, positions: Tensor, count: int, what: str) -> Tensor:
+    """Numbers in [0, 1) that depend on the position in the run only, whatever the batch it came in: (B, count).
+
+    ``what`` keeps the draws for different purposes apart.
+    """
+    rows = [np.random.default_rng([seed, int(p), *what.encode()]).random(count) for p in positions.tolist()]
+    return torch.from_numpy(np.stack(rows)).float()
+
+
+def normal_draws(seed: int, positions: Tensor, shape: Sequence[int], device: torch.device) -> Tensor:
+    """Standard normal noise per position, (B, *shape), drawn on ``device``."""
+    generator = torch.Generator(device)
+    noise = []
+    for position in positions.tolist():
+        generator.manual_seed(seed * 1_000_003 + position)
+        noise.append(torch.randn(tuple(shape), generator=generator, device=device))
+    return torch.stack(noise)

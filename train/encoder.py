@@ -13,16 +13,23 @@ from pathlib import Path
 import timm
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
-from timm.layers import resample_abs_pos_embed
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
 
 from drorae.fusion import layer_norm
-from train.arguments import add_data_arguments, load_positions, load_validation, main_guard, record_run
+from train.arguments import (
+    add_data_arguments,
+    add_run_arguments,
+    load_validation,
+    main_guard,
+    train,
+    with_arguments,
+)
+from train.backbones import load_timm
+from train.data import Batch
 from train.presets import PRESETS, EncoderPreset
-from train.run import fit
+from train.run import RunError
 
 
 def build_teacher(preset: EncoderPreset, weights_folder: Path, **timm_args) -> nn.Module:
@@ -31,22 +38,10 @@ def build_teacher(preset: EncoderPreset, weights_folder: Path, **timm_args) -> n
     Raises:
         FileNotFoundError: the preset names a weights file that is not there.
     """
-    if preset.teacher_weights is None:
-        model = timm.create_model(preset.teacher, pretrained=True, img_size=preset.teacher_input_size)
-    else:
-        timm_args.pop("reg_tokens", None)
-        timm_args.pop("patch_size", None)
-        model = timm.create_model(preset.teacher, pretrained=False, img_size=preset.teacher_input_size, **timm_args)
-        if preset.teacher_weights != "random":
-            file = weights_folder / preset.teacher_weights
-            if not file.is_file():
-                raise FileNotFoundError(f"the teacher's weights '{file}' are missing; pass --weights FOLDER")
-            state = {key: value.float() for key, value in load_file(file).items()}
-            state["pos_embed"] = resample_abs_pos_embed(
-                state["pos_embed"], model.patch_embed.grid_size, num_prefix_tokens=model.num_prefix_tokens
-            )
-            model.load_state_dict(state, strict=True)
-    return model.eval().requires_grad_(False)
+    timm_args = {key: value for key, value in timm_args.items() if key not in ("reg_tokens", "patch_size")}
+    return load_timm(
+        preset.teacher, preset.teacher_weights, weights_folder, img_size=preset.teacher_input_size, **timm_args
+    )
 
 
 def start_from_teacher(student: nn.Module, teacher: nn.Module) -> None:
@@ -95,13 +90,14 @@ class Distillation(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
         self.student = self.trainable
+        self.adversary, self.image_size = None, student.patch_embed.img_size[0]
 
     def compile(self) -> None:
         self.trainable.compile()
         self.teacher.compile()
 
-    def use(self, wrapped: nn.Module) -> None:
-        self.student = wrapped
+    def use(self, trainable: nn.Module, discriminator: nn.Module | None) -> None:
+        self.student = trainable
 
     def compare(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Tokens of student and teacher (L, B, N, C each), then their logits (B, K each)."""
@@ -113,19 +109,25 @@ class Distillation(nn.Module):
             teacher, teacher_logits = self.teacher(large)
         return student, teacher, student_logits, teacher_logits
 
-    def loss(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        student, teacher, student_logits, teacher_logits = self.compare(images)
+    def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        student, teacher, student_logits, teacher_logits = self.compare(batch.images)
         features = F.mse_loss(student, teacher)
         logits = F.kl_div(
             student_logits.log_softmax(-1), teacher_logits.log_softmax(-1), log_target=True, reduction="batchmean"
         )
         return features + self.preset.logits_weight * logits, {"features": features.detach(), "logits": logits.detach()}
 
+    def adversary_loss(self, step: int) -> None:
+        return None
+
+    def pictures(self) -> None:
+        return None
+
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Cosine to the teacher per layer and agreement of the most likely class, on held-out photos."""
         cosines, agreements = [], []
-        for images in DataLoader(self.validation, batch_size=32, generator=torch.Generator()):
+        for images in self.validation.batches(32):
             student, teacher, student_logits, teacher_logits = self.compare(images.to(self.mean.device))
             cosines.append(F.cosine_similarity(student, teacher, dim=-1).mean((1, 2)).cpu())
             agreements.append((student_logits.argmax(-1) == teacher_logits.argmax(-1)).float().mean().cpu())
@@ -149,23 +151,24 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", choices=PRESETS, required=True)
     add_data_arguments(parser)
+    add_run_arguments(parser)
     args = parser.parse_args(argv)
     preset = PRESETS[args.preset]
-    model, encoder = preset.model, preset.encoder
+    model = preset.model
+    if preset.encoder is None:
+        raise RunError(f"preset '{args.preset}' takes its encoder from timm and has none to distil; start with stage1.")
+    encoder = with_arguments(preset.encoder, args)
     size = model["encoder_input_size"]
 
-    accelerator = Accelerator(mixed_precision=encoder.schedule.precision)
-    torch.manual_seed(encoder.schedule.seed)
-    teacher = build_teacher(encoder, args.weights, **model["encoder_args"]).to(accelerator.device)
-    student = timm.create_model(model["encoder_name"], pretrained=False, img_size=size, **model["encoder_args"])
-    start_from_teacher(student, teacher)
-    validation = load_validation(args, size, limit=256)
-    task = Distillation(student, teacher, encoder, model["encoder_mean"], model["encoder_std"], validation)
-    task.to(accelerator.device)
-    positions = load_positions(args, size, encoder.schedule)
-    folder = args.out / args.preset / "encoder"
-    record_run(args, f"python -m train.encoder --preset {args.preset}", folder, accelerator)
-    fit(task, positions, encoder.schedule, folder, accelerator)
+    def build(accelerator: Accelerator) -> Distillation:
+        torch.manual_seed(encoder.schedule.seed)
+        teacher = build_teacher(encoder, args.weights, **model["encoder_args"])
+        student = timm.create_model(model["encoder_name"], pretrained=False, img_size=size, **model["encoder_args"])
+        start_from_teacher(student, teacher)
+        validation = load_validation(args, size, limit=256)
+        return Distillation(student, teacher, encoder, model["encoder_mean"], model["encoder_std"], validation)
+
+    train(args, f"train.encoder --preset {args.preset}", "encoder", model, encoder, build)
 
 
 if __name__ == "__main__":

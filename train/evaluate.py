@@ -1,6 +1,7 @@
-"""Measure a tokenizer checkpoint: ``python -m train.evaluate assets/drorae-tiny --data FOLDER``.
+"""Measure a tokenizer: ``python -m train.evaluate assets/drorae-tiny --data FOLDER``.
 
-Prints mean PSNR and SSIM of every route on the validation split, and what they were measured on.
+Every route of the checkpoint and the baselines are rebuilt from the same pictures in one run. Printed are the mean
+PSNR, SSIM and perceptual distance, the Frechet distance, diagnostics of the latent, and the whole protocol.
 """
 
 from __future__ import annotations
@@ -8,71 +9,284 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch.utils.data import DataLoader
+from torch import Tensor
+from torchmetrics.image.fid import NoTrainInceptionV3
 from tqdm.auto import tqdm
 
 from drorae import AutoencoderDRoRAE
 from drorae.checkpoints import DEFAULT_MODEL, WEIGHTS, resolve
-from drorae.explore import reconstruct
+from drorae.explore import paint_routes
+from drorae.fusion import FusionOutput
+from drorae.fusions import MeanFusion
+from drorae.images import to_uint8
 from drorae.metrics import psnr, ssim
 from train.arguments import SHARED, main_guard
-from train.data import ValidationPhotos, load_photos
+from train.baselines import Reconstructor, load_baseline
+from train.data import ValidationPhotos
+from train.frechet import FrechetDistance, check_count
+from train.latent_metrics import high_frequency_energy, same_class_neighbours, spatial_effective_rank
+from train.losses import LPIPS, VGG11Perceptual
+from train.mobilenet import WEIGHTS as MOBILENET
+from train.mobilenet import MobileNetV2
+from train.sources import DataError, load_photos
+
+VGG11 = "vgg11_bn_conv1to4.safetensors"
+METRICS = {  # name to title, and whether more is better
+    "psnr": ("PSNR, dB", True),
+    "ssim": ("SSIM", True),
+    "vgg11": ("VGG11 perceptual", False),
+    "lpips-vgg": ("LPIPS (VGG)", False),
+    "lpips-alex": ("LPIPS (Alex)", False),
+    "fd-mobilenetv2": ("FD-MobileNetV2", False),
+    "rfid": ("rFID", False),
+}
+FEATURES = {"fd-mobilenetv2": 1280, "rfid": 2048}
+TWO_DIGITS = ("psnr", *FEATURES)
+ROUNDINGS = ("round", "truncate")
 
 
-def evaluate(model: AutoencoderDRoRAE, photos: ValidationPhotos, batch_size: int = 32) -> dict[str, dict[str, float]]:
-    """Mean over photos of per-photo PSNR (dB) and SSIM, per route; plus cos(z_fuse, z_base) where there is fusion."""
-    scores: dict[str, list[torch.Tensor]] = {}
-    cosines = []
-    for images in tqdm(DataLoader(photos, batch_size=batch_size), desc="evaluate"):
+def quantize(images: Tensor, rounding: str) -> Tensor:
+    """Images around [0, 1] to what an 8-bit file would hold, in [0, 1]; RAE's evaluation truncates."""
+    if rounding == "truncate":
+        return (images.float().clamp(0, 1) * 255).floor() / 255
+    return to_uint8(images).float() / 255
+
+
+@dataclass
+class Measure:
+    """Measures sets of rebuilt pictures against their originals.
+
+    Args:
+        metrics: names out of ``METRICS``.
+        weights: folder of the offline networks.
+    """
+
+    metrics: tuple[str, ...]
+    weights: Path
+    device: str = "cpu"
+    scores: dict[str, dict[str, list[Tensor]]] = field(default_factory=dict)
+    frechet: dict[str, dict[str, FrechetDistance]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        networks = {
+            "vgg11": lambda: VGG11Perceptual(self.weights / VGG11),
+            "lpips-vgg": lambda: LPIPS("vgg"),
+            "lpips-alex": lambda: LPIPS("alex"),
+            "fd-mobilenetv2": lambda: MobileNetV2(self.weights),
+            "rfid": _inception,
+        }
+        self.networks = {name: networks[name]().to(self.device) for name in self.metrics if name in networks}
+
+    def features(self, name: str, images: Tensor) -> Tensor:
+        """Features (B, C) of 8-bit images in [0, 1]."""
+        if name == "fd-mobilenetv2":
+            return self.networks[name](images)[0]
+        return self.networks[name]((images * 255).to(torch.uint8))
+
+    @torch.no_grad()
+    def update(self, images: Tensor, outputs: Iterable[tuple[str, Tensor]], rounding: str) -> None:
+        """Add a batch: originals (B, 3, H, W) in [0, 1] and, per route, what was rebuilt of them."""
+        reference = quantize(images, "round")
+        wanted = {name: self.features(name, reference) for name in self.metrics if name in FEATURES}
+        targets = dict.fromkeys(self.networks, reference)
+        if "vgg11" in self.networks:
+            targets["vgg11"] = self.networks["vgg11"].taps(reference)  # once for all routes
+        for route, output in outputs:
+            output = quantize(output, rounding)
+            scores = self.scores.setdefault(route, {name: [] for name in self.metrics if name not in FEATURES})
+            for name, values in scores.items():
+                if name in ("psnr", "ssim"):
+                    values.append({"psnr": psnr, "ssim": ssim}[name](output, reference).cpu())
+                else:
+                    values.append(self.networks[name].per_picture(output, targets[name]).cpu())
+            distances = self.frechet.setdefault(route, {name: FrechetDistance(FEATURES[name]) for name in wanted})
+            for name, features in wanted.items():
+                distances[name].update(features, self.features(name, output))
+
+    def compute(self) -> dict[str, dict[str, float]]:
+        """Route to metric to value: means over pictures, and distances of the sets."""
+        return {
+            route: {name: torch.cat(values).double().mean().item() for name, values in scores.items()}
+            | {name: distance.compute() for name, distance in self.frechet[route].items()}
+            for route, scores in self.scores.items()
+        }
+
+
+def _inception() -> torch.nn.Module:
+    try:
+        return NoTrainInceptionV3(name="inception-v3-compat", features_list=["2048"])
+    except ModuleNotFoundError:
+        raise DataError("rfid needs the package torch-fidelity: pip install torch-fidelity") from None
+    except OSError as error:
+        raise DataError(f"rfid needs the Inception weights, which could not be fetched ({error}).") from None
+
+
+class LatentDiagnostics:
+    """Accumulates the numbers of :mod:`train.latent_metrics` for z_base and z_final, and cos(z_fuse, z_base)."""
+
+    def __init__(self, grid_size: int):
+        self.grid_size = grid_size
+        self.values: dict[str, list[Tensor]] = {}
+        self.pooled: dict[str, list[Tensor]] = {}
+
+    def update(self, base: Tensor, fused: FusionOutput | None) -> None:
+        """Add the tokens (B, N, C) of the last layer and, where there is fusion, the fused ones with their routing."""
+        tokens = {"base": base}
+        if fused is not None:
+            tokens["final"] = fused.tokens
+            cosine = torch.cosine_similarity(fused.routing.fused, base, dim=-1).mean(1)
+            self.values.setdefault("cosine_fused_base", []).append(cosine.cpu())
+        for name, value in tokens.items():
+            self.values.setdefault(f"effective_rank_{name}", []).append(spatial_effective_rank(value).cpu())
+            self.values.setdefault(f"high_frequency_{name}", []).append(high_frequency_energy(value, self.grid_size))
+            self.pooled.setdefault(name, []).append(value.mean(1).cpu())
+
+    def compute(self, labels: Tensor | None) -> dict[str, float]:
+        """Means over pictures, and the same-class share of 10 neighbours where there are ``labels`` (M,)."""
+        numbers = {name: torch.cat(values).double().mean().item() for name, values in self.values.items()}
+        if labels is not None and len(labels) > 10:
+            for name, pooled in self.pooled.items():
+                numbers[f"same_class_{name}"] = same_class_neighbours(torch.cat(pooled), labels)
+        return numbers
+
+
+@torch.inference_mode()
+def evaluate(
+    model: AutoencoderDRoRAE,
+    photos: ValidationPhotos,
+    measure: Measure,
+    baselines: dict[str, Reconstructor] | None = None,
+    mean_layers: int | None = None,
+    rounding: str = "round",
+    batch_size: int = 32,
+) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+    """Every route of the model, the mean of the last ``mean_layers`` layers through the original decoder, baselines.
+
+    Returns:
+        Route to metric to value, and the diagnostics of the latent.
+    """
+    diagnostics = LatentDiagnostics(model.grid_size)
+    mean = MeanFusion(model.encoder.num_layers, mean_layers, model.encoder.norm.eps) if mean_layers else None
+    bar = tqdm(total=len(photos), desc="evaluate")
+    for images in photos.batches(batch_size):
         images = images.to(model.device)
-        pictures, routing = reconstruct(model, images)
-        for name, output in pictures.items():
-            scores.setdefault(name, []).append(torch.stack([psnr(output, images), ssim(output, images)]).cpu())
-        if routing is not None:
-            cosines.append(torch.cosine_similarity(routing.fused, routing.base, dim=-1).mean(1).cpu())
-    results = {}
-    for name, parts in scores.items():
-        values = torch.cat(parts, 1).double().mean(1)
-        results[name] = {"psnr": values[0].item(), "ssim": values[1].item()}
-    if cosines:
-        results["latent"] = {"cosine_fused_base": torch.cat(cosines).double().mean().item()}
-    return results
+        layers = model.encoder(images)
+        base = model.fuse(layers, fusion=False).tokens
+        fused = model.fuse(layers, return_routing=True) if model.fusion_module is not None else None
+        outputs = paint_routes(model, base, fused)
+        if mean is not None:
+            latent = model.tokens_to_latent(mean(layers).tokens)
+            outputs[f"mean of {mean_layers}"] = model.decode(latent, decoder="original").sample
+        for name, rebuild in (baselines or {}).items():
+            outputs[name] = rebuild(images)
+        diagnostics.update(base, fused)
+        measure.update(images, outputs.items(), rounding)
+        bar.update(len(images))
+    bar.close()
+    return measure.compute(), diagnostics.compute(photos.labels())
 
 
-def measure(checkpoint: str | Path, data: str, limit: int | None = None) -> dict:
+def choose_metrics(asked: list[str] | None, weights: Path, count: int) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The metrics to compute, and why others of the default set are left out.
+
+    Raises:
+        DataError: one that was asked for cannot be computed.
+        FileNotFoundError: its weights are missing.
+    """
+    if asked:
+        for name in asked:
+            if name in FEATURES:
+                check_count(count, FEATURES[name])
+        return tuple(name for name in METRICS if name in asked), {}
+    chosen, left_out = ["psnr", "ssim"], {}
+    for name, file in (("vgg11", VGG11), ("fd-mobilenetv2", MOBILENET)):
+        if not (weights / file).is_file():
+            left_out[name] = f"'{weights / file}' is not there"
+        elif name in FEATURES and count <= FEATURES[name]:
+            left_out[name] = f"{count} pictures are too few, it takes more than {FEATURES[name]:,}"
+        else:
+            chosen.append(name)
+    return tuple(chosen), left_out
+
+
+def measure(
+    checkpoint: str | Path,
+    data: str,
+    limit: int | None = None,
+    *,
+    weights: Path = SHARED / "weights",
+    metrics: list[str] | None = None,
+    baselines: list[str] | None = None,
+    mean_layers: int | None = None,
+    rounding: str = "round",
+    precision: str = "float32",
+    batch_size: int = 32,
+    device: str = "cpu",
+) -> dict:
     """Evaluate a checkpoint on the validation split of ``data``: the numbers and how they were obtained."""
     folder = resolve(checkpoint)
-    model = AutoencoderDRoRAE.from_pretrained(checkpoint)
+    model = AutoencoderDRoRAE.from_pretrained(checkpoint, torch_dtype=getattr(torch, precision)).to(device)
+    if mean_layers is not None and not 1 <= mean_layers <= model.encoder.num_layers:
+        raise DataError(
+            f"--mean-layers {mean_layers}: the encoder has {model.encoder.num_layers} layers; use at most that"
+        )
     photos = ValidationPhotos(load_photos(data, "validation"), model.image_size, limit)
-    routes = evaluate(model, photos)
-    latent = routes.pop("latent", None)
+    chosen, left_out = choose_metrics(metrics, weights, len(photos))
+    others = {name: load_baseline(name, weights, device) for name in baselines or ()}
+    instruments = Measure(chosen, weights, device)
+    routes, latent = evaluate(model, photos, instruments, others, mean_layers, rounding, batch_size)
+    options = {"--baseline": " ".join(others), "--mean-layers": mean_layers, "--limit": limit}
+    options |= {"--metrics": " ".join(metrics or ()), "--rounding": rounding if rounding != "round" else None}
+    options |= {"--precision": precision if precision != "float32" else None}
+    given = "".join(f" {option} {value}" for option, value in options.items() if value)
     return {
+        "command": f"python -m train.evaluate {checkpoint}{given}",
         "checkpoint": folder.name,
         "sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:16],
         "reference": f"{Path(data).name} validation",
-        "photos": len(photos),
+        "photos": len(photos) - len(photos.damaged),
+        "damaged": photos.damaged,
         "crop": f"central square, Lanczos to {model.image_size} px",
-        "rounding": "8-bit, rounded",
+        "rounding": "8-bit, rounded" if rounding == "round" else "8-bit, truncated",
         "precision": str(model.dtype).removeprefix("torch."),
+        "seed": "nothing is drawn",
         "routes": routes,
         "latent": latent,
+        "left_out": left_out,
     }
 
 
 def table(report: dict) -> str:
-    """The report as a Markdown table with the protocol below it."""
-    rae = report["routes"]["rae"]
-    lines = ["| route | PSNR, dB | SSIM | PSNR over `rae` | SSIM over `rae` |", "|---|---:|---:|---:|---:|"]
-    for name, row in report["routes"].items():
-        gains = "| |" if name == "rae" else f"{row['psnr'] - rae['psnr']:+.2f} | {row['ssim'] - rae['ssim']:+.3f} |"
-        lines.append(f"| `{name}` | {row['psnr']:.2f} | {row['ssim']:.3f} | {gains}")
-    protocol = [f"{key} {report[key]}" for key in ("reference", "photos", "crop", "rounding", "precision", "sha256")]
+    """The report as Markdown: one row per route, what was gained over ``rae``, the latent, and the protocol."""
+    routes = report["routes"]
+    metrics = list(routes["rae"])
+    head = ["route", *(METRICS[name][0] for name in metrics), "PSNR over `rae`", "SSIM over `rae`"]
+    lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
+    for name, row in routes.items():
+        cells = [f"{value:.{2 if metric in TWO_DIGITS else 3}f}" for metric, value in row.items()]
+        for key, digits in (("psnr", 2), ("ssim", 3)):
+            gain = key in row and name != "rae"
+            cells.append(f"{row[key] - routes['rae'][key]:+.{digits}f}" if gain else "")
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    names = ("reference", "photos", "crop", "rounding", "precision", "seed", "sha256")
+    protocol = [f"{name} {report[name]}" for name in names]
     lines += ["", f"Measured with: {'; '.join(protocol)}."]
-    if report["latent"]:
-        lines.append(f"Mean cos(z_fuse, z_base) over all tokens: {report['latent']['cosine_fused_base']:.3f}.")
+    if report["damaged"]:
+        lines.append(f"{len(report['damaged'])} damaged pictures were skipped: {'; '.join(report['damaged'][:5])}.")
+    lines += [f"Left out: {METRICS.get(name, (name,))[0]} ({reason})." for name, reason in report["left_out"].items()]
+    latent = report["latent"]
+    if "cosine_fused_base" in latent:
+        lines.append(f"Mean cos(z_fuse, z_base) over all tokens: {latent['cosine_fused_base']:.3f}.")
+    if "effective_rank_final" in latent:
+        names = {"effective_rank": "spatial effective rank", "high_frequency": "high-frequency energy"}
+        names |= {"same_class": "same-class share of 10 neighbours"} if "same_class_base" in latent else {}
+        parts = [f"{text} {latent[f'{k}_base']:.3f} -> {latent[f'{k}_final']:.3f}" for k, text in names.items()]
+        lines.append(f"Latent, z_base -> z_final: {'; '.join(parts)}.")
     return "\n".join(lines)
 
 
@@ -86,12 +300,35 @@ def positive(text: str) -> int:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", nargs="?", default=DEFAULT_MODEL)
-    parser.add_argument("--data", default=str(SHARED / "photos20"), help="folder with a validation split")
+    parser.add_argument("--data", default=str(SHARED / "photos20"), help="where a validation split is")
+    parser.add_argument("--weights", type=Path, default=SHARED / "weights", help="folder of the offline networks")
+    parser.add_argument("--metrics", nargs="+", choices=METRICS, help="default: all that need no download")
+    parser.add_argument(
+        "--baseline",
+        nargs="+",
+        help="also 'taef2' (weights folder) or diffusers autoencoders, by folder or id (id:subfolder)",
+    )
+    parser.add_argument("--mean-layers", type=positive, help="also the mean of the last K layers, same decoder")
+    parser.add_argument("--rounding", choices=ROUNDINGS, default="round", help="to 8 bits; RAE's evaluation truncates")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--limit", type=positive, help="use only this many photos, evenly spread")
+    parser.add_argument("--batch-size", type=positive, default=32)
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     args = parser.parse_args(argv)
 
-    report = measure(args.checkpoint, args.data, args.limit)
+    report = measure(
+        args.checkpoint,
+        args.data,
+        args.limit,
+        weights=args.weights,
+        metrics=args.metrics,
+        baselines=args.baseline,
+        mean_layers=args.mean_layers,
+        rounding=args.rounding,
+        precision=args.precision,
+        batch_size=args.batch_size,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+    )
     print(table(report))
     if args.json:
         args.json.write_text(json.dumps(report, indent=2) + "\n")

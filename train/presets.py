@@ -1,6 +1,7 @@
 """One row per experiment: what trains, from where, on how many pictures, and the number it should reach.
 
-``tiny`` makes ``assets/drorae-tiny``; ``smoke`` runs every phase in seconds on generated pictures, for the tests.
+``tiny`` makes ``assets/drorae-tiny``; ``dinov2-b`` is the paper's tokenizer and ``dinov2-b-{h}`` its scaling study;
+``smoke`` runs every phase in seconds on generated pictures, for the tests.
 """
 
 from __future__ import annotations
@@ -10,30 +11,82 @@ from typing import Any
 
 PHASES = ("decoder", "fusion", "finetune")
 IN21K_STATS = (0.5, 0.5, 0.5)  # mean and std of timm's augreg ViTs
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast: AdamW, linear warm-up, cosine decay to ``lr * lr_floor``.
+    """How long and how fast: AdamW or Muon, linear warm-up, cosine decay to ``lr * lr_floor``.
 
-    ``batch_size`` counts the pictures of one step over all processes.
+    ``batch_size`` counts the pictures of one step over all processes and all ``accumulation`` micro-batches.
     """
 
     steps: int
     batch_size: int
     lr: float
     warmup_steps: int
+    optimizer: str = "adamw"  # or "muon": torch's Muon for matrices, AdamW for the rest
     lr_floor: float = 0.1
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.0
     ema_decay: float = 0.9978
-    max_grad_norm: float = 1.0
+    max_grad_norm: float | None = 1.0
     precision: str = "bf16"
-    crop_scale: tuple[float, float] = (0.85, 1.0)  # side of the random crop, as a share of the short side
+    accumulation: int = 1
+    crop_resize: int | None = None  # shorter side before the random crop, pixels; None leaves the photo as it is
+    crop_scale: tuple[float, float] = (0.85, 1.0)  # side of the random crop, as a share of the shorter side
+    flip: bool = True
     save_every: int = 250
     workers: int = 1
     compile: bool = False  # torch.compile the networks; needs a C++ compiler on a CPU
     seed: int = 0
+
+    def micro_batch(self, processes: int) -> int:
+        """Pictures that one process sees at once.
+
+        Raises:
+            ValueError: the batch does not divide over processes and accumulation.
+        """
+        parts = processes * self.accumulation
+        if self.batch_size % parts:
+            raise ValueError(
+                f"a batch of {self.batch_size} does not divide over {processes} processes x {self.accumulation} "
+                "accumulation steps; choose another --accumulation or number of processes"
+            )
+        return self.batch_size // parts
+
+
+@dataclass(frozen=True)
+class PerceptualPreset:
+    """The perceptual distance in the loss: ``"lpips"`` (VGG-16, weights fetched by torchvision) or ``"vgg11"``
+    (the file ``weights``)."""
+
+    network: str
+    weight: float
+    weights: str | None = None
+
+
+@dataclass(frozen=True)
+class AdversaryPreset:
+    """The discriminator: heads on the frozen timm ViT ``backbone``, whose weights come from the file
+    ``backbone_weights``, from timm's hub when ``None``, or are ``"random"``.
+
+    It learns from step ``discriminator_start`` on; the reconstruction feels it from ``generator_start`` on, with
+    ``weight`` times the adaptive weight, which is at most ``max_adaptive``.
+    """
+
+    backbone: str
+    backbone_weights: str | None
+    input_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    discriminator_start: int
+    generator_start: int
+    weight: float = 0.75
+    max_adaptive: float = 1e4
+    lr: float = 2e-4
+    taps: tuple[int, ...] = (2, 5, 8, 11)
+    continues: str | None = None  # the run whose discriminator is taken over; fresh heads when None
 
 
 @dataclass(frozen=True)
@@ -52,27 +105,35 @@ class EncoderPreset:
 
 @dataclass(frozen=True)
 class Stage1Preset:
-    """One phase of the tokenizer. ``starts_from`` names the run whose checkpoint it continues."""
+    """One phase of the tokenizer. ``starts_from`` names the run whose checkpoint it continues, or ``"encoder"`` for
+    timm's weights. The trained part starts fresh (phase ``finetune``: from the original decoder) or, with ``initial``,
+    as the same part of that run."""
 
     schedule: Schedule
     phase: str
     starts_from: str
+    initial: str | None = None
     l1_weight: float = 1.0
-    perceptual_weight: float = 0.0
-    perceptual_weights_file: str | None = None
+    perceptual: PerceptualPreset | None = None
+    adversary: AdversaryPreset | None = None
+    loss_crop: int | None = None  # the perceptual and adversarial parts see a random square of this side, pixels
     noise_tau: float = 0.0  # RAE: per picture sigma ~ tau * U(0, 1) on the latent, in training only
-    expected: str = ""  # PSNR and SSIM of the phase's route on held-out photos
-    measured: str = ""
+    router_smoothness: float = 0.0  # weight of the squared difference of routing between neighbouring tokens
+    router_dropout: float = 0.0  # share of layers left out of the sum, per picture, in phase "fusion"
+    expected: str = ""  # the number this row should reach
+    measured: str = "not yet trained"
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Everything needed to make one checkpoint."""
+    """Everything needed to make one checkpoint. ``encoder`` is ``None`` where timm's own weights are used."""
 
     model: dict[str, Any]
-    encoder: EncoderPreset
+    encoder: EncoderPreset | None
     stage1: dict[str, Stage1Preset] = field(default_factory=dict)
 
+
+# ---- assets/drorae-tiny -------------------------------------------------------------------------------------------
 
 TINY_MODEL = {
     "encoder_name": "vit_tiny_patch16_224",
@@ -98,13 +159,122 @@ SMOKE_MODEL = {
     "decoder_intermediate_size": 96,
 }
 
-VGG = {"perceptual_weight": 0.1, "perceptual_weights_file": "vgg11_bn_conv1to4.safetensors"}
+# The distance and the backbone that can be had without a network; the published recipe's are in DINOV2_B.
+VGG11 = PerceptualPreset("vgg11", 0.05, "vgg11_bn_conv1to4.safetensors")
+
+
+def _tiny_adversary(
+    discriminator_start: int, generator_start: int, weight: float, continues: str | None = None
+) -> AdversaryPreset:
+    return AdversaryPreset(
+        "vit_tiny_patch16_224",
+        "vit_tiny_patch16_224_fp16.safetensors",
+        input_size=128,
+        mean=IN21K_STATS,
+        std=IN21K_STATS,
+        discriminator_start=discriminator_start,
+        generator_start=generator_start,
+        weight=weight,
+        continues=continues,
+    )
+
+
+def _tiny(steps: int, lr: float, optimizer: str) -> Schedule:
+    """Small batches: with few pictures to see, many steps count for more than quiet ones (README, training)."""
+    return Schedule(steps, 8, lr, warmup_steps=100, optimizer=optimizer, lr_floor=0.05, save_every=400, compile=True)
 
 
 def _smoke(phase: str, starts_from: str) -> Stage1Preset:
     schedule = Schedule(6, 4, 1e-3, 1, precision="no", save_every=3, workers=0)
-    return Stage1Preset(schedule, phase, starts_from, noise_tau=0.2)  # noise, so that resuming has to restore the RNG
+    adversary = AdversaryPreset(
+        "vit_tiny_patch16_224",
+        "random",
+        input_size=32,
+        mean=IN21K_STATS,
+        std=IN21K_STATS,
+        discriminator_start=1,
+        generator_start=2,
+    )
+    return Stage1Preset(schedule, phase, starts_from, adversary=adversary, loss_crop=24, noise_tau=0.2)
 
+
+# ---- the paper's tokenizer ----------------------------------------------------------------------------------------
+
+IMAGENET_STEPS = 1_281_167 // 256  # of one epoch
+DINOV2_B_MODEL = {  # everything else is the default of AutoencoderDRoRAE
+    "encoder_name": "vit_base_patch14_reg4_dinov2",
+    "encoder_input_size": 224,
+    "fusion": "depth-routed",
+    "fusion_hidden_size": 3072,
+}
+LPIPS = PerceptualPreset("lpips", 1.0)
+
+
+def _dino(discriminator_start: int, generator_start: int) -> AdversaryPreset:
+    """RAE's: DINO v1 ViT-S/8 at 224 px; optimised as the paper states."""
+    return AdversaryPreset(
+        "vit_small_patch8_224.dino",
+        None,
+        input_size=224,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        discriminator_start=discriminator_start,
+        generator_start=generator_start,
+        lr=1e-4,
+    )
+
+
+def _paper(phase: str, starts_from: str, epochs: int, adversary: AdversaryPreset, expected: str) -> Stage1Preset:
+    """Paper, table 5 and appendix A; where it is silent (warm-up, floor, EMA, crop, noise): RAE's recipe."""
+    schedule = Schedule(
+        steps=epochs * IMAGENET_STEPS,
+        batch_size=256,
+        lr=1e-4,
+        warmup_steps=IMAGENET_STEPS,
+        betas=(0.5, 0.9),
+        weight_decay=0.05,
+        max_grad_norm=None,
+        crop_resize=384,
+        crop_scale=(256 / 384, 256 / 384),
+        flip=False,
+        save_every=2500,
+        workers=8,
+        compile=True,
+    )
+    return Stage1Preset(
+        schedule, phase, starts_from, perceptual=LPIPS, adversary=adversary, noise_tau=0.8, expected=expected
+    )
+
+
+def _dinov2_b_fusion(name: str, expected: str) -> Stage1Preset:
+    return _paper("fusion", "dinov2-b/decoder", 100, _dino(10_000, 10_000), expected)
+
+
+# Table 8: expert width h, and the rFID of phase 2.
+SCALING = {
+    128: 0.539,
+    256: 0.559,
+    512: 0.525,
+    1024: 0.519,
+    2048: 0.510,
+    3072: 0.471,
+    4096: 0.470,
+    6144: 0.459,
+}
+
+DINOV2_B = Preset(
+    model=DINOV2_B_MODEL,
+    encoder=None,
+    stage1={
+        "decoder": _paper(
+            "decoder", "encoder", 100, _dino(30_000, 30_000), "rFID 0.57, PSNR 18.8 dB, LPIPS 0.256, SSIM 0.483"
+        ),
+        "fusion": _dinov2_b_fusion("dinov2-b", "rFID 0.47, PSNR 21.79 dB, LPIPS 0.195, SSIM 0.583"),
+        "finetune": _paper(
+            "finetune", "dinov2-b/fusion", 20, _dino(0, 0), "rFID 0.29, PSNR 24.32 dB, LPIPS 0.134, SSIM 0.701"
+        ),
+    },
+)
 
 PRESETS = {
     "tiny": Preset(
@@ -117,31 +287,43 @@ PRESETS = {
         ),
         stage1={
             "decoder": Stage1Preset(
-                Schedule(steps=1600, batch_size=16, lr=1e-3, warmup_steps=100, save_every=200, compile=True),
+                _tiny(2400, 2e-3, "muon"),
                 "decoder",
-                "encoder",
-                **VGG,
+                "tiny/encoder",
+                perceptual=VGG11,
+                adversary=_tiny_adversary(1200, 1600, 0.25),
+                loss_crop=64,
                 expected="PSNR 15.3 dB",
-                measured="15.54 dB, SSIM 0.319 (256 validation photos)",
             ),
             "fusion": Stage1Preset(
-                Schedule(steps=1400, batch_size=16, lr=1e-3, warmup_steps=100, save_every=200, compile=True),
+                _tiny(1700, 1.5e-3, "muon"),
                 "fusion",
-                "decoder",
-                **VGG,
-                expected="at least 2.5 dB over RAE",
-                measured="19.07 dB, SSIM 0.438 (256 validation photos)",
+                "tiny/decoder",
+                perceptual=VGG11,
+                adversary=_tiny_adversary(0, 800, 0.1, "tiny/decoder"),
+                loss_crop=64,
+                expected="at least 3.5 dB over RAE",
             ),
             "finetune": Stage1Preset(
-                Schedule(steps=1000, batch_size=16, lr=5e-4, warmup_steps=100, save_every=200, compile=True),
+                _tiny(2400, 1.5e-3, "muon"),
                 "finetune",
-                "fusion",
-                **VGG,
-                expected="at least 4 dB PSNR and 0.12 SSIM over RAE",
-                measured="20.30 dB, SSIM 0.528 (256 validation photos)",
+                "tiny/fusion",
+                perceptual=VGG11,
+                adversary=_tiny_adversary(600, 1400, 0.1, "tiny/fusion"),
+                loss_crop=64,
+                expected="at least 22.5 dB, 6 dB PSNR and 0.22 SSIM over RAE",
             ),
         },
     ),
+    "dinov2-b": DINOV2_B,
+    **{
+        f"dinov2-b-{h}": Preset(
+            model={**DINOV2_B_MODEL, "fusion_hidden_size": h},
+            encoder=None,
+            stage1={"fusion": _dinov2_b_fusion(f"dinov2-b-{h}", f"rFID {rfid} (paper, table 8)")},
+        )
+        for h, rfid in SCALING.items()
+    },
     "smoke": Preset(
         model=SMOKE_MODEL,
         encoder=EncoderPreset(
@@ -151,9 +333,9 @@ PRESETS = {
             teacher_weights="random",
         ),
         stage1={
-            "decoder": _smoke("decoder", "encoder"),
-            "fusion": _smoke("fusion", "decoder"),
-            "finetune": _smoke("finetune", "fusion"),
+            "decoder": _smoke("decoder", "smoke/encoder"),
+            "fusion": _smoke("fusion", "smoke/decoder"),
+            "finetune": _smoke("finetune", "smoke/fusion"),
         },
     ),
 }

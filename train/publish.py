@@ -13,9 +13,11 @@ from pathlib import Path
 from drorae import AutoencoderDRoRAE
 from drorae.checkpoints import CheckpointError
 from train.arguments import add_data_arguments, main_guard
-from train.evaluate import measure, table
-from train.presets import PHASES, PRESETS
+from train.evaluate import measure, positive, table
+from train.presets import PHASES, PRESETS, Preset
 from train.run import CHECKPOINT, LOG, RECORD
+
+REPORT = "measured.json"
 
 CARD = """---
 license: apache-2.0
@@ -47,27 +49,35 @@ Pictures are {size} x {size} pixels, {tokens} tokens, {layers} layers of {dim} c
 finetuned on the fused latent. Printed by
 
 ```
-python -m train.evaluate assets/{name}
+{evaluation}
 ```
+
+There is no Inception network and no LPIPS in these numbers: FD-MobileNetV2 is the Frechet distance of MobileNetV2's
+pooled features, VGG11 perceptual a distance of channel-normalised VGG-11 features. The latter is also in the training
+loss.
 
 ## Training
 
-Teacher of the encoder: {teacher}. Loss of the decoder and the fusion: L1 + {perceptual} x VGG11 perceptual distance
-(no GAN, no LPIPS). Optimiser AdamW, cosine schedule, EMA {ema}; precision {precision}.
+Encoder: distilled from {teacher}. Loss of the three phases: L1 + {perceptual} x VGG11 perceptual distance + an
+adversary with adaptive weight, whose discriminator is a set of heads on the frozen {backbone}. The last two see a
+random {crop} px square of each picture. Latent noise: {noise}. Cosine schedule, EMA {ema}, {precision}.
 
-| run | command | steps x pictures | hours | device |
-|---|---|---:|---:|---|
+| run | command | steps x pictures | optimiser, lr | adversary: from step, weight | hours | device |
+|---|---|---:|---|---|---:|---|
 {runs}
 
+PSNR of each phase's own route while it trained (256 held-out photos, by step): {curves}
+
 Data: {data}. Random square crops and mirror images; these commands never train on the validation photos. They come from
-ImageNet, on which the teacher was trained.
+ImageNet, on which the teacher was trained. `{latent_command}` stored the statistics of the fused latent.
 
 ## Limits
 
-It is small and was trained briefly on few photos ({classes}): expect visible 8-pixel patches, a faint dot pattern,
-missing fine detail, no legible small text. It shows the method; it is no production codec. The photos carry their own
-terms (non-commercial research).
+It is small and was trained briefly on few photos ({classes}) with 128 pixels a side: {limits} It shows the method; it
+is no production codec. The photos carry their own terms (non-commercial research).
 """
+
+LIMITS = "expect soft or invented fine detail, visible 8-pixel patches in flat areas, no legible small text."
 
 
 def hours(log: Path) -> float:
@@ -75,18 +85,37 @@ def hours(log: Path) -> float:
     return json.loads(log.read_text().splitlines()[-1])["seconds"] / 3600
 
 
-def card(name: str, model: AutoencoderDRoRAE, preset_name: str, runs: Path, report: dict) -> str:
-    """The model card."""
-    preset = PRESETS[preset_name]
-    schedules = {"encoder": preset.encoder.schedule} | {phase: preset.stage1[phase].schedule for phase in PHASES}
+def curve(log: Path) -> str:
+    """Validation PSNR by step, as a run logged it."""
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    return " -> ".join(f"{row['validation_psnr']:.2f}" for row in rows if "validation_psnr" in row)
+
+
+def run_rows(preset: Preset, runs: Path) -> tuple[list[str], dict[str, int]]:
+    """One line of the training table per run, and the photos all of them saw."""
     rows, data = [], {}
-    for run, schedule in schedules.items():
+    for run in ("encoder", *PHASES):
+        row = preset.encoder if run == "encoder" else preset.stage1[run]
+        schedule, adversary = row.schedule, getattr(row, "adversary", None)
         record = json.loads((runs / run / RECORD).read_text())
         data |= record["data"]
-        amount = f"{schedule.steps} x {schedule.batch_size}"
-        rows.append(
-            f"| {run} | `{record['command']}` | {amount} | {hours(runs / run / LOG):.2f} | {record['device']} |"
-        )
+        cells = [
+            run,
+            f"`{record['command']}`",
+            f"{schedule.steps} x {schedule.batch_size}",
+            f"{schedule.optimizer}, {schedule.lr:g}",
+            f"{adversary.generator_start}, {adversary.weight}" if adversary else "none",
+            f"{hours(runs / run / LOG):.2f}",
+            ", ".join(record["devices"]),
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows, data
+
+
+def card(name: str, model: AutoencoderDRoRAE, preset_name: str, runs: Path, report: dict, latent_command: str) -> str:
+    """The model card."""
+    preset = PRESETS[preset_name]
+    rows, data = run_rows(preset, runs)
     parts = {
         "encoder": (model.encoder, "distilled, then frozen"),
         "fusion": (model.fusion_module, "experts and router"),
@@ -94,6 +123,7 @@ def card(name: str, model: AutoencoderDRoRAE, preset_name: str, runs: Path, repo
         "finetuned decoder": (model.decoder_finetuned, "trained on the fused latent"),
     }
     finetune = preset.stage1["finetune"]
+    curves = "; ".join(f"{phase} {curve(runs / phase / LOG)}" for phase in PHASES)
     return CARD.format(
         name=name,
         parts="\n".join(
@@ -106,13 +136,20 @@ def card(name: str, model: AutoencoderDRoRAE, preset_name: str, runs: Path, repo
         dim=model.encoder.dim,
         beta=model.config.fusion_beta,
         table=table(report),
-        teacher=preset.encoder.teacher_weights or preset.encoder.teacher,
-        perceptual=finetune.perceptual_weight,
+        evaluation=report["command"],
+        teacher=f"`{preset.encoder.teacher_weights or preset.encoder.teacher}`",
+        perceptual=finetune.perceptual.weight if finetune.perceptual else 0,
+        backbone=f"`{finetune.adversary.backbone}`" if finetune.adversary else "no backbone",
+        crop=finetune.loss_crop or model.image_size,
+        noise=f"tau = {finetune.noise_tau}" if finetune.noise_tau else "none (192 channels leave no room for it)",
         ema=finetune.schedule.ema_decay,
         precision=finetune.schedule.precision,
         runs="\n".join(rows),
+        curves=curves,
         data=", ".join(f"{name} ({count} photos)" for name, count in data.items()),
         classes=" and ".join(data),
+        latent_command=latent_command,
+        limits=LIMITS,
     )
 
 
@@ -120,6 +157,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", choices=PRESETS, required=True)
     parser.add_argument("--to", type=Path, required=True, help="folder to write")
+    parser.add_argument("--limit", type=positive, help="measure on this many photos only, evenly spread")
+    parser.add_argument("--baseline", nargs="+", help="also measure these, as in train.evaluate")
+    parser.add_argument("--mean-layers", type=positive, help="also measure the mean of the last K layers")
     add_data_arguments(parser)
     args = parser.parse_args(argv)
     runs = args.out / args.preset
@@ -127,9 +167,24 @@ def main(argv: list[str] | None = None) -> None:
     if not checkpoint.is_dir():
         raise CheckpointError(f"'{checkpoint}' is not there; finish phase 'finetune' of preset '{args.preset}' first.")
     model = AutoencoderDRoRAE.from_pretrained(checkpoint)
-    model.half().save_pretrained(args.to)
-    report = measure(args.to, args.validation)
-    (args.to / "README.md").write_text(card(args.to.name, model, args.preset, runs, report), encoding="utf-8")
+    statistics = model.statistics
+    model.half()
+    model.register_to_config(_name_or_path=args.to.name)
+    if statistics is not None:
+        statistics.float()  # small, and every digit of them scales a latent
+    model.save_pretrained(args.to)
+    report = measure(
+        args.to,
+        args.validation,
+        args.limit,
+        weights=args.weights,
+        baselines=args.baseline,
+        mean_layers=args.mean_layers,
+    )
+    latent_command = f"python -m train.latent_stats {checkpoint}"
+    text = card(args.to.name, model, args.preset, runs, report, latent_command)
+    (args.to / "README.md").write_text(text, encoding="utf-8")
+    (args.to / REPORT).write_text(json.dumps(report, indent=2) + "\n")
     print(table(report))
 
 

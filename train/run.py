@@ -1,4 +1,4 @@
-"""The training loop every script shares: optimiser, EMA, checkpoints, resume, progress."""
+"""The training loop every script shares: optimisers, EMA, checkpoints, resume, progress."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -16,14 +16,17 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers.training_utils import EMAModel
+from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.optim.lr_scheduler import LRScheduler
 from tqdm.auto import tqdm
 from transformers import get_cosine_with_min_lr_schedule_with_warmup
 
+from train.data import Batch, TrainingPositions, TrainingStream
 from train.presets import Schedule
 
-STATE, CHECKPOINT, LOG, RECORD = "state", "checkpoint", "log.jsonl", "run.json"
+STATE, CHECKPOINT, LOG, RECORD, DAMAGED = "state", "checkpoint", "log.jsonl", "run.json", "damaged.txt"
+WRITE_ERRORS = (OSError, SafetensorError, RuntimeError)  # torch.save reports a full disk as a RuntimeError
 
 
 class RunError(RuntimeError):
@@ -34,117 +37,217 @@ class Task(Protocol):
     """What a script trains: it owns the losses, what is frozen, and what a checkpoint holds."""
 
     trainable: nn.Module
+    adversary: nn.Module | None
+    image_size: int
 
     def compile(self) -> None:
         """``torch.compile`` every network in place."""
 
-    def use(self, wrapped: nn.Module) -> None:
-        """Put the prepared (possibly distributed) trainable part in its place."""
+    def use(self, trainable: nn.Module, discriminator: nn.Module | None) -> None:
+        """Put the prepared (possibly distributed) trainable parts in their places."""
 
-    def loss(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Images (B, 3, H, W) in [0, 1] to the loss and its parts."""
+    def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """A batch to a scalar with the gradient of the loss, and the values of its parts."""
+
+    def adversary_loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]] | None:
+        """The discriminator's loss on what :meth:`loss` just saw; ``None`` while it does not learn."""
 
     def validate(self) -> dict[str, float]:
         """Numbers on held-out photos, with the weights now in place."""
+
+    def pictures(self) -> Tensor | None:
+        """A picture grid for the log, (n, 3, H, W) in [0, 1]."""
 
     def export(self, folder: Path) -> None:
         """Write the checkpoint folder, with the weights now in place."""
 
 
-def fit(task: Task, positions: Dataset, schedule: Schedule, folder: Path, accelerator: Accelerator) -> None:
+class Optimisation:
+    """A network's optimisers and their schedules (warm-up, cosine, floor).
+
+    ``"adamw"`` is the paper's. ``"muon"`` takes torch's Muon, with its step sized like AdamW's, for the matrices (of a
+    stack of matrices, such as the layer experts', each by itself) and AdamW for everything else.
+    """
+
+    def __init__(self, network: nn.Module, lr: float, schedule: Schedule, start: int = 0):
+        self.parameters = [p for p in network.parameters() if p.requires_grad]
+        settings = {"lr": lr, "weight_decay": schedule.weight_decay}
+        muon = schedule.optimizer == "muon"
+        matrices = [p for p in self.parameters if muon and p.ndim == 2]
+        # each matrix of a stack as a parameter of its own, in the same memory
+        stacks = [p for p in self.parameters if muon and p.ndim == 3 and min(p.shape) > 1]
+        self.stacks = [(stack, [nn.Parameter(matrix) for matrix in stack.detach().unbind()]) for stack in stacks]
+        taken = {id(p) for p in (*matrices, *stacks)}
+        others = [p for p in self.parameters if id(p) not in taken]
+        matrices += [matrix for _, views in self.stacks for matrix in views]
+        self.optimizers: list[torch.optim.Optimizer] = []
+        if matrices:
+            self.optimizers.append(torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw", **settings))
+        if others:
+            self.optimizers.append(torch.optim.AdamW(others, betas=schedule.betas, **settings))
+        # Not prepared by accelerate: prepared schedulers advance once per process.
+        self.schedulers: list[LRScheduler] = [
+            get_cosine_with_min_lr_schedule_with_warmup(
+                optimizer, schedule.warmup_steps, schedule.steps - start, min_lr_rate=schedule.lr_floor
+            )
+            for optimizer in self.optimizers
+        ]
+
+    def prepare(self, network: nn.Module, accelerator: Accelerator) -> nn.Module:
+        """The network as the accelerator wraps it; the optimisers are wrapped in place."""
+        network, *self.optimizers = accelerator.prepare(network, *self.optimizers)
+        return network
+
+    def step(self) -> None:
+        """One update, then clear the gradients and advance the schedules."""
+        for stack, views in self.stacks:
+            for view, gradient in zip(views, stack.grad, strict=True):
+                view.grad = gradient
+            stack.grad = None
+        for optimizer, scheduler in zip(self.optimizers, self.schedulers, strict=True):
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            scheduler.step()
+
+
+def fit(
+    task: Task,
+    positions: TrainingPositions | TrainingStream,
+    schedule: Schedule,
+    folder: Path,
+    accelerator: Accelerator,
+    adversary_lr: float | None = None,
+    adversary_start: int = 0,
+) -> None:
     """Train ``task`` on ``positions`` and leave its EMA weights in ``folder/checkpoint``.
 
-    The same call on the same folder continues after the last saved state: weights, EMA, optimiser, schedule, random
-    states and the position in the data are all restored.
+    The same call on the same folder continues after the last saved state: weights, EMA, optimisers, schedules and the
+    position in the data are all restored, so that on a CPU the result is that of an uninterrupted run, bit for bit.
 
     Raises:
-        RunError: the loss or its gradient is no longer finite; the last good state stays in the folder.
+        RunError: the loss or its gradient is no longer finite, or the disk takes no more; the last good state stays.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    _recover_state(folder)
+    if accelerator.is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
+        _recover_state(folder)
+    accelerator.wait_for_everyone()
     if (folder / CHECKPOINT).is_dir():
         accelerator.print(f"{folder}: finished before; remove the folder to train again.")
         return
+    try:
+        schedule.micro_batch(accelerator.num_processes)
+    except ValueError as error:
+        raise RunError(str(error)) from None
     set_seed(schedule.seed)
-    parameters = [p for p in task.trainable.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=schedule.lr, betas=schedule.betas, weight_decay=schedule.weight_decay)
-    # Not prepared by accelerate: prepared schedulers advance once per process.
-    scheduler = get_cosine_with_min_lr_schedule_with_warmup(
-        optimizer, schedule.warmup_steps, schedule.steps, min_lr_rate=schedule.lr_floor
-    )
-    ema = EMAModel(parameters, decay=schedule.ema_decay)
+    main = Optimisation(task.trainable, schedule.lr, schedule)
+    ema = EMAModel(main.parameters, decay=schedule.ema_decay)
     step, clock = _Counter(), _Counter()  # steps done, and seconds spent in all sittings
+    kept = [*main.schedulers, ema, step, clock]
 
-    processes = accelerator.num_processes
-    if schedule.batch_size % processes:
-        raise RunError(f"the batch size {schedule.batch_size} does not divide over {processes} processes")
     if schedule.compile:
         task.compile()
-    trainable, optimizer = accelerator.prepare(task.trainable, optimizer)
-    task.use(trainable)
-    accelerator.register_for_checkpointing(scheduler, ema, step, clock)
+    trainable = main.prepare(task.trainable, accelerator)
+    opponent = discriminator = None
+    if task.adversary is not None:
+        opponent = Optimisation(task.adversary, adversary_lr or schedule.lr, schedule, adversary_start)
+        discriminator = opponent.prepare(task.adversary, accelerator)
+        kept += opponent.schedulers
+    task.use(trainable, discriminator)
+    accelerator.register_for_checkpointing(*kept)
     if (folder / STATE).is_dir():
         accelerator.load_state(str(folder / STATE))
         accelerator.print(f"{folder}: continuing after step {step.value} of {schedule.steps}.")
     ema.to(accelerator.device)  # after loading, which brings the averages back on the CPU
 
-    loader = accelerator.prepare(
-        DataLoader(
-            positions,
-            batch_size=schedule.batch_size // processes,
-            sampler=range(step.value * schedule.batch_size, schedule.steps * schedule.batch_size),
-            num_workers=schedule.workers,
-            drop_last=True,
-            # starting workers draws a seed; drawn from here, it leaves the random states of the run alone
-            generator=torch.Generator().manual_seed(schedule.seed),
-        )
-    )
+    batches = iter(positions.batches(schedule, step.value, accelerator.process_index, accelerator.num_processes))
     trainable.train()
+    damaged = _Damaged(folder, accelerator)
     before, started = clock.value, time.monotonic()
     progress = tqdm(
-        loader, desc=folder.name, initial=step.value, total=schedule.steps, disable=not accelerator.is_main_process
+        range(step.value, schedule.steps),
+        desc=folder.name,
+        initial=step.value,
+        total=schedule.steps,
+        disable=not accelerator.is_main_process,
     )
-    for images in progress:
-        with accelerator.autocast():
-            loss, parts = task.loss(images)
-        accelerator.backward(loss)
-        norm = float(accelerator.clip_grad_norm_(parameters, schedule.max_grad_norm))
-        if not (math.isfinite(loss.item()) and math.isfinite(norm)):
+    networks = [trainable] if discriminator is None else [trainable, discriminator]
+    for number in progress:
+        totals: dict[str, Tensor] = {}
+        for micro in range(schedule.accumulation):
+            batch = _to_device(next(batches), accelerator.device)
+            damaged.note(batch.damaged)
+            # gradients of the earlier micro-batches stay on their process; the last one exchanges the sum
+            with _synchronised(accelerator, networks, micro + 1 == schedule.accumulation):
+                with accelerator.autocast():
+                    loss, parts = task.loss(batch, number)
+                accelerator.backward(loss / schedule.accumulation)
+                with accelerator.autocast():
+                    against = task.adversary_loss(number)
+                if against is not None:
+                    accelerator.backward(against[0] / schedule.accumulation)
+                    parts = parts | against[1]
+            for name, value in parts.items():
+                totals[name] = totals.get(name, 0) + value.float() / schedule.accumulation
+        norm = float(accelerator.clip_grad_norm_(main.parameters, schedule.max_grad_norm or math.inf))
+        values = {name: value.item() for name, value in totals.items()}
+        if not all(map(math.isfinite, (norm, *values.values()))):
+            listed = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
             raise RunError(
-                f"{folder}: loss {loss.item()} and gradient norm {norm} at step {step.value + 1}; the last saved state "
-                "is kept. Lower the learning rate or use precision 'no', then run again."
+                f"{folder}: {listed} and gradient norm {norm:.4g} at step {number + 1} are not all finite; the last "
+                "saved state is kept. Lower the learning rate or use precision 'no', then run again."
             )
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        scheduler.step()
-        ema.step(parameters)
+        main.step()
+        if against is not None:
+            opponent.step()
+        ema.step(main.parameters)
         step.value += 1
 
-        progress.set_postfix({name: f"{value.item():.4f}" for name, value in parts.items()})
+        progress.set_postfix({name: f"{value:.4f}" for name, value in values.items()})
         if step.value == schedule.steps or step.value % schedule.save_every == 0:
             clock.value = before + time.monotonic() - started
-            _save_state(accelerator, folder)
+            with _writing(folder):
+                _save_state(accelerator, folder)
             if accelerator.is_main_process:
                 numbers = {"step": step.value, "seconds": round(clock.value, 1), "grad_norm": norm}
-                numbers |= {name: value.item() for name, value in parts.items()}
+                numbers |= {"lr": main.schedulers[0].get_last_lr()[0], "damaged": len(damaged.notes), **values}
                 # compiling once more for these few batches would take longer than they do
-                with _ema_weights(ema, parameters), torch.compiler.set_stance("force_eager"), accelerator.autocast():
-                    task.use(task.trainable)  # without its wrapper, which waits for the other processes
+                with _ema_weights(ema, main.parameters), torch.compiler.set_stance("force_eager"):
+                    task.use(task.trainable, task.adversary)  # unwrapped: wrappers wait for the other processes
                     task.trainable.eval()
-                    numbers |= {f"validation_{name}": value for name, value in task.validate().items()}
+                    with accelerator.autocast():
+                        numbers |= {f"validation_{name}": value for name, value in task.validate().items()}
+                        pictures = task.pictures()
                     task.trainable.train()
-                    task.use(trainable)
-                with (folder / LOG).open("a") as log:
-                    log.write(json.dumps(numbers) + "\n")
+                    task.use(trainable, discriminator)
+                with _writing(folder):
+                    _log(accelerator, folder, numbers, pictures)
                 progress.write(f"{folder.name} " + " ".join(f"{k}={v:.5g}" for k, v in numbers.items()))
             accelerator.wait_for_everyone()
 
     # after the loop, so that a run stopped between its last state and its checkpoint still writes one
     if accelerator.is_main_process:
-        task.use(task.trainable)
-        with _ema_weights(ema, parameters):
+        task.use(task.trainable, task.adversary)
+        with _ema_weights(ema, main.parameters), _writing(folder):
             _write_folder(folder / CHECKPOINT, task.export)
     accelerator.wait_for_everyone()
+
+
+def _to_device(batch: Batch, device: torch.device) -> Batch:
+    return batch._replace(images=batch.images.to(device, non_blocking=True))
+
+
+@contextmanager
+def _synchronised(accelerator: Accelerator, networks: list[nn.Module], last: bool) -> Iterator[None]:
+    """Gradients are exchanged between processes in the last micro-batch of a step only."""
+    if last:
+        yield
+        return
+    with accelerator.no_sync(networks[0]):
+        if len(networks) == 1:
+            yield
+        else:
+            with accelerator.no_sync(networks[1]):
+                yield
 
 
 @contextmanager
@@ -171,6 +274,49 @@ class _Counter:
         self.value = state["value"]
 
 
+class _Damaged:
+    """Pictures that could not be read: each is named once, on screen and in ``damaged.txt``."""
+
+    def __init__(self, folder: Path, accelerator: Accelerator):
+        rank = accelerator.process_index
+        self.file = folder / (DAMAGED if rank == 0 else DAMAGED.replace(".txt", f".{rank}.txt"))
+        self.notes = set(self.file.read_text().splitlines()) if self.file.is_file() else set()
+
+    def note(self, notes: list[str]) -> None:
+        for text in notes:
+            line = " ".join(text.split())
+            if line not in self.notes:
+                self.notes.add(line)
+                tqdm.write(f"skipped: {line}")
+                with self.file.open("a") as file:
+                    file.write(line + "\n")
+
+
+def _log(accelerator: Accelerator, folder: Path, numbers: dict[str, float], pictures: Tensor | None) -> None:
+    """One line of ``log.jsonl``, and the same numbers and the pictures to the trackers."""
+    with (folder / LOG).open("a") as log:
+        log.write(json.dumps(numbers) + "\n")
+    step = int(numbers["step"])
+    accelerator.log({name: value for name, value in numbers.items() if name != "step"}, step=step)
+    if pictures is not None:
+        for tracker in accelerator.trackers:
+            layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+            tracker.log_images({"validation": pictures.permute(0, 2, 3, 1).cpu().numpy()}, step=step, **layout)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Turn what a full or broken disk raises into one sentence."""
+    try:
+        yield
+    except WRITE_ERRORS as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RunError(
+            f"{folder}: could not write ({reason}); the last saved state is kept. Make room or mend the disk, then run "
+            "the same command again."
+        ) from error
+
+
 def _save_state(accelerator: Accelerator, folder: Path) -> None:
     """Save to a new folder, then swap, so that a kill at any moment leaves one whole state behind."""
     fresh, old = folder / f"{STATE}.new", folder / f"{STATE}.old"
@@ -193,7 +339,7 @@ def _recover_state(folder: Path) -> None:
         (folder / f"{STATE}.old").rename(folder / STATE)
 
 
-def _write_folder(folder: Path, write) -> None:
+def _write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     """``write(partial)`` and rename, so that a folder that exists is whole."""
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,273 @@
+"""Published RAE weights (arXiv 2510.11690) as parts of this package's autoencoder, on every transformers version.
+
+diffusers builds RAE's encoders from transformers, whose parameter names changed several times; loading one era's names
+into another leaves random weights behind a log message. Here the names of all eras are mapped to timm's, whose names
+have not changed, and every key has to be accounted for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.layers import resample_abs_pos_embed
+from torch import Tensor
+from torch.nn import functional as F
+
+from drorae.checkpoints import CONFIG, WEIGHTS, CheckpointError, build_strict, commit, resolve
+
+MODELS = {  # documented hub ids, all with a ViT-XL decoder
+    "dinov2-base": "nyu-visionx/RAE-dinov2-wReg-base-ViTXL-n08",
+    "dinov2-base-i512": "nyu-visionx/RAE-dinov2-wReg-base-ViTXL-n08-i512",
+    "dinov2-small": "nyu-visionx/RAE-dinov2-wReg-small-ViTXL-n08",
+    "dinov2-large": "nyu-visionx/RAE-dinov2-wReg-large-ViTXL-n08",
+    "siglip2-base": "nyu-visionx/RAE-siglip2-base-p16-i256-ViTXL-n08",
+    "mae-base": "nyu-visionx/RAE-mae-base-p16-ViTXL-n08",
+}
+SIGLIP_ARGUMENTS = {"class_token": False, "global_pool": "", "act_layer": "gelu_tanh"}
+MAE_NORM_EPS = 1e-12
+
+# Patterns of every transformers era to timm's names; q, k and v are joined afterwards.
+BLOCK = r"(?:encoder\.)?(?:layers|layer)\.(\d+)\."
+RENAMES: dict[str, list[tuple[str, str]]] = {
+    "dinov2": [
+        (r"embeddings\.cls_token", "cls_token"),
+        (r"embeddings\.register_tokens", "reg_token"),
+        (r"embeddings\.position_embeddings", "pos_embed"),
+        (r"embeddings\.patch_embeddings\.projection\.(\w+)", r"patch_embed.proj.\1"),
+        (BLOCK + r"norm([12])\.(\w+)", r"blocks.\1.norm\2.\3"),
+        (BLOCK + r"attention\.attention\.(query|key|value)\.(\w+)", r"blocks.\1.attn.\2.\3"),
+        (BLOCK + r"attention\.([qkv])_proj\.(\w+)", r"blocks.\1.attn.\2.\3"),
+        (BLOCK + r"attention\.(?:output\.dense|o_proj)\.(\w+)", r"blocks.\1.attn.proj.\2"),
+        (BLOCK + r"layer_scale([12])\.lambda1", r"blocks.\1.ls\2.gamma"),
+        (BLOCK + r"mlp\.(fc[12])\.(\w+)", r"blocks.\1.mlp.\2.\3"),
+    ],
+    "siglip2": [
+        (r"(?:vision_model\.)?embeddings\.patch_embedding\.(\w+)", r"patch_embed.proj.\1"),
+        (r"(?:vision_model\.)?embeddings\.position_embedding\.weight", "pos_embed"),
+        (r"(?:vision_model\.)?" + BLOCK + r"layer_norm([12])\.(\w+)", r"blocks.\1.norm\2.\3"),
+        (r"(?:vision_model\.)?" + BLOCK + r"self_attn\.([qkv])_proj\.(\w+)", r"blocks.\1.attn.\2.\3"),
+        (r"(?:vision_model\.)?" + BLOCK + r"self_attn\.(?:out_proj|o_proj)\.(\w+)", r"blocks.\1.attn.proj.\2"),
+        (r"(?:vision_model\.)?" + BLOCK + r"mlp\.(fc[12])\.(\w+)", r"blocks.\1.mlp.\2.\3"),
+    ],
+    "mae": [
+        (r"embeddings\.cls_token", "cls_token"),
+        (r"embeddings\.position_embeddings", "pos_embed"),
+        (r"embeddings\.patch_embeddings\.projection\.(\w+)", r"patch_embed.proj.\1"),
+        (BLOCK + r"layernorm_before\.(\w+)", r"blocks.\1.norm1.\2"),
+        (BLOCK + r"layernorm_after\.(\w+)", r"blocks.\1.norm2.\2"),
+        (BLOCK + r"attention\.attention\.(query|key|value)\.(\w+)", r"blocks.\1.attn.\2.\3"),
+        (BLOCK + r"attention\.([qkv])_proj\.(\w+)", r"blocks.\1.attn.\2.\3"),
+        (BLOCK + r"attention\.(?:output\.dense|o_proj)\.(\w+)", r"blocks.\1.attn.proj.\2"),
+        (BLOCK + r"(?:intermediate\.dense|mlp\.fc1)\.(\w+)", r"blocks.\1.mlp.fc1.\2"),
+        (BLOCK + r"(?:output\.dense|mlp\.fc2)\.(\w+)", r"blocks.\1.mlp.fc2.\2"),
+    ],
+}
+# Weights that are saved but play no part in the tokens.
+UNUSED = {
+    "dinov2": r"embeddings\.mask_token",
+    "siglip2": r"(?:vision_model\.)?head\..*",
+    "mae": r"$^",
+}
+SHORT = {"query": "q", "key": "k", "value": "v"}
+
+
+def convert_encoder(encoder_type: str, state: Mapping[str, Tensor], grid_size: int) -> dict[str, Tensor]:
+    """A transformers encoder's weights, of any era, under timm's names, positions resampled to ``grid_size``.
+
+    Raises:
+        CheckpointError: a key that no era is known to have.
+    """
+    renamed: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if re.fullmatch(UNUSED[encoder_type], key):
+            continue
+        for pattern, replacement in RENAMES[encoder_type]:
+            if re.fullmatch(pattern, key):
+                renamed[re.sub(pattern, replacement, key)] = value
+                break
+        else:
+            raise CheckpointError(f"The {encoder_type} encoder holds a weight of an unknown name: 'encoder.{key}'.")
+    parts: dict[str, dict[str, Tensor]] = {}
+    result: dict[str, Tensor] = {}
+    for key, value in renamed.items():
+        match = re.fullmatch(r"(blocks\.\d+\.attn)\.(q|k|v|query|key|value)\.(\w+)", key)
+        if match:
+            name = SHORT.get(match[2], match[2])
+            parts.setdefault(f"{match[1]}.qkv.{match[3]}", {})[name] = value
+        else:
+            result[key] = value
+    for key, three in parts.items():
+        if set(three) != set("qkv"):
+            raise CheckpointError(f"The {encoder_type} encoder lacks a part of 'encoder.{key}'.")
+        result[key] = torch.cat([three[name] for name in "qkv"])
+    if "pos_embed" in result:
+        result |= _positions(encoder_type, result, grid_size)
+    return result
+
+
+def _positions(encoder_type: str, state: dict[str, Tensor], grid_size: int) -> dict[str, Tensor]:
+    """Position embeddings as timm stores them, at the grid that is used, resampled as transformers does."""
+    positions = state["pos_embed"]
+    if encoder_type == "siglip2":
+        positions = positions[None]
+        prefix = positions[:, :0]
+    else:
+        prefix, positions = positions[:, :1], positions[:, 1:]
+    side = round(positions.shape[1] ** 0.5)
+    if side != grid_size:
+        if encoder_type == "dinov2":
+            positions = resample_abs_pos_embed(positions, (grid_size, grid_size), num_prefix_tokens=0)
+        else:
+            grid = positions.unflatten(1, (side, side)).permute(0, 3, 1, 2).float()
+            grid = F.interpolate(grid, size=(grid_size, grid_size), mode="bicubic", align_corners=False)
+            positions = grid.flatten(2).transpose(1, 2).to(positions)
+    if encoder_type == "dinov2":  # timm adds the class token's position to the token itself
+        return {"pos_embed": positions, "cls_token": state["cls_token"] + prefix}
+    return {"pos_embed": torch.cat([prefix, positions], dim=1)}
+
+
+def convert_decoder(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Decoder weights as RAE's own files or diffusers have them, under diffusers' names."""
+    result = {}
+    for key, value in state.items():
+        if key == "decoder_pos_embed":  # fixed sine and cosine, rebuilt
+            continue
+        key = re.sub(r"\.attention\.attention\.(query|key|value)\.", lambda m: f".attention.to_{SHORT[m[1]]}.", key)
+        result[key.replace(".attention.output.dense.", ".attention.to_out.0.")] = value
+    return result
+
+
+def load_rae(model_class: type, name: str, revision: str | None = None) -> Any:
+    """A saved diffusers ``AutoencoderRAE`` (folder or Hub id, such as those of ``MODELS``) as ``model_class``.
+
+    Latents and pixels equal diffusers' where diffusers loads the weights rightly; here they load strictly and on every
+    transformers version.
+
+    Args:
+        revision: commit, tag or branch on the Hub.
+
+    Raises:
+        CheckpointError: what is missing, unknown or damaged, and what to do.
+    """
+    folder = resolve(name, revision)
+    arguments, state = read_rae(folder)
+    model = build_strict(model_class, {**arguments, "fusion": None}, state, folder)
+    model.register_to_config(base_model=str(name), base_revision=commit(folder) or revision)
+    return model
+
+
+def read_rae(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A saved diffusers ``AutoencoderRAE`` as arguments and weights of :class:`~drorae.AutoencoderDRoRAE`.
+
+    Raises:
+        CheckpointError: files missing or damaged, another kind of model, keys that are not known.
+    """
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+        weights = load_file(folder / WEIGHTS)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"'{folder}' holds no readable RAE ({error}); fetch it again.") from None
+    if config.get("_class_name") != "AutoencoderRAE":
+        raise CheckpointError(f"'{folder}' is a {config.get('_class_name')}, not an AutoencoderRAE.")
+    if config.get("scaling_factor", 1.0) != 1.0:
+        raise CheckpointError(f"'{folder}' has scaling_factor {config['scaling_factor']}; only 1.0 is supported.")
+    kind = config.get("encoder_type", "dinov2")
+    if kind not in RENAMES:
+        raise CheckpointError(f"'{folder}' has an encoder of type {kind!r}; known are {', '.join(RENAMES)}.")
+    encoder = {key.removeprefix("encoder."): value for key, value in weights.items() if key.startswith("encoder.")}
+    patch, size = config.get("encoder_patch_size", 14), config.get("encoder_input_size", 224)
+    grid = size // patch
+    encoder = convert_encoder(kind, encoder, grid)
+    stated = config.get("encoder_num_hidden_layers", 12)
+    if f"blocks.{stated - 1}.norm1.weight" not in encoder or f"blocks.{stated}.norm1.weight" in encoder:
+        # diffusers' converter does not write the number down, so that deeper encoders would lose layers
+        raise CheckpointError(f"'{folder}' states {stated} encoder layers and holds another number: convert it again.")
+    arguments = {
+        **_encoder_arguments(kind, encoder, patch),
+        "encoder_input_size": size,
+        "encoder_mean": tuple(weights["encoder_mean"].flatten().tolist()),
+        "encoder_std": tuple(weights["encoder_std"].flatten().tolist()),
+        "decoder_hidden_size": config.get("decoder_hidden_size", 512),
+        "decoder_num_layers": config.get("decoder_num_hidden_layers", 8),
+        "decoder_num_heads": config.get("decoder_num_attention_heads", 16),
+        "decoder_intermediate_size": config.get("decoder_intermediate_size", 2048),
+        "decoder_patch_size": config.get("patch_size", 16),
+    }
+    state = {f"encoder.model.{key}": value for key, value in encoder.items()}
+    decoder = {key.removeprefix("decoder."): value for key, value in weights.items() if key.startswith("decoder.")}
+    state |= {f"decoder.{key}": value for key, value in convert_decoder(decoder).items()}
+    mean, std = weights["_latents_mean"], weights["_latents_std"]
+    shape = (config.get("encoder_hidden_size", 768), grid, grid)
+    arguments["latent_statistics"] = "std" if not mean.any() else "mean and std"
+    state["statistics.std"] = std.expand(shape).clone() if std.ndim == 1 else std
+    if mean.any():
+        state["statistics.mean"] = mean
+    return arguments, state
+
+
+def read_raw_rae(
+    decoder: Path, statistics: Path | None, encoder: Path, decoder_num_heads: int = 16
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """RAE's own files: ``decoders/.../model.pt`` and ``stats/.../stat.pt`` of ``nyu-visionx/RAE-collections``.
+
+    Args:
+        encoder: folder with the ``model.safetensors`` of ``facebook/dinov2-with-registers-{small,base,large}``.
+        decoder_num_heads: cannot be read from the weights; 16 in every published decoder.
+
+    Raises:
+        CheckpointError: a file that cannot be read, or keys that are not known.
+    """
+    try:
+        encoder_state = load_file(encoder / "model.safetensors")
+        decoder_state = torch.load(decoder, map_location="cpu", weights_only=True)
+        numbers = torch.load(statistics, map_location="cpu", weights_only=True) if statistics else {}
+    except Exception as error:  # a missing, damaged or unsafe file: many types, one thing to say
+        raise CheckpointError(f"RAE's files could not be read: {str(error).splitlines()[0]}") from None
+    encoder_state = {k: v for k, v in encoder_state.items() if not k.startswith("layernorm.")}
+    state = convert_decoder(decoder_state)
+    hidden, latent_dim = state["decoder_embed.weight"].shape
+    patch = round((state["decoder_pred.weight"].shape[0] / 3) ** 0.5)
+    grid = 16
+    if numbers and numbers["var"].ndim == 3:
+        grid = numbers["var"].shape[-1]
+    layers = len({key.split(".")[1] for key in state if key.startswith("decoder_layers.")})
+    encoder_state = convert_encoder("dinov2", encoder_state, grid)
+    arguments = {
+        **_encoder_arguments("dinov2", encoder_state, 14),
+        "encoder_input_size": 14 * grid,
+        "decoder_hidden_size": hidden,
+        "decoder_num_layers": layers,
+        "decoder_num_heads": decoder_num_heads,
+        "decoder_intermediate_size": state["decoder_layers.0.intermediate.dense.weight"].shape[0],
+        "decoder_patch_size": patch,
+    }
+    result = {f"encoder.model.{key}": value for key, value in encoder_state.items()}
+    result |= {f"decoder.{key}": value for key, value in state.items()}
+    if numbers:
+        shape = (latent_dim, grid, grid)
+        # RAE divides by sqrt(var + 1e-5); here 1e-5 is added to the standard deviation
+        result["statistics.std"] = ((numbers["var"] + 1e-5).sqrt() - 1e-5).expand(shape).clone()
+        arguments["latent_statistics"] = "std"
+        if numbers.get("mean") is not None:
+            result["statistics.mean"] = numbers["mean"].expand(shape).clone()
+            arguments["latent_statistics"] = "mean and std"
+    return arguments, result
+
+
+def _encoder_arguments(kind: str, state: Mapping[str, Tensor], patch: int) -> dict[str, Any]:
+    """timm architecture of converted encoder weights; all supported ones have heads of 64 channels."""
+    hidden, dim = state["blocks.0.mlp.fc1.weight"].shape
+    depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
+    shape = {"embed_dim": dim, "depth": depth, "num_heads": dim // 64, "patch_size": patch, "mlp_ratio": hidden / dim}
+    if kind == "dinov2":
+        return {"encoder_name": "vit_base_patch14_reg4_dinov2", "encoder_args": shape}
+    if kind == "siglip2":
+        return {"encoder_name": "vit_base_patch16_siglip_256", "encoder_args": {**shape, **SIGLIP_ARGUMENTS}}
+    return {"encoder_name": "vit_base_patch16_224", "encoder_args": shape, "encoder_norm_eps": MAE_NORM_EPS}

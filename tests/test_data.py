@@ -1,0 +1,286 @@
+"""Where training pictures come from, in which order, and what happens to damaged ones."""
+
+import io
+import tarfile
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features
+from datasets import Image as ImageFeature
+from PIL import Image
+
+from train.data import (
+    Crop,
+    TrainingPositions,
+    TrainingStream,
+    ValidationPhotos,
+    cut,
+    normal_draws,
+    prefetch,
+    random_crop,
+    uniform_draws,
+)
+from train.presets import PRESETS, Schedule
+from train.sources import DataError, GeneratedPictures, load_photos
+
+WHOLE = Crop(None, (1.0, 1.0), True)
+
+
+def picture(value: int, size=(40, 40)) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", size, (value, 0, 0)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def write_parquet(folder, values, damaged=()) -> None:
+    rows = {
+        "image": [
+            {"bytes": b"broken" if i in damaged else picture(v), "path": f"{v}.png"} for i, v in enumerate(values)
+        ],
+        "label": [i % 2 for i in range(len(values))],
+    }
+    features = Features({"image": ImageFeature(), "label": ClassLabel(names=["even", "odd"])})
+    folder.mkdir(parents=True, exist_ok=True)
+    Dataset.from_dict(rows, features=features).to_parquet(folder / "train-00000.parquet")
+
+
+def write_shards(folder, values, shards=2, damaged=()) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for shard in range(shards):
+        with tarfile.open(folder / f"train-{shard:05}.tar", "w") as tar:
+            for i, value in list(enumerate(values))[shard::shards]:
+                data = b"broken" if i in damaged else picture(value)
+                info = tarfile.TarInfo(f"{value:06}.png")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+
+
+def reds(images: torch.Tensor) -> list[int]:
+    return [int((image[0, 5, 5] * 255).round()) for image in images]
+
+
+def schedule(steps, batch, **changes) -> Schedule:
+    return Schedule(steps, batch, 1e-3, 1, workers=0, **changes)
+
+
+# ---- sources ------------------------------------------------------------------------------------------------------
+
+
+def test_parquet_folders_image_folders_and_tar_shards_hold_the_same(tmp_path):
+    values = [10, 20, 30, 40]
+    write_parquet(tmp_path / "parquet", values)
+    write_shards(tmp_path / "tar", values)
+    (tmp_path / "folder" / "train" / "red").mkdir(parents=True)
+    for value in values:
+        (tmp_path / "folder" / "train" / "red" / f"{value}.png").write_bytes(picture(value))
+    for kind in ("parquet", "folder"):
+        positions = TrainingPositions([load_photos(str(tmp_path / kind), "train")], 32, WHOLE, seed=0)
+        assert sorted(reds(positions[i][0] for i in range(4))) == values
+    stream = TrainingStream(load_photos(str(tmp_path / "tar"), "train"), 32, WHOLE, seed=0)
+    (batch,) = stream.batches(schedule(1, 4), 0, 0, 1)
+    assert sorted(reds(batch.images)) == values
+    streamed = load_photos(str(tmp_path / "parquet"), "train", streaming=True)
+    assert isinstance(streamed, datasets.IterableDataset)
+    (batch,) = TrainingStream(streamed, 32, WHOLE, seed=0).batches(schedule(1, 4), 0, 0, 1)
+    assert sorted(reds(batch.images)) == values
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: None, "there is no such folder"),
+        (lambda folder: folder.mkdir(), "no 'train-"),
+        (lambda folder: folder.write_text("a file"), "there is no such folder"),
+        (lambda folder: (folder.mkdir(), (folder / "train-0.parquet").write_bytes(b"no parquet")), "no 'train-"),
+        (lambda folder: (folder.mkdir(), (folder / "train-0.tar").write_bytes(b"no tar")), "no 'train-"),
+    ],
+)
+def test_unusable_data_is_one_sentence(tmp_path, make, message):
+    make(tmp_path / "data")
+    with pytest.raises(DataError, match=message) as caught:
+        load_photos(str(tmp_path / "data"), "train")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_hub_name_that_cannot_be_had_is_one_sentence():
+    with pytest.raises(DataError, match=r"no data set of that name could be had from the hub") as caught:
+        load_photos("ILSVRC/imagenet-1k", "train")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_picture_column_is_found_or_asked_for(tmp_path):
+    features = Features({"jpg": ImageFeature()})
+    (tmp_path / "one").mkdir()
+    rows = {"jpg": [{"bytes": picture(9), "path": None}]}
+    Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "one" / "train-0.parquet")
+    assert load_photos(str(tmp_path / "one"), "train").column_names == ["image"]
+    (tmp_path / "none").mkdir()
+    Dataset.from_dict({"text": ["a"]}).to_parquet(tmp_path / "none" / "train-0.parquet")
+    with pytest.raises(DataError, match=r"columns are \['text'\]"):
+        load_photos(str(tmp_path / "none"), "train")
+
+
+# ---- order, crops, noise ------------------------------------------------------------------------------------------
+
+
+class _Flip:
+    """Stands for the random generator of a crop: no offset, flip below 0.5."""
+
+    def __init__(self, value: float):
+        self.value = value
+
+    def uniform(self, low, high):
+        return low
+
+    def random(self):
+        return self.value
+
+
+def test_every_epoch_sees_every_photo_once_and_differently():
+    sources = [GeneratedPictures(5, seed=0), GeneratedPictures(3, seed=1)]
+    positions = TrainingPositions(sources, 32, WHOLE, seed=0)
+    assert positions.photos == 8
+    flat = {
+        tuple(np.array(random_crop(row["image"], 32, (1, 1), True, _Flip(value)))[0, 0])
+        for source in sources
+        for row in source
+        for value in (0.0, 0.9)
+    }
+    for epoch in range(2):
+        seen = [tuple((positions[8 * epoch + i][0][:, 0, 0] * 255).round().int().tolist()) for i in range(8)]
+        assert set(seen) <= {tuple(int(v) for v in corner) for corner in flat}
+        assert len(set(seen)) == 8
+    first = [positions[i][0] for i in range(8)]
+    again = TrainingPositions(sources, 32, WHOLE, seed=0)
+    assert all(torch.equal(again[i][0], first[i]) for i in (7, 2, 5))
+    assert not all(torch.equal(positions[8 + i][0], first[i]) for i in range(8))
+
+
+def test_imagenet_crops_are_pixels_of_the_picture_resized_to_384():
+    """RAE's recipe: shorter side 384, bicubic, then a random square of 256 without further resampling."""
+    row = PRESETS["dinov2-b"].stage1["decoder"].schedule
+    crop = Crop(row.crop_resize, row.crop_scale, row.flip)
+    photo = GeneratedPictures(1, 0, size=500)[0]["image"].crop((0, 0, 500, 400))
+    large = np.array(photo.resize((480, 384), Image.Resampling.BICUBIC))
+    for position in range(3):
+        image = (cut(photo, 256, crop, 0, position) * 255).round().byte().permute(1, 2, 0).numpy()
+        windows = np.lib.stride_tricks.sliding_window_view(large[..., 0], (256, 256))
+        assert (windows == image[..., 0]).all((2, 3)).any()
+    assert not torch.equal(cut(photo, 256, crop, 0, 0), cut(photo, 256, crop, 0, 1))
+
+
+@pytest.mark.parametrize(("world", "accumulation"), [(1, 2), (2, 1), (2, 2)])
+def test_a_step_sees_the_same_pictures_however_it_is_cut(world, accumulation):
+    positions = TrainingPositions([GeneratedPictures(50, 0)], 32, WHOLE, seed=0)
+    whole = list(positions.batches(schedule(3, 8), 0, 0, 1))
+    parts = [list(positions.batches(schedule(3, 8, accumulation=accumulation), 0, r, world)) for r in range(world)]
+    for step, batch in enumerate(whole):
+        pieces = [parts[r][step * accumulation + a] for a in range(accumulation) for r in range(world)]
+        assert torch.equal(torch.cat([piece.images for piece in pieces]), batch.images)
+        assert torch.equal(torch.cat([piece.positions for piece in pieces]), batch.positions)
+    resumed = list(positions.batches(schedule(3, 8), 2, 0, 1))
+    assert len(resumed) == 1
+    assert torch.equal(resumed[0].images, whole[2].images)
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    with pytest.raises(ValueError, match=r"batch of 8 does not divide over 3 processes x 1"):
+        schedule(1, 8).micro_batch(3)
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_a_stream_is_split_over_processes_and_resumes_exactly(tmp_path, workers):
+    values = list(range(10, 26))
+    write_shards(tmp_path, values, shards=4)
+
+    def run(rank, world, start=0):
+        rows = load_photos(str(tmp_path), "train")
+        plan = Schedule(4, 8, 1e-3, 1, workers=workers)
+        return list(TrainingStream(rows, 32, WHOLE, seed=0).batches(plan, start, rank, world))
+
+    whole = run(0, 1)
+    first = [red for batch in whole[:2] for red in reds(batch.images)]
+    assert sorted(first) == values  # an epoch is every picture once
+    assert first != values
+    assert [r for b in whole[2:] for r in reds(b.images)] != first  # the next is shuffled anew
+    for resumed, original in zip(run(0, 1, start=3), whole[3:], strict=True):
+        assert torch.equal(resumed.images, original.images)
+        assert torch.equal(resumed.positions, original.positions)
+    halves = [[red for batch in run(rank, 2)[:2] for red in reds(batch.images)] for rank in range(2)]
+    assert sorted(halves[0] + halves[1]) == values
+    positions = [p for rank in range(2) for batch in run(rank, 2) for p in batch.positions.tolist()]
+    assert len(set(positions)) == len(positions)
+
+
+def test_draws_depend_on_the_position_alone():
+    positions = torch.tensor([3, 8, 2])
+    draws = uniform_draws(0, positions, 4, "sigma")
+    assert torch.equal(uniform_draws(0, positions[1:2], 4, "sigma")[0], draws[1])
+    assert not torch.equal(uniform_draws(0, positions, 4, "crop"), draws)
+    assert not torch.equal(uniform_draws(1, positions, 4, "sigma"), draws)
+    noise = normal_draws(0, torch.arange(200), (50,), torch.device("cpu"))
+    assert torch.equal(normal_draws(0, torch.tensor([7]), (50,), torch.device("cpu"))[0], noise[7])
+    assert noise.mean().item() == pytest.approx(0, abs=0.03)
+    assert noise.std().item() == pytest.approx(1, abs=0.03)
+    many = uniform_draws(0, torch.arange(2000), 1, "sigma")
+    assert many.mean().item() == pytest.approx(0.5, abs=0.02)
+    assert many.std().item() == pytest.approx(12**-0.5, abs=0.02)
+
+
+def test_prefetch_keeps_order_and_distance():
+    taken = []
+
+    def items():
+        for i in range(100):
+            taken.append(i)
+            yield i
+
+    results = prefetch(lambda i: i * i, items(), threads=2)
+    assert [next(results) for _ in range(3)] == [0, 1, 4]
+    assert len(taken) < 20
+    assert list(results) == [i * i for i in range(3, 100)]
+
+
+# ---- damaged pictures ---------------------------------------------------------------------------------------------
+
+
+def test_damaged_pictures_are_named_and_replaced(tmp_path):
+    write_parquet(tmp_path, [10, 20, 30, 40], damaged=[2])
+    positions = TrainingPositions([load_photos(str(tmp_path), "train")], 32, WHOLE, seed=0)
+    (batch,) = positions.batches(schedule(1, 4), 0, 0, 1)
+    assert len(batch.images) == 4
+    assert set(reds(batch.images)) == {10, 20, 40}
+    assert len(batch.damaged) == 1
+    assert "30.png" in batch.damaged[0]
+
+
+def test_damaged_pictures_of_a_stream_are_named_and_replaced(tmp_path):
+    write_shards(tmp_path, [10, 20, 30, 40], shards=1, damaged=[1])
+    stream = TrainingStream(load_photos(str(tmp_path), "train"), 32, WHOLE, seed=0)
+    batches = list(stream.batches(schedule(2, 4), 0, 0, 1))
+    assert set(reds(torch.cat([batch.images for batch in batches]))) == {10, 30, 40}
+    assert any("000020" in note for batch in batches for note in batch.damaged)
+
+
+def test_data_that_is_all_damaged_is_refused(tmp_path):
+    write_parquet(tmp_path / "p", [1, 2], damaged=[0, 1])
+    positions = TrainingPositions([load_photos(str(tmp_path / "p"), "train")], 32, WHOLE, seed=0)
+    with pytest.raises(DataError, match=r"50 training pictures in a row cannot be read"):
+        positions[0]
+    write_shards(tmp_path / "t", [1, 2], shards=1, damaged=[0, 1])
+    stream = TrainingStream(load_photos(str(tmp_path / "t"), "train"), 32, WHOLE, seed=0)
+    with pytest.raises(DataError, match=r"50 pictures in a row cannot be read"):
+        next(stream.batches(schedule(1, 2), 0, 0, 1))
+
+
+def test_validation_counts_and_skips_damaged_pictures(tmp_path):
+    write_parquet(tmp_path, [10, 20, 30, 40, 50], damaged=[3])
+    photos = ValidationPhotos(load_photos(str(tmp_path), "train"), 32)
+    batches = list(photos.batches(2))
+    assert reds(torch.cat(batches)) == [10, 20, 30, 50]
+    assert [len(batch) for batch in batches] == [2, 2]
+    assert len(photos.damaged) == 1
+    assert "40.png" in photos.damaged[0]
+    assert photos.labels().tolist() == [0, 1, 0, 0]

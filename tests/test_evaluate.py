@@ -1,0 +1,303 @@
+"""Evaluation: every number against an independent computation, and the protocol that is printed with it."""
+
+import json
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from conftest import PHOTOS
+from diffusers import AutoencoderKL, AutoencoderTiny
+from safetensors.torch import load_file
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from drorae import AutoencoderDRoRAE, CheckpointError
+from drorae.fusions import MeanFusion
+from drorae.images import load_image, square, to_tensor
+from train import evaluate, publish, readme
+from train.baselines import PooledBlock, load_baseline, load_taef2
+from train.data import ValidationPhotos
+from train.evaluate import Measure, choose_metrics, quantize
+from train.frechet import FrechetDistance
+from train.latent_metrics import high_frequency_energy, same_class_neighbours, spatial_effective_rank
+from train.mobilenet import MobileNetV2
+from train.sources import DataError, load_photos
+
+WEIGHTS = PHOTOS / "weights"
+needs_weights = pytest.mark.skipif(not WEIGHTS.is_dir(), reason="the pretrained weights are not at ../shared/data")
+
+
+def smoke_checkpoint(runs):
+    return runs / "smoke" / "finetune" / "checkpoint"
+
+
+def report_of(runs, tmp_path, *options) -> dict:
+    file = tmp_path / "numbers.json"
+    evaluate.main([str(smoke_checkpoint(runs)), "--data", "generated", "--json", str(file), *options])
+    return json.loads(file.read_text())
+
+
+@torch.no_grad()
+def test_psnr_and_ssim_against_scikit_image(runs, tmp_path):
+    """Every route, rebuilt by hand from the public interface, rounded to 8 bits, averaged over pictures."""
+    report = report_of(runs, tmp_path, "--mean-layers", "2", "--weights", str(tmp_path))
+    model = AutoencoderDRoRAE.from_pretrained(smoke_checkpoint(runs))
+    photos = ValidationPhotos(load_photos("generated", "validation"), 32)
+    images = torch.stack([photos[i] for i in range(len(photos))])
+    mean = MeanFusion(3, 2)(model.encoder(images)).tokens
+    routes = {
+        "rae": model.decode(model.encode(images, fusion=False).latent, decoder="original").sample,
+        "phase2": model.decode(model.encode(images).latent, decoder="original").sample,
+        "drorae": model.decode(model.encode(images).latent).sample,
+        "mean of 2": model.decode(model.tokens_to_latent(mean), decoder="original").sample,
+    }
+    assert report["routes"].keys() == routes.keys()
+    for name, output in routes.items():
+        pairs = list(
+            zip(
+                (output.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy(),
+                (images * 255).round().byte().permute(0, 2, 3, 1).numpy(),
+                strict=True,
+            )
+        )
+        psnr = np.mean([peak_signal_noise_ratio(b, a) for a, b in pairs])
+        assert report["routes"][name]["psnr"] == pytest.approx(psnr, abs=1e-4)
+        settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "channel_axis": 2}
+        # torchmetrics mirrors the borders, scikit-image leaves 5 pixels out
+        padded = [[np.pad(p, ((5, 5), (5, 5), (0, 0)), "reflect") for p in pair] for pair in pairs]
+        ssim = np.mean([structural_similarity(a, b, data_range=255, **settings) for a, b in padded])
+        assert report["routes"][name]["ssim"] == pytest.approx(ssim, abs=2e-3)
+    assert set(report["left_out"]) == {"vgg11", "fd-mobilenetv2"}
+
+
+def test_rounding_and_truncation_to_8_bits():
+    values = torch.tensor([-0.2, 0.4999 / 255, 0.5001 / 255, 1.9999 / 255, 1.4]).view(1, 1, 1, 5)
+    assert (quantize(values, "round") * 255).flatten().tolist() == pytest.approx([0, 0, 1, 2, 255])
+    assert (quantize(values, "truncate") * 255).flatten().tolist() == pytest.approx([0, 0, 0, 1, 255])
+
+
+def test_the_protocol_is_in_the_report(runs, tmp_path, capsys):
+    report = report_of(runs, tmp_path, "--limit", "20", "--rounding", "truncate", "--weights", str(tmp_path))
+    printed = capsys.readouterr().out
+    assert report["photos"] == 20
+    assert report["rounding"] == "8-bit, truncated"
+    for name in ("reference", "photos", "crop", "rounding", "precision", "seed", "sha256"):
+        assert str(report[name]) in printed
+    assert report["command"].endswith("--limit 20 --rounding truncate")
+    assert f"{report['routes']['drorae']['psnr']:.2f}" in printed
+    assert "Left out: FD-MobileNetV2" in printed
+
+
+# ---- the Frechet distance -----------------------------------------------------------------------------------------
+
+
+def test_frechet_distance_against_scipy():
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(60, 6, generator=generator) @ torch.randn(6, 6, generator=generator) + 0.3
+    b = torch.randn(60, 6, generator=generator)
+    distance = FrechetDistance(6)
+    for i in range(0, 60, 25):
+        distance.update(a[i : i + 25], b[i : i + 25])
+    x, y = a.double().numpy(), b.double().numpy()
+    root = scipy.linalg.sqrtm(np.cov(x.T) @ np.cov(y.T)).real
+    expected = np.square(x.mean(0) - y.mean(0)).sum() + np.trace(np.cov(x.T) + np.cov(y.T) - 2 * root)
+    assert distance.compute() == pytest.approx(expected, rel=1e-6)
+
+
+def test_frechet_distance_of_shifted_copies_is_the_squared_shift():
+    features = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    same, shifted = FrechetDistance(4), FrechetDistance(4)
+    same.update(features, features)
+    shifted.update(features, features + torch.tensor([3.0, 0, 4.0, 0]))
+    assert same.compute() == pytest.approx(0, abs=1e-6)
+    assert shifted.compute() == pytest.approx(25, abs=1e-5)
+
+
+def test_too_few_pictures_for_a_frechet_distance_are_refused(runs, tmp_path):
+    distance = FrechetDistance(6)
+    distance.update(torch.randn(6, 6), torch.randn(6, 6))
+    with pytest.raises(DataError, match=r"6 features needs more than 6 pictures, and there are 6"):
+        distance.compute()
+    with pytest.raises(DataError, match=r"more than 1280 pictures, and there are 64"):
+        report_of(runs, tmp_path, "--metrics", "psnr", "fd-mobilenetv2")
+    with pytest.raises(DataError, match=r"more than 2048 pictures"):
+        report_of(runs, tmp_path, "--metrics", "rfid")
+
+
+@pytest.mark.data
+@needs_weights
+@torch.no_grad()
+def test_the_mobilenet_knows_what_is_on_the_photos():
+    names = (WEIGHTS / "imagenet_labels_1001.txt").read_text().splitlines()
+    rows = load_photos(str(PHOTOS / "photos20"), "validation")
+    photos = ValidationPhotos(rows, 128, 40)
+    images = torch.cat(list(photos.batches(40)))
+    features, logits = MobileNetV2(WEIGHTS)(images)
+    assert features.shape == (40, 1280)
+    classes = [rows.features["label"].int2str(i) for i in photos.labels().tolist()]
+    hits = [
+        any(name.lower() in c.lower() for c in [names[i]]) for name, i in zip(classes, logits.argmax(1), strict=True)
+    ]
+    assert np.mean(hits) > 0.45  # of 1,000 classes, on 128 px
+
+
+@pytest.mark.data
+@needs_weights
+@torch.no_grad()
+def test_a_sharper_set_is_closer():
+    """FD-MobileNetV2's order is that of the eye; on fewer features than pictures, so that few pictures do."""
+    photos = ValidationPhotos(load_photos(str(PHOTOS / "photos20"), "validation"), 128, 24)
+    images = torch.cat(list(photos.batches(24)))
+    network = MobileNetV2(WEIGHTS)
+    reference = network(images)[0][:, :16]
+    distances = []
+    for side in (96, 48, 24):
+        small = torch.nn.functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
+        blurred = torch.nn.functional.interpolate(small, (128, 128), mode="bilinear")
+        distance = FrechetDistance(16)
+        distance.update(reference, network(blurred)[0][:, :16])
+        distances.append(distance.compute())
+    assert distances[0] < distances[1] < distances[2]
+
+
+# ---- latent diagnostics -------------------------------------------------------------------------------------------
+
+
+def test_effective_rank_counts_equal_directions():
+    q = torch.linalg.qr(torch.randn(1, 20, 5)).Q
+    assert spatial_effective_rank(q).item() == pytest.approx(5)
+    assert spatial_effective_rank(torch.ones(1, 20, 5)).item() == pytest.approx(1)
+    s = torch.tensor([3.0, 1.0]).double()
+    p = s / s.sum()
+    two = torch.diag(s)[None]
+    assert spatial_effective_rank(two).item() == pytest.approx(torch.exp(-(p * p.log()).sum()).item())
+
+
+def test_high_frequency_energy_of_gratings():
+    """A DCT basis function has all its energy at its own frequency."""
+    n = torch.arange(8)
+    for k, expected in ((3, 0.0), (4, 1.0), (7, 1.0)):
+        wave = torch.cos(torch.pi * (n + 0.5) * k / 8)
+        tokens = wave[None, :, None, None].expand(1, 8, 8, 3).flatten(1, 2)
+        assert high_frequency_energy(tokens, 8).item() == pytest.approx(expected, abs=1e-6)
+    assert high_frequency_energy(torch.ones(1, 64, 3), 8).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_same_class_neighbours_of_two_clusters():
+    pooled = torch.cat([torch.tensor([[1.0, 0.0]]).repeat(8, 1), torch.tensor([[0.0, 1.0]]).repeat(8, 1)])
+    pooled = pooled + 0.01 * torch.randn(16, 2, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(2).repeat_interleave(8)
+    assert same_class_neighbours(pooled, labels, k=7) == 1.0
+    assert same_class_neighbours(pooled, labels[torch.arange(16) % 2 * 8], k=7) < 0.8
+    with pytest.raises(ValueError, match="more than 10 pictures"):
+        same_class_neighbours(pooled[:10], labels[:10])
+
+
+# ---- baselines ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.data
+@needs_weights
+def test_taef2_is_put_together_right():
+    photo = to_tensor(load_image(PHOTOS / "kodak" / "kodim23.png"))[None, :, :256, :256]
+    output = load_baseline("taef2", WEIGHTS)(photo)
+    mse = ((output.clamp(0, 1) * 255).round() - photo * 255).square().mean()
+    assert 10 * torch.log10(255**2 / mse) > 30  # 30.19 dB is its mean over all of Kodak
+    assert sum(isinstance(layer, PooledBlock) for layer in load_taef2(WEIGHTS).encoder.layers) == 3
+
+
+@pytest.mark.parametrize("kind", ["kl", "tiny", "rae"])
+@torch.no_grad()
+def test_any_diffusers_autoencoder_is_a_baseline(tmp_path, images, kind):
+    torch.manual_seed(0)
+    if kind == "kl":
+        model = AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, latent_channels=4).eval()
+        expected = model.decode(model.encode(images * 2 - 1).latent_dist.mode()).sample / 2 + 0.5
+    elif kind == "tiny":
+        model = AutoencoderTiny((3), 3, (8, 8), (8, 8), num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1)).eval()
+        expected = model.decode(model.encode(images * 2 - 1).latents).sample / 2 + 0.5
+    else:
+        from test_rae import build
+
+        model = build("mae", encoder_input_size=32)
+        expected = model.decode(model.encode(images).latent).sample
+    model.save_pretrained(tmp_path / "vae")
+    torch.testing.assert_close(load_baseline(str(tmp_path / "vae"), tmp_path)(images), expected, atol=1e-5, rtol=0)
+    (tmp_path / "repository").mkdir()
+    (tmp_path / "vae").rename(tmp_path / "repository" / "vae")
+    again = load_baseline(f"{tmp_path / 'repository'}:vae", tmp_path)(images)
+    torch.testing.assert_close(again, expected, atol=1e-5, rtol=0)
+
+
+def test_a_baseline_that_cannot_be_loaded_is_one_sentence(tmp_path):
+    with pytest.raises(CheckpointError, match="--baseline no/such: no diffusers autoencoder"):
+        load_baseline("no/such", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"TAEF2 needs .*--weights FOLDER"):
+        load_baseline("taef2", tmp_path)
+
+
+# ---- options and bad input ----------------------------------------------------------------------------------------
+
+
+def test_metrics_without_weights_are_left_out_or_refused(tmp_path):
+    chosen, left_out = choose_metrics(None, tmp_path, 5000)
+    assert chosen == ("psnr", "ssim")
+    assert "is not there" in left_out["vgg11"]
+    with pytest.raises(FileNotFoundError, match="--weights FOLDER"):
+        Measure(("vgg11",), tmp_path)
+
+
+@pytest.mark.parametrize("option", [["--mean-layers", "13"], ["--mean-layers", "0"], ["--limit", "none"]])
+def test_impossible_options_are_refused(runs, tmp_path, option):
+    with pytest.raises((DataError, SystemExit)):
+        report_of(runs, tmp_path, *option)
+
+
+def test_lpips_without_its_weights_is_one_sentence(runs, tmp_path, monkeypatch):
+    def offline(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(DataError, match=r"LPIPS needs torchvision's vgg weights, which could not be fetched"):
+        report_of(runs, tmp_path, "--metrics", "lpips-vgg")
+
+
+# ---- publishing ---------------------------------------------------------------------------------------------------
+
+
+def test_published_weights_card_and_readme_agree(runs, tmp_path, capsys):
+    folder = tmp_path / "published"
+    arguments = ["--data", "generated", "--validation", "generated", "--out", str(runs), "--weights", str(tmp_path)]
+    publish.main(["--preset", "smoke", *arguments, "--to", str(folder), "--mean-layers", "2"])
+    report = json.loads((folder / "measured.json").read_text())
+    card = (folder / "README.md").read_text()
+    assert evaluate.table(report) in card
+    assert report["command"] in card
+    for phase in ("decoder", "fusion", "finetune"):
+        assert f"--preset smoke --phase {phase}" in card
+
+    whole = load_file(smoke_checkpoint(runs) / "diffusion_pytorch_model.safetensors")
+    stored = load_file(folder / "diffusion_pytorch_model.safetensors")
+    assert all(v.dtype == torch.float16 and torch.equal(v, whole[name].half()) for name, v in stored.items())
+
+    page = tmp_path / "README.md"
+    page.write_text("on the 3 held-out photos\n<!-- results -->\nold\n<!-- /results -->\nrest\n")
+    readme.main([str(folder), "--readme", str(page)])
+    assert page.read_text() == (
+        f"on the 64 held-out photos\n<!-- results -->\n{evaluate.table(report)}\n<!-- /results -->\nrest\n"
+    )
+    assert report_of_folder(folder, tmp_path) == report
+
+
+def report_of_folder(folder, tmp_path) -> dict:
+    file = tmp_path / "again.json"
+    options = ["--mean-layers", "2", "--weights", str(tmp_path)]
+    evaluate.main([str(folder), "--data", "generated", "--json", str(file), *options])
+    return json.loads(file.read_text())
+
+
+def test_the_square_is_what_is_measured():
+    photos = ValidationPhotos(load_photos("generated", "validation"), 32, 1)
+    row = load_photos("generated", "validation")[0]["image"]
+    assert torch.equal(photos[0], to_tensor(square(row, 32)))

@@ -1,0 +1,265 @@
+"""Published RAE weights: tiny real ``AutoencoderRAE``s saved in every naming layout, against diffusers itself."""
+
+import json
+import re
+
+import pytest
+import torch
+from diffusers import AutoencoderRAE
+from safetensors.torch import load_file, save_file
+from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel, SiglipVisionConfig, SiglipVisionModel
+
+from drorae import AutoencoderDRoRAE, CheckpointError
+from drorae.adapter import load_fusion, save_fusion
+from drorae.checkpoints import CONFIG, WEIGHTS, build_strict
+from drorae.encoder import VisionEncoder
+from drorae.fusion import layer_norm
+from drorae.rae import MODELS, SIGLIP_ARGUMENTS, convert_encoder, read_raw_rae
+
+DIM, GRID = 64, 4
+SIZES = {
+    "encoder_hidden_size": DIM,
+    "encoder_num_hidden_layers": 2,
+    "decoder_hidden_size": 48,
+    "decoder_num_hidden_layers": 1,
+    "decoder_num_attention_heads": 2,
+    "decoder_intermediate_size": 96,
+}
+KINDS = {
+    "dinov2": {"encoder_type": "dinov2", "encoder_patch_size": 14, "encoder_input_size": 56},
+    "mae": {"encoder_type": "mae", "encoder_patch_size": 16, "encoder_input_size": 64},
+}
+# between the names of transformers 4.57, with which the published weights were saved, and today's
+OLD_NAMES = {
+    "dinov2": [
+        (r"attention\.([qkv])_proj", r"attention.attention.\1"),
+        (r"attention\.o_proj", "attention.output.dense"),
+    ],
+    "mae": [
+        (r"encoder\.layers\.(\d+)\.", r"encoder.encoder.layer.\1."),
+        (r"attention\.([qkv])_proj", r"attention.attention.\1"),
+        (r"attention\.o_proj", "attention.output.dense"),
+        (r"mlp\.fc1", "intermediate.dense"),
+        (r"mlp\.fc2", "output.dense"),
+    ],
+}
+NEW_NAMES = {
+    "dinov2": [
+        (r"attention\.attention\.([qkv])\w+", r"attention.\1_proj"),
+        (r"attention\.output\.dense", "attention.o_proj"),
+    ],
+    "mae": [
+        (r"encoder\.encoder\.layer\.(\d+)\.", r"encoder.layers.\1."),
+        (r"attention\.attention\.([qkv])\w+", r"attention.\1_proj"),
+        (r"attention\.output\.dense", "attention.o_proj"),
+        (r"intermediate\.dense", "mlp.fc1"),
+        (r"output\.dense", "mlp.fc2"),
+    ],
+}
+LONG = {"q": "query", "k": "key", "v": "value"}
+
+
+def statistics(mean: bool) -> dict:
+    generator = torch.Generator().manual_seed(3)
+    values = {"latents_std": (torch.rand(DIM, GRID, GRID, generator=generator) + 0.5).tolist()}
+    if mean:
+        values["latents_mean"] = torch.randn(DIM, GRID, GRID, generator=generator).tolist()
+    return values
+
+
+def build(kind: str, **changes) -> AutoencoderRAE:
+    torch.manual_seed(0)
+    model = AutoencoderRAE(**{**SIZES, **KINDS[kind], **changes}).eval()
+    for parameter in model.parameters():  # LayerScale and biases start at values that hide mistakes
+        torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def saved(model: AutoencoderRAE, folder, kind: str, old: bool):
+    """``model`` in ``folder``, under today's or the published names."""
+    model.save_pretrained(folder)
+    state = {}
+    for key, value in load_file(folder / WEIGHTS).items():
+        if key.startswith("encoder."):
+            for pattern, replacement in (OLD_NAMES if old else NEW_NAMES)[kind]:
+                key = re.sub(pattern, replacement, key)
+            key = re.sub(r"attention\.attention\.([qkv])\.", lambda m: f"attention.attention.{LONG[m[1]]}.", key)
+        state[key] = value
+    assert any(("attention.attention.query" if old else "q_proj") in key for key in state)
+    save_file(state, folder / WEIGHTS)
+    return folder
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("mean", [False, True])
+@pytest.mark.parametrize("old", [False, True], ids=["today's names", "published names"])
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_latents_and_pixels_are_those_of_diffusers_bit_for_bit(tmp_path, images, kind, old, mean):
+    theirs = build(kind, **statistics(mean))
+    ours = AutoencoderDRoRAE.from_rae(str(saved(theirs, tmp_path, kind, old)))
+    latent = ours.encode(images).latent
+    assert torch.equal(latent, theirs.encode(images).latent)
+    assert torch.equal(ours.decode(latent).sample, theirs.decode(latent).sample)
+    assert ours.statistics.kind == ("mean and std" if mean else "std")
+
+
+@pytest.mark.parametrize("prefix", ["", "vision_model."], ids=["today's names", "published names"])
+@torch.no_grad()
+def test_the_siglip_encoder_is_that_of_transformers(prefix):
+    """diffusers cannot build this type with today's transformers, so transformers itself is the reference."""
+    torch.manual_seed(0)
+    config = SiglipVisionConfig(
+        hidden_size=DIM, num_hidden_layers=2, num_attention_heads=1, intermediate_size=96, image_size=64, patch_size=16
+    )
+    theirs = SiglipVisionModel(config).eval()
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    norm = next(module for name, module in theirs.named_modules() if name.endswith("post_layernorm"))
+    norm.weight, norm.bias = None, None  # as in RAE
+    state = {prefix + key.removeprefix("vision_model."): value for key, value in theirs.state_dict().items()}
+    arguments = {"embed_dim": DIM, "depth": 2, "num_heads": 1, "mlp_ratio": 96 / DIM, "patch_size": 16}
+    ours = VisionEncoder("vit_base_patch16_siglip_256", 64, (0.5,) * 3, (0.5,) * 3, {**arguments, **SIGLIP_ARGUMENTS})
+    ours.model.load_state_dict(convert_encoder("siglip2", state, GRID), strict=True)
+    images = torch.rand(2, 3, 64, 64)
+    expected = theirs(pixel_values=(images - 0.5) / 0.5).last_hidden_state
+    torch.testing.assert_close(layer_norm(ours(images)[-1], ours.norm.eps), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("kind", "size"), [("dinov2", 84), ("mae", 96)])
+@torch.no_grad()
+def test_positions_are_resampled_as_the_originals_are(tmp_path, kind, size):
+    """Grids other than the one the encoder was pretrained on, such as the 512 px variant's."""
+    theirs = build(kind, encoder_input_size=size)
+    ours = AutoencoderDRoRAE.from_rae(str(saved(theirs, tmp_path, kind, old=True)))
+    images = torch.rand(1, 3, size, size)
+    assert ours.grid_size == 6
+    torch.testing.assert_close(ours.encode(images).latent, theirs.encode(images).latent, atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+def test_fusion_sits_on_top_and_turning_it_off_gives_rae_back(tmp_path, images):
+    theirs = build("dinov2", **statistics(False))
+    folder = str(saved(theirs, tmp_path, "dinov2", old=True))
+    ours = AutoencoderDRoRAE.from_rae(folder, fusion="depth-routed", hidden_size=32)
+    assert ours.statistics is None  # those of the file belong to the last layer
+    tokens = ours.latent_to_tokens(ours.encode(images, fusion=False).latent)
+    std = theirs._latents_std + 1e-5
+    torch.testing.assert_close(ours.tokens_to_latent(tokens), theirs.encode(images).latent * std, atol=1e-5, rtol=0)
+    assert not torch.equal(ours.encode(images).latent, ours.encode(images, fusion=False).latent)
+    ours.save_pretrained(tmp_path / "ours")
+    again = AutoencoderDRoRAE.from_pretrained(tmp_path / "ours")
+    assert torch.equal(again(images).sample, ours(images).sample)
+    assert again.config.base_model == folder
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda s: s.pop("encoder.encoder.layer.1.norm1.weight"), r"states 2 encoder layers and holds another"),
+        (lambda s: s.pop("encoder.encoder.layer.0.attention.q_proj.bias"), "lacks a part of"),
+        (lambda s: s.pop("decoder.decoder_pred.bias"), r"1 missing \(first: decoder.decoder_pred.bias\)"),
+        (lambda s: s.update({"encoder.surprise": torch.ones(1)}), r"unknown name: 'encoder.surprise'"),
+        (lambda s: s.update({"decoder.surprise": torch.ones(1)}), r"1 unknown \(first: decoder.surprise\)"),
+    ],
+)
+def test_no_key_is_missing_or_left_over(tmp_path, edit, message):
+    folder = saved(build("dinov2"), tmp_path, "dinov2", old=False)
+    names = load_file(folder / WEIGHTS)
+    prefix = "encoder.encoder.layer" if any(k.startswith("encoder.encoder.layer") for k in names) else "encoder.layers"
+    state = {key.replace(prefix, "encoder.encoder.layer"): value for key, value in names.items()}
+    edit(state)
+    save_file(state, folder / WEIGHTS)
+    with pytest.raises(CheckpointError, match=message):
+        AutoencoderDRoRAE.from_rae(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"_class_name": "AutoencoderKL"}, "is a AutoencoderKL, not an AutoencoderRAE"),
+        ({"scaling_factor": 2.0}, "scaling_factor 2.0"),
+        ({"encoder_type": "clip"}, "encoder of type 'clip'"),
+    ],
+)
+def test_other_models_are_refused_in_one_sentence(tmp_path, changes, message):
+    folder = saved(build("dinov2"), tmp_path, "dinov2", old=False)
+    config = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps(config | changes))
+    with pytest.raises(CheckpointError, match=message):
+        AutoencoderDRoRAE.from_rae(str(folder))
+
+
+def test_an_id_that_cannot_be_fetched_is_one_sentence():
+    with pytest.raises(CheckpointError, match="no checkpoint folder 'nyu-visionx/RAE-dinov2-wReg-base-ViTXL-n08'"):
+        AutoencoderDRoRAE.from_rae(MODELS["dinov2-base"])
+
+
+@torch.no_grad()
+def test_raw_files_give_what_the_converted_model_gives(tmp_path, images):
+    """RAE's own ``model.pt`` and ``stat.pt`` with the encoder as transformers publishes it."""
+    torch.manual_seed(0)
+    config = Dinov2WithRegistersConfig(
+        hidden_size=DIM, num_hidden_layers=2, num_attention_heads=1, image_size=518, patch_size=14
+    )
+    encoder = Dinov2WithRegistersModel(config).eval()
+    encoder.save_pretrained(tmp_path / "encoder")
+    theirs = build("dinov2")
+    mapped = {key.replace("encoder.", "", 1): value for key, value in load_file(_named(encoder, tmp_path)).items()}
+    state = theirs.encoder.state_dict()
+    theirs.encoder.load_state_dict({key: mapped[key] for key in state}, strict=True)
+    raw = {}
+    for key, value in theirs.decoder.state_dict().items():
+        key = re.sub(r"attention\.to_([qkv])\.", lambda m: f"attention.attention.{LONG[m[1]]}.", key)
+        raw[key.replace("attention.to_out.0.", "attention.output.dense.")] = value
+    raw["decoder_pos_embed"] = theirs.decoder.decoder_pos_embed
+    torch.save(raw, tmp_path / "model.pt")
+    variance = torch.rand(DIM, GRID, GRID) + 0.5
+    torch.save({"mean": None, "var": variance}, tmp_path / "stat.pt")
+    arguments, weights = read_raw_rae(
+        tmp_path / "model.pt", tmp_path / "stat.pt", tmp_path / "encoder", decoder_num_heads=2
+    )
+    ours = build_strict(AutoencoderDRoRAE, {**arguments, "fusion": None}, weights, tmp_path).eval()
+    small = torch.nn.functional.interpolate(images, (56, 56), mode="bicubic", align_corners=False)
+    expected = theirs.encode(small).latent * (1 + 1e-5) / (variance + 1e-5).sqrt()
+    torch.testing.assert_close(ours.encode(small).latent, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours(small).sample, theirs(small).sample, atol=1e-4, rtol=0)
+
+
+def _named(encoder, folder):
+    file = folder / "named.safetensors"
+    save_file({f"encoder.{key}": value.contiguous() for key, value in encoder.state_dict().items()}, file)
+    return file
+
+
+@torch.no_grad()
+def test_a_fusion_saves_as_a_small_adapter_and_loads_on_its_base(tmp_path, images):
+    base = saved(build("dinov2"), tmp_path / "base", "dinov2", old=True)
+    model = AutoencoderDRoRAE.from_rae(str(base), fusion="depth-routed", hidden_size=32, beta=0.3)
+    for parameter in model.fusion_module.parameters():
+        parameter += 0.1 * torch.randn_like(parameter)
+    model.set_statistics(torch.rand(DIM, GRID, GRID) + 0.5, torch.randn(DIM, GRID, GRID))
+    save_fusion(model, tmp_path / "adapter")
+    assert json.loads((tmp_path / "adapter" / "fusion_config.json").read_text())["base_model"] == str(base)
+    files = {file.name for file in (tmp_path / "adapter").iterdir()}
+    assert files == {"fusion_config.json", "fusion.safetensors"}
+    again = load_fusion(tmp_path / "adapter")
+    assert torch.equal(again.encode(images).latent, model.encode(images).latent)
+    assert torch.equal(again(images).sample, model(images).sample)
+
+    other = saved(build("dinov2", encoder_num_hidden_layers=3), tmp_path / "other", "dinov2", old=True)
+    with pytest.raises(CheckpointError, match=r"does not fit"):
+        load_fusion(tmp_path / "adapter", base=str(other))
+    (tmp_path / "adapter" / "fusion.safetensors").write_bytes(b"no weights")
+    with pytest.raises(CheckpointError, match="no readable fusion adapter"):
+        load_fusion(tmp_path / "adapter")
+
+
+def test_a_model_without_a_published_base_has_no_adapter(tmp_path):
+    model = AutoencoderDRoRAE.from_rae(str(saved(build("dinov2"), tmp_path, "dinov2", old=False)))
+    with pytest.raises(ValueError, match="no fusion to save"):
+        save_fusion(model, tmp_path / "adapter")

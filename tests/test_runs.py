@@ -1,0 +1,303 @@
+"""Runs that survive: real kills, full disks, changed presets, several processes, gradient accumulation."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from accelerate import Accelerator
+from conftest import ROOT, same, smoke, weights
+
+import train.run
+from drorae import AutoencoderDRoRAE
+from train import stage1
+from train.data import Crop, TrainingPositions, ValidationPhotos
+from train.presets import PRESETS, Schedule
+from train.reconstruction import Reconstruction
+from train.run import Optimisation, RunError, fit
+from train.sources import GeneratedPictures
+
+
+def after(runs, out, before="decoder"):
+    """A folder in which the runs up to ``before`` are finished."""
+    (out / "smoke").mkdir()
+    for name in ("encoder", "decoder", "fusion"):
+        (out / "smoke" / name).symlink_to(runs / "smoke" / name)
+        if name == before:
+            return out
+    raise ValueError(before)
+
+
+# ---- kills --------------------------------------------------------------------------------------------------------
+
+# Runs a phase of the smoke preset and kills its own process, as nothing could be tidied up, at a chosen moment.
+KILLER = """
+import os, signal, sys
+import train.run as run
+moment, number = sys.argv[1], int(sys.argv[2])
+calls = {"count": 0}
+
+def die(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def at(name, original, before):
+    def wrapped(*args, **kwargs):
+        calls[name] = calls.get(name, 0) + 1
+        if before and calls[name] == number:
+            die()
+        result = original(*args, **kwargs)
+        if not before and calls[name] == number:
+            die()
+        return result
+    return wrapped
+
+from train import stage1
+from train.reconstruction import Reconstruction
+from accelerate import Accelerator
+import accelerate.checkpointing, accelerate.accelerator
+if moment == "step":
+    Reconstruction.loss = at("loss", Reconstruction.loss, True)
+elif moment == "half a state":  # the model is written, the optimiser not
+    accelerate.checkpointing.save = at("save", accelerate.checkpointing.save, True)
+elif moment == "between renames":
+    from pathlib import Path
+    rename = Path.rename
+    def renamed(self, target):
+        result = rename(self, target)
+        if str(target).endswith("state.old"):
+            calls["rename"] = calls.get("rename", 0) + 1
+            if calls["rename"] == number:
+                die()
+        return result
+    Path.rename = renamed
+elif moment == "half a checkpoint":
+    run._write_folder = at("write", run._write_folder, True)
+    original = Reconstruction.export
+    def export(self, folder):
+        original(self, folder)
+        die()
+    Reconstruction.export = export
+stage1.main(sys.argv[3:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [("step", 5), ("half a state", 6), ("between renames", 1), ("half a checkpoint", 99)],
+)
+def test_a_killed_run_continues_to_the_same_weights(runs, tmp_path, moment, number):
+    after(runs, tmp_path, "fusion")
+    command = [sys.executable, "-c", KILLER, moment, str(number), *smoke(tmp_path, "finetune")]
+    killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    assert not (tmp_path / "smoke" / "finetune" / "checkpoint").exists()
+    torch.manual_seed(123)  # whatever the process did in between
+    stage1.main(smoke(tmp_path, "finetune"))
+    assert same(weights(runs, "finetune"), weights(tmp_path, "finetune"))
+    heads = [next((r / "smoke" / "finetune" / "checkpoint").glob("discriminator*")) for r in (runs, tmp_path)]
+    assert heads[0].read_bytes() == heads[1].read_bytes()
+
+
+def test_a_run_interrupted_twice_continues_to_the_same_weights(runs, tmp_path, monkeypatch):
+    after(runs, tmp_path)
+    save = train.run._save_state
+
+    def save_and_stop(*args):
+        save(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train.run, "_save_state", save_and_stop)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            stage1.main(smoke(tmp_path, "fusion"))
+    monkeypatch.undo()
+    stage1.main(smoke(tmp_path, "fusion"))
+    assert same(weights(runs, "fusion"), weights(tmp_path, "fusion"))
+
+
+def test_a_finished_run_is_left_alone(runs, capsys):
+    before = weights(runs, "fusion")
+    stage1.main(smoke(runs, "fusion"))
+    assert "finished before" in capsys.readouterr().out
+    assert same(before, weights(runs, "fusion"))
+
+
+# ---- clear stops --------------------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(runs, tmp_path, monkeypatch):
+    after(runs, tmp_path)
+    loss = Reconstruction.loss
+
+    def fails_at_step_5(self, batch, step):
+        value, parts = loss(self, batch, step)
+        return (value, parts | {"l1": parts["l1"] * float("nan")}) if step == 4 else (value, parts)
+
+    monkeypatch.setattr(Reconstruction, "loss", fails_at_step_5)
+    with pytest.raises(RunError, match=r"l1 nan.* at step 5 are not all finite"):
+        stage1.main(smoke(tmp_path, "fusion"))
+    assert (tmp_path / "smoke" / "fusion" / "state").is_dir()
+    assert not (tmp_path / "smoke" / "fusion" / "checkpoint").exists()
+    monkeypatch.undo()
+    stage1.main(smoke(tmp_path, "fusion"))
+    assert same(weights(runs, "fusion"), weights(tmp_path, "fusion"))
+
+
+# Files may not grow beyond what the first state takes a quarter of, once a state has been saved.
+FULL_DISK = """
+import resource, signal, sys
+import train.run as run
+from train.arguments import main_guard
+from train import stage1
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+save, calls = run._save_state, []
+def save_then_fill(*args):
+    calls.append(1)
+    if len(calls) == 2:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+    save(*args)
+run._save_state = save_then_fill
+main_guard(lambda: stage1.main(sys.argv[1:]))
+"""
+
+
+def test_a_full_disk_is_one_sentence_and_keeps_the_last_state(runs, tmp_path):
+    after(runs, tmp_path)
+    command = [sys.executable, "-c", FULL_DISK, *smoke(tmp_path, "fusion"), "--log"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 2, result.stderr[-2000:]
+    assert "could not write" in result.stderr
+    assert "the last saved state is kept" in result.stderr
+    assert "Traceback" not in result.stderr
+    stage1.main(smoke(tmp_path, "fusion"))
+    assert same(weights(runs, "fusion"), weights(tmp_path, "fusion"))
+
+
+def test_a_changed_preset_is_refused_on_resume_and_named(runs, tmp_path, monkeypatch):
+    after(runs, tmp_path)
+    monkeypatch.setattr(train.run, "_write_folder", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        stage1.main(smoke(tmp_path, "fusion"))
+    monkeypatch.undo()
+    before = json.loads((tmp_path / "smoke" / "fusion" / "run.json").read_text())
+    row = PRESETS["smoke"].stage1["fusion"]
+    changed = dataclasses.replace(row, schedule=dataclasses.replace(row.schedule, lr=1e-2))
+    monkeypatch.setitem(PRESETS["smoke"].stage1, "fusion", changed)
+    with pytest.raises(RunError, match=r"other settings \(row.schedule.lr was 0.001 and is 0.01\)"):
+        stage1.main(smoke(tmp_path, "fusion"))
+    monkeypatch.undo()
+    with pytest.raises(RunError, match=r"data.*generated"):
+        stage1.main([*smoke(tmp_path, "fusion"), "--data", "generated", "generated"])
+    assert json.loads((tmp_path / "smoke" / "fusion" / "run.json").read_text()) == before
+    stage1.main([*smoke(tmp_path, "fusion"), "--workers", "1"])  # how it is read may change
+    assert same(weights(runs, "fusion"), weights(tmp_path, "fusion"))
+
+
+def test_a_state_that_was_half_swapped_is_recovered(tmp_path):
+    (tmp_path / "state.old").mkdir()
+    (tmp_path / "state.new").mkdir()
+    train.run._recover_state(tmp_path)
+    assert (tmp_path / "state").is_dir()
+
+
+# ---- curves and pictures ------------------------------------------------------------------------------------------
+
+
+def test_curves_and_pictures_are_in_tensorboard(runs):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = runs / "smoke" / "fusion" / "log" / "drorae"
+    events = EventAccumulator(str(folder), size_guidance={"images": 0}).Reload()
+    log = [json.loads(line) for line in (runs / "smoke" / "fusion" / "log.jsonl").read_text().splitlines()]
+    scalars = events.Scalars("validation_psnr")
+    assert [event.step for event in scalars] == [3, 6]
+    assert [event.value for event in scalars] == pytest.approx([row["validation_psnr"] for row in log])
+    assert events.Tags()["images"]
+
+
+# ---- accumulation and processes -----------------------------------------------------------------------------------
+
+
+def trained(folder, accumulation: int) -> dict[str, torch.Tensor]:
+    """Fusion weights after three steps of phase ``fusion`` with noise, in float64 and without adversary."""
+    preset = PRESETS["smoke"]
+    schedule = Schedule(3, 8, 1e-3, 1, precision="no", accumulation=accumulation, save_every=3, workers=0)
+    row = dataclasses.replace(preset.stage1["fusion"], schedule=schedule, adversary=None, noise_tau=0.3)
+    torch.manual_seed(0)
+    model = AutoencoderDRoRAE(**preset.model)
+    validation = ValidationPhotos(GeneratedPictures(4, 1), 32)
+    task = Reconstruction(model, row, None, validation)
+    positions = TrainingPositions([GeneratedPictures(64, 0)], 32, Crop(None, (0.8, 1.0), True), 0)
+    fit(task, positions, schedule, folder, Accelerator(cpu=True))
+    return model.fusion_module.state_dict()
+
+
+def test_accumulated_micro_batches_equal_the_large_batch(tmp_path):
+    whole = trained(tmp_path / "whole", 1)
+    for parts in (2, 4):
+        split = trained(tmp_path / str(parts), parts)
+        for name, value in whole.items():
+            torch.testing.assert_close(split[name], value, rtol=0, atol=2e-6)
+    start = AutoencoderDRoRAE(**PRESETS["smoke"].model).fusion_module.state_dict()
+    moved = max((whole[name] - start[name]).abs().max().item() for name in whole)
+    assert moved > 1e-3  # it trained far more than the tolerance
+
+
+def test_muon_takes_the_matrices_and_adamw_the_rest():
+    schedule = Schedule(10, 8, 1e-3, 1, optimizer="muon")
+    network = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.LayerNorm(6))
+    optimisation = Optimisation(network, 1e-3, schedule)
+    muon, adamw = optimisation.optimizers
+    assert isinstance(muon, torch.optim.Muon)
+    assert [p.shape for group in muon.param_groups for p in group["params"]] == [(6, 4)]
+    assert len([p for group in adamw.param_groups for p in group["params"]]) == 3
+
+
+def test_a_stack_of_matrices_is_trained_as_separate_matrices():
+    """Against torch's Muon on separate parameters with the same gradients."""
+    torch.manual_seed(0)
+    schedule = Schedule(10, 8, 1e-2, 2, optimizer="muon")
+    network = torch.nn.Module()
+    network.stack = torch.nn.Parameter(torch.randn(3, 4, 6))
+    network.bias = torch.nn.Parameter(torch.randn(3, 1, 6))
+    apart = [torch.nn.Parameter(matrix.detach().clone()) for matrix in network.stack]
+    start = network.stack.detach().clone()
+    optimisation = Optimisation(network, 1e-2, schedule)
+    reference = torch.optim.Muon(apart, lr=1e-2, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    for step in range(3):
+        gradient = torch.randn(3, 4, 6)
+        network.stack.grad, network.bias.grad = gradient.clone(), torch.randn(3, 1, 6)
+        for parameter, part in zip(apart, gradient, strict=True):
+            parameter.grad = part.clone()
+        reference.param_groups[0]["lr"] = optimisation.schedulers[0].get_last_lr()[0]
+        optimisation.step()
+        reference.step()
+        assert network.stack.grad is None
+        torch.testing.assert_close(network.stack.detach(), torch.stack([p.detach() for p in apart])), step
+    assert (network.stack - start).abs().max() > 1e-3
+
+
+def test_every_phase_runs_on_two_processes(tmp_path):
+    """By torchrun: ``accelerate launch --cpu --num_processes 2`` starts a single process (seen with 1.15)."""
+    phases = ["encoder", "decoder", "fusion", "finetune"]
+    script = tmp_path / "phases.py"
+    script.write_text(
+        "import sys\nfrom train import encoder, stage1\n"
+        f"base = {smoke(tmp_path)!r}\n"
+        "encoder.main(base)\n"
+        f"for phase in {phases[1:]!r}:\n    stage1.main([*base, '--phase', phase])\n"
+    )
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [sys.executable, *launcher, str(script)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-3000:]
+    for phase in phases:
+        assert (tmp_path / "smoke" / phase / "checkpoint").is_dir()
+    record = json.loads((tmp_path / "smoke" / "finetune" / "run.json").read_text())
+    assert record["devices"][0].startswith("2 x CPU")
+    assert record["command"].startswith("accelerate launch -m train.stage1")

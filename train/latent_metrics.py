@@ -1,0 +1,46 @@
+"""Diagnostics of a latent space, after the paper and HiRAE (arXiv 2609.37775), on token maps (B, N, C)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.fft import dctn
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def spatial_effective_rank(tokens: Tensor) -> Tensor:
+    """exp of the entropy of the normalised singular values (Roy & Vetterli, 2007) of each picture's (N, C) matrix.
+
+    Between 1 (all tokens are multiples of one) and min(N, C); one number per picture, (B,).
+    """
+    singular = torch.linalg.svdvals(tokens.double())
+    share = singular / singular.sum(-1, keepdim=True)
+    return torch.special.entr(share).sum(-1).exp()
+
+
+def high_frequency_energy(tokens: Tensor, grid_size: int) -> Tensor:
+    """Share of a token map's energy in the upper half of its spatial frequencies, per picture, (B,), in [0, 1].
+
+    Orthonormal DCT-II over the grid, per channel; a coefficient (u, v) counts where max(u, v) >= grid_size / 2.
+    """
+    grid = tokens.float().unflatten(1, (grid_size, grid_size)).cpu().numpy()
+    energy = np.square(dctn(grid, axes=(1, 2), norm="ortho")).sum(-1)  # (B, h, w)
+    index = np.arange(grid_size)
+    high = np.maximum(index[:, None], index[None]) >= grid_size / 2
+    return torch.from_numpy(energy[:, high].sum(-1) / energy.sum((1, 2)))
+
+
+def same_class_neighbours(pooled: Tensor, labels: Tensor, k: int = 10) -> float:
+    """Mean share of a picture's k nearest others that have its class; cosine distance of mean tokens (M, C).
+
+    Raises:
+        ValueError: there are not more than k pictures.
+    """
+    if len(pooled) <= k:
+        raise ValueError(f"{k} neighbours need more than {k} pictures, not {len(pooled)}")
+    unit = F.normalize(pooled.float(), dim=-1)
+    similarity = unit @ unit.T
+    similarity.fill_diagonal_(-torch.inf)
+    nearest = similarity.topk(k, dim=-1).indices
+    return (labels[nearest] == labels[:, None]).float().mean().item()

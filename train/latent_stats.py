@@ -1,0 +1,110 @@
+"""Statistics of a checkpoint's latent: ``python -m train.latent_stats CHECKPOINT --data FOLDER``.
+
+Mean and variance per channel and position over all pictures, exact (Chan, Golub and LeVeque's update of batches in
+float64), stored in the checkpoint, whose latents are normalised with them from then on. ``--no-mean`` keeps the
+standard deviation alone, as RAE published it for DINOv2-B.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from drorae import AutoencoderDRoRAE
+from drorae.checkpoints import WEIGHTS, resolve
+from train.arguments import SHARED, main_guard
+from train.data import ValidationPhotos
+from train.sources import DataError, load_photos
+
+
+class StreamingMoments:
+    """Exact mean and population variance of a stream of batches, in float64.
+
+    The result does not depend on how the stream is cut into batches, up to rounding.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: Tensor | None = None
+        self._squares: Tensor | None = None  # sum of squared deviations from the mean
+
+    def update(self, values: Tensor) -> None:
+        """Add a batch (B, ...)."""
+        values = values.double()
+        count, mean = len(values), values.mean(0)
+        squares = (values - mean).square().sum(0)
+        if self.mean is None:
+            self.count, self.mean, self._squares = count, mean, squares
+            return
+        total = self.count + count
+        difference = mean - self.mean
+        self.mean = self.mean + difference * (count / total)
+        self._squares = self._squares + squares + difference.square() * (self.count * count / total)
+        self.count = total
+
+    @property
+    def variance(self) -> Tensor:
+        """Population variance, (...)."""
+        return self._squares / self.count
+
+
+@torch.inference_mode()
+def latent_moments(model: AutoencoderDRoRAE, photos: ValidationPhotos, batch_size: int = 32) -> StreamingMoments:
+    """Moments of the latent (C, h, w) before any normalisation, over all pictures and their mirror images."""
+    moments = StreamingMoments()
+    bar = tqdm(total=len(photos), desc="latent statistics")
+    for images in photos.batches(batch_size):
+        for view in (images, images.flip(-1)):
+            tokens = model.fuse(model.encoder(view.to(model.device))).tokens
+            moments.update(tokens.transpose(1, 2).unflatten(2, (model.grid_size, model.grid_size)).cpu())
+        bar.update(len(images))
+    bar.close()
+    return moments
+
+
+def stored_dtype(folder: Path) -> torch.dtype:
+    """The precision a checkpoint's weights are stored in."""
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
+        return file.get_tensor("decoder.decoder_pred.weight").dtype
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint", type=Path, help="folder; its weights and configuration are written again")
+    parser.add_argument("--data", default=str(SHARED / "photos20"), help="where a training split is")
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--limit", type=int, help="use only this many photos, evenly spread")
+    parser.add_argument("--no-mean", action="store_true", help="keep the standard deviation alone")
+    parser.add_argument("--out", type=Path, help="write the checkpoint here, not in place")
+    args = parser.parse_args(argv)
+
+    model = AutoencoderDRoRAE.from_pretrained(args.checkpoint)
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    photos = ValidationPhotos(load_photos(args.data, args.split), model.image_size, args.limit)
+    moments = latent_moments(model, photos)
+    if moments.count < 4:
+        raise DataError(f"--data {args.data}: statistics need more than {moments.count // 2} readable pictures")
+    for note in photos.damaged:
+        print(f"skipped: {note}")
+    std = moments.variance.sqrt()
+    if not std.min() > 0:
+        raise DataError(f"--data {args.data}: all pictures have equal latents somewhere; use different pictures")
+    model.set_statistics(std.float(), None if args.no_mean else moments.mean.float())
+    out = args.out or resolve(args.checkpoint)
+    model.cpu().to(stored_dtype(resolve(args.checkpoint)))
+    model.statistics.float()  # small, and every digit of them scales a latent
+    model.save_pretrained(out)
+    print(
+        f"{moments.count} latents ({moments.count // 2} pictures and their mirror images): mean of std "
+        f"{std.mean():.4f}, from {std.min():.4f} to {std.max():.4f}; mean of |mean| {moments.mean.abs().mean():.4f}. "
+        f"Stored in {out}."
+    )
+
+
+if __name__ == "__main__":
+    main_guard(main)

@@ -1,0 +1,176 @@
+"""One phase of the tokenizer as a task for the training loop: which part trains, what it rebuilds, and the loss."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from drorae import AutoencoderDRoRAE
+from drorae.decoder import decode_tokens
+from drorae.metrics import psnr, ssim
+from train.data import Batch, ValidationPhotos, normal_draws, uniform_draws
+from train.discriminator import Discriminator, augment, generator_loss, hinge_loss
+from train.losses import build_perceptual
+from train.presets import Stage1Preset
+
+DISCRIMINATOR = "discriminator.safetensors"
+TRAINED_PART = {"decoder": "decoder", "fusion": "fusion_module", "finetune": "decoder_finetuned"}
+
+
+class Reconstruction(nn.Module):
+    """One phase as a task: which part trains, which route is reconstructed, and the loss (paper equation 6).
+
+    ``L = l1 + perceptual_weight * perceptual + adversary.weight * adaptive * generator``
+    """
+
+    def __init__(
+        self, model: AutoencoderDRoRAE, preset: Stage1Preset, weights: Path, validation: ValidationPhotos | None
+    ):
+        super().__init__()
+        self.model, self.preset, self.validation = model.eval(), preset, validation
+        self.seed, self.image_size = preset.schedule.seed, model.image_size
+        model.requires_grad_(False)
+        self.part = TRAINED_PART[preset.phase]
+        self.trainable = getattr(model, self.part).requires_grad_(True)
+        self.fused = preset.phase != "decoder"
+        self.decoder_part = "decoder_finetuned" if preset.phase == "finetune" else "decoder"
+        self.perceptual = build_perceptual(preset.perceptual, weights) if preset.perceptual else None
+        self.adversary = Discriminator(preset.adversary, weights) if preset.adversary else None
+        self.discriminator = self.adversary  # what is called: wrapped for several processes
+        # The adaptive weight is taken here, also while the decoder is frozen; it is in no optimiser then.
+        self.last_layer = getattr(model, self.decoder_part).decoder_pred
+        if self.adversary is not None:
+            self.last_layer.weight.requires_grad_(True)
+        self._seen: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def compile(self) -> None:
+        """Compile the repeated blocks; what is around them stays eager, so that the last layer's gradient is cheap."""
+        model = self.model
+        blocks = [*model.encoder.model.blocks, *getattr(model, self.decoder_part).decoder_layers]
+        if self.adversary is not None:
+            blocks += self.adversary.frozen.model.blocks
+        for network in (*blocks, model.fusion_module if self.fused else None, self.perceptual):
+            if network is not None:
+                network.compile()
+
+    def use(self, trainable: nn.Module, discriminator: nn.Module | None) -> None:
+        setattr(self.model, self.part, trainable)
+        self.discriminator = discriminator
+
+    def reconstruct(self, images: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Images (B, 3, H, W) to this phase's reconstruction, and the routing weights (B, N, L) of phase ``fusion``.
+
+        With ``positions``, that is in training, latent noise and router dropout are applied.
+        """
+        model, preset = self.model, self.preset
+        wants_routing = preset.phase == "fusion" and preset.router_smoothness > 0
+        keep = None
+        if positions is not None and preset.phase == "fusion" and preset.router_dropout:
+            draws = uniform_draws(self.seed, positions, model.encoder.num_layers, "router")
+            keep = (draws >= preset.router_dropout).to(images.device)
+        output = model.fuse(model.encoder(images), self.fused, wants_routing, keep)
+        tokens = output.tokens
+        if positions is not None and preset.noise_tau:
+            sigma = preset.noise_tau * uniform_draws(self.seed, positions, 1, "sigma").to(tokens.device)
+            tokens = tokens + sigma[:, :, None] * normal_draws(self.seed, positions, tokens.shape[1:], tokens.device)
+        pictures = decode_tokens(getattr(model, self.decoder_part), tokens, model.encoder.mean, model.encoder.std)
+        return pictures, output.routing.weights if wants_routing else None
+
+    def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """A scalar whose gradient is that of equation 6, and the values of its parts."""
+        preset, images, positions = self.preset, batch.images, batch.positions
+        output, routing = self.reconstruct(images, positions)
+        l1 = F.l1_loss(output.float(), images)
+        total, parts = preset.l1_weight * l1, {"l1": l1.detach()}
+        crop = self._crop(positions)
+        if self.perceptual is not None:
+            perceptual = self.perceptual(crop(output), crop(images))
+            total = total + preset.perceptual.weight * perceptual
+            parts["perceptual"] = perceptual.detach()
+        if self.adversary is not None and step >= preset.adversary.generator_start:
+            total, more = self._with_adversary(total, output, crop(output), positions)
+            parts |= more
+        if routing is not None:
+            roughness = router_roughness(routing, self.model.grid_size)
+            total = total + preset.router_smoothness * roughness
+            parts["router_roughness"] = roughness.detach()
+        self._seen = (crop(images), crop(output.detach()), positions)
+        return total, parts
+
+    def _with_adversary(self, total: Tensor, output: Tensor, seen: Tensor, positions: Tensor):
+        """Add the generator's loss, weighted so that both gradients are of one size at the decoder's last layer.
+
+        Each loss is differentiated once, to the picture, and from there both to the last layer and, later, through
+        the network: the returned scalar has the gradient of the whole loss, not its value.
+        """
+        adversary, weight = self.preset.adversary, self.last_layer.weight
+        (logits,) = self.adversary(augment(seen, uniform_draws(self.seed, positions, 5, "generator")))
+        generator = generator_loss(logits.float())
+        (total_gradient,) = torch.autograd.grad(total, output)
+        (generator_gradient,) = torch.autograd.grad(generator, output)
+        norms = [
+            torch.autograd.grad(output, weight, gradient, retain_graph=True)[0].float().norm()
+            for gradient in (total_gradient, generator_gradient)
+        ]
+        adaptive = (norms[0] / (norms[1] + 1e-6)).clamp(0, adversary.max_adaptive)
+        gradient = total_gradient + adversary.weight * adaptive * generator_gradient
+        parts = {"loss": total.detach(), "generator": generator.detach(), "adaptive": adaptive}
+        return (output * gradient).sum(), parts
+
+    def adversary_loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]] | None:
+        """The discriminator's loss on the pictures of the last :meth:`loss`; ``None`` before it starts to learn.
+
+        Reconstructions are clamped and rounded to 8 bits, so that rounding gives nothing away.
+        """
+        if self.adversary is None or step < self.preset.adversary.discriminator_start:
+            return None
+        real, fake, positions = self._seen
+        fake = (fake.clamp(0, 1) * 255).round() / 255
+        real = augment(real, uniform_draws(self.seed, positions, 5, "real"))
+        fake = augment(fake, uniform_draws(self.seed, positions, 5, "fake"))
+        real_logits, fake_logits = self.discriminator(real, fake)
+        parts = {"real_logit": real_logits.detach().mean(), "fake_logit": fake_logits.detach().mean()}
+        loss = hinge_loss(real_logits.float(), fake_logits.float())
+        return loss, parts | {"discriminator": loss.detach()}
+
+    def _crop(self, positions: Tensor):
+        """A function that cuts each picture's own random square of ``loss_crop`` pixels; the identity without it."""
+        side, size = self.preset.loss_crop, self.image_size
+        if side is None:
+            return lambda images: images
+        corners = (uniform_draws(self.seed, positions, 2, "crop") * (size - side + 1)).long().tolist()
+        return lambda images: torch.stack(
+            [image[:, y : y + side, x : x + side] for image, (y, x) in zip(images, corners, strict=True)]
+        )
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Mean PSNR and SSIM of this phase's route on held-out photos."""
+        scores = []
+        for images in self.validation.batches(32):
+            images = images.to(self.model.device)
+            output, _ = self.reconstruct(images, None)
+            scores.append(torch.stack([psnr(output, images), ssim(output, images)]).cpu())
+        mean = torch.cat(scores, 1).mean(1)
+        return {"psnr": mean[0].item(), "ssim": mean[1].item()}
+
+    @torch.no_grad()
+    def pictures(self) -> Tensor:
+        """Held-out photos above their reconstructions, (2n, 3, H, W) in [0, 1]."""
+        images = next(self.validation.batches(8)).to(self.model.device)
+        return torch.cat([images, self.reconstruct(images, None)[0].float().clamp(0, 1)])
+
+    def export(self, folder: Path) -> None:
+        self.model.save_pretrained(folder)
+        if self.adversary is not None:  # for a later phase to continue with
+            save_file({k: v.contiguous() for k, v in self.adversary.state_dict().items()}, folder / DISCRIMINATOR)
+
+
+def router_roughness(weights: Tensor, grid_size: int) -> Tensor:
+    """Mean squared difference of the routing weights (B, N, L) of tokens that are neighbours in the grid."""
+    grid = weights.unflatten(1, (grid_size, grid_size))
+    return (grid.diff(dim=1).square().mean() + grid.diff(dim=2).square().mean()) / 2

@@ -1,0 +1,94 @@
+"""Where photos come from: parquet files, image folders, tar shards or a hub data set, all through ``datasets``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import datasets
+import numpy as np
+from PIL import Image
+
+GENERATED = "generated"
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+class DataError(ValueError):
+    """A data set that cannot be used; the message says what was looked for and where."""
+
+
+def load_photos(path: str, split: str, option: str = "--data", streaming: bool = False) -> Sequence[dict]:
+    """Rows whose ``image`` is still encoded (``{"bytes": ..., "path": ...}``), so that damaged ones can be skipped.
+
+    ``path`` is, in this order: ``"generated"`` (drawn pictures, for smoke runs); a folder with ``{split}-*.parquet``;
+    a folder with ``{split}-*.tar`` shards (WebDataset layout, always streamed); an image folder with that split
+    (``{split}/class/picture.jpg``); the name of a data set on the hub, such as ``ILSVRC/imagenet-1k``.
+
+    Args:
+        option: named in error messages.
+        streaming: give a ``datasets.IterableDataset`` that is read while it is used.
+
+    Raises:
+        DataError: nothing usable there.
+    """
+    if path == GENERATED:
+        return GeneratedPictures(64, seed=0 if split == "train" else 1)
+    folder = Path(path)
+    parquet = sorted(str(file) for file in folder.glob(f"{split}-*.parquet"))
+    shards = sorted(str(file) for file in folder.glob(f"{split}-*.tar"))
+    if not folder.is_dir() and (folder.exists() or not HUB_NAME.fullmatch(path)):
+        raise DataError(f"{option} {path}: there is no such folder; give a folder of parquet files or of pictures.")
+    try:
+        if parquet:
+            rows = datasets.load_dataset("parquet", data_files=parquet, split="train", streaming=streaming)
+        elif shards:
+            rows = datasets.load_dataset("webdataset", data_files=shards, split="train", streaming=True)
+        elif folder.is_dir():
+            rows = datasets.load_dataset("imagefolder", data_dir=str(folder), split=split, streaming=streaming)
+        else:
+            rows = datasets.load_dataset(path, split=split, streaming=streaming)
+    except Exception as error:  # broken files, an unknown name, no network: many types, one thing to do
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if folder.is_dir():
+            raise DataError(
+                f"{option} {path}: no '{split}-*.parquet' or '{split}-*.tar' files and no '{split}' pictures there "
+                f"({reason})."
+            ) from None
+        raise DataError(
+            f"{option} {path}: there is no such folder, and no data set of that name could be had from the hub "
+            f"({reason})."
+        ) from None
+    return _with_encoded_image(rows, f"{option} {path}")
+
+
+def _with_encoded_image(rows, where: str):
+    """The same rows with one column ``image`` that is left undecoded."""
+    if rows.features is None:  # a stream that does not say: its first row does
+        rows = rows._resolve_features()
+    columns = [name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)]
+    if "image" not in columns and len(columns) != 1:
+        raise DataError(f"{where}: the columns are {list(rows.features)}, and none of pictures is called 'image'.")
+    column = "image" if "image" in columns else columns[0]
+    rows = rows.cast_column(column, datasets.Image(decode=False))  # before renaming, which would decode a stream
+    return rows if column == "image" else rows.rename_column(column, "image")
+
+
+class GeneratedPictures(Sequence):
+    """Coloured gratings and discs, different for every index and seed."""
+
+    def __init__(self, count: int, seed: int, size: int = 48):
+        self.count, self.seed, self.size = count, seed, size
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict:
+        if not 0 <= index < self.count:
+            raise IndexError(index)  # which also ends a loop over the pictures
+        rng = np.random.default_rng((self.seed, index))
+        y, x = np.mgrid[: self.size, : self.size] / self.size
+        wave = np.sin(2 * np.pi * (rng.uniform(1, 6, 3) * x[..., None] + rng.uniform(1, 6, 3) * y[..., None]))
+        disc = (x - rng.uniform()) ** 2 + (y - rng.uniform()) ** 2 < 0.05
+        picture = np.where(disc[..., None], rng.uniform(0, 1, 3), 0.5 + 0.4 * wave)
+        return {"image": Image.fromarray((picture * 255).astype(np.uint8))}
