@@ -5,14 +5,13 @@ import json
 
 import pytest
 import torch
-from conftest import PHASES, PHOTOS, same, smoke, weights
+from conftest import PHASES, same, smoke, weights
 from timm import create_model
 from torch.nn import functional as F
 
 from drorae import AutoencoderDRoRAE, CheckpointError
 from train import encoder, stage1
 from train.data import Batch, uniform_draws
-from train.losses import VGG11Perceptual
 from train.presets import PRESETS
 from train.reconstruction import Reconstruction, router_roughness
 
@@ -127,18 +126,3 @@ def test_folded_patch_embedding_is_the_teachers_on_the_enlarged_patch():
     patch = torch.rand(5, 3, 8, 8)
     large = F.interpolate(patch, size=(16, 16), mode="bicubic", align_corners=False)
     torch.testing.assert_close(student.patch_embed.proj(patch), teacher.patch_embed.proj(large), atol=1e-5, rtol=0)
-
-
-@pytest.mark.data
-@pytest.mark.skipif(not (PHOTOS / "weights").is_dir(), reason="the pretrained weights are not at ../shared/data")
-def test_perceptual_distance_is_zero_for_equal_pictures_and_grows_with_blur():
-    loss = VGG11Perceptual(PHOTOS / "weights" / "vgg11_bn_conv1to4.safetensors")
-    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    assert loss(picture, picture).item() == 0
-    little, much = (loss(F.avg_pool2d(picture, k, 1, k // 2), picture).item() for k in (3, 7))
-    assert 0 < little < much
-
-
-def test_missing_weights_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"vgg\.safetensors.*--weights FOLDER"):
-        VGG11Perceptual(tmp_path / "vgg.safetensors")

@@ -180,7 +180,7 @@ def _tiny_adversary(
 
 
 def _tiny(steps: int, lr: float, optimizer: str) -> Schedule:
-    """Small batches: with few pictures to see, many steps count for more than quiet ones (README, training)."""
+    """Small batches and Muon: where few pictures can be seen, they bring most per picture."""
     return Schedule(steps, 8, lr, warmup_steps=100, optimizer=optimizer, lr_floor=0.05, save_every=400, compile=True)
 
 

@@ -71,7 +71,8 @@ class Reconstruction(nn.Module):
         keep = None
         if positions is not None and preset.phase == "fusion" and preset.router_dropout:
             draws = uniform_draws(self.seed, positions, model.encoder.num_layers, "router")
-            keep = (draws >= preset.router_dropout).to(images.device)
+            keep = draws >= preset.router_dropout
+            keep = (keep | ~keep.any(1, keepdim=True)).to(images.device)  # never nothing at all
         output = model.fuse(model.encoder(images), self.fused, wants_routing, keep)
         tokens = output.tokens
         if positions is not None and preset.noise_tau:

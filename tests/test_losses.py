@@ -1,0 +1,69 @@
+"""The perceptual distances of the loss and of the evaluation."""
+
+import pytest
+import torch
+import torchvision
+from conftest import PHOTOS
+from torch.nn import functional as F
+from torchmetrics.functional.image import learned_perceptual_image_patch_similarity
+from torchvision.models import alexnet, vgg11_bn, vgg16
+
+from train.losses import LPIPS, TAPS, VGG11Perceptual, build_perceptual
+from train.presets import VGG11, PerceptualPreset
+
+needs_weights = pytest.mark.skipif(
+    not (PHOTOS / "weights").is_dir(), reason="the pretrained weights are not at ../shared/data"
+)
+
+
+@pytest.fixture
+def picture() -> torch.Tensor:
+    return torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.data
+@needs_weights
+def test_vgg11_distance_is_that_of_torchvisions_features(picture):
+    loss = build_perceptual(VGG11, PHOTOS / "weights")
+    other = F.avg_pool2d(picture, 3, 1, 1)
+    features = vgg11_bn(weights=None).features[: TAPS[-1] + 1].eval()
+    features.load_state_dict({key.removeprefix("features."): v for key, v in loss.features.state_dict().items()})
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    expected, x, y = 0, *((p - mean.view(3, 1, 1)) / std.view(3, 1, 1) for p in (picture, other))
+    with torch.no_grad():
+        for index, layer in enumerate(features):
+            x, y = layer(x.clone()), layer(y.clone())
+            if index in TAPS:
+                expected = expected + (F.normalize(x, dim=1) - F.normalize(y, dim=1)).square().sum(1).mean((1, 2))
+    torch.testing.assert_close(loss.per_picture(picture, loss.taps(other)), expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(loss(picture, other), expected.mean(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.data
+@needs_weights
+def test_vgg11_distance_is_zero_for_equal_pictures_and_grows_with_blur(picture):
+    loss = VGG11Perceptual(PHOTOS / "weights" / VGG11.weights)
+    assert loss(picture, picture).item() == 0
+    little, much = (loss(F.avg_pool2d(picture, k, 1, k // 2), picture).item() for k in (3, 7))
+    assert 0 < little < much
+
+
+@pytest.mark.parametrize("network", ["vgg", "alex"])
+def test_lpips_is_torchmetrics_and_differentiable(picture, network, monkeypatch):
+    """The convolutions' weights cannot be fetched here: random ones take their place, the rest is the real thing."""
+    torch.manual_seed(0)
+    state = {"vgg": vgg16, "alex": alexnet}[network](weights=None).state_dict()
+    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", lambda *args, **kwargs: state)
+    loss = build_perceptual(PerceptualPreset("lpips", 1.0), None) if network == "vgg" else LPIPS(network)
+    other = picture.flip(-1).requires_grad_()
+    expected = learned_perceptual_image_patch_similarity(other, picture, network, reduction="none", normalize=True)
+    torch.testing.assert_close(loss.per_picture(other, picture), expected.flatten())
+    assert loss(picture, picture).item() == pytest.approx(0, abs=1e-7)
+    loss(other, picture).backward()
+    assert other.grad.abs().sum() > 0
+    assert not any(p.requires_grad for p in loss.parameters())
+
+
+def test_missing_weights_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"vgg\.safetensors.*--weights FOLDER"):
+        VGG11Perceptual(tmp_path / "vgg.safetensors")

@@ -1,0 +1,76 @@
+"""Preset rows: the paper's numbers, and what a dry run says about them."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from drorae import AutoencoderDRoRAE
+from train import stage1
+from train.dry_run import build_on_meta, step_cost
+from train.presets import DINOV2_B, PRESETS, SCALING
+
+
+def test_the_paper_is_in_the_rows():
+    """Table 5 and appendix A; RAE's recipe where the paper is silent."""
+    steps = {"decoder": 100 * 5004, "fusion": 100 * 5004, "finetune": 20 * 5004}
+    for phase, row in DINOV2_B.stage1.items():
+        schedule = row.schedule
+        assert (schedule.steps, schedule.batch_size) == (steps[phase], 256)
+        optimiser = (schedule.optimizer, schedule.lr, schedule.betas, schedule.weight_decay)
+        assert optimiser == ("adamw", 1e-4, (0.5, 0.9), 0.05)
+        assert (row.l1_weight, row.perceptual.network, row.perceptual.weight) == (1.0, "lpips", 1.0)
+        adversary = (row.adversary.backbone, row.adversary.weight, row.adversary.lr)
+        assert adversary == ("vit_small_patch8_224.dino", 0.75, 1e-4)
+        assert row.noise_tau == 0.8
+        assert row.router_smoothness == row.router_dropout == 0
+        assert row.measured == "not yet trained"
+    starts = {phase: row.adversary.generator_start for phase, row in DINOV2_B.stage1.items()}
+    assert starts == {"decoder": 30_000, "fusion": 10_000, "finetune": 0}
+
+
+def parameters(h: int) -> int:
+    with torch.device("meta"):
+        model = AutoencoderDRoRAE(**PRESETS[f"dinov2-b-{h}"].model)
+    return sum(p.numel() for p in model.fusion_module.parameters())
+
+
+def test_the_scaling_rows_have_the_sizes_of_table_8():
+    table = {128: 2.5, 256: 4.8, 512: 9.6, 1024: 19.0, 2048: 37.8, 3072: 56.7, 4096: 75.6, 6144: 113.3}
+    assert SCALING.keys() == table.keys()
+    for h, millions in table.items():
+        # appendix C: L (C h + h + h C + C) + C L^2 + L; our hidden norm adds 2 h per layer
+        assert parameters(h) == 12 * (2 * 768 * h + h + 768) + 768 * 144 + 12 + 12 * 2 * h
+        assert parameters(h) / 1e6 == pytest.approx(millions, rel=0.01, abs=0.1)
+
+
+def test_every_run_starts_from_a_run_that_a_preset_makes():
+    made = {f"{name}/encoder" for name, preset in PRESETS.items() if preset.encoder}
+    made |= {f"{name}/{phase}" for name, preset in PRESETS.items() for phase in preset.stage1}
+    for preset in PRESETS.values():
+        for row in preset.stage1.values():
+            needed = [row.starts_from, row.initial, row.adversary.continues]
+            assert all(name in made for name in needed if name not in (None, "encoder"))
+
+
+@pytest.mark.parametrize("phase", ["decoder", "fusion", "finetune"])
+def test_a_dry_run_prints_sizes_steps_and_cost_and_does_nothing(capsys, tmp_path, phase):
+    stage1.main(["--preset", "dinov2-b", "--phase", phase, "--dry-run", "--out", str(tmp_path)])
+    text = capsys.readouterr().out
+    assert "415.06M parameters" in text  # RAE's ViT-XL decoder
+    assert "56.85M parameters" in text
+    assert f"{DINOV2_B.stage1[phase].schedule.steps} x 256 pictures of 256 px" in text
+    assert "GiB per GPU" in text
+    assert "h on 8 H100" in text
+    assert DINOV2_B.stage1[phase].expected in text
+    assert "ours: not yet trained" in text
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_counted_compute_is_that_of_the_parts():
+    """Encoder and decoder as published (47.1 and 221.6 GFLOP); only the decoder is run backwards in phase 1."""
+    row = DINOV2_B.stage1["decoder"]
+    task = build_on_meta(DINOV2_B, row)
+    task.preset = dataclasses.replace(task.preset, perceptual=None, adversary=None)
+    task.perceptual = task.adversary = None
+    assert step_cost(task).flops / 1e9 == pytest.approx(47.1 + 3 * 221.6, rel=0.02)
