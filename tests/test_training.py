@@ -10,6 +10,7 @@ from timm import create_model
 from torch.nn import functional as F
 
 from drorae import AutoencoderDRoRAE, CheckpointError
+from drorae.adapter import load_fusion, save_fusion
 from train import encoder, stage1
 from train.data import Batch, uniform_draws
 from train.presets import PRESETS
@@ -112,6 +113,30 @@ def test_training_improves_what_it_trains(runs):
         rows = [json.loads(line) for line in (runs / "smoke" / phase / "log.jsonl").read_text().splitlines()]
         assert [row["step"] for row in rows] == [3, 6]
         assert rows[1]["validation_psnr"] > rows[0]["validation_psnr"]
+
+
+def test_phase_2_starts_from_a_published_rae(tmp_path):
+    """``--start``: the decoder stays as published, and the fusion becomes an adapter that names where it belongs."""
+    from test_rae import build, saved
+
+    base = saved(build("dinov2"), tmp_path / "rae", "dinov2", old=True)
+    stage1.main([*smoke(tmp_path, "fusion"), "--start", str(base), "--log"])
+    checkpoint = tmp_path / "smoke" / "fusion" / "checkpoint"
+    model = AutoencoderDRoRAE.from_pretrained(checkpoint)
+    published = AutoencoderDRoRAE.from_rae(str(base))
+    assert same(published.decoder.state_dict(), model.decoder.state_dict())
+    assert same(published.encoder.state_dict(), model.encoder.state_dict())
+    assert model.config.base_model == str(base)
+    save_fusion(model, tmp_path / "adapter")
+    assert same(model.fusion_module.state_dict(), load_fusion(tmp_path / "adapter").fusion_module.state_dict())
+    stage1.main([*smoke(tmp_path, "finetune"), "--log"])
+    assert (tmp_path / "smoke" / "finetune" / "checkpoint").is_dir()
+
+
+def test_finetuning_without_a_fusion_is_one_sentence(runs, tmp_path):
+    start = str(runs / "smoke" / "decoder" / "checkpoint")
+    with pytest.raises(CheckpointError, match="needs a trained fusion"):
+        stage1.main([*smoke(tmp_path, "finetune"), "--start", start])
 
 
 def test_a_phase_without_the_one_before_is_one_sentence(tmp_path):
