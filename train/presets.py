@@ -181,7 +181,7 @@ def _tiny_adversary(
 
 def _tiny(steps: int, lr: float, optimizer: str) -> Schedule:
     """Small batches and Muon: where few pictures can be seen, they bring most per picture."""
-    return Schedule(steps, 8, lr, warmup_steps=100, optimizer=optimizer, lr_floor=0.05, save_every=400, compile=True)
+    return Schedule(steps, 8, lr, warmup_steps=100, optimizer=optimizer, lr_floor=0.05, save_every=300, compile=True)
 
 
 def _smoke(phase: str, starts_from: str) -> Stage1Preset:
@@ -296,20 +296,20 @@ PRESETS = {
                 expected="PSNR 15.3 dB",
             ),
             "fusion": Stage1Preset(
-                _tiny(1700, 1.5e-3, "muon"),
+                _tiny(1300, 1.5e-3, "muon"),
                 "fusion",
                 "tiny/decoder",
                 perceptual=VGG11,
-                adversary=_tiny_adversary(0, 800, 0.1, "tiny/decoder"),
+                adversary=_tiny_adversary(500, 800, 0.1, "tiny/decoder"),
                 loss_crop=64,
                 expected="at least 3.5 dB over RAE",
             ),
             "finetune": Stage1Preset(
-                _tiny(2400, 1.5e-3, "muon"),
+                _tiny(1700, 1.5e-3, "muon"),
                 "finetune",
                 "tiny/fusion",
                 perceptual=VGG11,
-                adversary=_tiny_adversary(600, 1400, 0.1, "tiny/fusion"),
+                adversary=_tiny_adversary(700, 1000, 0.1, "tiny/fusion"),
                 loss_crop=64,
                 expected="at least 22.5 dB, 6 dB PSNR and 0.22 SSIM over RAE",
             ),
