@@ -10,7 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from drorae.autoencoder import AutoencoderDRoRAE
-from drorae.checkpoints import CheckpointError, resolve
+from drorae.checkpoints import CONFIG as MODEL_CONFIG
+from drorae.checkpoints import CheckpointError, check_files, resolve
 
 CONFIG, WEIGHTS = "fusion_config.json", "fusion.safetensors"
 FUSION_KEYS = ("fusion", "fusion_hidden_size", "fusion_beta", "fusion_mean_layers")
@@ -74,3 +75,22 @@ def load_fusion(name: str | Path, revision: str | None = None, base: str | None 
         raise CheckpointError(f"The fusion in '{folder}' does not fit '{base or base_model}': {reason}") from None
     model.register_to_config(base_model=base_model, base_revision=base_revision)
     return model
+
+
+def load_tokenizer(name: str | Path) -> AutoencoderDRoRAE:
+    """Any tokenizer, by what its folder holds: a checkpoint of this package, a published RAE, or an adapter.
+
+    Args:
+        name: folder or Hub id, the latter with an optional ``@revision``.
+
+    Raises:
+        CheckpointError: it is none of the three, or cannot be used.
+    """
+    repository, _, revision = str(name).partition("@") if not Path(name).exists() else (str(name), "", "")
+    folder = resolve(repository, revision or None)
+    if (folder / CONFIG).is_file():
+        return load_fusion(repository, revision or None)
+    check_files(folder)
+    if json.loads((folder / MODEL_CONFIG).read_text()).get("_class_name") == "AutoencoderRAE":
+        return AutoencoderDRoRAE.from_rae(repository, revision=revision or None)
+    return AutoencoderDRoRAE.from_pretrained(repository, revision=revision or None)

@@ -16,7 +16,9 @@ from train.data import (
     TrainingPositions,
     TrainingStream,
     ValidationPhotos,
+    adm_square,
     cut,
+    load_held_out,
     normal_draws,
     prefetch,
     random_crop,
@@ -272,7 +274,42 @@ def test_data_that_is_all_damaged_is_refused(tmp_path):
     write_shards(tmp_path / "t", [1, 2], shards=1, damaged=[0, 1])
     stream = TrainingStream(load_photos(str(tmp_path / "t"), "train"), 32, WHOLE, seed=0)
     with pytest.raises(DataError, match=r"50 pictures in a row cannot be read"):
-        next(stream.batches(schedule(1, 2), 0, 0, 1))
+        list(stream.batches(schedule(100, 2), 0, 0, 1))
+    with pytest.raises(DataError, match=r"none of 2 pictures can be read"):
+        list(ValidationPhotos(load_photos(str(tmp_path / "p"), "train"), 32).batches(2))
+
+
+def test_a_stream_resumes_exactly_next_to_a_damaged_picture(tmp_path):
+    """The picture that replaces a damaged one is the same, also when it belongs to an earlier sitting."""
+    write_shards(tmp_path, list(range(10, 22)), shards=1, damaged=[0, 1, 5, 6, 9, 11])
+
+    def run(start):
+        rows = load_photos(str(tmp_path), "train")
+        return list(TrainingStream(rows, 32, WHOLE, seed=0).batches(schedule(12, 2), start, 0, 1))
+
+    whole = run(0)
+    for start in range(1, 12):
+        for resumed, original in zip(run(start), whole[start:], strict=True):
+            assert torch.equal(resumed.images, original.images)
+            assert torch.equal(resumed.positions, original.positions)
+
+
+def test_the_adm_crop_against_its_definition():
+    """Halving by boxes, then bicubic to the shorter side, then the centre."""
+    photo = GeneratedPictures(1, 0, size=150)[0]["image"].crop((0, 0, 150, 130))
+    step = photo.resize((75, 65), Image.Resampling.BOX)  # 65 < 2 * 40 stops
+    expected = step.resize((46, 40), Image.Resampling.BICUBIC).crop((3, 0, 43, 40))
+    assert np.array_equal(np.array(adm_square(photo, 40)), np.array(expected))
+
+
+def test_held_out_tar_shards_are_read_into_memory(tmp_path):
+    write_shards(tmp_path, [10, 20, 30], shards=1)
+    photos = load_held_out(str(tmp_path), "train", 32, limit=2)
+    assert reds(torch.cat(list(photos.batches(4)))) == [10, 20]
+    empty = Dataset.from_dict({"image": []}, features=Features({"image": ImageFeature()}))
+    empty.to_parquet(tmp_path / "validation-0.parquet")
+    with pytest.raises(DataError, match="validation"):
+        load_held_out(str(tmp_path), "validation", 32)
 
 
 def test_validation_counts_and_skips_damaged_pictures(tmp_path):

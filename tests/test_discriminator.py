@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from drorae import AutoencoderDRoRAE
 from train.data import Batch, uniform_draws
-from train.discriminator import Discriminator, FrozenFeatures, LocalBatchNorm, augment, generator_loss, hinge_loss
+from train.discriminator import Discriminator, FrozenFeatures, LocalNorm, augment, generator_loss, hinge_loss
 from train.dry_run import build_on_meta
 from train.presets import PRESETS
 from train.reconstruction import Reconstruction
@@ -68,12 +68,13 @@ def test_pictures_of_another_size_are_resized(discriminator):
     assert discriminator(torch.rand(1, 3, 48, 48))[0].shape == discriminator(torch.rand(1, 3, 32, 32))[0].shape
 
 
-def test_local_batch_norm_is_batch_norm_of_each_group():
-    x = torch.randn(16, 5, 7)
-    expected = torch.cat([F.batch_norm(part, None, None, training=True) for part in x.split(8)])
-    torch.testing.assert_close(LocalBatchNorm(5)(x), expected)
-    x = torch.randn(6, 5, 7)  # does not divide by 8: one group
-    torch.testing.assert_close(LocalBatchNorm(5)(x), F.batch_norm(x, None, None, training=True))
+def test_the_norm_is_batch_norm_of_each_picture_alone(discriminator):
+    x = torch.randn(6, 5, 7)
+    expected = torch.cat([F.batch_norm(picture, None, None, training=True, eps=1e-6) for picture in x.split(1)])
+    torch.testing.assert_close(LocalNorm(5)(x), expected)
+    images = torch.rand(4, 3, 32, 32)
+    discriminator.eval()
+    torch.testing.assert_close(discriminator(images[:1])[0], discriminator(images)[0][:1], atol=1e-5, rtol=0)
 
 
 def test_losses_in_closed_form():
@@ -82,21 +83,22 @@ def test_losses_in_closed_form():
     assert generator_loss(fake).item() == 1.0
 
 
-def test_augmentation_shifts_colours_and_moves_by_an_eighth_at_most():
+def test_augmentation_moves_by_an_eighth_at_most_and_shifts_colours():
     images = torch.rand(3, 3, 16, 16)
-    neutral = torch.tensor([0.5, 0.5, 0.5, 0.5, 0.5]).expand(3, 5)  # no change, shift (2*2+1)*0.5 - 2 = 0
-    torch.testing.assert_close(augment(images, neutral), images)
-    corner = torch.tensor([0.5, 0.5, 0.5, 0.0, 0.999]).expand(3, 5)  # dy = -2, dx = +2
-    moved = augment(images, corner)
+
+    def one(y=0.5, x=0.5, brightness=0.5, saturation=0.5, contrast=0.5):
+        return augment(images, torch.tensor([y, x, brightness, saturation, contrast]).expand(3, 5))
+
+    torch.testing.assert_close(one(), images)  # shift (2 * 2 + 1) * 0.5 - 2 = 0
+    moved = one(y=0.0, x=0.999)  # dy = -2, dx = +2
     torch.testing.assert_close(moved[:, :, 2:, :-2], images[:, :, :-2, 2:])
-    assert not moved[:, :, :2].any()
-    assert not moved[:, :, :, -2:].any()
-    brighter = augment(images, torch.tensor([0.75, 0.5, 0.5, 0.5, 0.5]).expand(3, 5))
-    torch.testing.assert_close(brighter, images + 0.25)
-    grey = augment(images, torch.tensor([0.5, 0.0, 0.5, 0.5, 0.5]).expand(3, 5))
-    torch.testing.assert_close(grey, images.mean(1, keepdim=True).expand_as(images))
-    one = augment(images, torch.rand(3, 5, generator=torch.Generator().manual_seed(0)))
-    assert not torch.equal(one, images)
+    torch.testing.assert_close(moved[:, :, :2], torch.full((3, 3, 2, 16), 0.5))
+    torch.testing.assert_close(moved[:, :, :, -2:], torch.full((3, 3, 16, 2), 0.5))
+    torch.testing.assert_close(one(brightness=1.0), images + 0.25)  # a quarter of the range
+    torch.testing.assert_close(one(saturation=0.0), images.mean(1, keepdim=True).expand_as(images))
+    mean = images.mean((1, 2, 3), keepdim=True)
+    torch.testing.assert_close(one(contrast=0.0), (images - mean) / 2 + mean)
+    assert augment(images.bfloat16(), torch.rand(3, 5)).dtype == torch.float32
 
 
 @pytest.mark.parametrize("phase", ["decoder", "fusion", "finetune"])

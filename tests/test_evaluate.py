@@ -83,7 +83,7 @@ def test_the_protocol_is_in_the_report(runs, tmp_path, capsys):
     assert report["rounding"] == "8-bit, truncated"
     for name in ("reference", "photos", "crop", "rounding", "precision", "seed", "sha256"):
         assert str(report[name]) in printed
-    assert report["command"].endswith("--limit 20 --rounding truncate")
+    assert "--limit 20 --rounding truncate --data generated" in report["command"]
     assert f"{report['routes']['drorae']['psnr']:.2f}" in printed
     assert "Left out: FD-MobileNetV2" in printed
 
@@ -245,6 +245,14 @@ def test_metrics_without_weights_are_left_out_or_refused(tmp_path):
     assert "is not there" in left_out["vgg11"]
     with pytest.raises(FileNotFoundError, match="--weights FOLDER"):
         Measure(("vgg11",), tmp_path)
+
+
+@pytest.mark.parametrize("options", [["--precision", "bfloat16"], ["--crop", "adm"]])
+def test_options_that_change_little_change_little(runs, tmp_path, options):
+    plain = report_of(runs, tmp_path, "--weights", str(tmp_path))["routes"]["drorae"]
+    other = report_of(runs, tmp_path, "--weights", str(tmp_path), *options)["routes"]["drorae"]
+    assert other["psnr"] == pytest.approx(plain["psnr"], abs=0.3)
+    assert other["psnr"] != plain["psnr"]
 
 
 @pytest.mark.parametrize("option", [["--mean-layers", "13"], ["--mean-layers", "0"], ["--limit", "none"]])

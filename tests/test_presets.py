@@ -27,6 +27,9 @@ def test_the_paper_is_in_the_rows():
         assert row.measured == "not yet trained"
     starts = {phase: row.adversary.generator_start for phase, row in DINOV2_B.stage1.items()}
     assert starts == {"decoder": 30_000, "fusion": 10_000, "finetune": 0}
+    assert DINOV2_B.stage1["finetune"].adversary.continues == "dinov2-b/fusion"  # nobody learns from fresh heads
+    leads = {p: row.adversary.generator_start - row.adversary.discriminator_start for p, row in DINOV2_B.stage1.items()}
+    assert leads == {"decoder": 10_000, "fusion": 10_000, "finetune": 0}
 
 
 def parameters(h: int) -> int:

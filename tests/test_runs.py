@@ -248,9 +248,9 @@ def test_accumulated_micro_batches_equal_the_large_batch(tmp_path):
 
 
 def test_muon_takes_the_matrices_and_adamw_the_rest():
-    schedule = Schedule(10, 8, 1e-3, 1, optimizer="muon")
+    schedule = Schedule(10, 8, 1e-3, 1)
     network = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.LayerNorm(6))
-    optimisation = Optimisation(network, 1e-3, schedule)
+    optimisation = Optimisation(network, 1e-3, schedule, "muon")
     muon, adamw = optimisation.optimizers
     assert isinstance(muon, torch.optim.Muon)
     assert [p.shape for group in muon.param_groups for p in group["params"]] == [(6, 4)]
@@ -260,13 +260,13 @@ def test_muon_takes_the_matrices_and_adamw_the_rest():
 def test_a_stack_of_matrices_is_trained_as_separate_matrices():
     """Against torch's Muon on separate parameters with the same gradients."""
     torch.manual_seed(0)
-    schedule = Schedule(10, 8, 1e-2, 2, optimizer="muon")
+    schedule = Schedule(10, 8, 1e-2, 2)
     network = torch.nn.Module()
     network.stack = torch.nn.Parameter(torch.randn(3, 4, 6))
     network.bias = torch.nn.Parameter(torch.randn(3, 1, 6))
     apart = [torch.nn.Parameter(matrix.detach().clone()) for matrix in network.stack]
     start = network.stack.detach().clone()
-    optimisation = Optimisation(network, 1e-2, schedule)
+    optimisation = Optimisation(network, 1e-2, schedule, "muon")
     reference = torch.optim.Muon(apart, lr=1e-2, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
     for step in range(3):
         gradient = torch.randn(3, 4, 6)

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
 import datasets
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 from drorae.checkpoints import CheckpointError
 from drorae.images import ImageError
-from train.data import Crop, TrainingPositions, TrainingStream, ValidationPhotos
+from train.data import Crop, TrainingPositions, TrainingStream, ValidationPhotos, load_held_out
 from train.presets import EncoderPreset, Schedule, Stage1Preset
-from train.run import CHECKPOINT, RECORD, RunError, Task, fit
+from train.run import CHECKPOINT, RECORD, RunError, Task, fit, writing
 from train.sources import DataError, load_photos
 
 SHARED = Path("../shared/data")
@@ -79,10 +82,7 @@ def load_positions(args: argparse.Namespace, size: int, schedule: Schedule) -> T
 
 def load_validation(args: argparse.Namespace, size: int, limit: int | None = None) -> ValidationPhotos:
     """The held-out photos of ``--validation``."""
-    rows = load_photos(args.validation, "validation", "--validation")
-    if isinstance(rows, datasets.IterableDataset):  # tar shards: the first ones, in memory
-        rows = list(rows.take(limit)) if limit else list(rows)
-    return ValidationPhotos(rows, size, limit)
+    return load_held_out(args.validation, "validation", size, limit, option="--validation")
 
 
 def train(
@@ -93,14 +93,25 @@ def train(
     row: EncoderPreset | Stage1Preset,
     build: Callable[[Accelerator], Task],
 ) -> None:
-    """Build the task of a preset row and train it in ``--out``/``--preset``/``name``."""
+    """Build the task of a preset row and train it in ``--out``/``--preset``/``name``.
+
+    Raises:
+        RunError: a tracker that is not installed, and what :func:`record_run` and ``fit`` raise.
+    """
     folder = args.out / args.preset / name
+    if (folder / CHECKPOINT).is_dir():
+        print(f"{folder}: finished before; remove the folder to train again.")
+        return
+    for tracker in args.log or ():
+        if find_spec(tracker) is None:
+            raise RunError(f"--log {tracker}: the package is not installed; pip install {tracker}")
     accelerator = Accelerator(
         mixed_precision=row.schedule.precision, log_with=args.log or None, project_dir=str(folder / "log")
     )
     task = build(accelerator).to(accelerator.device)
     positions = load_positions(args, task.image_size, row.schedule)
-    record_run(args, command, folder, accelerator, {"model": model, "row": dataclasses.asdict(row)}, positions)
+    settings = {"model": model, "row": dataclasses.asdict(row), "frozen": fingerprint(task)}
+    record_run(args, command, folder, accelerator, settings, positions)
     if args.log:
         accelerator.init_trackers("drorae")
     adversary = getattr(row, "adversary", None)
@@ -110,54 +121,76 @@ def train(
         tracker.finish()
 
 
+def fingerprint(task: nn.Module) -> str:
+    """A hash of everything a task holds fixed: a run goes on only upon the frozen parts it began with."""
+    digest = hashlib.sha256()
+    trained = {id(p) for p in task.trainable.parameters()}
+    trained |= {id(p) for p in task.adversary.parameters()} if task.adversary is not None else set()
+    for name, parameter in task.named_parameters():
+        if id(parameter) not in trained:
+            digest.update(name.encode())
+            digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 def record_run(
     args: argparse.Namespace,
     command: str,
     folder: Path,
     accelerator: Accelerator,
-    preset: dict[str, Any],
+    settings: dict[str, Any],
     positions: TrainingPositions | TrainingStream,
 ) -> None:
-    """Write what the run is trained with, for its model card and for continuing it. A finished run keeps its record.
+    """Write what the run is trained with, for its model card and for continuing it.
 
     Raises:
-        RunError: the run in this folder was started with another preset or other data.
+        RunError: the run in this folder was started with another preset, other data, other frozen weights or another
+            number of processes; or its record cannot be read.
     """
     file = folder / RECORD
-    preset = json.loads(json.dumps(preset))  # tuples become lists, as in the file
-    counts: dict[str, Any] = {}
-    for path, source in zip(args.data, positions.sources, strict=True):
-        seen = "streamed" if isinstance(positions, TrainingStream) else len(source)
-        counts[Path(path).name] = seen if seen == "streamed" else counts.get(Path(path).name, 0) + seen
+    processes = accelerator.num_processes
+    streamed = isinstance(positions, TrainingStream)
+    data = [
+        [Path(path).name, "streamed" if streamed else len(source)]
+        for path, source in zip(args.data, positions.sources, strict=True)
+    ]
+    fixed = json.loads(json.dumps({"settings": settings, "data": data, "processes": processes}))
+    devices: list[str] = []
     if file.is_file():
-        before = json.loads(file.read_text())
-        differences = _differences(before.get("preset", {}), preset, "") or _differences(before["data"], counts, "data")
-        if differences and not (folder / CHECKPOINT).is_dir():
+        try:
+            before = json.loads(file.read_text())
+            devices = before["devices"]
+        except (ValueError, KeyError):
+            raise RunError(f"'{file}' cannot be read; remove {folder} to start this run again.") from None
+        differences = _differences({name: before.get(name) for name in fixed}, fixed, "")
+        if differences:
             raise RunError(
                 f"{folder} was started with other settings ({differences[0]}); remove the folder to start again, or go "
                 "back to them to continue."
             )
     accelerator.wait_for_everyone()  # all have compared before one writes
-    if not accelerator.is_main_process or (folder / CHECKPOINT).is_dir():
+    if not accelerator.is_main_process:
         return
     device = accelerator.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    processes = accelerator.num_processes
-    devices = json.loads(file.read_text())["devices"] if file.is_file() else []
     device_name = f"{processes} x {name}" if processes > 1 else name
     record = {
         "command": f"python -m {command}" if processes == 1 else f"accelerate launch -m {command}",
-        "data": counts,
         "devices": list(dict.fromkeys([*devices, device_name])),  # of all sittings
         "torch": torch.__version__,
-        "preset": preset,
+        **fixed,
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(record, indent=2) + "\n")
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh = file.with_suffix(".new")  # so that a kill leaves the old or the new record, never half of one
+        fresh.write_text(json.dumps(record, indent=2) + "\n")
+        fresh.replace(file)
 
 
 # What may differ between sittings: it changes neither the data nor the result.
-MACHINE_ONLY = (".row.schedule.workers", ".row.schedule.save_every", ".row.measured", ".row.expected")
+MACHINE_ONLY = tuple(
+    f".settings.row.{name}" for name in ("schedule.workers", "schedule.save_every", "measured", "expected")
+)
 
 
 def _differences(before: Any, now: Any, where: str) -> list[str]:
@@ -176,7 +209,7 @@ def main_guard(main: Callable[[], None]) -> None:
         main()
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-    except (CheckpointError, DataError, FileNotFoundError, ImageError, RunError) as error:
+    except (CheckpointError, DataError, ImageError, OSError, RunError) as error:
         sys.exit(_fail(str(error)))
 
 

@@ -9,7 +9,22 @@ from safetensors.torch import load_file
 from timm.layers import resample_abs_pos_embed
 from torch import nn
 
+from drorae.checkpoints import CheckpointError
+
 RANDOM = "random"
+
+
+def pretrained(name: str, **timm_args) -> nn.Module:
+    """A timm model with the weights timm's hub has for its name.
+
+    Raises:
+        CheckpointError: they cannot be had.
+    """
+    try:
+        return timm.create_model(name, pretrained=True, **timm_args)
+    except Exception as error:  # no network, no such weights, a refusal: many types, one thing to do
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"timm's weights of '{name}' could not be had ({reason}); connect once.") from None
 
 
 def load_timm(name: str, weights: str | None, folder: Path, img_size: int, **timm_args) -> nn.Module:
@@ -22,7 +37,7 @@ def load_timm(name: str, weights: str | None, folder: Path, img_size: int, **tim
         FileNotFoundError: the weights file is not there.
     """
     if weights is None:
-        model = timm.create_model(name, pretrained=True, img_size=img_size, **timm_args)
+        model = pretrained(name, img_size=img_size, **timm_args)
     else:
         model = timm.create_model(name, pretrained=False, img_size=img_size, **timm_args)
         if weights != RANDOM:

@@ -10,6 +10,7 @@ from diffusers import AutoencoderTiny, AutoModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from drorae import AutoencoderDRoRAE
 from drorae.checkpoints import CheckpointError
 
 TAEF2 = "taef2"
@@ -68,17 +69,23 @@ def load_baseline(name: str, weights_folder: Path, device: str = "cpu") -> Recon
         CheckpointError: no such autoencoder could be loaded.
     """
     if name == TAEF2:
-        model = load_taef2(weights_folder)
+        model = load_taef2(weights_folder).to(device)
     else:
         repository, _, subfolder = name.partition(":")
         try:
-            model = AutoModel.from_pretrained(repository, subfolder=subfolder or None, torch_dtype=torch.float32)
+            config = AutoModel.load_config(repository, subfolder=subfolder or None)
+            if config.get("_class_name") == "AutoencoderRAE":  # diffusers may load it wrongly, see drorae.rae
+                model = AutoencoderDRoRAE.from_rae(str(Path(repository) / subfolder) if subfolder else repository)
+            else:
+                model = AutoModel.from_pretrained(repository, subfolder=subfolder or None, torch_dtype=torch.float32)
+            model = model.to(device).eval()
+        except CheckpointError:
+            raise
         except Exception as error:  # hub, network, config and weights: many types, one thing to do
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise CheckpointError(f"--baseline {name}: no diffusers autoencoder could be loaded ({reason}).") from None
         if not (hasattr(model, "encode") and hasattr(model, "decode")):
             raise CheckpointError(f"--baseline {name}: {type(model).__name__} is no autoencoder.")
-    model = model.to(device).eval()
     unit_range = "RAE" in type(model).__name__  # they take [0, 1]; all others [-1, 1]
 
     @torch.inference_mode()

@@ -6,8 +6,11 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import datasets
 import numpy as np
 import torch
 from datasets.distributed import split_dataset_by_node
@@ -17,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from drorae.images import ImageError, load_image, square, to_tensor
 from train.presets import Schedule
-from train.sources import DataError
+from train.sources import DataError, load_photos
 
 TOLERATED = 50  # damaged pictures in a row, before the data set itself is at fault
 SHUFFLE_BUFFER = 2000  # rows of a stream that are mixed
@@ -54,6 +57,8 @@ class TrainingPositions(Dataset):
     def __init__(self, sources: Sequence[Sequence[dict]], size: int, crop: Crop, seed: int):
         self.sources, self.size, self.crop, self.seed = sources, size, crop, seed
         self.ends = np.cumsum([len(source) for source in sources])
+        if not self.ends[-1]:
+            raise DataError("--data: the training split has no rows")
         self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
 
     @property
@@ -109,8 +114,9 @@ class TrainingPositions(Dataset):
 class TrainingStream:
     """The same for data that can only be read in order: streamed tar shards, parquet or hub data sets.
 
-    ``datasets`` shuffles the shards and a buffer of rows per epoch and splits them over the processes. A resumed run
-    reads (without decoding) over what it has seen before, so it continues exactly, at the price of that reading.
+    ``datasets`` shuffles the shards and a buffer of rows per epoch and splits them over the processes. A damaged
+    picture is replaced by the one before it. A resumed run reads (without decoding) over what it has seen before, so it
+    continues exactly, at the price of that reading.
 
     Args:
         rows: a ``datasets.IterableDataset`` with an encoded ``image``.
@@ -137,34 +143,37 @@ class TrainingStream:
     def batches(self, schedule: Schedule, start_step: int, rank: int, world: int) -> Iterator[Batch]:
         """This process's batches from ``start_step`` to the end, decoded ahead by a few threads."""
         micro = schedule.micro_batch(world)
-        rows = self._endless(rank, world)
+        rows = enumerate(self._endless(rank, world))
+        recent: deque = deque(maxlen=TOLERATED)
         for _ in range(start_step * schedule.accumulation * micro):
-            next(rows)
+            recent.append(next(rows))
 
         def prepare(item: tuple[int, dict]) -> tuple[Tensor | None, int, list[str]]:
             number, row = item
             position = number * world + rank  # unique, which is all that crop, flip and noise ask for
             try:
-                picture = open_row(row, f"row {position} of the stream")
+                picture = open_row(row, f"a picture of the stream{'' if '__key__' in row else f', row {position}'}")
             except ImageError as error:
                 return None, position, [str(error)]
             return cut(picture, self.size, self.crop, self.seed, position), position, []
 
-        numbered = enumerate(rows, start=start_step * schedule.accumulation * micro)
-        samples = prefetch(prepare, numbered, max(1, schedule.workers))
-        last: Tensor | None = None
+        # what a damaged picture is replaced by: the last whole one, also of an earlier sitting
+        last = torch.full((3, self.size, self.size), 0.5)
+        for item in reversed(recent):
+            image, _, _ = prepare(item)
+            if image is not None:
+                last = image
+                break
+        samples = prefetch(prepare, rows, max(1, schedule.workers))
         missing = 0
         for _ in range((schedule.steps - start_step) * schedule.accumulation):
             batch = []
-            while len(batch) < micro:
-                image, position, damaged = next(samples)
+            for image, position, damaged in islice(samples, micro):
                 missing = 0 if image is not None else missing + 1
                 if missing == TOLERATED:
                     raise DataError(f"{TOLERATED} pictures in a row cannot be read; the last: {damaged[0]}")
-                # a damaged picture repeats the one before it, so that positions and steps keep pace
                 last = image if image is not None else last
-                if last is not None:
-                    batch.append((last, position, damaged))
+                batch.append((last, position, damaged))
             yield collate(batch)
 
 
@@ -226,16 +235,50 @@ def random_crop(
     return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip and rng.random() < 0.5 else crop
 
 
+def load_held_out(
+    path: str, split: str, size: int, limit: int | None = None, crop: str = "square", option: str = "--data"
+) -> ValidationPhotos:
+    """The held-out photos of any source. Streams, and data sets on the hub, whose other splits stay where they are, are
+    read into memory, still encoded; of them ``limit`` takes the first.
+
+    Raises:
+        DataError: nothing usable there, or nothing at all.
+    """
+    rows = load_photos(path, split, option, streaming=not Path(path).exists())
+    if isinstance(rows, datasets.IterableDataset):
+        rows = list(rows.take(limit)) if limit else list(rows)
+    if not len(rows):
+        raise DataError(f"{option} {path}: its split '{split}' has no rows.")
+    return ValidationPhotos(rows, size, limit, crop)
+
+
+def adm_square(picture: Image.Image, size: int) -> Image.Image:
+    """The centre crop of ADM (arXiv 2105.05233), which ImageNet's FID statistics were made with: halve by boxes while
+    the shorter side is at least twice ``size``, resize it to ``size`` (bicubic), cut the centre."""
+    while min(picture.size) >= 2 * size:
+        picture = picture.resize(tuple(side // 2 for side in picture.size), Image.Resampling.BOX)
+    scale = size / min(picture.size)
+    picture = picture.resize(tuple(round(side * scale) for side in picture.size), Image.Resampling.BICUBIC)
+    left, top = ((side - size) // 2 for side in picture.size)
+    return picture.crop((left, top, left + size, top + size))
+
+
+CROPS = {"square": square, "adm": adm_square}
+
+
 class ValidationPhotos:
     """Held-out photos, centre crop; at most ``limit`` of them, evenly spread over the set. Damaged ones are skipped.
+
+    Args:
+        crop: ``"square"`` (central square, one Lanczos resampling) or ``"adm"``, see :func:`adm_square`.
 
     Attributes:
         damaged: a note on every damaged picture met so far.
     """
 
-    def __init__(self, rows: Sequence[dict], size: int, limit: int | None = None):
+    def __init__(self, rows: Sequence[dict], size: int, limit: int | None = None, crop: str = "square"):
         count = len(rows) if limit is None else min(limit, len(rows))
-        self.rows, self.size = rows, size
+        self.rows, self.size, self.crop = rows, size, CROPS[crop]
         self.indices = np.linspace(0, len(rows) - 1, count).round().astype(int)
         self.damaged: list[str] = []
         self._readable: list[int] = []
@@ -253,16 +296,20 @@ class ValidationPhotos:
         Raises:
             ImageError: the picture is damaged.
         """
-        return to_tensor(square(open_row(self.row(i), f"photo {int(self.indices[i])}"), self.size))
+        return to_tensor(self.crop(open_row(self.row(i), f"photo {int(self.indices[i])}"), self.size))
 
     def labels(self) -> Tensor | None:
-        """Classes (M,) of the pictures that the last :meth:`batches` gave; ``None`` where the data set has none."""
-        if len(self) == 0 or "label" not in self.row(0):
+        """Classes (M,) of the pictures that the last :meth:`batches` gave; ``None`` without class numbers."""
+        if not isinstance(self.row(0).get("label"), int):
             return None
         return torch.tensor([self.row(i)["label"] for i in self._readable])
 
     def batches(self, batch_size: int) -> Iterator[Tensor]:
-        """Images (B, 3, size, size) of the readable photos in order; the last batch may be smaller."""
+        """Images (B, 3, size, size) of the readable photos in order; the last batch may be smaller.
+
+        Raises:
+            DataError: not one can be read.
+        """
         self.damaged, self._readable = [], []
         batch: list[Tensor] = []
 
@@ -283,6 +330,8 @@ class ValidationPhotos:
                 batch = []
         if batch:
             yield torch.stack(batch)
+        if not self._readable:
+            raise DataError(f"none of {len(self)} pictures can be read; the first: {self.damaged[0]}")
 
 
 def uniform_draws(seed: int, positions: Tensor, count: int, what: str) -> Tensor:

@@ -17,25 +17,20 @@ from torch.nn.utils.parametrizations import spectral_norm
 from train.backbones import load_timm
 from train.presets import AdversaryPreset
 
-VIRTUAL_BATCH = 8  # pictures that share one batch statistic, whatever the real batch is
 
+class LocalNorm(nn.Module):
+    """Batch norm of (B, C, N) without running statistics, each picture by itself: over its tokens, per channel.
 
-class LocalBatchNorm(nn.Module):
-    """Batch norm of (B, C, N) over groups of pictures and all tokens, without running statistics.
-
-    Groups of ``VIRTUAL_BATCH`` pictures where B divides by it, else the whole batch.
+    RAE's configuration of StyleGAN-T's local batch norm (one picture per virtual batch): the logits of a picture depend
+    on nothing else in the batch.
     """
 
-    def __init__(self, channels: int, eps: float = 1e-5):
+    def __init__(self, channels: int, eps: float = 1e-6):
         super().__init__()
         self.weight, self.bias, self.eps = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels)), eps
 
     def forward(self, x: Tensor) -> Tensor:
-        size = VIRTUAL_BATCH if len(x) % VIRTUAL_BATCH == 0 else len(x)
-        groups = x.float().unflatten(0, (-1, size))
-        variance, mean = torch.var_mean(groups, dim=(1, 3), keepdim=True, correction=0)
-        normed = ((groups - mean) * torch.rsqrt(variance + self.eps)).flatten(0, 1)
-        return normed * self.weight[:, None] + self.bias[:, None]
+        return F.instance_norm(x.float(), weight=self.weight, bias=self.bias, eps=self.eps)
 
 
 class Head(nn.Module):
@@ -50,7 +45,7 @@ class Head(nn.Module):
     @staticmethod
     def _block(channels: int, kernel_size: int) -> nn.Sequential:
         convolution = nn.Conv1d(channels, channels, kernel_size, padding=kernel_size // 2, padding_mode="circular")
-        return nn.Sequential(spectral_norm(convolution), LocalBatchNorm(channels), nn.LeakyReLU(0.2))
+        return nn.Sequential(spectral_norm(convolution), LocalNorm(channels), nn.LeakyReLU(0.2))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.inlet(x)
@@ -124,29 +119,33 @@ def generator_loss(fake: Tensor) -> Tensor:
 
 
 def augment(images: Tensor, draws: Tensor) -> Tensor:
-    """Differentiable augmentation (arXiv 2006.10738): brightness, saturation, contrast, then translation by up to 1/8.
+    """Differentiable augmentation (arXiv 2006.10738): translation by up to 1/8, brightness, saturation, contrast.
+
+    Computed in fp32 on the range [-1, 1], as RAE does: what a shift uncovers is mid-grey, and brightness changes by up
+    to a quarter of the range.
 
     Args:
         images: (B, 3, H, W) in [0, 1].
-        draws: (B, 5) uniform in [0, 1), one row per picture: the three colour changes, then the shifts in y and x.
+        draws: (B, 5) uniform in [0, 1), one row per picture: shifts in y and x, then the three colour changes.
 
     Returns:
-        Images of the same shape; what a shift uncovers is black.
+        Images of the same shape, around [0, 1], fp32.
     """
-    columns = draws.to(images)[:, :, None, None, None].unbind(1)
-    brightness, saturation, contrast, *shifts = columns
-    images = images + (brightness - 0.5)
-    grey = images.mean(1, keepdim=True)
-    images = (images - grey) * (2 * saturation) + grey
-    mean = images.mean((1, 2, 3), keepdim=True)
-    images = (images - mean) * (contrast + 0.5) + mean
-
-    size = images.shape[-1]
+    x = images.float() * 2 - 1
+    size = x.shape[-1]
     reach = size // 8
-    dy, dx = (((2 * reach + 1) * shift.view(-1)).long() - reach for shift in shifts)
-    steps = torch.arange(size, device=images.device)
-    y, x = steps[None] + dy[:, None], steps[None] + dx[:, None]  # (B, size): where each row and column comes from
-    inside = ((y >= 0) & (y < size))[:, :, None] & ((x >= 0) & (x < size))[:, None, :]
-    batch = torch.arange(len(images), device=images.device)[:, None, None]
-    moved = images[batch, :, y.clamp(0, size - 1)[:, :, None], x.clamp(0, size - 1)[:, None, :]]
-    return moved.permute(0, 3, 1, 2) * inside[:, None]
+    dy, dx = (((2 * reach + 1) * shift).long().to(x.device) - reach for shift in draws[:, :2].unbind(1))
+    steps = torch.arange(size, device=x.device)
+    rows, columns = steps[None] + dy[:, None], steps[None] + dx[:, None]  # (B, size): where each one comes from
+    inside = ((rows >= 0) & (rows < size))[:, :, None] & ((columns >= 0) & (columns < size))[:, None, :]
+    batch = torch.arange(len(x), device=x.device)[:, None, None]
+    moved = x[batch, :, rows.clamp(0, size - 1)[:, :, None], columns.clamp(0, size - 1)[:, None, :]]
+    x = moved.permute(0, 3, 1, 2) * inside[:, None]
+
+    brightness, saturation, contrast = draws[:, 2:, None, None, None].to(x).unbind(1)
+    x = x + (brightness - 0.5)
+    grey = x.mean(1, keepdim=True)
+    x = (x - grey) * (2 * saturation) + grey
+    mean = x.mean((1, 2, 3), keepdim=True)
+    x = (x - mean) * (contrast + 0.5) + mean
+    return (x + 1) / 2

@@ -23,9 +23,9 @@ from drorae import AutoencoderDRoRAE
 from train.data import Batch
 from train.presets import PerceptualPreset, Preset, Stage1Preset
 from train.reconstruction import Reconstruction
+from train.run import RunError
 
 PEAK_FLOPS, UTILISATION = 989e12, 0.4  # dense bf16 products of an H100 SXM, from its data sheet; a common share
-GPUS = 8
 GIB = 2**30
 
 
@@ -54,7 +54,7 @@ def build_on_meta(preset: Preset, phase: Stage1Preset) -> Reconstruction:
     """The phase's task with all its networks, without memory for their weights."""
     adversary = phase.adversary and dataclasses.replace(phase.adversary, backbone_weights="random")
     with torch.device("meta"):
-        model = AutoencoderDRoRAE(**preset.model)
+        model = AutoencoderDRoRAE(**(preset.model if phase.phase != "decoder" else {**preset.model, "fusion": None}))
         if phase.phase == "finetune":
             model.add_finetuned_decoder()
         row = dataclasses.replace(phase, perceptual=None, adversary=adversary, noise_tau=0.0)
@@ -89,20 +89,27 @@ def step_cost(task: Reconstruction) -> Cost:
     return Cost(counter.get_total_flops(), sum(kept.values()))
 
 
-def describe(name: str, preset: Preset, phase: Stage1Preset) -> str:
-    """The answer to ``--dry-run``."""
+def describe(name: str, preset: Preset, phase: Stage1Preset, gpus: int = 8) -> str:
+    """The answer to ``--dry-run``, for so many GPUs.
+
+    Raises:
+        RunError: the batch does not divide over them.
+    """
+    try:
+        micro = phase.schedule.micro_batch(gpus)
+    except ValueError as error:
+        raise RunError(f"{error} (--processes)") from None
     task = build_on_meta(preset, phase)
     model, schedule = task.model, phase.schedule
     cost = step_cost(task)
     trained, opponent = _count(task.trainable), _count(task.adversary) if task.adversary else 0
     others = [task.perceptual, task.adversary.frozen if task.adversary else None]
     frozen = _count(model) - trained + sum(_count(network) for network in others if network is not None)
-    micro = schedule.micro_batch(GPUS)
     half = 0.5 if schedule.precision == "bf16" else 1
     # weights, gradient, two moments; the average of the weights on top for what is exported
     fixed = 4 * frozen + 20 * trained + 16 * opponent
     activations = cost.activations * micro * half
-    hours = cost.flops * schedule.batch_size * schedule.steps / (GPUS * PEAK_FLOPS * UTILISATION) / 3600
+    hours = cost.flops * schedule.batch_size * schedule.steps / (gpus * PEAK_FLOPS * UTILISATION) / 3600
     parts: list[tuple[str, Callable[[], nn.Module | None]]] = [
         ("encoder", lambda: model.encoder),
         ("fusion", lambda: model.fusion_module),
@@ -117,10 +124,10 @@ def describe(name: str, preset: Preset, phase: Stage1Preset) -> str:
         f"{'trained':18} {trained / 1e6:8.2f}M parameters, and {opponent / 1e6:.2f}M in the discriminator's heads",
         f"{'steps':18} {schedule.steps} x {schedule.batch_size} pictures of {task.image_size} px",
         f"{'compute':18} {cost.flops / 1e9:.1f} GFLOP per picture and step (counted on the meta device)",
-        f"{'memory':18} {(fixed + activations) / GIB:.1f} GiB per GPU with {micro} pictures on each of {GPUS} GPUs: "
+        f"{'memory':18} {(fixed + activations) / GIB:.1f} GiB per GPU with {micro} pictures on each of {gpus} GPUs: "
         f"{fixed / GIB:.1f} for weights and optimisers, {activations / GIB:.1f} for activations "
         f"({schedule.precision}; fused kernels need less)",
-        f"{'time':18} {hours:.1f} h on {GPUS} H100 at {UTILISATION:.0%} of {PEAK_FLOPS / 1e12:.0f} TFLOP/s",
+        f"{'time':18} {hours:.1f} h on {gpus} H100 at {UTILISATION:.0%} of {PEAK_FLOPS / 1e12:.0f} TFLOP/s",
         f"{'expected':18} {phase.expected}",
         f"{'measured':18} ours: {phase.measured}",
     ]

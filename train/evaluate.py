@@ -19,7 +19,8 @@ from torchmetrics.image.fid import NoTrainInceptionV3
 from tqdm.auto import tqdm
 
 from drorae import AutoencoderDRoRAE
-from drorae.checkpoints import DEFAULT_MODEL, WEIGHTS, resolve
+from drorae.adapter import load_tokenizer
+from drorae.checkpoints import DEFAULT_MODEL, resolve
 from drorae.explore import paint_routes
 from drorae.fusion import FusionOutput
 from drorae.fusions import MeanFusion
@@ -27,13 +28,14 @@ from drorae.images import to_uint8
 from drorae.metrics import psnr, ssim
 from train.arguments import SHARED, main_guard
 from train.baselines import Reconstructor, load_baseline
-from train.data import ValidationPhotos
+from train.data import ValidationPhotos, load_held_out
 from train.frechet import FrechetDistance, check_count
 from train.latent_metrics import high_frequency_energy, same_class_neighbours, spatial_effective_rank
 from train.losses import LPIPS, VGG11Perceptual
 from train.mobilenet import WEIGHTS as MOBILENET
 from train.mobilenet import MobileNetV2
-from train.sources import DataError, load_photos
+from train.reconstruction import DISCRIMINATOR
+from train.sources import DataError
 
 VGG11 = "vgg11_bn_conv1to4.safetensors"
 METRICS = {  # name to title, and whether more is better
@@ -48,6 +50,8 @@ METRICS = {  # name to title, and whether more is better
 FEATURES = {"fd-mobilenetv2": 1280, "rfid": 2048}
 TWO_DIGITS = ("psnr", *FEATURES)
 ROUNDINGS = ("round", "truncate")
+CROP_NAMES = {"square": "central square, Lanczos", "adm": "ADM centre crop"}
+DATA, WEIGHTS_FOLDER = SHARED / "photos20", SHARED / "weights"
 
 
 def quantize(images: Tensor, rounding: str) -> Tensor:
@@ -112,7 +116,7 @@ class Measure:
         """Route to metric to value: means over pictures, and distances of the sets."""
         return {
             route: {name: torch.cat(values).double().mean().item() for name, values in scores.items()}
-            | {name: distance.compute() for name, distance in self.frechet[route].items()}
+            | {name: d.compute() for name, d in self.frechet[route].items() if d.count > d.num_features}
             for route, scores in self.scores.items()
         }
 
@@ -175,7 +179,7 @@ def evaluate(
     bar = tqdm(total=len(photos), desc="evaluate")
     for images in photos.batches(batch_size):
         images = images.to(model.device)
-        layers = model.encoder(images)
+        layers = model.encoder(images.to(model.dtype))
         base = model.fuse(layers, fusion=False).tokens
         fused = model.fuse(layers, return_routing=True) if model.fusion_module is not None else None
         outputs = paint_routes(model, base, fused)
@@ -219,39 +223,43 @@ def measure(
     data: str,
     limit: int | None = None,
     *,
-    weights: Path = SHARED / "weights",
+    weights: Path = WEIGHTS_FOLDER,
     metrics: list[str] | None = None,
     baselines: list[str] | None = None,
     mean_layers: int | None = None,
     rounding: str = "round",
+    crop: str = "square",
     precision: str = "float32",
     batch_size: int = 32,
     device: str = "cpu",
 ) -> dict:
     """Evaluate a checkpoint on the validation split of ``data``: the numbers and how they were obtained."""
-    folder = resolve(checkpoint)
-    model = AutoencoderDRoRAE.from_pretrained(checkpoint, torch_dtype=getattr(torch, precision)).to(device)
+    model = load_tokenizer(checkpoint).to(device, getattr(torch, precision))
+    if model.statistics is not None:
+        model.statistics.float()
     if mean_layers is not None and not 1 <= mean_layers <= model.encoder.num_layers:
-        raise DataError(
-            f"--mean-layers {mean_layers}: the encoder has {model.encoder.num_layers} layers; use at most that"
-        )
-    photos = ValidationPhotos(load_photos(data, "validation"), model.image_size, limit)
+        raise DataError(f"--mean-layers {mean_layers}: use at most {model.encoder.num_layers}, the encoder's layers.")
+    photos = load_held_out(data, "validation", model.image_size, limit, crop)
     chosen, left_out = choose_metrics(metrics, weights, len(photos))
     others = {name: load_baseline(name, weights, device) for name in baselines or ()}
     instruments = Measure(chosen, weights, device)
     routes, latent = evaluate(model, photos, instruments, others, mean_layers, rounding, batch_size)
+    for name in set(chosen) - set(routes["rae"]):
+        left_out[name] = f"{len(photos) - len(photos.damaged)} readable pictures are too few"
     options = {"--baseline": " ".join(others), "--mean-layers": mean_layers, "--limit": limit}
     options |= {"--metrics": " ".join(metrics or ()), "--rounding": rounding if rounding != "round" else None}
     options |= {"--precision": precision if precision != "float32" else None}
+    options |= {"--crop": crop if crop != "square" else None, "--data": data if data != str(DATA) else None}
+    options |= {"--weights": weights if weights != WEIGHTS_FOLDER else None}
     given = "".join(f" {option} {value}" for option, value in options.items() if value)
     return {
         "command": f"python -m train.evaluate {checkpoint}{given}",
-        "checkpoint": folder.name,
-        "sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:16],
+        "checkpoint": Path(checkpoint).name,
+        "sha256": weights_hash(checkpoint),
         "reference": f"{Path(data).name} validation",
         "photos": len(photos) - len(photos.damaged),
         "damaged": photos.damaged,
-        "crop": f"central square, Lanczos to {model.image_size} px",
+        "crop": f"{CROP_NAMES[crop]} to {model.image_size} px",
         "rounding": "8-bit, rounded" if rounding == "round" else "8-bit, truncated",
         "precision": str(model.dtype).removeprefix("torch."),
         "seed": "nothing is drawn",
@@ -259,6 +267,15 @@ def measure(
         "latent": latent,
         "left_out": left_out,
     }
+
+
+def weights_hash(checkpoint: str | Path) -> str:
+    """The first half of the SHA-256 of a checkpoint's weight files."""
+    digest = hashlib.sha256()
+    for file in sorted(resolve(str(checkpoint).partition("@")[0]).glob("*.safetensors")):
+        if file.name != DISCRIMINATOR:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def table(report: dict) -> str:
@@ -299,9 +316,9 @@ def positive(text: str) -> int:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("checkpoint", nargs="?", default=DEFAULT_MODEL)
-    parser.add_argument("--data", default=str(SHARED / "photos20"), help="where a validation split is")
-    parser.add_argument("--weights", type=Path, default=SHARED / "weights", help="folder of the offline networks")
+    parser.add_argument("checkpoint", nargs="?", default=DEFAULT_MODEL, help="folder or id; RAE and adapters too")
+    parser.add_argument("--data", default=str(DATA), help="where a validation split is (default: %(default)s)")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS_FOLDER, help="folder of the offline networks")
     parser.add_argument("--metrics", nargs="+", choices=METRICS, help="default: all that need no download")
     parser.add_argument(
         "--baseline",
@@ -310,6 +327,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--mean-layers", type=positive, help="also the mean of the last K layers, same decoder")
     parser.add_argument("--rounding", choices=ROUNDINGS, default="round", help="to 8 bits; RAE's evaluation truncates")
+    parser.add_argument("--crop", choices=CROP_NAMES, default="square", help="adm: as ImageNet's statistics were made")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--limit", type=positive, help="use only this many photos, evenly spread")
     parser.add_argument("--batch-size", type=positive, default=32)
@@ -325,6 +343,7 @@ def main(argv: list[str] | None = None) -> None:
         baselines=args.baseline,
         mean_layers=args.mean_layers,
         rounding=args.rounding,
+        crop=args.crop,
         precision=args.precision,
         batch_size=args.batch_size,
         device="cuda" if torch.cuda.is_available() else "cpu",

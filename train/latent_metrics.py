@@ -40,7 +40,11 @@ def same_class_neighbours(pooled: Tensor, labels: Tensor, k: int = 10) -> float:
     if len(pooled) <= k:
         raise ValueError(f"{k} neighbours need more than {k} pictures, not {len(pooled)}")
     unit = F.normalize(pooled.float(), dim=-1)
-    similarity = unit @ unit.T
-    similarity.fill_diagonal_(-torch.inf)
-    nearest = similarity.topk(k, dim=-1).indices
-    return (labels[nearest] == labels[:, None]).float().mean().item()
+    hits = torch.zeros(())
+    for start in range(0, len(unit), 1024):  # never all M x M similarities at once
+        part = unit[start : start + 1024]
+        similarity = part @ unit.T
+        similarity[torch.arange(len(part)), torch.arange(start, start + len(part))] = -torch.inf
+        nearest = similarity.topk(k, dim=-1).indices
+        hits += (labels[nearest] == labels[start : start + 1024, None]).float().sum()
+    return (hits / (k * len(unit))).item()

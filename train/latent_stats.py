@@ -8,6 +8,7 @@ standard deviation alone, as RAE published it for DINOv2-B.
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 
 import torch
@@ -18,8 +19,8 @@ from tqdm.auto import tqdm
 from drorae import AutoencoderDRoRAE
 from drorae.checkpoints import WEIGHTS, resolve
 from train.arguments import SHARED, main_guard
-from train.data import ValidationPhotos
-from train.sources import DataError, load_photos
+from train.data import ValidationPhotos, load_held_out
+from train.sources import DataError
 
 
 class StreamingMoments:
@@ -85,7 +86,7 @@ def main(argv: list[str] | None = None) -> None:
 
     model = AutoencoderDRoRAE.from_pretrained(args.checkpoint)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-    photos = ValidationPhotos(load_photos(args.data, args.split), model.image_size, args.limit)
+    photos = load_held_out(args.data, args.split, model.image_size, args.limit)
     moments = latent_moments(model, photos)
     if moments.count < 4:
         raise DataError(f"--data {args.data}: statistics need more than {moments.count // 2} readable pictures")
@@ -98,7 +99,13 @@ def main(argv: list[str] | None = None) -> None:
     out = args.out or resolve(args.checkpoint)
     model.cpu().to(stored_dtype(resolve(args.checkpoint)))
     model.statistics.float()  # small, and every digit of them scales a latent
-    model.save_pretrained(out)
+    if not out.exists():
+        model.save_pretrained(out)
+    else:  # beside the old weights, then in their place
+        with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+            model.save_pretrained(folder)
+            for file in Path(folder).iterdir():
+                file.replace(out / file.name)
     print(
         f"{moments.count} latents ({moments.count // 2} pictures and their mirror images): mean of std "
         f"{std.mean():.4f}, from {std.min():.4f} to {std.max():.4f}; mean of |mean| {moments.mean.abs().mean():.4f}. "

@@ -58,7 +58,7 @@ loss.
 
 ## Training
 
-Encoder: distilled from {teacher}. Loss of the three phases: L1 + {perceptual} x VGG11 perceptual distance + an
+Encoder: {encoder}. Loss of the three phases: L1 + {perceptual} + an
 adversary with adaptive weight, whose discriminator is a set of heads on the frozen {backbone}. The last two see a
 random {crop} px square of each picture. Latent noise: {noise}. Cosine schedule, EMA {ema}, {precision}.
 
@@ -96,9 +96,11 @@ def run_rows(preset: Preset, runs: Path) -> tuple[list[str], dict[str, int]]:
     rows, data = [], {}
     for run in ("encoder", *PHASES):
         row = preset.encoder if run == "encoder" else preset.stage1[run]
+        if not (runs / run / RECORD).is_file():  # started from published weights
+            continue
         schedule, adversary = row.schedule, getattr(row, "adversary", None)
         record = json.loads((runs / run / RECORD).read_text())
-        data |= record["data"]
+        data |= dict(record["data"])
         cells = [
             run,
             f"`{record['command']}`",
@@ -123,7 +125,8 @@ def card(name: str, model: AutoencoderDRoRAE, preset_name: str, runs: Path, repo
         "finetuned decoder": (model.decoder_finetuned, "trained on the fused latent"),
     }
     finetune = preset.stage1["finetune"]
-    curves = "; ".join(f"{phase} {curve(runs / phase / LOG)}" for phase in PHASES)
+    perceptual = finetune.perceptual
+    curves = "; ".join(f"{phase} {curve(runs / phase / LOG)}" for phase in PHASES if (runs / phase / LOG).is_file())
     return CARD.format(
         name=name,
         parts="\n".join(
@@ -137,8 +140,10 @@ def card(name: str, model: AutoencoderDRoRAE, preset_name: str, runs: Path, repo
         beta=model.config.fusion_beta,
         table=table(report),
         evaluation=report["command"],
-        teacher=f"`{preset.encoder.teacher_weights or preset.encoder.teacher}`",
-        perceptual=finetune.perceptual.weight if finetune.perceptual else 0,
+        encoder=f"distilled from `{preset.encoder.teacher_weights or preset.encoder.teacher}`"
+        if preset.encoder
+        else f"`{model.config.encoder_name}`, as published",
+        perceptual=f"{perceptual.weight} x {perceptual.network}" if perceptual else "nothing",
         backbone=f"`{finetune.adversary.backbone}`" if finetune.adversary else "no backbone",
         crop=finetune.loss_crop or model.image_size,
         noise=f"tau = {finetune.noise_tau}" if finetune.noise_tau else "none (192 channels leave no room for it)",
@@ -163,6 +168,8 @@ def main(argv: list[str] | None = None) -> None:
     add_data_arguments(parser)
     args = parser.parse_args(argv)
     runs = args.out / args.preset
+    if "finetune" not in PRESETS[args.preset].stage1:
+        raise CheckpointError(f"preset '{args.preset}' has no phase 'finetune', so there is no whole model to publish.")
     checkpoint = runs / "finetune" / CHECKPOINT
     if not checkpoint.is_dir():
         raise CheckpointError(f"'{checkpoint}' is not there; finish phase 'finetune' of preset '{args.preset}' first.")

@@ -79,7 +79,7 @@ class Reconstruction(nn.Module):
             sigma = preset.noise_tau * uniform_draws(self.seed, positions, 1, "sigma").to(tokens.device)
             tokens = tokens + sigma[:, :, None] * normal_draws(self.seed, positions, tokens.shape[1:], tokens.device)
         pictures = decode_tokens(getattr(model, self.decoder_part), tokens, model.encoder.mean, model.encoder.std)
-        return pictures, output.routing.weights if wants_routing else None
+        return pictures.float(), output.routing.weights if wants_routing else None
 
     def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """A scalar whose gradient is that of equation 6, and the values of its parts."""
@@ -99,7 +99,7 @@ class Reconstruction(nn.Module):
             roughness = router_roughness(routing, self.model.grid_size)
             total = total + preset.router_smoothness * roughness
             parts["router_roughness"] = roughness.detach()
-        self._seen = (crop(images), crop(output.detach()), positions)
+        self._seen = (images, output.detach(), positions)
         return total, parts
 
     def _with_adversary(self, total: Tensor, output: Tensor, seen: Tensor, positions: Tensor):
@@ -125,13 +125,17 @@ class Reconstruction(nn.Module):
     def adversary_loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]] | None:
         """The discriminator's loss on the pictures of the last :meth:`loss`; ``None`` before it starts to learn.
 
-        Reconstructions are clamped and rounded to 8 bits, so that rounding gives nothing away.
+        As in RAE, reconstructions are those of inference, without latent noise, clamped and rounded to 8 bits.
         """
         if self.adversary is None or step < self.preset.adversary.discriminator_start:
             return None
-        real, fake, positions = self._seen
-        fake = (fake.clamp(0, 1) * 255).round() / 255
-        real = augment(real, uniform_draws(self.seed, positions, 5, "real"))
+        images, fake, positions = self._seen
+        crop = self._crop(positions)
+        if self.preset.noise_tau or self.preset.router_dropout:
+            with torch.no_grad():
+                fake, _ = self.reconstruct(images, None)
+        fake = (crop(fake).clamp(0, 1) * 255).round() / 255
+        real = augment(crop(images), uniform_draws(self.seed, positions, 5, "real"))
         fake = augment(fake, uniform_draws(self.seed, positions, 5, "fake"))
         real_logits, fake_logits = self.discriminator(real, fake)
         parts = {"real_logit": real_logits.detach().mean(), "fake_logit": fake_logits.detach().mean()}

@@ -69,10 +69,10 @@ class Optimisation:
     stack of matrices, such as the layer experts', each by itself) and AdamW for everything else.
     """
 
-    def __init__(self, network: nn.Module, lr: float, schedule: Schedule, start: int = 0):
+    def __init__(self, network: nn.Module, lr: float, schedule: Schedule, optimizer: str = "adamw", start: int = 0):
         self.parameters = [p for p in network.parameters() if p.requires_grad]
         settings = {"lr": lr, "weight_decay": schedule.weight_decay}
-        muon = schedule.optimizer == "muon"
+        muon = optimizer == "muon"
         matrices = [p for p in self.parameters if muon and p.ndim == 2]
         # each matrix of a stack as a parameter of its own, in the same memory
         stacks = [p for p in self.parameters if muon and p.ndim == 3 and min(p.shape) > 1]
@@ -139,7 +139,7 @@ def fit(
     except ValueError as error:
         raise RunError(str(error)) from None
     set_seed(schedule.seed)
-    main = Optimisation(task.trainable, schedule.lr, schedule)
+    main = Optimisation(task.trainable, schedule.lr, schedule, schedule.optimizer)
     ema = EMAModel(main.parameters, decay=schedule.ema_decay)
     step, clock = _Counter(), _Counter()  # steps done, and seconds spent in all sittings
     kept = [*main.schedulers, ema, step, clock]
@@ -149,7 +149,7 @@ def fit(
     trainable = main.prepare(task.trainable, accelerator)
     opponent = discriminator = None
     if task.adversary is not None:
-        opponent = Optimisation(task.adversary, adversary_lr or schedule.lr, schedule, adversary_start)
+        opponent = Optimisation(task.adversary, adversary_lr or schedule.lr, schedule, start=adversary_start)
         discriminator = opponent.prepare(task.adversary, accelerator)
         kept += opponent.schedulers
     task.use(trainable, discriminator)
@@ -189,12 +189,16 @@ def fit(
             for name, value in parts.items():
                 totals[name] = totals.get(name, 0) + value.float() / schedule.accumulation
         norm = float(accelerator.clip_grad_norm_(main.parameters, schedule.max_grad_norm or math.inf))
+        opponent_norm = 0.0
+        if against is not None:
+            opponent_norm = float(torch.nn.utils.get_total_norm([p.grad for p in opponent.parameters]))
         values = {name: value.item() for name, value in totals.items()}
-        if not all(map(math.isfinite, (norm, *values.values()))):
+        if not all(map(math.isfinite, (norm, opponent_norm, *values.values()))):
             listed = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
             raise RunError(
-                f"{folder}: {listed} and gradient norm {norm:.4g} at step {number + 1} are not all finite; the last "
-                "saved state is kept. Lower the learning rate or use precision 'no', then run again."
+                f"{folder}: {listed} and gradient norms {norm:.4g}, {opponent_norm:.4g} at step {number + 1} are not "
+                "all finite; the last saved state is kept. Change the preset (a lower learning rate, precision 'no') "
+                "and start again in another --out."
             )
         main.step()
         if against is not None:
@@ -205,7 +209,7 @@ def fit(
         progress.set_postfix({name: f"{value:.4f}" for name, value in values.items()})
         if step.value == schedule.steps or step.value % schedule.save_every == 0:
             clock.value = before + time.monotonic() - started
-            with _writing(folder):
+            with writing(folder):
                 _save_state(accelerator, folder)
             if accelerator.is_main_process:
                 numbers = {"step": step.value, "seconds": round(clock.value, 1), "grad_norm": norm}
@@ -219,7 +223,7 @@ def fit(
                         pictures = task.pictures()
                     task.trainable.train()
                     task.use(trainable, discriminator)
-                with _writing(folder):
+                with writing(folder):
                     _log(accelerator, folder, numbers, pictures)
                 progress.write(f"{folder.name} " + " ".join(f"{k}={v:.5g}" for k, v in numbers.items()))
             accelerator.wait_for_everyone()
@@ -227,7 +231,7 @@ def fit(
     # after the loop, so that a run stopped between its last state and its checkpoint still writes one
     if accelerator.is_main_process:
         task.use(task.trainable, task.adversary)
-        with _ema_weights(ema, main.parameters), _writing(folder):
+        with _ema_weights(ema, main.parameters), writing(folder):
             _write_folder(folder / CHECKPOINT, task.export)
     accelerator.wait_for_everyone()
 
@@ -288,7 +292,7 @@ class _Damaged:
             if line not in self.notes:
                 self.notes.add(line)
                 tqdm.write(f"skipped: {line}")
-                with self.file.open("a") as file:
+                with writing(self.file.parent), self.file.open("a") as file:
                     file.write(line + "\n")
 
 
@@ -305,7 +309,7 @@ def _log(accelerator: Accelerator, folder: Path, numbers: dict[str, float], pict
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
+def writing(folder: Path) -> Iterator[None]:
     """Turn what a full or broken disk raises into one sentence."""
     try:
         yield

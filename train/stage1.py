@@ -17,14 +17,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import timm
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import nn
 
 from drorae import AutoencoderDRoRAE
-from drorae.checkpoints import CheckpointError, resolve
+from drorae.adapter import load_tokenizer
+from drorae.checkpoints import CheckpointError
 from train.arguments import (
     add_data_arguments,
     add_run_arguments,
@@ -33,6 +33,7 @@ from train.arguments import (
     train,
     with_arguments,
 )
+from train.backbones import pretrained
 from train.dry_run import describe
 from train.presets import PHASES, PRESETS, Preset, Stage1Preset
 from train.reconstruction import DISCRIMINATOR, TRAINED_PART, Reconstruction
@@ -52,11 +53,10 @@ def start_model(preset: Preset, phase: Stage1Preset, runs: Path, start: str | No
     """
     rae = {**preset.model, "fusion": None}
     if start is not None:
-        is_rae = AutoencoderDRoRAE.load_config(str(resolve(start))).get("_class_name") == "AutoencoderRAE"
-        model = AutoencoderDRoRAE.from_rae(start) if is_rae else AutoencoderDRoRAE.from_pretrained(start)
+        model = load_tokenizer(start)
     elif phase.starts_from == ENCODER and preset.encoder is None:
         model = AutoencoderDRoRAE(**rae)
-        source = timm.create_model(model.config.encoder_name, pretrained=True, **model.encoder.arguments)
+        source = pretrained(model.config.encoder_name, **model.encoder.arguments)
         source.norm = nn.Identity()  # LN_bb has no affine
         model.encoder.model.load_state_dict(source.state_dict(), strict=True)
     else:
@@ -68,6 +68,7 @@ def start_model(preset: Preset, phase: Stage1Preset, runs: Path, start: str | No
             model = AutoencoderDRoRAE.from_pretrained(before)
     if phase.phase == "decoder":
         model.set_fusion(None)
+        model.register_to_config(base_model=None, base_revision=None)  # the decoder is no longer the published one
     elif phase.phase == "fusion":
         fusion = {key.removeprefix("fusion_"): value for key, value in preset.model.items() if key.startswith("fusion")}
         model.set_fusion(**fusion)
@@ -93,15 +94,16 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", choices=PRESETS, required=True)
     parser.add_argument("--phase", choices=PHASES, required=True)
-    parser.add_argument("--start", help="checkpoint or hub repository (also RAE's) to start from, not the phase before")
+    parser.add_argument("--start", help="checkpoint or hub id (also RAE's; id@revision) to start from")
     parser.add_argument("--dry-run", action="store_true", help="print configuration, sizes and cost, and do nothing")
+    parser.add_argument("--processes", type=int, default=8, help="GPUs that --dry-run counts with (default: 8)")
     add_data_arguments(parser)
     add_run_arguments(parser)
     args = parser.parse_args(argv)
     preset = PRESETS[args.preset]
     phase = with_arguments(preset.stage1[args.phase], args)
     if args.dry_run:
-        print(describe(args.preset, preset, phase))
+        print(describe(args.preset, preset, phase, args.processes))
         return
 
     def build(accelerator: Accelerator) -> Reconstruction:
