@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import hf_hub_download, snapshot_download
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -37,6 +37,24 @@ def resolve(name: str | Path, revision: str | None = None) -> Path:
         raise CheckpointError(
             f"There is no checkpoint folder '{name}' and no Hub repository of that name could be fetched "
             f"({type(error).__name__}); check the name, or use '{DEFAULT_MODEL}'."
+        ) from None
+
+
+def fetch_file(repository: str, file: str, revision: str | None = None) -> Path:
+    """One file of a folder or of a Hub repository.
+
+    Raises:
+        CheckpointError: it is not there or cannot be fetched.
+    """
+    if Path(repository).is_dir():
+        if not (Path(repository) / file).is_file():
+            raise CheckpointError(f"'{Path(repository) / file}' is missing; check the folder.")
+        return Path(repository) / file
+    try:
+        return Path(hf_hub_download(repository, file, revision=revision))
+    except Exception as error:  # no network, no such file, a refusal: many types, one thing to do
+        raise CheckpointError(
+            f"'{file}' of '{repository}' could not be fetched from the Hub ({type(error).__name__}); check the name."
         ) from None
 
 

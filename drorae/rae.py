@@ -20,7 +20,7 @@ from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 from torch.nn import functional as F
 
-from drorae.checkpoints import CONFIG, WEIGHTS, CheckpointError, build_strict, commit, resolve
+from drorae.checkpoints import CONFIG, WEIGHTS, CheckpointError, build_strict, commit, fetch_file, resolve
 
 MODELS = {  # documented hub ids, all with a ViT-XL decoder
     "dinov2-base": "nyu-visionx/RAE-dinov2-wReg-base-ViTXL-n08",
@@ -32,6 +32,7 @@ MODELS = {  # documented hub ids, all with a ViT-XL decoder
 }
 SIGLIP_ARGUMENTS = {"class_token": False, "global_pool": "", "act_layer": "gelu_tanh"}
 MAE_NORM_EPS = 1e-12
+DINOV2_DEPTHS = {384: 12, 768: 12, 1024: 24}  # layers of DINOv2 by width
 
 # Patterns of every transformers era to timm's names; q, k and v are joined afterwards.
 BLOCK = r"(?:encoder\.)?(?:layers|layer)\.(\d+)\."
@@ -182,6 +183,8 @@ def read_rae(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if kind not in RENAMES:
         raise CheckpointError(f"'{folder}' has an encoder of type {kind!r}; known are {', '.join(RENAMES)}.")
     encoder = {key.removeprefix("encoder."): value for key, value in weights.items() if key.startswith("encoder.")}
+    dim, heads = config.get("encoder_hidden_size", 768), config.get("decoder_num_attention_heads", 16)
+    published = kind == "dinov2" and heads == 16  # as opposed to somebody's own small model
     patch, size = config.get("encoder_patch_size", 14), config.get("encoder_input_size", 224)
     grid = size // patch
     encoder = convert_encoder(kind, encoder, grid)
@@ -189,6 +192,10 @@ def read_rae(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if f"blocks.{stated - 1}.norm1.weight" not in encoder or f"blocks.{stated}.norm1.weight" in encoder:
         # diffusers' converter does not write the number down, so that deeper encoders would lose layers
         raise CheckpointError(f"'{folder}' states {stated} encoder layers and holds another number: convert it again.")
+    if published and stated != DINOV2_DEPTHS.get(dim, stated):  # that converter cuts ViT-L in half without a word
+        raise CheckpointError(
+            f"'{folder}' holds {stated} of the {DINOV2_DEPTHS[dim]} layers of its encoder: convert it again."
+        )
     arguments = {
         **_encoder_arguments(kind, encoder, patch),
         "encoder_input_size": size,
@@ -196,7 +203,7 @@ def read_rae(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "encoder_std": tuple(weights["encoder_std"].flatten().tolist()),
         "decoder_hidden_size": config.get("decoder_hidden_size", 512),
         "decoder_num_layers": config.get("decoder_num_hidden_layers", 8),
-        "decoder_num_heads": config.get("decoder_num_attention_heads", 16),
+        "decoder_num_heads": heads,
         "decoder_intermediate_size": config.get("decoder_intermediate_size", 2048),
         "decoder_patch_size": config.get("patch_size", 16),
     }
@@ -204,7 +211,7 @@ def read_rae(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     decoder = {key.removeprefix("decoder."): value for key, value in weights.items() if key.startswith("decoder.")}
     state |= {f"decoder.{key}": value for key, value in convert_decoder(decoder).items()}
     mean, std = weights["_latents_mean"], weights["_latents_std"]
-    shape = (config.get("encoder_hidden_size", 768), grid, grid)
+    shape = (dim, grid, grid)
     arguments["latent_statistics"] = "std" if not mean.any() else "mean and std"
     state["statistics.std"] = std.expand(shape).clone() if std.ndim == 1 else std
     if mean.any():
@@ -212,51 +219,75 @@ def read_rae(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return arguments, state
 
 
-def read_raw_rae(
-    decoder: Path, statistics: Path | None, encoder: Path, decoder_num_heads: int = 16
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """RAE's own files: ``decoders/.../model.pt`` and ``stats/.../stat.pt`` of ``nyu-visionx/RAE-collections``.
+def load_raw_rae(
+    model_class: type,
+    decoder: str = "decoders/dinov2/wReg_base/ViTXL_n08/model.pt",
+    statistics: str | None = "stats/dinov2/wReg_base/imagenet1k/stat.pt",
+    repository: str = "nyu-visionx/RAE-collections",
+    encoder: str = "facebook/dinov2-with-registers-base",
+    revision: str | None = None,
+    grid_size: int = 16,
+    decoder_num_heads: int = 16,
+) -> Any:
+    """RAE's own files (a decoder and the statistics of its latent) with the DINOv2 encoder they were made for.
 
     Args:
-        encoder: folder with the ``model.safetensors`` of ``facebook/dinov2-with-registers-{small,base,large}``.
+        decoder, statistics: files in ``repository``, which is a folder or a Hub repository at ``revision``.
+        encoder: folder or Hub repository with the ``model.safetensors`` of a transformers DINOv2 with registers.
+        grid_size: tokens per side, 32 for the 512 px decoder.
         decoder_num_heads: cannot be read from the weights; 16 in every published decoder.
+
+    Raises:
+        CheckpointError: files that cannot be had or read, or keys that are not known, missing or left over.
+    """
+    files = [
+        fetch_file(encoder, "model.safetensors"),
+        fetch_file(repository, decoder, revision),
+        fetch_file(repository, statistics, revision) if statistics else None,
+    ]
+    arguments, state = read_raw_rae(*files, grid_size, decoder_num_heads)
+    return build_strict(model_class, {**arguments, "fusion": None}, state, Path(repository)).eval()
+
+
+def read_raw_rae(
+    encoder: Path, decoder: Path, statistics: Path | None, grid_size: int, decoder_num_heads: int
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The files of :func:`load_raw_rae` as arguments and weights of :class:`~drorae.AutoencoderDRoRAE`.
 
     Raises:
         CheckpointError: a file that cannot be read, or keys that are not known.
     """
     try:
-        encoder_state = load_file(encoder / "model.safetensors")
-        decoder_state = torch.load(decoder, map_location="cpu", weights_only=True)
+        encoder_state = load_file(encoder)
+        state = convert_decoder(torch.load(decoder, map_location="cpu", weights_only=True))
+        hidden, latent_dim = state["decoder_embed.weight"].shape
+        patch = round((state["decoder_pred.weight"].shape[0] / 3) ** 0.5)
+        intermediate = state["decoder_layers.0.intermediate.dense.weight"].shape[0]
         numbers = torch.load(statistics, map_location="cpu", weights_only=True) if statistics else {}
-    except Exception as error:  # a missing, damaged or unsafe file: many types, one thing to say
-        raise CheckpointError(f"RAE's files could not be read: {str(error).splitlines()[0]}") from None
-    encoder_state = {k: v for k, v in encoder_state.items() if not k.startswith("layernorm.")}
-    state = convert_decoder(decoder_state)
-    hidden, latent_dim = state["decoder_embed.weight"].shape
-    patch = round((state["decoder_pred.weight"].shape[0] / 3) ** 0.5)
-    grid = 16
-    if numbers and numbers["var"].ndim == 3:
-        grid = numbers["var"].shape[-1]
-    layers = len({key.split(".")[1] for key in state if key.startswith("decoder_layers.")})
-    encoder_state = convert_encoder("dinov2", encoder_state, grid)
+        variance, mean = numbers.get("var"), numbers.get("mean")
+    except Exception as error:  # a missing, damaged, unsafe or different file: many types, one thing to say
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"'{decoder}' and its companions are not RAE's files: {reason}") from None
+    encoder_state = {key: value for key, value in encoder_state.items() if not key.startswith("layernorm.")}
+    encoder_state = convert_encoder("dinov2", encoder_state, grid_size)
     arguments = {
         **_encoder_arguments("dinov2", encoder_state, 14),
-        "encoder_input_size": 14 * grid,
+        "encoder_input_size": 14 * grid_size,
         "decoder_hidden_size": hidden,
-        "decoder_num_layers": layers,
+        "decoder_num_layers": len({key.split(".")[1] for key in state if key.startswith("decoder_layers.")}),
         "decoder_num_heads": decoder_num_heads,
-        "decoder_intermediate_size": state["decoder_layers.0.intermediate.dense.weight"].shape[0],
+        "decoder_intermediate_size": intermediate,
         "decoder_patch_size": patch,
     }
     result = {f"encoder.model.{key}": value for key, value in encoder_state.items()}
     result |= {f"decoder.{key}": value for key, value in state.items()}
-    if numbers:
-        shape = (latent_dim, grid, grid)
+    if variance is not None:
+        shape = (latent_dim, grid_size, grid_size)
         # RAE divides by sqrt(var + 1e-5); here 1e-5 is added to the standard deviation
-        result["statistics.std"] = ((numbers["var"] + 1e-5).sqrt() - 1e-5).expand(shape).clone()
+        result["statistics.std"] = ((variance + 1e-5).sqrt() - 1e-5).expand(shape).clone()
         arguments["latent_statistics"] = "std"
-        if numbers.get("mean") is not None:
-            result["statistics.mean"] = numbers["mean"].expand(shape).clone()
+        if mean is not None:
+            result["statistics.mean"] = mean.expand(shape).clone()
             arguments["latent_statistics"] = "mean and std"
     return arguments, result
 

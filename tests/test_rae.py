@@ -10,11 +10,11 @@ from safetensors.torch import load_file, save_file
 from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel, SiglipVisionConfig, SiglipVisionModel
 
 from drorae import AutoencoderDRoRAE, CheckpointError
-from drorae.adapter import load_fusion, save_fusion
-from drorae.checkpoints import CONFIG, WEIGHTS, build_strict
+from drorae.adapter import load_fusion, load_tokenizer, save_fusion
+from drorae.checkpoints import CONFIG, WEIGHTS
 from drorae.encoder import VisionEncoder
 from drorae.fusion import layer_norm
-from drorae.rae import MODELS, SIGLIP_ARGUMENTS, convert_encoder, read_raw_rae
+from drorae.rae import MODELS, SIGLIP_ARGUMENTS, convert_encoder, load_raw_rae
 
 DIM, GRID = 64, 4
 SIZES = {
@@ -220,14 +220,49 @@ def test_raw_files_give_what_the_converted_model_gives(tmp_path, images):
     torch.save(raw, tmp_path / "model.pt")
     variance = torch.rand(DIM, GRID, GRID) + 0.5
     torch.save({"mean": None, "var": variance}, tmp_path / "stat.pt")
-    arguments, weights = read_raw_rae(
-        tmp_path / "model.pt", tmp_path / "stat.pt", tmp_path / "encoder", decoder_num_heads=2
-    )
-    ours = build_strict(AutoencoderDRoRAE, {**arguments, "fusion": None}, weights, tmp_path).eval()
+    files = {
+        "repository": str(tmp_path),
+        "encoder": str(tmp_path / "encoder"),
+        "grid_size": GRID,
+        "decoder_num_heads": 2,
+    }
+    ours = load_raw_rae(AutoencoderDRoRAE, "model.pt", "stat.pt", **files)
     small = torch.nn.functional.interpolate(images, (56, 56), mode="bicubic", align_corners=False)
     expected = theirs.encode(small).latent * (1 + 1e-5) / (variance + 1e-5).sqrt()
     torch.testing.assert_close(ours.encode(small).latent, expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(ours(small).sample, theirs(small).sample, atol=1e-4, rtol=0)
+    with pytest.raises(CheckpointError, match=r"other.pt' is missing"):
+        load_raw_rae(AutoencoderDRoRAE, "other.pt", None, **files)
+    torch.save({"weights": torch.ones(1)}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match=r"are not RAE's files"):
+        load_raw_rae(AutoencoderDRoRAE, "other.pt", None, **files)
+
+
+def test_half_a_vit_l_is_refused(tmp_path):
+    """diffusers' converter writes 12 layers of DINOv2-L's 24 and says 12."""
+    sizes = {"encoder_hidden_size": 1024, "encoder_num_hidden_layers": 12, "decoder_num_attention_heads": 16}
+    with torch.device("meta"):
+        model = AutoencoderRAE(**{**SIZES, **KINDS["dinov2"], **sizes})
+    state = {key: torch.empty(value.shape, dtype=torch.float16) for key, value in model.state_dict().items()}
+    (tmp_path / CONFIG).write_text(json.dumps({"_class_name": "AutoencoderRAE", **SIZES, **KINDS["dinov2"], **sizes}))
+    save_file(state, tmp_path / WEIGHTS)
+    with pytest.raises(CheckpointError, match="holds 12 of the 24 layers"):
+        AutoencoderDRoRAE.from_rae(str(tmp_path))
+
+
+@torch.no_grad()
+def test_any_kind_of_tokenizer_loads_by_its_folder(tmp_path, images):
+    base = saved(build("dinov2"), tmp_path / "rae", "dinov2", old=True)
+    model = AutoencoderDRoRAE.from_rae(str(base), fusion="depth-routed", hidden_size=32)
+    save_fusion(model, tmp_path / "adapter")
+    model.save_pretrained(tmp_path / "whole")
+    expected = model(images).sample
+    assert torch.equal(load_tokenizer(tmp_path / "adapter")(images).sample, expected)
+    assert torch.equal(load_tokenizer(tmp_path / "whole")(images).sample, expected)
+    assert load_tokenizer(base).fusion_module is None
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(CheckpointError, match="is missing"):
+        load_tokenizer(tmp_path / "nothing")
 
 
 def _named(encoder, folder):
