@@ -1,5 +1,6 @@
 """Latent statistics: exact, stored with the checkpoint, mean optional."""
 
+import json
 import shutil
 
 import pytest
@@ -46,6 +47,7 @@ def test_the_command_normalises_the_fused_latent(runs, tmp_path, capsys):
     assert "128 latents (64 pictures and their mirror images)" in capsys.readouterr().out
     model = AutoencoderDRoRAE.from_pretrained(checkpoint)
     assert model.statistics.kind == "mean and std"
+    assert json.loads((checkpoint / "latent_stats.json").read_text())["latents"] == 128
 
     photos = ValidationPhotos(load_photos("generated", "train"), 32)
     images = torch.cat(list(photos.batches(64)))

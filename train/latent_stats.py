@@ -8,6 +8,7 @@ standard deviation alone, as RAE published it for DINOv2-B.
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from drorae.checkpoints import WEIGHTS, resolve
 from train.arguments import SHARED, main_guard
 from train.data import ValidationPhotos, load_held_out
 from train.sources import DataError
+
+
+RECORD = "latent_stats.json"
 
 
 class StreamingMoments:
@@ -106,6 +110,13 @@ def main(argv: list[str] | None = None) -> None:
             model.save_pretrained(folder)
             for file in Path(folder).iterdir():
                 file.replace(out / file.name)
+    given = "".join(f" --{name} {value}" for name, value in (("split", args.split), ("limit", args.limit)) if value)
+    record = {
+        "command": f"python -m train.latent_stats {args.checkpoint}{given}{' --no-mean' * args.no_mean}",
+        "data": f"{Path(args.data).name} {args.split}",
+        "latents": moments.count,
+    }
+    (out / RECORD).write_text(json.dumps(record, indent=2) + "\n")
     print(
         f"{moments.count} latents ({moments.count // 2} pictures and their mirror images): mean of std "
         f"{std.mean():.4f}, from {std.min():.4f} to {std.max():.4f}; mean of |mean| {moments.mean.abs().mean():.4f}. "

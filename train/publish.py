@@ -14,6 +14,7 @@ from drorae import AutoencoderDRoRAE
 from drorae.checkpoints import CheckpointError
 from train.arguments import add_data_arguments, main_guard
 from train.evaluate import measure, positive, table
+from train.latent_stats import RECORD as LATENT_RECORD
 from train.presets import PHASES, PRESETS, Preset
 from train.run import CHECKPOINT, LOG, RECORD
 
@@ -69,7 +70,7 @@ random {crop} px square of each picture. Latent noise: {noise}. Cosine schedule,
 PSNR of each phase's own route while it trained (256 held-out photos, by step): {curves}
 
 Data: {data}. Random square crops and mirror images; these commands never train on the validation photos. They come from
-ImageNet, on which the teacher was trained. `{latent_command}` stored the statistics of the fused latent.
+ImageNet, on which the teacher was trained. {latent}.
 
 ## Limits
 
@@ -114,7 +115,7 @@ def run_rows(preset: Preset, runs: Path) -> tuple[list[str], dict[str, int]]:
     return rows, data
 
 
-def card(name: str, model: AutoencoderDRoRAE, preset_name: str, runs: Path, report: dict, latent_command: str) -> str:
+def card(name: str, model: AutoencoderDRoRAE, preset_name: str, runs: Path, report: dict, latent: str) -> str:
     """The model card."""
     preset = PRESETS[preset_name]
     rows, data = run_rows(preset, runs)
@@ -153,7 +154,7 @@ def card(name: str, model: AutoencoderDRoRAE, preset_name: str, runs: Path, repo
         curves=curves,
         data=", ".join(f"{name} ({count} photos)" for name, count in data.items()),
         classes=" and ".join(data),
-        latent_command=latent_command,
+        latent=latent,
         limits=LIMITS,
     )
 
@@ -188,8 +189,12 @@ def main(argv: list[str] | None = None) -> None:
         baselines=args.baseline,
         mean_layers=args.mean_layers,
     )
-    latent_command = f"python -m train.latent_stats {checkpoint}"
-    text = card(args.to.name, model, args.preset, runs, report, latent_command)
+    if model.statistics is None:
+        latent = "No statistics of the latent are stored"
+    else:
+        record = json.loads((checkpoint / LATENT_RECORD).read_text())
+        latent = f"`{record['command']}` stored the statistics of {record['latents']} fused latents"
+    text = card(args.to.name, model, args.preset, runs, report, latent)
     (args.to / "README.md").write_text(text, encoding="utf-8")
     (args.to / REPORT).write_text(json.dumps(report, indent=2) + "\n")
     print(table(report))
