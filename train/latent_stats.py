@@ -23,7 +23,6 @@ from train.arguments import SHARED, main_guard
 from train.data import ValidationPhotos, load_held_out
 from train.sources import DataError
 
-
 RECORD = "latent_stats.json"
 
 
