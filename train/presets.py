@@ -301,6 +301,7 @@ PRESETS = {
                 adversary=_tiny_adversary(1200, 1600, 0.25),
                 loss_crop=64,
                 expected="PSNR 15.3 dB",
+                measured="16.34 dB, SSIM 0.364 (256 validation photos)",
             ),
             "fusion": Stage1Preset(
                 _tiny(1300, 1.5e-3, "muon"),
@@ -310,6 +311,7 @@ PRESETS = {
                 adversary=_tiny_adversary(500, 800, 0.1, "tiny/decoder"),
                 loss_crop=64,
                 expected="at least 3.5 dB over RAE",
+                measured="19.58 dB, SSIM 0.493 (256 validation photos)",
             ),
             "finetune": Stage1Preset(
                 _tiny(1700, 1.5e-3, "muon"),
@@ -319,6 +321,7 @@ PRESETS = {
                 adversary=_tiny_adversary(700, 1000, 0.1, "tiny/fusion"),
                 loss_crop=64,
                 expected="at least 22.5 dB, 6 dB PSNR and 0.22 SSIM over RAE",
+                measured="22.64 dB, SSIM 0.658 (256 validation photos)",
             ),
         },
     ),
