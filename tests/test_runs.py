@@ -187,11 +187,17 @@ def test_a_changed_preset_is_refused_on_resume_and_named(runs, tmp_path, monkeyp
     row = PRESETS["smoke"].stage1["fusion"]
     changed = dataclasses.replace(row, schedule=dataclasses.replace(row.schedule, lr=1e-2))
     monkeypatch.setitem(PRESETS["smoke"].stage1, "fusion", changed)
-    with pytest.raises(RunError, match=r"other settings \(row.schedule.lr was 0.001 and is 0.01\)"):
+    with pytest.raises(RunError, match=r"other settings \(settings.row.schedule.lr was 0.001 and is 0.01\)"):
         stage1.main(smoke(tmp_path, "fusion"))
     monkeypatch.undo()
     with pytest.raises(RunError, match=r"data.*generated"):
         stage1.main([*smoke(tmp_path, "fusion"), "--data", "generated", "generated"])
+    # another model to start from, though of the same shape
+    other = AutoencoderDRoRAE.from_pretrained(runs / "smoke" / "decoder" / "checkpoint")
+    other.decoder.decoder_norm.weight.data += 0.1
+    other.save_pretrained(tmp_path / "other")
+    with pytest.raises(RunError, match=r"settings.frozen was .* and is"):
+        stage1.main([*smoke(tmp_path, "fusion"), "--start", str(tmp_path / "other")])
     assert json.loads((tmp_path / "smoke" / "fusion" / "run.json").read_text()) == before
     stage1.main([*smoke(tmp_path, "fusion"), "--workers", "1"])  # how it is read may change
     assert same(weights(runs, "fusion"), weights(tmp_path, "fusion"))
