@@ -92,7 +92,8 @@ def test_the_readme_repeats_the_numbers_of_the_card():
     assert len(block.splitlines()) > 4
     assert block in card
     photos = int(re.search(r"photos (\d+)", block)[1])
-    assert f"on the {photos:,} held-out photos" in readme
+    assert f"on {photos:,} held-out photos" in readme
+    assert json.loads((MODEL / "measured.json").read_text())["command"] in readme
 
 
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):

@@ -290,11 +290,10 @@ def test_published_weights_card_and_readme_agree(runs, tmp_path, capsys):
     assert all(v.dtype == torch.float16 and torch.equal(v, whole[name].half()) for name, v in stored.items())
 
     page = tmp_path / "README.md"
-    page.write_text("on the 3 held-out photos\n<!-- results -->\nold\n<!-- /results -->\nrest\n")
+    frame = "on {} held-out photos, as printed by\n`{}`:\n<!-- results -->\n{}\n<!-- /results -->\nrest\n"
+    page.write_text(frame.format(3, "a command", "old"))
     readme.main([str(folder), "--readme", str(page)])
-    assert page.read_text() == (
-        f"on the 64 held-out photos\n<!-- results -->\n{evaluate.table(report)}\n<!-- /results -->\nrest\n"
-    )
+    assert page.read_text() == frame.format(64, report["command"], evaluate.table(report))
     assert report_of_folder(folder, tmp_path) == report
 
 

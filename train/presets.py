@@ -106,13 +106,11 @@ class EncoderPreset:
 @dataclass(frozen=True)
 class Stage1Preset:
     """One phase of the tokenizer. ``starts_from`` names the run whose checkpoint it continues, or ``"encoder"`` for
-    timm's weights. The trained part starts fresh (phase ``finetune``: from the original decoder) or, with ``initial``,
-    as the same part of that run."""
+    timm's weights. The trained part starts fresh, in phase ``finetune`` as a copy of the original decoder."""
 
     schedule: Schedule
     phase: str
     starts_from: str
-    initial: str | None = None
     l1_weight: float = 1.0
     perceptual: PerceptualPreset | None = None
     adversary: AdversaryPreset | None = None

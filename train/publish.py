@@ -69,8 +69,8 @@ random {crop} px square of each picture. Latent noise: {noise}. Cosine schedule,
 
 PSNR of each phase's own route while it trained (256 held-out photos, by step): {curves}
 
-Data: {data}. Random square crops and mirror images; these commands never train on the validation photos. They come from
-ImageNet, on which the teacher was trained. {latent}.
+Data: {data}. Random square crops and mirror images; these commands never train on the validation photos. photos20 comes
+from ImageNet, on which the teacher was trained. {latent}.{notes}
 
 ## Limits
 
@@ -115,6 +115,13 @@ def run_rows(preset: Preset, runs: Path) -> tuple[list[str], dict[str, int]]:
     return rows, data
 
 
+def run_notes(runs: Path) -> list[str]:
+    """What somebody wrote under ``note`` in a run's record, for instance that its code has changed since."""
+    files = [runs / run / RECORD for run in ("encoder", *PHASES)]
+    notes = [json.loads(file.read_text()).get("note") for file in files if file.is_file()]
+    return list(dict.fromkeys(note for note in notes if note))
+
+
 def card(name: str, model: AutoencoderDRoRAE, preset_name: str, runs: Path, report: dict, latent: str) -> str:
     """The model card."""
     preset = PRESETS[preset_name]
@@ -155,6 +162,7 @@ def card(name: str, model: AutoencoderDRoRAE, preset_name: str, runs: Path, repo
         data=", ".join(f"{name} ({count} photos)" for name, count in data.items()),
         classes=" and ".join(data),
         latent=latent,
+        notes="".join(f"\n\n{note}" for note in run_notes(runs)),
         limits=LIMITS,
     )
 

@@ -25,7 +25,8 @@ def main(argv: list[str] | None = None) -> None:
     if not BLOCK.search(text):
         raise RunError(f"{args.readme} has no '<!-- results -->' block to write to")
     text = BLOCK.sub(lambda match: match[1] + table(report) + match[2], text)
-    text = re.sub(r"on the [\d,]+ held-out photos", f"on the {report['photos']:,} held-out photos", text)
+    text = re.sub(r"on [\d,]+ held-out photos", f"on {report['photos']:,} held-out photos", text)
+    text = re.sub(r"(as printed by\n`)[^`]+(`:)", lambda match: match[1] + report["command"] + match[2], text)
     args.readme.write_text(text, encoding="utf-8")
     print(f"{args.readme}: {len(report['routes'])} routes, {report['photos']} photos, weights {report['sha256']}.")
 

@@ -36,7 +36,7 @@ from train.arguments import (
 from train.backbones import pretrained
 from train.dry_run import describe
 from train.presets import PHASES, PRESETS, Preset, Stage1Preset
-from train.reconstruction import DISCRIMINATOR, TRAINED_PART, Reconstruction
+from train.reconstruction import DISCRIMINATOR, Reconstruction
 from train.run import CHECKPOINT
 
 ENCODER = "encoder"
@@ -76,10 +76,6 @@ def start_model(preset: Preset, phase: Stage1Preset, runs: Path, start: str | No
         if model.fusion_module is None:
             raise CheckpointError(f"phase 'finetune' needs a trained fusion, and '{start}' has none.")
         model.add_finetuned_decoder()
-    if phase.initial is not None:
-        part = TRAINED_PART[phase.phase]
-        other = AutoencoderDRoRAE.from_pretrained(_finished(runs, phase.initial, phase.phase))
-        getattr(model, part).load_state_dict(getattr(other, part).state_dict(), strict=True)
     return model
 
 
