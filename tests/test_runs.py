@@ -86,10 +86,16 @@ stage1.main(sys.argv[3:])
 
 
 @pytest.mark.parametrize(
-    ("moment", "number"),
-    [("step", 5), ("half a state", 6), ("between renames", 1), ("half a checkpoint", 99)],
+    ("moment", "number", "saved"),
+    [
+        ("step", 5, 3),
+        ("half a state", 6, None),
+        ("half a state", 12, 3),
+        ("between renames", 1, 3),
+        ("half a checkpoint", 99, 6),
+    ],
 )
-def test_a_killed_run_continues_to_the_same_weights(runs, tmp_path, moment, number):
+def test_a_killed_run_continues_to_the_same_weights(runs, tmp_path, capsys, moment, number, saved):
     after(runs, tmp_path, "fusion")
     command = [sys.executable, "-c", KILLER, moment, str(number), *smoke(tmp_path, "finetune")]
     killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -97,6 +103,9 @@ def test_a_killed_run_continues_to_the_same_weights(runs, tmp_path, moment, numb
     assert not (tmp_path / "smoke" / "finetune" / "checkpoint").exists()
     torch.manual_seed(123)  # whatever the process did in between
     stage1.main(smoke(tmp_path, "finetune"))
+    # starting over gives the same weights, too, and is right only where no whole state had been saved
+    printed = capsys.readouterr().out
+    assert f"continuing after step {saved} of 6" in printed if saved else "continuing" not in printed
     assert same(weights(runs, "finetune"), weights(tmp_path, "finetune"))
     heads = [next((r / "smoke" / "finetune" / "checkpoint").glob("discriminator*")) for r in (runs, tmp_path)]
     assert heads[0].read_bytes() == heads[1].read_bytes()
@@ -165,7 +174,7 @@ main_guard(lambda: stage1.main(sys.argv[1:]))
 """
 
 
-def test_a_full_disk_is_one_sentence_and_keeps_the_last_state(runs, tmp_path):
+def test_a_full_disk_is_one_sentence_and_keeps_the_last_state(runs, tmp_path, capsys):
     after(runs, tmp_path)
     command = [sys.executable, "-c", FULL_DISK, *smoke(tmp_path, "fusion"), "--log"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -174,6 +183,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_last_state(runs, tmp_path):
     assert "the last saved state is kept" in result.stderr
     assert "Traceback" not in result.stderr
     stage1.main(smoke(tmp_path, "fusion"))
+    assert "continuing after step 3 of 6" in capsys.readouterr().out
     assert same(weights(runs, "fusion"), weights(tmp_path, "fusion"))
 
 
