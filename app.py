@@ -10,7 +10,7 @@ import sys
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 from drorae import AutoencoderDRoRAE, CheckpointError
-from drorae.checkpoints import DEFAULT_MODEL
+from drorae.checkpoints import DEFAULT_GENERATOR, DEFAULT_MODEL, is_bundled
 from drorae.ui.page import build_demo, launch_options
 
 
@@ -18,16 +18,20 @@ def main(argv: list[str] | None = None) -> int:
     """Load the model and serve the page; returns the exit code."""
     parser = argparse.ArgumentParser(description="The DRoRAE explorer.")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="checkpoint folder or Hub id (default: %(default)s)")
+    parser.add_argument(
+        "--generator", help="pipeline folder or Hub id for the tab Generate (default: the embedded one, if it fits)"
+    )
     parser.add_argument("--host", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
     parser.add_argument("--browser", action="store_true", help="open the page in a browser")
     args = parser.parse_args(argv)
     try:
         model = AutoencoderDRoRAE.from_pretrained(args.model)
+        embedded = DEFAULT_GENERATOR if args.model == DEFAULT_MODEL and is_bundled(DEFAULT_GENERATOR) else None
+        demo = build_demo(model, args.model, args.generator or embedded)
     except CheckpointError as error:
         print(error, file=sys.stderr)
         return 2
-    demo = build_demo(model, args.model)
     try:
         demo.launch(server_name=args.host, server_port=args.port, inbrowser=args.browser, **launch_options())
     except (OSError, OverflowError):  # Gradio's message speaks of its own variables

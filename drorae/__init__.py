@@ -7,7 +7,7 @@ Conventions, stated once; ``tests/test_conventions.py`` tests those that are in 
 * a *layer* is a transformer block of the encoder, index 0..L-1 in code and 1..L on screen and in files for people;
   the patch embedding is not a layer;
 * a checkpoint is a folder with ``config.json``, safetensors weights and a model card ``README.md``;
-* of the generators to come: flow time t = 0 is data and t = 1 is noise, x_t = (1 - t) x_0 + t e, velocity = e - x_0,
+* of the generators: flow time t = 0 is data and t = 1 is noise, x_t = (1 - t) x_0 + t e, velocity = e - x_0,
   time shift s = sqrt(C * H * W / 4096); guidance scale 1 means none: out = weak + scale * (strong - weak).
 
 The three routes every number is reported for:
@@ -19,22 +19,27 @@ The three routes every number is reported for:
 
 from drorae.autoencoder import AutoencoderDRoRAE, DRoRAEEncoderOutput
 from drorae.checkpoints import CheckpointError
+from drorae.denoiser import DiTDH
 from drorae.fusion import DepthRoutedFusion, FusionOutput, Routing
 from drorae.fusions import MeanFusion
 from drorae.images import ImageError, load_image
 from drorae.latents import LatentStatistics
+from drorae.pipeline import DRoRAEClassPipeline, SamplingError
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AutoencoderDRoRAE",
     "CheckpointError",
+    "DRoRAEClassPipeline",
     "DRoRAEEncoderOutput",
     "DepthRoutedFusion",
+    "DiTDH",
     "FusionOutput",
     "ImageError",
     "LatentStatistics",
     "MeanFusion",
     "Routing",
+    "SamplingError",
     "load_image",
 ]

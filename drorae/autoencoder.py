@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput
@@ -63,6 +63,7 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = False
+    _keep_in_fp32_modules: ClassVar = ["statistics"]  # small, and every digit of them scales a latent
 
     @register_to_config
     def __init__(

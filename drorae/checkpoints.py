@@ -14,12 +14,18 @@ from torch import Tensor
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 DEFAULT_MODEL = "assets/drorae-tiny"
+DEFAULT_GENERATOR = "assets/drorae-tiny-class"
 CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 class CheckpointError(RuntimeError):
     """A checkpoint that cannot be used. The message names the file and what to do about it."""
+
+
+def is_bundled(name: str) -> bool:
+    """Whether a model of this name came with the code."""
+    return (ASSETS.parent / name).is_dir()
 
 
 def resolve(name: str | Path, revision: str | None = None) -> Path:

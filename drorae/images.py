@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 # What a visitor may send. Pillow is told this list, so no other (rarely used, rarely fuzzed) decoder ever runs.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 MAX_PIXELS = 24_000_000  # 72 MB of RGB; larger photos must be made smaller first
 MIN_SIDE = 16  # below this there is nothing to rebuild
+SETTINGS_KEY = "drorae"  # text entry of PNG files that holds how they were made
 BACKGROUND = (255, 255, 255)  # transparent pixels are shown on white
 ANIMATED = ("GIF", "WEBP", "PNG")  # of a JPEG or TIFF that holds several pictures the first one is used
 TRANSPOSE = {  # EXIF 2.3, tag 274: what brings the stored rows and columns upright
@@ -173,6 +177,23 @@ def to_tensor(picture: Image.Image) -> torch.Tensor:
 def to_uint8(image: torch.Tensor) -> torch.Tensor:
     """Image tensor around [0, 1] to uint8 of the same shape: clamped and *rounded*, exactly what PNG files hold."""
     return (image.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def png_with_settings(picture: Image.Image, settings: dict[str, Any] | None = None) -> bytes:
+    """A PNG file that says how it was made: text entry ``drorae``, JSON; without ``settings`` it says nothing."""
+    info = PngInfo()
+    if settings is not None:
+        info.add_text(SETTINGS_KEY, json.dumps(settings))
+    stream = io.BytesIO()
+    picture.save(stream, "PNG", pnginfo=info)
+    return stream.getvalue()
+
+
+def png_settings(file: Any) -> dict[str, Any] | None:
+    """What :func:`png_with_settings` wrote into a file; ``None`` for other files."""
+    with Image.open(file) as picture:
+        text = picture.info.get(SETTINGS_KEY)
+    return None if text is None else json.loads(text)
 
 
 def to_pil(image: torch.Tensor) -> Image.Image:

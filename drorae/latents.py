@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import torch
 from torch import Tensor, nn
 
@@ -52,6 +54,14 @@ class LatentStatistics(nn.Module):
     def kind(self) -> str:
         """How a configuration names what there is."""
         return KINDS[1] if self.mean is None else KINDS[2]
+
+    def fingerprint(self) -> str:
+        """Which statistics these are: denoisers name the ones of their latent. The same for fp32 and fp16 copies."""
+        digest = hashlib.sha256()
+        for value in (self.std, self.mean):
+            if value is not None:
+                digest.update(value.detach().cpu().half().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def normalize(self, latent: Tensor) -> Tensor:
         """(z - mean) / (std + eps), latent (B, C, h, w)."""

@@ -13,8 +13,9 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torch import nn
 
-from drorae import AutoencoderDRoRAE
+from drorae import AutoencoderDRoRAE, DiTDH, DRoRAEClassPipeline, flow
 from drorae.explore import Exploration, explore
 from drorae.images import load_image
 from train import encoder, stage1
@@ -39,6 +40,10 @@ TINY = {
 }
 
 
+LABELS = ["tench, Tinca tinca", "church", "golf ball"]
+SHAPE = (48, 4, 4)
+
+
 def build(**changes) -> AutoencoderDRoRAE:
     """A random but real autoencoder: 32 px, 4 x 4 tokens, 3 layers, 48 channels."""
     torch.manual_seed(0)
@@ -56,6 +61,30 @@ def model() -> AutoencoderDRoRAE:
     for parameter in model.decoder_finetuned.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)
     return model
+
+
+def network(seed: int, **changes) -> DiTDH:
+    """A random denoiser of 3 classes for the latents of :func:`build`; fresh ones would predict nothing."""
+    torch.manual_seed(seed)
+    sizes = {"in_channels": 48, "hidden_size": (24, 48), "depth": (2, 1), "num_heads": (2, 2)}
+    made = DiTDH(sample_size=4, num_classes=3, **{**sizes, **changes}).eval()
+    for parameter in made.parameters():
+        nn.init.normal_(parameter, std=0.15)
+    return made
+
+
+@pytest.fixture(scope="session")
+def pipeline() -> DRoRAEClassPipeline:
+    """A random generator with a guide and both decoders. Do not change it."""
+    autoencoder = build(finetuned_decoder=True)
+    for parameter in autoencoder.decoder_finetuned.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    autoencoder.set_statistics(torch.full(SHAPE, 0.8), torch.full(SHAPE, 0.1))
+    fingerprint = autoencoder.statistics.fingerprint()
+    pair = [network(seed, latent_fingerprint=fingerprint) for seed in (1, 2)]
+    made = DRoRAEClassPipeline(autoencoder, pair[0], flow.build_scheduler(*SHAPE), pair[1], LABELS)
+    made.set_progress_bar_config(disable=True)
+    return made
 
 
 @pytest.fixture

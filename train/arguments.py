@@ -19,14 +19,16 @@ from torch import nn
 
 from drorae.checkpoints import CheckpointError
 from drorae.images import ImageError
+from drorae.pipeline import SamplingError
 from train.data import Crop, TrainingPositions, TrainingStream, ValidationPhotos, load_held_out
-from train.presets import EncoderPreset, Schedule, Stage1Preset
+from train.latent_cache import LatentPositions
+from train.presets import EncoderPreset, Schedule, Stage1Preset, Stage2Preset
 from train.run import CHECKPOINT, RECORD, RunError, Task, fit, writing
 from train.sources import DataError, load_photos
 
 SHARED = Path("../shared/data")
 TRACKERS = ("tensorboard", "wandb")
-Row = TypeVar("Row", EncoderPreset, Stage1Preset)
+Row = TypeVar("Row", EncoderPreset, Stage1Preset, Stage2Preset)
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,16 +63,19 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 def with_arguments(row: Row, args: argparse.Namespace) -> Row:
     """The preset row with the command line's changes to its schedule."""
-    changes = {name: getattr(args, name) for name in ("accumulation", "workers") if getattr(args, name) is not None}
+    names = ("accumulation", "workers", "precision")
+    changes = {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
     for name, value in changes.items():
-        if value < (1 if name == "accumulation" else 0):
+        if name != "precision" and value < (1 if name == "accumulation" else 0):
             raise RunError(f"--{name} {value} is too small; leave it out for the preset's own value")
     return dataclasses.replace(row, schedule=dataclasses.replace(row.schedule, **changes))
 
 
-def load_positions(args: argparse.Namespace, size: int, schedule: Schedule) -> TrainingPositions | TrainingStream:
-    """The training data of ``--data``."""
-    crop = Crop(schedule.crop_resize, schedule.crop_scale, schedule.flip)
+def load_positions(
+    args: argparse.Namespace, size: int, schedule: Schedule, centre: bool = False
+) -> TrainingPositions | TrainingStream:
+    """The training data of ``--data``, in random crops or as central squares."""
+    crop = Crop(schedule.crop_resize, schedule.crop_scale, schedule.flip, centre)
     sources = [load_photos(path, "train", streaming=args.stream) for path in args.data]
     streamed = [isinstance(source, datasets.IterableDataset) for source in sources]
     if not any(streamed):
@@ -90,10 +95,14 @@ def train(
     command: str,
     name: str,
     model: dict[str, Any],
-    row: EncoderPreset | Stage1Preset,
+    row: EncoderPreset | Stage1Preset | Stage2Preset,
     build: Callable[[Accelerator], Task],
+    load: Callable[[Task, Accelerator], TrainingPositions | TrainingStream | LatentPositions] | None = None,
 ) -> None:
     """Build the task of a preset row and train it in ``--out``/``--preset``/``name``.
+
+    Args:
+        load: gives the training data, where it is not the photos of ``--data`` in random crops.
 
     Raises:
         RunError: a tracker that is not installed, and what :func:`record_run` and ``fit`` raise.
@@ -109,7 +118,7 @@ def train(
         mixed_precision=row.schedule.precision, log_with=args.log or None, project_dir=str(folder / "log")
     )
     task = build(accelerator).to(accelerator.device)
-    positions = load_positions(args, task.image_size, row.schedule)
+    positions = load(task, accelerator) if load else load_positions(args, task.image_size, row.schedule)
     settings = {"model": model, "row": dataclasses.asdict(row), "frozen": fingerprint(task)}
     record_run(args, command, folder, accelerator, settings, positions)
     if args.log:
@@ -139,7 +148,7 @@ def record_run(
     folder: Path,
     accelerator: Accelerator,
     settings: dict[str, Any],
-    positions: TrainingPositions | TrainingStream,
+    positions: TrainingPositions | TrainingStream | LatentPositions,
 ) -> None:
     """Write what the run is trained with, for its model card and for continuing it.
 
@@ -209,7 +218,7 @@ def main_guard(main: Callable[[], None]) -> None:
         main()
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-    except (CheckpointError, DataError, ImageError, OSError, RunError) as error:
+    except (CheckpointError, DataError, ImageError, OSError, RunError, SamplingError) as error:
         sys.exit(_fail(str(error)))
 
 

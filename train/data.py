@@ -27,68 +27,67 @@ SHUFFLE_BUFFER = 2000  # rows of a stream that are mixed
 
 
 class Batch(NamedTuple):
-    """Images (B, 3, H, W) in [0, 1], their positions (B,) in the run, and a note on every damaged picture met."""
+    """What one micro-step sees.
 
-    images: Tensor
+    Attributes:
+        images: (B, 3, H, W) in [0, 1]; ``None`` where their latents were computed before.
+        positions: (B,) in the run.
+        damaged: a note on every damaged picture met.
+        labels: (B,) class numbers, -1 where the data has none.
+        latents: (B, C, h, w) before normalisation, where they were computed before.
+    """
+
+    images: Tensor | None
     positions: Tensor
     damaged: list[str]
+    labels: Tensor | None = None
+    latents: Tensor | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+        moved = {k: v.to(device, non_blocking=True) for k, v in self._asdict().items() if isinstance(v, Tensor)}
+        return self._replace(**moved)
+
+
+Sample = tuple[Tensor | None, int, list[str], int]  # image, position, notes on damaged pictures, label
 
 
 class Crop(NamedTuple):
     """How a training picture is cut: shorter side resized to ``resize`` pixels (when not ``None``), then a random
-    square of ``scale`` times the shorter side, resized to the training size; mirrored half of the time if ``flip``."""
+    square of ``scale`` times the shorter side, resized to the training size; mirrored half of the time if ``flip``.
+    ``centre`` takes the central square instead."""
 
     resize: int | None
     scale: tuple[float, float]
     flip: bool
+    centre: bool = False
 
 
-class TrainingPositions(Dataset):
-    """Position p of a run is sample p mod n of epoch p div n, freshly permuted per epoch, cropped and flipped.
+class Positions(Dataset):
+    """Position p of a run is sample p mod n of epoch p div n, freshly permuted per epoch.
 
-    A run that is resumed at position p therefore sees exactly the pictures an uninterrupted run would have seen, on
-    any number of processes. A damaged picture is replaced by the one after it.
+    A run that is resumed at position p therefore sees exactly what an uninterrupted run would have seen, on any number
+    of processes.
 
     Args:
-        sources: one or more sequences of rows with an ``image``; they are concatenated.
-        size: side of the pictures, pixels.
+        count: number n of different samples.
     """
 
-    def __init__(self, sources: Sequence[Sequence[dict]], size: int, crop: Crop, seed: int):
-        self.sources, self.size, self.crop, self.seed = sources, size, crop, seed
-        self.ends = np.cumsum([len(source) for source in sources])
-        if not self.ends[-1]:
-            raise DataError("--data: the training split has no rows")
+    def __init__(self, count: int, seed: int):
+        self.count, self.seed = count, seed
         self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
 
-    @property
-    def photos(self) -> int:
-        """Number of different photos."""
-        return int(self.ends[-1])
-
-    def __getitem__(self, position: int) -> tuple[Tensor, int, list[str]]:
-        """Image (3, size, size) in [0, 1], its position, and notes on damaged pictures.
-
-        Raises:
-            DataError: dozens of pictures in a row are damaged.
-        """
-        epoch, offset = divmod(position, self.photos)
+    def index(self, position: int, skip: int = 0) -> int:
+        """Which sample a position stands for, or the one ``skip`` after it."""
+        epoch, offset = divmod(position, self.count)
         if epoch != self._epoch:
             self._epoch = epoch
-            self._order = np.random.default_rng((self.seed, epoch)).permutation(self.photos)
-        damaged: list[str] = []
-        for step in range(TOLERATED):
-            index = int(self._order[(offset + step) % self.photos])
-            source = int(np.searchsorted(self.ends, index, side="right"))
-            start = int(self.ends[source - 1]) if source else 0
-            row = self.sources[source][index - start]
-            try:
-                picture = open_row(row, f"training photo {index}")
-            except ImageError as error:
-                damaged.append(str(error))
-                continue
-            return cut(picture, self.size, self.crop, self.seed, position), position, damaged
-        raise DataError(f"{TOLERATED} training pictures in a row cannot be read; the first: {damaged[0]}")
+            self._order = np.random.default_rng((self.seed, epoch)).permutation(self.count)
+        return int(self._order[(offset + skip) % self.count])
+
+    def collate(self, samples: Sequence[Any]) -> Batch:
+        """Samples to one batch."""
+        return collate(samples)
 
     def batches(self, schedule: Schedule, start_step: int, rank: int, world: int) -> DataLoader:
         """This process's batches from ``start_step`` to the end; ``accumulation`` of them make a step."""
@@ -104,11 +103,55 @@ class TrainingPositions(Dataset):
             self,
             batch_sampler=chunks,
             num_workers=schedule.workers,
-            collate_fn=collate,
+            collate_fn=self.collate,
             pin_memory=torch.cuda.is_available(),
             # starting workers draws a seed; drawn from here, it leaves the random states of the run alone
             generator=torch.Generator().manual_seed(schedule.seed),
         )
+
+
+class TrainingPositions(Positions):
+    """Photos by :class:`Positions`, cropped and flipped. A damaged picture is replaced by the one after it.
+
+    Args:
+        sources: one or more sequences of rows with an ``image``; they are concatenated.
+        size: side of the pictures, pixels.
+    """
+
+    def __init__(self, sources: Sequence[Sequence[dict]], size: int, crop: Crop, seed: int):
+        self.sources, self.size, self.crop = sources, size, crop
+        self.ends = np.cumsum([len(source) for source in sources])
+        if not self.ends[-1]:
+            raise DataError("--data: the training split has no rows")
+        super().__init__(int(self.ends[-1]), seed)
+
+    @property
+    def photos(self) -> int:
+        """Number of different photos."""
+        return self.count
+
+    def row(self, index: int) -> dict:
+        """A row by its number over all sources, its image still encoded."""
+        source = int(np.searchsorted(self.ends, index, side="right"))
+        return self.sources[source][index - (int(self.ends[source - 1]) if source else 0)]
+
+    def __getitem__(self, position: int) -> Sample:
+        """Image (3, size, size) in [0, 1], its position, notes on damaged pictures, and its label.
+
+        Raises:
+            DataError: dozens of pictures in a row are damaged.
+        """
+        damaged: list[str] = []
+        for skip in range(TOLERATED):
+            index = self.index(position, skip)
+            row = self.row(index)
+            try:
+                picture = open_row(row, f"training photo {index}")
+            except ImageError as error:
+                damaged.append(str(error))
+                continue
+            return cut(picture, self.size, self.crop, self.seed, position), position, damaged, label_of(row)
+        raise DataError(f"{TOLERATED} training pictures in a row cannot be read; the first: {damaged[0]}")
 
 
 class TrainingStream:
@@ -148,32 +191,32 @@ class TrainingStream:
         for _ in range(start_step * schedule.accumulation * micro):
             recent.append(next(rows))
 
-        def prepare(item: tuple[int, dict]) -> tuple[Tensor | None, int, list[str]]:
+        def prepare(item: tuple[int, dict]) -> Sample:
             number, row = item
             position = number * world + rank  # unique, which is all that crop, flip and noise ask for
             try:
                 picture = open_row(row, f"a picture of the stream{'' if '__key__' in row else f', row {position}'}")
             except ImageError as error:
-                return None, position, [str(error)]
-            return cut(picture, self.size, self.crop, self.seed, position), position, []
+                return None, position, [str(error)], -1
+            return cut(picture, self.size, self.crop, self.seed, position), position, [], label_of(row)
 
         # what a damaged picture is replaced by: the last whole one, also of an earlier sitting
-        last = torch.full((3, self.size, self.size), 0.5)
+        last = torch.full((3, self.size, self.size), 0.5), -1
         for item in reversed(recent):
-            image, _, _ = prepare(item)
+            image, _, _, label = prepare(item)
             if image is not None:
-                last = image
+                last = image, label
                 break
         samples = prefetch(prepare, rows, max(1, schedule.workers))
         missing = 0
         for _ in range((schedule.steps - start_step) * schedule.accumulation):
             batch = []
-            for image, position, damaged in islice(samples, micro):
+            for image, position, damaged, label in islice(samples, micro):
                 missing = 0 if image is not None else missing + 1
                 if missing == TOLERATED:
                     raise DataError(f"{TOLERATED} pictures in a row cannot be read; the last: {damaged[0]}")
-                last = image if image is not None else last
-                batch.append((last, position, damaged))
+                last = (image, label) if image is not None else last
+                batch.append((last[0], position, damaged, last[1]))
             yield collate(batch)
 
 
@@ -189,10 +232,17 @@ def prefetch(work: Callable[[Any], Any], items: Iterable[Any], threads: int) -> 
             yield waiting.popleft().result()
 
 
-def collate(samples: Sequence[tuple[Tensor, int, list[str]]]) -> Batch:
+def collate(samples: Sequence[Sample]) -> Batch:
     """Samples to one batch."""
-    images, positions, damaged = zip(*samples, strict=True)
-    return Batch(torch.stack(images), torch.tensor(positions), [note for notes in damaged for note in notes])
+    images, positions, damaged, labels = zip(*samples, strict=True)
+    notes = [note for notes in damaged for note in notes]
+    return Batch(torch.stack(images), torch.tensor(positions), notes, torch.tensor(labels))
+
+
+def label_of(row: dict) -> int:
+    """The class number of a row, -1 without one."""
+    label = row.get("label", row.get("cls"))  # "cls" in tar shards
+    return label if isinstance(label, int) else -1
 
 
 def open_row(row: dict, name: str) -> Image.Image:
@@ -217,7 +267,10 @@ def cut(picture: Image.Image, size: int, crop: Crop, seed: int, position: int) -
         factor = crop.resize / min(picture.size)
         target = [max(crop.resize, round(side * factor)) for side in picture.size]
         picture = picture.resize(target, Image.Resampling.BICUBIC)
-    return to_tensor(random_crop(picture, size, crop.scale, crop.flip, random.Random(f"{seed}-{position}")))
+    rng = random.Random(f"{seed}-{position}")
+    if crop.centre:
+        picture = square(picture, size)
+    return to_tensor(random_crop(picture, size, (1.0, 1.0) if crop.centre else crop.scale, crop.flip, rng))
 
 
 def random_crop(

@@ -1,4 +1,5 @@
-"""Measure a tokenizer: ``python -m train.evaluate assets/drorae-tiny --data FOLDER``.
+"""Measure a tokenizer: ``python -m train.evaluate assets/drorae-tiny --data FOLDER``; or pictures that
+``train.generate`` made: ``python -m train.evaluate --generated FOLDER...``.
 
 Every route of the checkpoint and the baselines are rebuilt from the same pictures in one run. Printed are the mean
 PSNR, SSIM and perceptual distance, the Frechet distance, diagnostics of the latent, and the whole protocol.
@@ -29,8 +30,11 @@ from drorae.metrics import psnr, ssim
 from train.arguments import SHARED, main_guard
 from train.baselines import Reconstructor, load_baseline
 from train.data import ValidationPhotos, load_held_out
+from train.evaluate_generated import measure_generated
+from train.evaluate_generated import table as generated_table
 from train.frechet import FrechetDistance, check_count
 from train.latent_metrics import high_frequency_energy, same_class_neighbours, spatial_effective_rank
+from train.latent_stats import cast_weights
 from train.losses import LPIPS, VGG11Perceptual
 from train.mobilenet import WEIGHTS as MOBILENET
 from train.mobilenet import MobileNetV2
@@ -234,9 +238,7 @@ def measure(
     device: str = "cpu",
 ) -> dict:
     """Evaluate a checkpoint on the validation split of ``data``: the numbers and how they were obtained."""
-    model = load_tokenizer(checkpoint).to(device, getattr(torch, precision))
-    if model.statistics is not None:
-        model.statistics.float()
+    model = cast_weights(load_tokenizer(checkpoint).to(device), getattr(torch, precision))
     if mean_layers is not None and not 1 <= mean_layers <= model.encoder.num_layers:
         raise DataError(f"--mean-layers {mean_layers}: use at most {model.encoder.num_layers}, the encoder's layers.")
     photos = load_held_out(data, "validation", model.image_size, limit, crop)
@@ -332,7 +334,26 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--limit", type=positive, help="use only this many photos, evenly spread")
     parser.add_argument("--batch-size", type=positive, default=32)
     parser.add_argument("--json", type=Path, help="also write the numbers here")
+    parser.add_argument("--generated", nargs="+", metavar="SET", help="measure these folders or npz files instead")
+    parser.add_argument("--split", default="train", help="real photos that --generated is compared with")
+    parser.add_argument("--inception", action="store_true", help="of --generated also gFID, IS, precision and recall")
     args = parser.parse_args(argv)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if args.generated:
+        report = measure_generated(
+            args.generated,
+            args.data,
+            args.split,
+            args.limit,
+            weights=args.weights,
+            inception=args.inception,
+            device=device,
+            batch_size=args.batch_size,
+        )
+        print(generated_table(report))
+        if args.json:
+            args.json.write_text(json.dumps(report, indent=2) + "\n")
+        return
 
     report = measure(
         args.checkpoint,
@@ -346,7 +367,7 @@ def main(argv: list[str] | None = None) -> None:
         crop=args.crop,
         precision=args.precision,
         batch_size=args.batch_size,
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        device=device,
     )
     print(table(report))
     if args.json:

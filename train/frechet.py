@@ -28,14 +28,24 @@ class FrechetDistance:
     """
 
     def __init__(self, num_features: int):
-        self.num_features, self.count = num_features, 0
+        self.num_features = num_features
+        self.counts = {True: 0, False: 0}  # reference or not
         self.metric = FrechetInceptionDistance(feature=_Given(num_features)).set_dtype(torch.float64)
 
     def update(self, reference: Tensor, others: Tensor) -> None:
         """Add features (B, num_features) of the reference pictures and of the others."""
-        self.count += len(reference)
-        self.metric.update(reference.double().cpu(), real=True)
-        self.metric.update(others.double().cpu(), real=False)
+        self.add(reference, real=True)
+        self.add(others, real=False)
+
+    def add(self, features: Tensor, real: bool) -> None:
+        """Add features (B, num_features) to one of the two sets, ``real`` being the reference."""
+        self.counts[real] += len(features)
+        self.metric.update(features.double().cpu(), real=real)
+
+    @property
+    def count(self) -> int:
+        """Pictures in the smaller set."""
+        return min(self.counts.values())
 
     def compute(self) -> float:
         """The distance.

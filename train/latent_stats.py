@@ -71,6 +71,14 @@ def latent_moments(model: AutoencoderDRoRAE, photos: ValidationPhotos, batch_siz
     return moments
 
 
+def cast_weights(model: AutoencoderDRoRAE, dtype: torch.dtype) -> AutoencoderDRoRAE:
+    """All weights in another precision, but for the statistics: they are small, and every digit scales a latent."""
+    for part in (model.encoder, model.fusion_module, model.decoder, model.decoder_finetuned):
+        if part is not None:
+            part.to(dtype)
+    return model
+
+
 def stored_dtype(folder: Path) -> torch.dtype:
     """The precision a checkpoint's weights are stored in."""
     with safe_open(folder / WEIGHTS, framework="pt") as file:
@@ -100,8 +108,7 @@ def main(argv: list[str] | None = None) -> None:
         raise DataError(f"--data {args.data}: all pictures have equal latents somewhere; use different pictures")
     model.set_statistics(std.float(), None if args.no_mean else moments.mean.float())
     out = args.out or resolve(args.checkpoint)
-    model.cpu().to(stored_dtype(resolve(args.checkpoint)))
-    model.statistics.float()  # small, and every digit of them scales a latent
+    cast_weights(model.cpu(), stored_dtype(resolve(args.checkpoint)))
     if not out.exists():
         model.save_pretrained(out)
     else:  # beside the old weights, then in their place

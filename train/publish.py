@@ -10,11 +10,14 @@ import argparse
 import json
 from pathlib import Path
 
+import torch
+
 from drorae import AutoencoderDRoRAE
 from drorae.checkpoints import CheckpointError
 from train.arguments import add_data_arguments, main_guard
 from train.evaluate import measure, positive, table
 from train.latent_stats import RECORD as LATENT_RECORD
+from train.latent_stats import cast_weights
 from train.presets import PHASES, PRESETS, Preset
 from train.run import CHECKPOINT, LOG, RECORD
 
@@ -183,11 +186,7 @@ def main(argv: list[str] | None = None) -> None:
     if not checkpoint.is_dir():
         raise CheckpointError(f"'{checkpoint}' is not there; finish phase 'finetune' of preset '{args.preset}' first.")
     model = AutoencoderDRoRAE.from_pretrained(checkpoint)
-    statistics = model.statistics
-    model.half()
-    model.register_to_config(_name_or_path=args.to.name)
-    if statistics is not None:
-        statistics.float()  # small, and every digit of them scales a latent
+    cast_weights(model, torch.float16).register_to_config(_name_or_path=args.to.name)
     model.save_pretrained(args.to)
     report = measure(
         args.to,

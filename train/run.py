@@ -174,7 +174,7 @@ def fit(
     for number in progress:
         totals: dict[str, Tensor] = {}
         for micro in range(schedule.accumulation):
-            batch = _to_device(next(batches), accelerator.device)
+            batch = next(batches).to(accelerator.device)
             damaged.note(batch.damaged)
             # gradients of the earlier micro-batches stay on their process; the last one exchanges the sum
             with _synchronised(accelerator, networks, micro + 1 == schedule.accumulation):
@@ -234,10 +234,6 @@ def fit(
         with _ema_weights(ema, main.parameters), writing(folder):
             _write_folder(folder / CHECKPOINT, task.export)
     accelerator.wait_for_everyone()
-
-
-def _to_device(batch: Batch, device: torch.device) -> Batch:
-    return batch._replace(images=batch.images.to(device, non_blocking=True))
 
 
 @contextmanager

@@ -74,8 +74,34 @@ def _with_encoded_image(rows, where: str):
     return rows if column == "image" else rows.rename_column(column, "image")
 
 
+def class_names(sources: Sequence, where: str = "--data") -> list[str]:
+    """Names of the classes by number; one without a name, that no picture has, where the data has no classes.
+
+    Raises:
+        DataError: sources with different classes.
+    """
+    found = [_names(source) for source in sources]
+    if any(names != found[0] for names in found):
+        raise DataError(f"{where}: the sources have different classes; give one, or ones with the same classes.")
+    return found[0] or ["anything"]
+
+
+def _names(rows: Sequence) -> list[str]:
+    if isinstance(rows, GeneratedPictures):
+        return list(GeneratedPictures.CLASSES)
+    feature = rows.features.get("label")
+    if isinstance(feature, datasets.ClassLabel):
+        return list(feature.names)
+    column = next((name for name in ("label", "cls") if name in rows.features), None)
+    if column is None or isinstance(rows, datasets.IterableDataset):
+        return []
+    return [str(number) for number in range(max(rows[column]) + 1)] if len(rows) else []
+
+
 class GeneratedPictures(Sequence):
-    """Coloured gratings and discs, different for every index and seed."""
+    """Coloured gratings and discs, different for every index and seed, in two classes: warm and cold discs."""
+
+    CLASSES = ("warm", "cold")
 
     def __init__(self, count: int, seed: int, size: int = 48):
         self.count, self.seed, self.size = count, seed, size
@@ -90,5 +116,7 @@ class GeneratedPictures(Sequence):
         y, x = np.mgrid[: self.size, : self.size] / self.size
         wave = np.sin(2 * np.pi * (rng.uniform(1, 6, 3) * x[..., None] + rng.uniform(1, 6, 3) * y[..., None]))
         disc = (x - rng.uniform()) ** 2 + (y - rng.uniform()) ** 2 < 0.05
-        picture = np.where(disc[..., None], rng.uniform(0, 1, 3), 0.5 + 0.4 * wave)
-        return {"image": Image.fromarray((picture * 255).astype(np.uint8))}
+        label = index % 2
+        colour = rng.uniform(0, 1, 3) * ((1, 0.7, 0.2), (0.2, 0.7, 1))[label]
+        picture = np.where(disc[..., None], colour, 0.5 + 0.4 * wave)
+        return {"image": Image.fromarray((picture * 255).astype(np.uint8)), "label": label}

@@ -1,4 +1,4 @@
-"""An :class:`~drorae.explore.Exploration` as plain JSON for the viewers in the browser.
+"""An :class:`~drorae.explore.Exploration` or :class:`~drorae.generate.Generation` as plain JSON for the viewers.
 
 Everything a viewer can show travels once; hovering, pinning and switching then need no request. Pictures are PNG, so
 the browser shows exactly the pixels the numbers were computed on.
@@ -7,12 +7,13 @@ the browser shows exactly the pixels the numbers were computed on.
 from __future__ import annotations
 
 import base64
-import io
 
 import numpy as np
 from PIL import Image
 
 from drorae.explore import ROUTES, Exploration, Gain
+from drorae.generate import Generation, Progress, Request
+from drorae.images import png_with_settings
 
 
 def compare_value(result: Exploration) -> dict:
@@ -54,6 +55,50 @@ def routing_value(result: Exploration) -> dict | None:
     }
 
 
+def progress_value(progress: Progress, request: Request) -> dict:
+    """Value of the generate viewer while it runs: what the steps so far would end at."""
+    return {
+        "running": True,
+        "step": progress.step,
+        "count": progress.count,
+        "time": progress.time,
+        "label": str(request.label),
+        "seeds": [int(request.seed) + number for number in range(int(request.count))],
+        "rows": [
+            {"name": name, "pictures": [_png(picture) for picture in pictures]}
+            for name, pictures in progress.previews.items()
+        ],
+    }
+
+
+def generation_value(result: Generation) -> dict:
+    """Value of the generate viewer: pictures of both decoders, which hold their settings, and the film of every one."""
+    return {
+        "running": False,
+        "label": result.label,
+        "seeds": result.seeds,
+        "seconds": result.seconds,
+        "decoders": list(result.rows[0].pictures),
+        "rows": [
+            {
+                "name": row.name,
+                "settings": row.settings,
+                "pictures": {
+                    decoder: [
+                        _png(picture, {**settings, "decoder": decoder})
+                        for picture, settings in zip(pictures, row.settings, strict=True)
+                    ]
+                    for decoder, pictures in row.pictures.items()
+                },
+                # by picture, not by time; the last frame is the picture itself
+                "film": [[_png(frame) for frame in frames] for frames in row.film[:-1].swapaxes(0, 1)],
+                "times": row.times,
+            }
+            for row in result.rows
+        ],
+    }
+
+
 def _gain(gain: Gain) -> dict:
     # three times the gain is the sum over RGB of differences of 8-bit values: a whole number, so int16 is exact
     return {
@@ -73,7 +118,6 @@ def _base64(array: np.ndarray) -> str:
     return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
 
 
-def _png(picture: np.ndarray) -> str:
-    stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, "PNG")
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+def _png(picture: np.ndarray, settings: dict | None = None) -> str:
+    content = png_with_settings(Image.fromarray(picture), settings)
+    return "data:image/png;base64," + base64.b64encode(content).decode()

@@ -27,6 +27,18 @@ class PictureInput(gr.Image):
         return "image"
 
 
+class Dial(gr.Slider):
+    """A slider that hands over what was typed, also outside its range, to be answered in a sentence."""
+
+    def preprocess(self, payload: float) -> float:
+        """The number as it is."""
+        return payload
+
+    def get_block_name(self) -> str:
+        """The front end of ``gr.Slider`` is used."""
+        return "slider"
+
+
 class Viewer(gr.HTML):
     """A view drawn in the browser from one JSON value; see :mod:`drorae.ui.bundle` for what the values hold.
 
@@ -71,3 +83,10 @@ class RoutingViewer(Viewer):
 
     def __init__(self, value: dict | None = None, **kwargs: Any):
         super().__init__("routing", value, **kwargs)
+
+
+class GenerateViewer(Viewer):
+    """Samples, the film of the chosen one, both decoders, and its settings; ``select`` hands a picture over."""
+
+    def __init__(self, value: dict | None = None, **kwargs: Any):
+        super().__init__("generate", value, **kwargs)

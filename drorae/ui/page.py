@@ -12,8 +12,9 @@ from drorae.explore import explore
 from drorae.images import load_image
 from drorae.ui.compare import compare_tab
 from drorae.ui.components import PictureInput
+from drorae.ui.generate import available_generators, first_generation, generate_tab
 from drorae.ui.routing import routing_tab
-from drorae.ui.wiring import done, status_line, wire
+from drorae.ui.wiring import done, status_line, wire, wire_generate
 
 EXAMPLES = [
     str(ASSETS / "examples" / f"{name}.jpg")
@@ -44,12 +45,18 @@ CSS = """
 """
 
 
-def build_demo(model: AutoencoderDRoRAE, name: str) -> gr.Blocks:
-    """The page for a model, with the first example already explored.
+def build_demo(model: AutoencoderDRoRAE, name: str, generator: str | None = None) -> gr.Blocks:
+    """The page for a model, with the first example already explored and the first pictures sampled.
 
     Args:
         name: what the page calls the model.
+        generator: folder or Hub id of a pipeline for the tab Generate.
+
+    Raises:
+        CheckpointError: the generator cannot be used.
     """
+    generators = available_generators(generator, model)
+    sampled = first_generation(generators[0]) if generator is not None else None
     first = explore(load_image(EXAMPLES[0]), model)
     facts = {
         "model": name,
@@ -73,11 +80,14 @@ def build_demo(model: AutoencoderDRoRAE, name: str) -> gr.Blocks:
                 upload = gr.UploadButton("Upload a photo", file_types=["image"], variant="primary", elem_id="upload")
                 status = gr.HTML(status_line(done(first)), elem_id="status")
                 gr.Examples(EXAMPLES, picture, label="Or one of these", elem_id="examples")
-            with gr.Column(scale=4, min_width=300), gr.Tabs():
+            with gr.Column(scale=4, min_width=300), gr.Tabs() as tabs:
                 compare = compare_tab(first)
                 routing = routing_tab(first)
+                generated = generate_tab(generators, sampled)
         gr.Markdown(ABOUT.format(**facts), elem_id="about")
         wire(model, picture, upload, status, compare, routing)
+        if generated is not None:
+            wire_generate(generators, generated, picture, tabs)
     return demo.queue(max_size=32)
 
 

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import random
+from collections.abc import Iterator
 from html import escape
 from typing import Any
 
 import gradio as gr
 
 from drorae.autoencoder import AutoencoderDRoRAE
+from drorae.checkpoints import CheckpointError
 from drorae.explore import Exploration, explore
+from drorae.generate import Progress, Request, class_names, generate
 from drorae.images import ImageError, load_image
-from drorae.ui.bundle import compare_value, routing_value
+from drorae.pipeline import SamplingError
+from drorae.ui.bundle import compare_value, generation_value, progress_value, routing_value
 from drorae.ui.components import CompareViewer, PictureInput
+from drorae.ui.generate import GenerateTab, Generator, first_label, guidance_choices
 from drorae.ui.routing import RoutingTab, profile_figure
+
+PNG_PREFIX = "data:image/png;base64,"
+MAX_SEED_DRAWN = 10_000  # short enough to be written down
 
 
 def wire(
@@ -50,6 +61,87 @@ def wire(
         trigger_mode="always_last",
         show_progress_on=[picture],
     )
+
+
+def wire_generate(generators: list[Generator], tab: GenerateTab, picture: PictureInput, tabs: gr.Tabs) -> None:
+    """Sample on request, with previews, until it is done or stopped; a sample can become the page's picture."""
+    by_title = {generator.title: generator for generator in generators}
+    buttons = [tab.run, tab.other_seeds, tab.stop]
+
+    def busy(running: bool) -> list[gr.Button]:
+        return [gr.Button(interactive=not running), gr.Button(interactive=not running), gr.Button(interactive=running)]
+
+    def sample(
+        title: str, label: str, seed: float, count: float, steps: float, guidance: str, scale: float, compare: bool
+    ) -> Iterator[tuple[Any, ...]]:
+        """Sample pictures of a class; the last value is the finished one.
+
+        Args:
+            title: which generator.
+            label: a class by name or number.
+            seed: of the first picture; the others count up.
+            count: pictures.
+            steps: of the sampler.
+            guidance: none, cfg or autoguidance.
+            scale: of guidance, 1 is none.
+            compare: also the same seeds unguided.
+        """
+        try:
+            request = Request(label, whole(seed), whole(count), whole(steps), guidance, scale, compare)
+            for state in generate(by_title[title].load(), request, title):
+                if isinstance(state, Progress):
+                    yield (status_line(""), progress_value(state, request), *busy(True))
+                else:
+                    yield (status_line(""), generation_value(state), *busy(False))
+        except (CheckpointError, SamplingError) as error:
+            yield (status_line(str(error), error=True), gr.skip(), *busy(False))
+
+    def choose(title: str) -> tuple[Any, ...]:
+        """Offer the classes and the guidance of another generator."""
+        try:
+            pipeline = by_title[title].load()
+        except CheckpointError as error:
+            return (status_line(str(error), error=True), gr.skip(), gr.skip())
+        kinds = guidance_choices(pipeline)
+        label = gr.Dropdown(list(class_names(pipeline)), value=first_label(pipeline))
+        return (status_line(""), label, gr.Radio(kinds, value=kinds[-1][1]))
+
+    def use(event: gr.EventData) -> tuple[Any, ...]:
+        """Make a sample the page's picture."""
+        text = event._data.get("picture") if isinstance(event._data, dict) else None
+        try:
+            if not isinstance(text, str) or not text.startswith(PNG_PREFIX):
+                raise ImageError("That is no picture of this tab.")
+            content = base64.b64decode(text.removeprefix(PNG_PREFIX), validate=True)
+            return (status_line(""), load_image(content, name="sample.png"), gr.Tabs(selected="compare"))
+        except (ImageError, binascii.Error) as error:
+            return (status_line(str(error), error=True), gr.skip(), gr.skip())
+
+    inputs = [tab.model, tab.label, tab.seed, tab.count, tab.steps, tab.guidance, tab.scale, tab.compare]
+    outputs = [tab.status, tab.viewer, *buttons]
+    settings = {"concurrency_limit": 1, "concurrency_id": "generate", "show_progress": "hidden"}
+    runs = [
+        tab.run.click(sample, inputs, outputs, api_name="generate", **settings),
+        tab.other_seeds.click(
+            lambda: random.randrange(MAX_SEED_DRAWN), None, tab.seed, api_visibility="private", queue=False
+        ).then(sample, inputs, outputs, api_visibility="private", **settings),
+    ]
+    tab.stop.click(
+        lambda: (status_line("Stopped."), {"stopped": True}, *busy(False)),
+        None,
+        outputs,
+        cancels=runs,
+        api_visibility="private",
+        queue=False,
+        show_progress="hidden",
+    )
+    tab.model.change(choose, tab.model, [tab.status, tab.label, tab.guidance], api_visibility="private")
+    tab.viewer.select(use, None, [tab.status, picture, tabs], api_visibility="private", queue=False)
+
+
+def whole(value: Any) -> Any:
+    """A number from the page, 3.0 as 3; what is no whole number stays as it is, to be refused by name."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def done(result: Exploration) -> str:

@@ -1,0 +1,97 @@
+"""Flow matching as RAE uses it: the time shift, the grid of times, and the one loop all sampling goes through.
+
+t = 0 is data and t = 1 is noise, x_t = (1 - t) x_0 + t e, velocity = e - x_0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, SchedulerMixin
+from torch import Tensor
+
+BASE_DIMENSION = 4096  # of the latent that the time shift is relative to (RAE section 4.2)
+LAST_TIME = 1 / 1000  # before the shift: RAE's grid runs from 1 to here
+
+Velocity = Callable[[Tensor, Tensor], Tensor]
+
+
+def time_shift(channels: int, height: int, width: int) -> float:
+    """s = sqrt(C * H * W / 4096): larger latents need more noise to lose as much, so their times move towards 1."""
+    return math.sqrt(channels * height * width / BASE_DIMENSION)
+
+
+def shift_time(t: Tensor, shift: float) -> Tensor:
+    """t to s t / (1 + (s - 1) t), from [0, 1] onto [0, 1]."""
+    return shift * t / (1 + (shift - 1) * t)
+
+
+def build_scheduler(channels: int, height: int, width: int) -> FlowMatchEulerDiscreteScheduler:
+    """diffusers' Euler scheduler with the time shift of a latent (C, h, w)."""
+    return FlowMatchEulerDiscreteScheduler(shift=time_shift(channels, height, width))
+
+
+def start(scheduler: SchedulerMixin, num_inference_steps: int, device: Any) -> SchedulerMixin:
+    """A fresh scheduler of the same configuration, its times set.
+
+    The times of the Euler scheduler are RAE's: equally spaced from 1 to 1/1000, then shifted. Its own grid would shift
+    the last of them twice. After them one more step leads to t = 0, which RAE's sampler leaves out. Other schedulers
+    keep their own grids.
+    """
+    fresh = type(scheduler).from_config(scheduler.config)
+    if isinstance(fresh, FlowMatchEulerDiscreteScheduler):
+        fresh.set_timesteps(device=device, sigmas=np.linspace(1.0, LAST_TIME, num_inference_steps).tolist())
+    else:
+        fresh.set_timesteps(num_inference_steps, device=device)
+    return fresh
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step of the loop has arrived at.
+
+    Attributes:
+        index, count: number of the step from 0, and how many there are.
+        time: flow time the step started at; ``next_time`` where it ended.
+        latents: (B, C, h, w) at ``next_time``.
+        clean: (B, C, h, w), the estimate of x_0 that the step was made with, x_t - t * velocity.
+    """
+
+    index: int
+    count: int
+    time: float
+    next_time: float
+    latents: Tensor
+    clean: Tensor
+
+
+def sample(velocity: Velocity, latents: Tensor, scheduler: SchedulerMixin) -> Generator[Step, Tensor | None, None]:
+    """Follow the flow from noise to data. The loop stops computing as soon as its caller stops asking.
+
+    Latents that are sent into the generator take the place of the step's.
+
+    Args:
+        velocity: (B, C, h, w) latents and (B,) times to velocities.
+        latents: noise, (B, C, h, w).
+        scheduler: what :func:`start` returned.
+    """
+    count = len(scheduler.timesteps)
+    times = scheduler.sigmas.tolist()  # diffusers' sigma is the flow time
+    for index, timestep in enumerate(scheduler.timesteps):
+        t = torch.full((len(latents),), times[index], device=latents.device)
+        predicted = velocity(latents, t)
+        clean = latents - times[index] * predicted
+        latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
+        changed = yield Step(index, count, times[index], times[index + 1], latents, clean)
+        latents = latents if changed is None else changed
+
+
+def draw_noise(generators: list[torch.Generator], shape: tuple[int, int, int], device: Any) -> Tensor:
+    """Noise (B, C, h, w), one generator per picture, drawn where the generator is: on the CPU, neither the device nor
+    the batch changes it."""
+    return torch.stack([torch.randn(shape, generator=g, device=g.device).to(device) for g in generators])

@@ -1,0 +1,371 @@
+"""Class-conditional sampling as a diffusers pipeline."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import diffusers
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline, ImagePipelineOutput, SchedulerMixin
+from PIL import Image
+from torch import Tensor
+
+from drorae import flow
+from drorae.adapter import load_tokenizer
+from drorae.autoencoder import AutoencoderDRoRAE
+from drorae.checkpoints import CheckpointError, resolve
+from drorae.denoiser import DiTDH
+from drorae.guidance import INTERVAL, AutoGuidance, ClassifierFreeGuidance, Unguided
+from drorae.images import to_uint8
+
+GUIDANCE = ("none", "cfg", "autoguidance")
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+MAX_STEPS, MAX_SCALE, MAX_PICTURES, MAX_SEED = 1000, 100.0, 256, 2**63 - 1
+INDEX = "model_index.json"
+
+
+class SamplingError(ValueError):
+    """A request that cannot be sampled. The message names the value and what to use instead."""
+
+
+class DRoRAEClassPipeline(DiffusionPipeline):
+    """Pictures of a class: noise, DiT^DH in the latent space, one of the two decoders (paper section 4.2).
+
+    Args:
+        autoencoder: decodes the latents; its statistics must be those that the denoiser was trained with.
+        denoiser: the class-conditional network.
+        scheduler: any flow-matching scheduler of diffusers; a fresh copy is made for every call.
+        guide: the weaker network of AutoGuidance.
+        labels: names of the classes, by number.
+        tokenizer: name of a checkpoint from which :meth:`from_pretrained` takes the autoencoder when the pipeline's
+            folder has none of its own.
+
+    Raises:
+        CheckpointError: the parts do not belong together.
+    """
+
+    model_cpu_offload_seq = "guide->denoiser->autoencoder"
+    _optional_components: ClassVar = ["autoencoder", "guide"]
+    _callback_tensor_inputs: ClassVar = ["latents"]
+
+    def __init__(
+        self,
+        autoencoder: AutoencoderDRoRAE | None,
+        denoiser: DiTDH,
+        scheduler: SchedulerMixin,
+        guide: DiTDH | None = None,
+        labels: Sequence[str] | None = None,
+        tokenizer: str | None = None,
+    ):
+        super().__init__()
+        if labels is not None and len(labels) != denoiser.config.num_classes:
+            raise CheckpointError(
+                f"There are {len(labels)} class names for a denoiser of {denoiser.config.num_classes} classes."
+            )
+        for name, network in (("denoiser", denoiser), ("guide", guide)):
+            if network is not None and autoencoder is not None:
+                check_latent(name, network, autoencoder)
+        if guide is not None and guide.config.num_classes != denoiser.config.num_classes:
+            raise CheckpointError(
+                f"The guide knows {guide.config.num_classes} classes and the denoiser {denoiser.config.num_classes}; "
+                "use a guide that was trained on the same classes."
+            )
+        self.register_modules(autoencoder=autoencoder, denoiser=denoiser, scheduler=scheduler, guide=guide)
+        self.register_to_config(labels=None if labels is None else list(labels), tokenizer=tokenizer)
+        self._interrupt = False
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        revision: str | None = None,
+        torch_dtype: torch.dtype = torch.float32,
+        autoencoder: AutoencoderDRoRAE | None = None,
+    ) -> DRoRAEClassPipeline:
+        """Load a pipeline's folder, a bundled one (``"assets/drorae-tiny-class"``) or a Hub repository, strictly.
+
+        Args:
+            autoencoder: one that is there already, to be used in place of the saved or named one.
+
+        Raises:
+            CheckpointError: what is missing, damaged or does not belong together.
+        """
+        folder = resolve(name, revision)
+        try:
+            index = json.loads((folder / INDEX).read_text())
+            scheduler_class = getattr(diffusers, index["scheduler"][1])
+            scheduler = scheduler_class.from_pretrained(str(folder / "scheduler"))
+            has_guide = index.get("guide", [None])[0] is not None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise CheckpointError(
+                f"'{folder}' holds no readable pipeline ({reason}); fetch or save it again."
+            ) from None
+        denoiser = DiTDH.from_pretrained(folder / "denoiser", torch_dtype=torch_dtype)
+        guide = DiTDH.from_pretrained(folder / "guide", torch_dtype=torch_dtype) if has_guide else None
+        if autoencoder is None and (folder / "autoencoder").is_dir():
+            autoencoder = AutoencoderDRoRAE.from_pretrained(folder / "autoencoder", torch_dtype=torch_dtype)
+        elif autoencoder is None:
+            if not index.get("tokenizer"):
+                raise CheckpointError(f"'{folder}' has no autoencoder and names none; pass one as autoencoder=.")
+            autoencoder = load_tokenizer(index["tokenizer"])
+        return cls(autoencoder, denoiser, scheduler, guide, index.get("labels"), index.get("tokenizer"))
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        class_labels: int | str | Sequence[int | str],
+        num_inference_steps: int = 50,
+        guidance: str = "none",
+        guidance_scale: float = 1.5,
+        guidance_interval: tuple[float, float] = INTERVAL,
+        seed: int | Sequence[int] | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        latents: Tensor | None = None,
+        decoder: str | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: Callable[..., dict[str, Tensor] | None] | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+    ) -> ImagePipelineOutput | tuple:
+        """Sample one picture per class label.
+
+        Args:
+            class_labels: numbers or names, one or several.
+            num_inference_steps: calls of the denoiser, with most schedulers; RAE uses 50.
+            guidance: ``"none"``, ``"cfg"`` (classifier-free) or ``"autoguidance"``, which needs a guide.
+            guidance_scale: 1 is none; the paper's 1.5.
+            guidance_interval: flow times between which guidance acts; 1 is noise.
+            seed: of every picture, or of the first one, the others counting up. The same seed is the same picture
+                alone or in a batch, on every device, up to rounding.
+            generator: instead of seeds; one for all pictures or one for each.
+            latents: noise (B, C, h, w) to start from, instead of drawing it.
+            decoder: ``"original"`` or ``"finetuned"``; the finetuned one, where there is one, when ``None``.
+            output_type: ``"pil"``, ``"np"`` (B, H, W, 3) or ``"pt"`` (B, 3, H, W) in [0, 1], or ``"latent"``.
+            callback_on_step_end: ``callback(pipeline, step, timestep, {"latents": ...})``, as in diffusers; it may
+                return other latents, and set ``pipeline._interrupt`` to stop with what has been reached.
+
+        Raises:
+            SamplingError: a value that cannot be used; nothing has been computed then.
+        """
+        if output_type not in OUTPUT_TYPES:
+            raise SamplingError(f"output_type {output_type!r} is not one of {', '.join(OUTPUT_TYPES)}.")
+        if unknown := set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs):
+            raise SamplingError(f"callback_on_step_end_tensor_inputs has {sorted(unknown)}; there is only 'latents'.")
+        loop = self.steps(
+            class_labels,
+            num_inference_steps,
+            guidance,
+            guidance_scale,
+            guidance_interval,
+            seed,
+            generator,
+            latents,
+            decoder,
+        )
+        self._interrupt = False
+        step = next(loop)
+        with self.progress_bar(total=step.count) as bar:
+            while True:
+                bar.update()
+                changed = None
+                if callback_on_step_end is not None:
+                    values = dict.fromkeys(callback_on_step_end_tensor_inputs, step.latents)
+                    returned = callback_on_step_end(self, step.index, torch.tensor(1000 * step.time), values)
+                    changed = (returned or {}).get("latents")
+                if self._interrupt:
+                    result = step.clean
+                    break
+                result = step.latents if changed is None else changed
+                try:
+                    step = loop.send(changed)
+                except StopIteration:
+                    break
+        images = self.decode(result, decoder, output_type)
+        self.maybe_free_model_hooks()
+        return ImagePipelineOutput(images=images) if return_dict else (images,)
+
+    @torch.no_grad()
+    def steps(
+        self,
+        class_labels: int | str | Sequence[int | str],
+        num_inference_steps: int = 50,
+        guidance: str = "none",
+        guidance_scale: float = 1.5,
+        guidance_interval: tuple[float, float] = INTERVAL,
+        seed: int | Sequence[int] | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        latents: Tensor | None = None,
+        decoder: str | None = None,
+    ) -> Generator[flow.Step, Tensor | None, None]:
+        """The same, step by step, for whoever wants to look at every one of them or to stop early.
+
+        Arguments and errors as of a call, at the first step that is asked for; latents are decoded by :meth:`decode`.
+        """
+        labels = self.label_numbers(class_labels)
+        self.check(num_inference_steps, guidance, guidance_scale, guidance_interval, decoder)
+        device = self._execution_device
+        noise = self.noise(len(labels), seed, generator, latents).to(device)
+        numbers = torch.tensor(labels, device=device)
+        condition = {"class_labels": numbers}
+        if guidance == "cfg":
+            null = {"class_labels": torch.full_like(numbers, self.denoiser.null_label)}
+            velocity = ClassifierFreeGuidance(self.denoiser, condition, null, guidance_scale, guidance_interval)
+        elif guidance == "autoguidance":
+            velocity = AutoGuidance(self.denoiser, self.guide, condition, guidance_scale, guidance_interval)
+        else:
+            velocity = Unguided(self.denoiser, condition)
+        yield from flow.sample(velocity, noise, flow.start(self.scheduler, num_inference_steps, device))
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, decoder: str | None = None, output_type: str = "pil") -> Any:
+        """Latents (B, C, h, w) to pictures, see ``output_type`` of a call."""
+        if output_type == "latent":
+            return latents
+        images = self.autoencoder.decode(latents.to(self.autoencoder.dtype), decoder=decoder).sample
+        if output_type == "pil":
+            return [Image.fromarray(picture) for picture in to_uint8(images).permute(0, 2, 3, 1).cpu().numpy()]
+        images = images.float().clamp(0, 1)
+        return images if output_type == "pt" else images.permute(0, 2, 3, 1).cpu().numpy()
+
+    def check(
+        self,
+        num_inference_steps: int,
+        guidance: str,
+        guidance_scale: float,
+        guidance_interval: tuple[float, float] = INTERVAL,
+        decoder: str | None = None,
+    ) -> None:
+        """Refuse settings that cannot give a picture.
+
+        Raises:
+            SamplingError: naming the value and what to use.
+        """
+        steps, interval = num_inference_steps, guidance_interval
+        if not isinstance(steps, (int, np.integer)) or isinstance(steps, bool) or not 1 <= steps <= MAX_STEPS:
+            raise SamplingError(f"num_inference_steps is a whole number from 1 to {MAX_STEPS}, not {steps!r}.")
+        if guidance not in GUIDANCE:
+            raise SamplingError(f"guidance is one of {', '.join(map(repr, GUIDANCE))}, not {guidance!r}.")
+        if not _is_number(guidance_scale) or not 0 <= guidance_scale <= MAX_SCALE:
+            raise SamplingError(
+                f"guidance_scale is a number from 0 to {MAX_SCALE:g}, not {guidance_scale!r}; 1 is no guidance."
+            )
+        if len(interval) != 2 or not all(map(_is_number, interval)) or not 0 <= interval[0] <= interval[1] <= 1:
+            raise SamplingError(f"guidance_interval is two times (from, to) in [0, 1], not {interval!r}.")
+        if guidance == "autoguidance" and self.guide is None:
+            raise SamplingError("This pipeline has no guide, so there is no autoguidance; use 'cfg' or 'none'.")
+        try:
+            self.autoencoder.get_decoder(decoder)
+        except ValueError as error:
+            raise SamplingError(f"{error}.") from None
+
+    def label_numbers(self, class_labels: int | str | Sequence[int | str]) -> list[int]:
+        """Classes by number, in a list.
+
+        Raises:
+            SamplingError: none, too many, or one that the denoiser does not know.
+        """
+        single = isinstance(class_labels, (int, str, np.integer))
+        wanted = [class_labels] if single else list(class_labels)
+        if not 1 <= len(wanted) <= MAX_PICTURES:
+            raise SamplingError(
+                f"{len(wanted)} pictures at once; ask for 1 to {MAX_PICTURES} (python -m train.generate makes more)."
+            )
+        return [self._label_number(value) for value in wanted]
+
+    def _label_number(self, value: int | str) -> int:
+        count, names = self.denoiser.config.num_classes, self.config.labels or ()
+        if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+            if 0 <= value < count:
+                return int(value)
+            raise SamplingError(f"There is no class {value}; classes are numbered 0 to {count - 1}.")
+        text = str(value).strip().lower()
+        for number, name in enumerate(names):
+            if text and text in (name.lower(), *(part.strip().lower() for part in name.split(","))):
+                return number
+        if text.isdecimal() and int(text) < count:
+            return int(text)
+        close = difflib.get_close_matches(text, [name.lower() for name in names], n=3, cutoff=0.4)
+        known = [name for name in names if name.lower() in close] or list(names[:3])
+        hint = f"for example {', '.join(repr(name) for name in known)}" if known else f"a number from 0 to {count - 1}"
+        raise SamplingError(f"There is no class '{str(value)[:60]}'; use {hint}.")
+
+    def noise(
+        self,
+        count: int,
+        seed: int | Sequence[int] | None,
+        generator: torch.Generator | Sequence[torch.Generator] | None,
+        latents: Tensor | None,
+    ) -> Tensor:
+        """What sampling starts from, (count, C, h, w) fp32; see the arguments of a call.
+
+        Raises:
+            SamplingError: seeds, generators or latents that do not fit the number of pictures, or are not usable.
+        """
+        size = self.denoiser.config.sample_size
+        shape = (self.denoiser.config.in_channels, size, size)
+        if sum(given is not None for given in (seed, generator, latents)) > 1:
+            raise SamplingError("Give one of seed, generator and latents, not several.")
+        if latents is not None:
+            if tuple(latents.shape) != (count, *shape) or not latents.isfinite().all():
+                raise SamplingError(f"latents must be finite numbers of shape {(count, *shape)}.")
+            return latents.float()
+        if generator is not None:
+            generators = [generator] * count if isinstance(generator, torch.Generator) else list(generator)
+            if len(generators) != count:
+                raise SamplingError(f"{len(generators)} generators for {count} pictures; give one, or one for each.")
+        else:
+            generators = [torch.Generator().manual_seed(value) for value in picture_seeds(seed, count)]
+        return flow.draw_noise(generators, shape, self._execution_device)
+
+
+def picture_seeds(seed: int | Sequence[int] | None, count: int) -> list[int]:
+    """One seed per picture: those given, or counting up from the one given, or drawn.
+
+    Raises:
+        SamplingError: another number of seeds than pictures, or values that are no seeds.
+    """
+    if seed is None:
+        return torch.randint(0, 2**31, (count,)).tolist()
+    seeds = list(seed) if isinstance(seed, (list, tuple, range)) else None
+    for value in seeds or [seed]:
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not 0 <= value <= MAX_SEED:
+            raise SamplingError(f"A seed is a whole number from 0 to {MAX_SEED}, not {value!r}.")
+    if seeds is None:
+        seeds = [min(seed + number, MAX_SEED) for number in range(count)]
+    if len(seeds) != count:
+        raise SamplingError(f"{len(seeds)} seeds for {count} pictures; give one, or one for each.")
+    return [int(value) for value in seeds]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_latent(name: str, network: DiTDH, autoencoder: AutoencoderDRoRAE) -> None:
+    """A network and an autoencoder speak of the same latent.
+
+    Raises:
+        CheckpointError: another shape, or other statistics than those the network was trained with.
+    """
+    config = network.config
+    wanted = (config.in_channels, config.sample_size, config.sample_size)
+    found = (autoencoder.encoder.dim, autoencoder.grid_size, autoencoder.grid_size)
+    if wanted != found:
+        raise CheckpointError(
+            f"The {name} makes latents of shape {wanted} and the tokenizer reads {found}; use the tokenizer it was "
+            "trained with."
+        )
+    statistics = autoencoder.statistics
+    fingerprint = None if statistics is None else statistics.fingerprint()
+    if config.latent_fingerprint not in (None, fingerprint):
+        raise CheckpointError(
+            f"The {name} was trained with latent statistics {config.latent_fingerprint} and the tokenizer has "
+            f"{fingerprint or 'none'}; use the tokenizer it was trained with."
+        )

@@ -1,0 +1,129 @@
+"""The flow's times against independent formulas, and the sampling loop on flows whose solution is known."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    FlowMatchEulerDiscreteScheduler,
+    FlowMatchHeunDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
+
+from drorae import flow
+
+
+def test_time_shift_of_published_latents():
+    assert flow.time_shift(768, 16, 16) == pytest.approx(math.sqrt(48))
+    assert flow.time_shift(768, 32, 32) == pytest.approx(13.856, abs=1e-3)
+    assert flow.time_shift(16, 16, 16) == 1
+
+
+def test_shifted_times_keep_their_ends_and_order():
+    t = torch.linspace(0, 1, 101)
+    shifted = flow.shift_time(t, 6.93)
+    assert shifted[0] == 0
+    assert shifted[-1] == pytest.approx(1)
+    assert (shifted.diff() > 0).all()
+    assert shifted[50] == pytest.approx(6.93 * 0.5 / (1 + 5.93 * 0.5), rel=1e-6)
+
+
+def test_the_grid_is_raes_and_ends_at_zero():
+    """RAE: t = 1 - linspace(0, 0.999, N), then shifted; diffusers alone would shift the end twice."""
+    shift = math.sqrt(48)
+    t = 1 - np.linspace(0, 0.999, 50)
+    expected = shift * t / (1 + (shift - 1) * t)
+    scheduler = flow.start(flow.build_scheduler(768, 16, 16), 50, "cpu")
+    np.testing.assert_allclose(scheduler.sigmas[:50], expected, atol=2e-7)
+    assert scheduler.sigmas[50] == 0
+    assert len(scheduler.timesteps) == 50
+    assert scheduler.sigmas[49] == pytest.approx(0.00689, abs=1e-5)
+    alone = FlowMatchEulerDiscreteScheduler(shift=shift)
+    alone.set_timesteps(50)
+    assert alone.sigmas[49] == pytest.approx(0.0458, abs=1e-4)
+
+
+def straight(data: torch.Tensor):
+    """The flow towards one fixed picture: x_0 is data whatever the noise, so v = (x_t - data) / t."""
+    return lambda latents, t: (latents - data) / t[:, None, None, None]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_one_fixed_picture_is_reached_exactly(steps):
+    data = torch.randn(2, 3, 4, 4)
+    scheduler = flow.start(FlowMatchEulerDiscreteScheduler(shift=3.0), steps, "cpu")
+    seen = list(flow.sample(straight(data), torch.randn(2, 3, 4, 4), scheduler))
+    assert len(seen) == steps
+    assert seen[0].time == 1
+    assert seen[-1].next_time == 0
+    assert [step.index for step in seen] == list(range(steps))
+    assert seen[0].count == steps
+    for step in seen:
+        torch.testing.assert_close(step.clean, data, atol=1e-4, rtol=0)
+    torch.testing.assert_close(seen[-1].latents, data, atol=1e-4, rtol=0)
+
+
+def gaussian(std: float):
+    """The exact velocity for data ~ N(0, std^2): E[e - x_0 | x_t] = x_t (t - (1 - t) std^2) / var_t."""
+
+    def velocity(latents, t):
+        t = t[:, None, None, None]
+        return latents * (t - (1 - t) * std**2) / ((1 - t) ** 2 * std**2 + t**2)
+
+    return velocity
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        FlowMatchEulerDiscreteScheduler(shift=2.0),
+        FlowMatchHeunDiscreteScheduler(shift=2.0),
+        UniPCMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=2.0),
+    ],
+    ids=["euler", "heun", "unipc"],
+)
+def test_any_flow_scheduler_carries_noise_to_the_data(scheduler):
+    """The flow of a Gaussian only scales: noise e ends at std * e."""
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    *_, last = flow.sample(gaussian(0.5), noise, flow.start(scheduler, 200, "cpu"))
+    torch.testing.assert_close(last.latents, 0.5 * noise, atol=0.03, rtol=0.02)
+
+
+def test_the_given_scheduler_is_not_used_up():
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    before = scheduler.timesteps.clone()
+    list(flow.sample(gaussian(1.0), torch.randn(1, 1, 2, 2), flow.start(scheduler, 3, "cpu")))
+    assert torch.equal(scheduler.timesteps, before)
+    assert scheduler.step_index is None
+
+
+def test_the_loop_computes_nothing_that_is_not_asked_for():
+    calls = []
+
+    def velocity(latents, t):
+        calls.append(float(t[0]))
+        return torch.zeros_like(latents)
+
+    loop = flow.sample(velocity, torch.randn(1, 1, 2, 2), flow.start(FlowMatchEulerDiscreteScheduler(), 9, "cpu"))
+    next(loop), next(loop)
+    loop.close()
+    assert len(calls) == 2
+
+
+def test_latents_sent_in_replace_the_steps():
+    loop = flow.sample(gaussian(1.0), torch.randn(1, 1, 2, 2), flow.start(FlowMatchEulerDiscreteScheduler(), 2, "cpu"))
+    next(loop)
+    given = torch.full((1, 1, 2, 2), 3.0)
+    second = loop.send(given)
+    expected = given + (second.next_time - second.time) * gaussian(1.0)(given, torch.tensor([second.time]))
+    torch.testing.assert_close(second.latents, expected)
+
+
+def test_noise_does_not_depend_on_the_batch():
+    def draw(seeds):
+        return flow.draw_noise([torch.Generator().manual_seed(s) for s in seeds], (3, 4, 4), "cpu")
+
+    batch = draw([5, 6, 7])
+    assert torch.equal(draw([6])[0], batch[1])
+    assert not torch.equal(batch[0], batch[1])

@@ -1,0 +1,274 @@
+"""Training a denoiser: the loss against its formula, the cache of latents, resuming, and what a checkpoint holds."""
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from conftest import LABELS, SHAPE, build, network, smoke
+from PIL import Image
+from safetensors.torch import load_file
+
+from drorae import AutoencoderDRoRAE, DRoRAEClassPipeline, LatentStatistics
+from drorae.images import square, to_tensor
+from train import generate, latent_stats, stage2
+from train.data import Batch, Crop, TrainingPositions, normal_draws, uniform_draws
+from train.generation import Generation, logit_normal
+from train.latent_cache import DAMAGED_LABEL, LatentPositions, encode_raw, load_cache, tokenizer_hash
+from train.presets import PRESETS
+from train.run import RunError
+from train.sources import DataError, GeneratedPictures, class_names, load_photos
+
+WHOLE = Crop(None, (1.0, 1.0), True, centre=True)
+
+
+@pytest.fixture(scope="module")
+def runs(runs, tmp_path_factory):
+    """The smoke tokenizer with statistics, and both denoisers trained upon it."""
+    out = tmp_path_factory.mktemp("stage2")
+    shutil.copytree(runs / "smoke", out / "smoke")
+    latent_stats.main([str(out / "smoke" / "finetune" / "checkpoint"), "--data", "generated"])
+    for guide in ([], ["--guide"]):
+        stage2.main([*smoke(out), "--condition", "class", *guide])
+    return out
+
+
+def task(**changes) -> Generation:
+    statistics = LatentStatistics.of(SHAPE, torch.full(SHAPE, 0.8), torch.full(SHAPE, 0.1))
+    settings = {"statistics": statistics, "validation": None, "labels": LABELS, "tokenizer": "somewhere"}
+    return Generation(build(), network(1), PRESETS["smoke"].stage2["class"], **{**settings, **changes})
+
+
+def test_the_loss_is_flow_matching_written_out():
+    made = task()
+    raw, labels = torch.randn(6, *SHAPE), torch.tensor([0, 1, 2, 0, 1, -1])
+    positions = torch.arange(6) + 100
+    loss, parts = made.loss(Batch(None, positions, [], labels, raw), 0)
+    draws = uniform_draws(0, positions, 2, "flow")
+    normal = torch.distributions.Normal(0.0, 1.0).icdf(draws[:, 0])
+    t = 1 / (1 + torch.exp(-normal))
+    shift = math.sqrt(48 * 16 / 4096)
+    t = shift * t / (1 + (shift - 1) * t)
+    clean = (raw - 0.1) / (0.8 + 1e-5)
+    errors = []
+    for i in range(6):
+        e = normal_draws(0, positions[i : i + 1], SHAPE, torch.device("cpu"))[0]
+        label = 3 if draws[i, 1] < 0.1 or labels[i] < 0 else int(labels[i])
+        x = (1 - t[i]) * clean[i] + t[i] * e
+        v = made.denoiser(x[None], t[i : i + 1], torch.tensor([label])).sample[0]
+        errors.append((v - (e - clean[i])).square().mean())
+    torch.testing.assert_close(loss, torch.stack(errors).mean(), atol=1e-4, rtol=1e-4)
+    assert torch.equal(parts["loss"], loss.detach())
+
+
+def test_images_are_encoded_and_normalised():
+    made, images = task(), torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        tokens = made.model.fuse(made.model.encoder(images)).tokens
+    expected = (tokens.transpose(1, 2).reshape(2, *SHAPE) - 0.1) / (0.8 + 1e-5)
+    latents = made.latents(Batch(images, torch.arange(2), [], torch.tensor([0, 1])))
+    torch.testing.assert_close(latents, expected)
+    last = task(fused=False).latents(Batch(images, torch.arange(2), [], torch.tensor([0, 1])))
+    assert not torch.allclose(last, latents, atol=1e-2)
+
+
+def test_times_are_logit_normal():
+    t = logit_normal(torch.linspace(0.0005, 0.9995, 1000))
+    logits = torch.log(t / (1 - t))
+    assert logits.mean().abs() < 1e-3
+    assert logits.std() == pytest.approx(1, abs=0.01)
+    assert logit_normal(torch.tensor([0.0, 1.0])).isfinite().all()
+
+
+def test_labels_are_dropped_as_often_as_asked(monkeypatch):
+    made, seen = task(), []
+    monkeypatch.setattr(made, "velocity_error", lambda clean, labels, t, noise: seen.append(labels) or torch.zeros(1))
+    for start in range(0, 2000, 100):
+        made.loss(
+            Batch(None, torch.arange(start, start + 100), [], torch.ones(100).long(), torch.zeros(100, *SHAPE)), 0
+        )
+    labels = torch.cat(seen)
+    assert (labels == 3).float().mean() == pytest.approx(0.1, abs=0.02)
+    assert set(labels.tolist()) == {1, 3}
+
+
+# ---- the cache ------------------------------------------------------------------------------------------------------
+
+
+def photos(folder, count=7, damaged=()) -> TrainingPositions:
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        place = folder / "train" / ("cat", "dog")[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(place / f"{i}.png")
+        if i in damaged:
+            (place / f"{i}.png").write_bytes(b"not a picture")
+    return TrainingPositions([load_photos(str(folder), "train")], 32, WHOLE, seed=0)
+
+
+def test_cached_latents_are_those_of_the_pictures(tmp_path):
+    model, source = build(), photos(tmp_path / "p")
+    latents, labels = load_cache(model, source, ["p"], tmp_path / "cache", Accelerator(), batch_size=3)
+    assert latents.shape == (7, 2, *SHAPE)
+    assert latents.dtype == np.float16
+    assert sorted(labels.tolist()) == [0, 0, 0, 0, 1, 1, 1]
+    for i in (0, 6):
+        row = source.row(i)
+        picture = to_tensor(square(Image.open(row["image"]["path"]), 32))[None]
+        for view, image in enumerate((picture, picture.flip(-1))):
+            torch.testing.assert_close(
+                torch.from_numpy(latents[i, view]).float(), encode_raw(model, image)[0], atol=4e-3, rtol=2e-3
+            )
+        assert labels[i] == row["label"]
+    positions = LatentPositions(latents, labels, source.sources, flip=True, seed=0)
+    schedule = PRESETS["smoke"].stage2["class"].schedule
+    batches = list(positions.batches(schedule, 0, 0, 1))
+    assert len(batches) == 6
+    assert batches[0].images is None
+    again = next(iter(positions.batches(schedule, 3, 0, 1)))
+    assert torch.equal(again.latents, batches[3].latents)
+    assert torch.equal(again.labels, batches[3].labels)
+    seen = {tuple(x.flatten()[:4].tolist()) for batch in batches for x in batch.latents}
+    assert len(seen) > 7  # both views occur
+    plain = LatentPositions(latents, labels, source.sources, flip=False, seed=0)
+    index = [positions.whole[positions.index(p)] for p in range(4)]
+    assert np.array_equal(next(iter(plain.batches(schedule, 0, 0, 1))).latents, latents[index, 0])
+
+
+def test_damaged_pictures_are_left_out(tmp_path):
+    source = photos(tmp_path / "p", damaged=(2, 5))
+    latents, labels = load_cache(build(), source, ["p"], tmp_path / "cache", Accelerator())
+    assert (labels == DAMAGED_LABEL).sum() == 2
+    positions = LatentPositions(latents, labels, source.sources, True, 0)
+    assert positions.count == 5
+    assert set(labels[[positions.whole[positions.index(p)] for p in range(50)]]) == {0, 1}
+    with pytest.raises(DataError, match="no picture of the training split can be read"):
+        LatentPositions(latents, np.full(7, DAMAGED_LABEL), source.sources, True, 0)
+
+
+def test_a_stopped_cache_goes_on(tmp_path):
+    model, source = build(), photos(tmp_path / "p", count=60)
+
+    reading, original = [], source.row
+    source.row = lambda index: reading.append(index) or (original(index) if len(reading) < 40 else stop())
+
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load_cache(model, source, ["p"], tmp_path / "cache", Accelerator(), batch_size=2)
+    done = int((tmp_path / "cache" / "done-0-of-1").read_text())
+    assert 0 < done < 60
+    source.row, again = original, []
+    source.row = lambda index: again.append(index) or original(index)
+    latents, labels = load_cache(model, source, ["p"], tmp_path / "cache", Accelerator(), batch_size=2)
+    assert again == list(range(done, 60))
+    source.row = original
+    whole, names = load_cache(model, source, ["p"], tmp_path / "other", Accelerator(), batch_size=2)
+    assert np.array_equal(latents, whole)
+    assert np.array_equal(labels, names)
+
+
+def test_a_cache_of_another_tokenizer_is_refused(tmp_path):
+    model, source = build(), photos(tmp_path / "p")
+    load_cache(model, source, ["p"], tmp_path / "cache", Accelerator())
+    assert tokenizer_hash(build().half()) == tokenizer_hash(model)
+    model.fusion_module.router.weight.data[0, 0] += 1
+    assert tokenizer_hash(build()) != tokenizer_hash(model)
+    with pytest.raises(RunError, match="latents of another tokenizer or other data"):
+        load_cache(model, source, ["p"], tmp_path / "cache", Accelerator())
+
+
+def test_class_names_come_from_the_data(tmp_path):
+    photos(tmp_path / "p")
+    folder = load_photos(str(tmp_path / "p"), "train")
+    assert class_names([folder]) == ["cat", "dog"]
+    assert class_names([GeneratedPictures(4, 0)]) == ["warm", "cold"]
+    with pytest.raises(DataError, match="different classes"):
+        class_names([folder, GeneratedPictures(4, 0)])
+
+
+# ---- the commands ---------------------------------------------------------------------------------------------------
+
+
+def test_the_commands_leave_a_pipeline(runs):
+    pipeline = DRoRAEClassPipeline.from_pretrained(runs / "smoke" / "class" / "checkpoint")
+    assert pipeline.config.labels == ["warm", "cold"]
+    assert pipeline.config.tokenizer == str(runs / "smoke" / "finetune" / "checkpoint")
+    assert pipeline.denoiser.config.latent_fingerprint == pipeline.autoencoder.statistics.fingerprint()
+    log = [json.loads(line) for line in (runs / "smoke" / "class" / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in log] == [3, 6]
+    assert log[0]["validation_loss"] > log[1]["validation_loss"]
+    assert list((runs / "smoke" / "class" / "log").rglob("events.out.tfevents.*"))  # with the sample grids
+    assert (runs / "smoke" / "class-guide" / "checkpoint" / "denoiser").is_dir()
+
+
+def test_resuming_gives_the_same_weights(runs, tmp_path, monkeypatch):
+    out = tmp_path / "runs"
+    (out / "smoke").mkdir(parents=True)
+    (out / "smoke" / "finetune").symlink_to(runs / "smoke" / "finetune")
+    calls, original = [], Generation.loss
+
+    def stops(self, batch, step):
+        calls.append(step)
+        if step == 4:
+            raise KeyboardInterrupt
+        return original(self, batch, step)
+
+    monkeypatch.setattr(Generation, "loss", stops)
+    with pytest.raises(KeyboardInterrupt):
+        stage2.main([*smoke(out), "--condition", "class"])
+    monkeypatch.setattr(Generation, "loss", lambda self, batch, step: calls.append(step) or original(self, batch, step))
+    stage2.main([*smoke(out), "--condition", "class"])
+    assert calls == [0, 1, 2, 3, 4, 3, 4, 5]
+    part = "class/checkpoint/denoiser/diffusion_pytorch_model.safetensors"
+    first, second = load_file(runs / "smoke" / part), load_file(out / "smoke" / part)
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_without_cache_the_pictures_are_encoded_in_training(runs, tmp_path):
+    out = tmp_path / "runs"
+    (out / "smoke").mkdir(parents=True)
+    (out / "smoke" / "finetune").symlink_to(runs / "smoke" / "finetune")
+    stage2.main([*smoke(out), "--condition", "class", "--no-cache"])
+    assert not (out / "latents").exists()
+    assert (out / "smoke" / "class" / "checkpoint" / "model_index.json").is_file()
+
+
+def test_a_tokenizer_without_statistics_is_refused(runs, tmp_path):
+    model = AutoencoderDRoRAE.from_pretrained(runs / "smoke" / "finetune" / "checkpoint")
+    model.statistics = None
+    model.register_to_config(latent_statistics=None)
+    model.save_pretrained(tmp_path / "bare")
+    with pytest.raises(RunError, match=r"has no latent statistics.*train\.latent_stats"):
+        stage2.main([*smoke(tmp_path), "--condition", "class", "--tokenizer", str(tmp_path / "bare")])
+
+
+def test_samples_are_balanced_resumed_and_packed(runs, tmp_path, capsys):
+    out, checkpoint = tmp_path / "samples", str(runs / "smoke" / "class" / "checkpoint")
+    options = ["--count", "6", "--steps", "2", "--out", str(out), "--batch-size", "4", "--npz"]
+    guided = ["--guidance", "autoguidance", "--guide", str(runs / "smoke" / "class-guide" / "checkpoint")]
+    generate.main([checkpoint, *options, *guided])
+    files = sorted(out.glob("*.png"))
+    assert len(files) == 6
+    arrays = np.load(out / "samples.npz")
+    assert arrays["arr_0"].shape == (6, 32, 32, 3)
+    assert arrays["arr_1"].tolist() == [0, 1, 0, 1, 0, 1]
+    assert np.array_equal(arrays["arr_0"][3], np.asarray(Image.open(files[3])))
+    settings = json.loads(Image.open(files[3]).info["drorae"])
+    assert settings["class"] == "cold"
+    assert settings["seed"] == 3
+    assert settings["guidance"] == "autoguidance"
+    before = files[0].read_bytes()
+    files[2].write_bytes(files[2].read_bytes()[:100])  # killed in the middle
+    files[4].unlink()
+    generate.main([checkpoint, *options, *guided])
+    after = np.load(out / "samples.npz")["arr_0"]
+    assert files[0].read_bytes() == before
+    assert np.abs(after.astype(int) - arrays["arr_0"]).max() <= 1  # in another batch
+    with pytest.raises(RunError, match="made with other settings"):
+        generate.main([checkpoint, *options])
+    assert "6 pictures, 2 classes, 2 steps, autoguidance" in capsys.readouterr().out

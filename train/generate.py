@@ -1,0 +1,130 @@
+"""Sample many pictures: ``python -m train.generate CHECKPOINT --count 2000 --out FOLDER``.
+
+Picture i is of class i mod n (as many of each class, as RAE's evaluation) and has seed ``--seed`` + i, so any number of
+processes (``accelerate launch``) makes the same pictures, and the same command again goes on where it stopped. They are
+PNG files that hold their own settings, and with ``--npz`` also one array in ADM's layout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from PIL import Image, UnidentifiedImageError
+from tqdm.auto import tqdm
+
+from drorae import DiTDH, DRoRAEClassPipeline
+from drorae.checkpoints import resolve
+from drorae.images import png_with_settings
+from drorae.pipeline import GUIDANCE
+from train.arguments import main_guard
+from train.evaluate import positive, weights_hash
+from train.run import RunError
+
+RECORD, ARRAY = "settings.json", "samples.npz"
+
+
+def load_generator(name: str, guide: str | None, device: str | torch.device) -> DRoRAEClassPipeline:
+    """The pipeline in ``name``, with the denoiser of the pipeline or denoiser folder ``guide`` as weak network."""
+    pipeline = DRoRAEClassPipeline.from_pretrained(name)
+    if guide is not None:
+        folder = resolve(guide)
+        weak = DiTDH.from_pretrained(folder / "denoiser" if (folder / "denoiser").is_dir() else folder)
+        parts = (pipeline.autoencoder, pipeline.denoiser, pipeline.scheduler)
+        pipeline = DRoRAEClassPipeline(*parts, weak, pipeline.config.labels, pipeline.config.tokenizer)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device)
+
+
+def is_whole(file: Path) -> bool:
+    """Whether a picture is there and was written to its end."""
+    try:
+        with Image.open(file) as picture:
+            picture.load()
+    except (OSError, UnidentifiedImageError):
+        return False
+    return True
+
+
+def write(file: Path, content: bytes) -> None:
+    """Write beside, then rename, so that a picture that is there is whole."""
+    fresh = file.with_suffix(".new")
+    fresh.write_bytes(content)
+    os.replace(fresh, file)
+
+
+def pack(folder: Path, count: int, labels: list[int]) -> None:
+    """All pictures in one file, as ADM's evaluator reads them: ``arr_0`` (n, H, W, 3) uint8, ``arr_1`` labels (n,)."""
+    pictures = np.stack([np.asarray(Image.open(folder / f"{number:06d}.png")) for number in range(count)])
+    np.savez(folder / ARRAY, pictures, np.asarray(labels[:count]))
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint", help="folder or hub id of a pipeline")
+    parser.add_argument("--guide", help="another pipeline or denoiser, as the weak network of AutoGuidance")
+    parser.add_argument("--count", type=positive, required=True, help="pictures")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--classes", nargs="+", help="only these, by name or number")
+    parser.add_argument("--steps", type=int, default=50, help="(default: %(default)s)")
+    parser.add_argument("--guidance", choices=GUIDANCE, default="none")
+    parser.add_argument("--scale", type=float, default=1.5, help="of guidance (default: %(default)s)")
+    parser.add_argument("--interval", type=float, nargs=2, default=(0.0, 1.0), help="flow times where guidance acts")
+    parser.add_argument("--decoder", choices=("original", "finetuned"), help="(default: finetuned, where there is one)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first picture")
+    parser.add_argument("--batch-size", type=positive, default=25)
+    parser.add_argument("--npz", action="store_true", help=f"also write {ARRAY}")
+    args = parser.parse_args(argv)
+    state = PartialState()
+    pipeline = load_generator(args.checkpoint, args.guide, state.device)
+    classes = pipeline.label_numbers(args.classes or list(range(pipeline.denoiser.config.num_classes)))
+    labels = [classes[number % len(classes)] for number in range(args.count)]
+    settings = {"steps": args.steps, "guidance": args.guidance}
+    if args.guidance != "none":
+        settings |= {"scale": args.scale, "interval": list(args.interval)}
+    settings |= {"decoder": args.decoder, "checkpoint": Path(args.checkpoint).name}
+    pipeline.check(args.steps, args.guidance, args.scale, tuple(args.interval), args.decoder)
+    record = settings | {"seed": args.seed, "classes": classes, "names": pipeline.config.labels}
+    record |= {"weights": weights_hash(resolve(args.checkpoint) / "denoiser")}
+    file = args.out / RECORD
+    if file.is_file() and json.loads(file.read_text()) != json.loads(json.dumps(record)):
+        raise RunError(f"'{args.out}' holds pictures made with other settings; remove it or choose another --out.")
+    args.out.mkdir(parents=True, exist_ok=True)
+    state.wait_for_everyone()
+    if state.is_main_process:
+        write(file, (json.dumps(record, indent=2) + "\n").encode())
+
+    mine = list(range(args.count)[state.process_index :: state.num_processes])
+    todo = [n for n in mine if not is_whole(args.out / f"{n:06d}.png")]
+    bar = tqdm(total=len(mine), initial=len(mine) - len(todo), desc="pictures", disable=not state.is_main_process)
+    for start in range(0, len(todo), args.batch_size):
+        numbers = todo[start : start + args.batch_size]
+        pictures = pipeline(
+            [labels[n] for n in numbers],
+            args.steps,
+            args.guidance,
+            args.scale,
+            tuple(args.interval),
+            seed=[args.seed + n for n in numbers],
+            decoder=args.decoder,
+        ).images
+        for n, picture in zip(numbers, pictures, strict=True):
+            name = (pipeline.config.labels or {}) and pipeline.config.labels[labels[n]]
+            details = {"class": name or labels[n], "seed": args.seed + n, **settings}
+            write(args.out / f"{n:06d}.png", png_with_settings(picture, details))
+        bar.update(len(numbers))
+    bar.close()
+    state.wait_for_everyone()
+    if state.is_main_process:
+        if args.npz:
+            pack(args.out, args.count, labels)
+        print(f"{args.out}: {args.count} pictures, {len(classes)} classes, {args.steps} steps, {args.guidance}.")
+
+
+if __name__ == "__main__":
+    main_guard(main)

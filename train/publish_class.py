@@ -1,0 +1,215 @@
+"""Make a generator to share: ``python -m train.publish_class --preset tiny --to assets/drorae-tiny-class``.
+
+Takes the finished runs ``class`` and ``class-guide`` of a preset, stores them in fp16 as one pipeline that names its
+tokenizer, samples and measures *those* weights, and writes the model card: the grid of all classes at seeds 0 to 3, the
+numbers, the training curve.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from drorae import DiTDH, DRoRAEClassPipeline
+from drorae.checkpoints import CheckpointError
+from drorae.generate import class_names
+from train import generate
+from train.arguments import SHARED, add_data_arguments, main_guard
+from train.evaluate import positive
+from train.evaluate_generated import measure_generated, table
+from train.presets import PRESETS, Stage2Preset
+from train.publish import REPORT, hours
+from train.run import CHECKPOINT, LOG, RECORD
+
+GRID_SEEDS = 4
+STEPS = 25
+
+CARD = """---
+license: apache-2.0
+library_name: drorae
+tags: [class-conditional-image-generation, diffusion, drorae]
+---
+
+# {name}
+
+A small class-conditional generator in the latent space of `{tokenizer}`: DiT^DH (RAE, arXiv 2510.11690), flow matching,
+and a smaller, less trained one as the guide of AutoGuidance (arXiv 2406.02507). Stored in fp16, computed in fp32.
+
+```python
+from drorae import DRoRAEClassPipeline
+pipeline = DRoRAEClassPipeline.from_pretrained("assets/{name}")
+pipeline("golden retriever", num_inference_steps=25, guidance="autoguidance", guidance_scale={scale}, seed=0).images[0]
+```
+
+{classes} classes: {names}.
+
+## All classes, seeds 0 to 3, unpicked
+
+AutoGuidance, scale {scale}, {steps} steps; one row of the grid per class, in the order above. Made by
+`python -m train.publish_class`.
+
+![{classes} classes, 4 seeds each](grid.jpg)
+
+## Measured
+
+{table}
+
+Sampled with {steps} steps by `train.generate`, measured by
+
+```
+{evaluation}
+```
+
+FD-MobileNetV2 is the Frechet distance of MobileNetV2's pooled features; there is no Inception network in these numbers.
+MobileNetV2 took no part in the training. {speed}
+
+## Training
+
+| run | command | parameters | steps x latents | optimiser, lr | hours | device |
+|---|---|---:|---|---|---:|---|
+{runs}
+
+Loss on held-out photos by step: {curves}
+
+Data: {data}, central squares and their mirror images, the training split only. Class dropout {dropout}, EMA {ema},
+{precision}, logit-normal times shifted by {shift:.2f}.
+
+## Limits
+
+{limits} The photos carry their own terms (non-commercial research).
+"""
+
+LIMITS = (
+    "It was trained for little more than an hour on 18,494 photos with two CPU threads: shapes are often wrong, "
+    "animals lack limbs or have spare ones, and small classes of objects melt into their usual background. It shows "
+    "the method; it is no image generator to rely on."
+)
+
+
+def assemble(runs: Path, tokenizer: str) -> DRoRAEClassPipeline:
+    """The pipeline of both finished runs, naming ``tokenizer``.
+
+    Raises:
+        CheckpointError: a run is not finished.
+    """
+    for run in ("class", "class-guide"):
+        if not (runs / run / CHECKPOINT).is_dir():
+            raise CheckpointError(f"'{runs / run / CHECKPOINT}' is not there; finish that run first.")
+    whole = DRoRAEClassPipeline.from_pretrained(runs / "class" / CHECKPOINT)
+    guide = DiTDH.from_pretrained(runs / "class-guide" / CHECKPOINT / "denoiser")
+    return DRoRAEClassPipeline(None, whole.denoiser, whole.scheduler, guide, whole.config.labels, tokenizer)
+
+
+def grid(pipeline: DRoRAEClassPipeline, scale: float) -> Image.Image:
+    """All classes, one per row, at the first seeds."""
+    rows = []
+    for label in range(pipeline.denoiser.config.num_classes):
+        pictures = pipeline(
+            [label] * GRID_SEEDS, STEPS, "autoguidance", scale, seed=list(range(GRID_SEEDS)), output_type="pil"
+        ).images
+        rows.append(np.concatenate([np.asarray(picture) for picture in pictures], axis=1))
+    half = (len(rows) + 1) // 2  # two columns of classes, so that the grid is no tower
+    rows += [np.full_like(rows[0], 255)] * (2 * half - len(rows))
+    gap = np.full((half * rows[0].shape[0], 24, 3), 255, np.uint8)
+    return Image.fromarray(np.concatenate([np.concatenate(rows[:half]), gap, np.concatenate(rows[half:])], axis=1))
+
+
+def run_row(run: str, preset: Stage2Preset, folder: Path, network: DiTDH) -> str:
+    """One line of the training table."""
+    record = json.loads((folder / RECORD).read_text())
+    schedule = preset.schedule
+    cells = [
+        run,
+        f"`{record['command']}`",
+        f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f}M",
+        f"{schedule.steps} x {schedule.batch_size}",
+        f"{schedule.optimizer}, {schedule.lr:g}",
+        f"{hours(folder / LOG):.2f}",
+        ", ".join(record["devices"]),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def loss_curve(log: Path) -> str:
+    """Held-out loss by step, as a run logged it."""
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    return ", ".join(f"{row['step']}: {row['validation_loss']:.4f}" for row in rows if "validation_loss" in row)
+
+
+def sample_and_measure(args: argparse.Namespace, folder: Path) -> dict:
+    """Balanced samples without guidance and with AutoGuidance, and how close they are to the training photos."""
+    sets = []
+    for name, options in (
+        ("unguided", []),
+        ("autoguidance", ["--guidance", "autoguidance", "--scale", str(args.scale)]),
+    ):
+        out = folder / name
+        command = [str(args.to), "--count", str(args.samples), "--out", str(out), "--steps", str(STEPS), *options]
+        generate.main(command)
+        sets.append(str(out))
+    return measure_generated(sets, args.data[0], "train", args.limit, weights=args.weights)
+
+
+def time_one(pipeline: DRoRAEClassPipeline, scale: float) -> str:
+    """A sentence on how long one picture takes here."""
+    started = time.perf_counter()
+    pipeline(0, STEPS, "autoguidance", scale, seed=0)
+    seconds = time.perf_counter() - started
+    return f"One picture took {seconds:.1f} s on {torch.get_num_threads()} CPU threads ({STEPS} steps, AutoGuidance)."
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", choices=[name for name, preset in PRESETS.items() if preset.stage2], required=True)
+    parser.add_argument("--to", type=Path, required=True, help="folder to write")
+    parser.add_argument("--scale", type=float, default=1.5, help="of AutoGuidance (default: %(default)s)")
+    parser.add_argument("--samples", type=positive, default=2000, help="per setting (default: %(default)s)")
+    parser.add_argument("--limit", type=positive, help="compare with this many real photos only")
+    add_data_arguments(parser)
+    parser.set_defaults(data=[str(SHARED / "photos20")])
+    args = parser.parse_args(argv)
+    preset, runs = PRESETS[args.preset], args.out / args.preset
+    row = preset.stage2["class"]
+    stored = assemble(runs, row.tokenizer)
+    for network in (stored.denoiser, stored.guide):
+        network.half().register_to_config(_name_or_path=args.to.name)
+    stored.save_pretrained(args.to)
+    pipeline = DRoRAEClassPipeline.from_pretrained(args.to)
+    pipeline.set_progress_bar_config(disable=True)
+    grid(pipeline, args.scale).save(args.to / "grid.jpg", quality=90)
+    speed = time_one(pipeline, args.scale)
+    report = sample_and_measure(args, runs / "samples")
+    (args.to / REPORT).write_text(json.dumps(report, indent=2) + "\n")
+    parts = {"class": pipeline.denoiser, "class-guide": pipeline.guide}
+    data = json.loads((runs / "class" / RECORD).read_text())["data"]
+    text = CARD.format(
+        name=args.to.name,
+        tokenizer=row.tokenizer,
+        scale=args.scale,
+        classes=pipeline.denoiser.config.num_classes,
+        names=", ".join(class_names(pipeline)),
+        steps=STEPS,
+        table=table(report),
+        evaluation=report["command"],
+        speed=speed,
+        runs="\n".join(run_row(run, preset.stage2[run], runs / run, network) for run, network in parts.items()),
+        curves="; ".join(f"{run} {loss_curve(runs / run / LOG)}" for run in parts),
+        data=", ".join(f"{name} ({count} photos)" for name, count in data),
+        dropout=row.class_dropout,
+        ema=row.schedule.ema_decay,
+        precision=row.schedule.precision,
+        shift=pipeline.scheduler.config.shift,
+        limits=LIMITS,
+    )
+    (args.to / "README.md").write_text(text, encoding="utf-8")
+    print(table(report))
+
+
+if __name__ == "__main__":
+    main_guard(main)
