@@ -123,12 +123,29 @@ class Stage1Preset:
 
 
 @dataclass(frozen=True)
+class Stage2Preset:
+    """A denoiser on the latents of ``tokenizer``, a finished run or a checkpoint. ``denoiser`` are arguments of
+    :class:`~drorae.DiTDH`; the sizes of the latent come from the tokenizer, the number of classes from the data."""
+
+    schedule: Schedule
+    tokenizer: str
+    denoiser: dict[str, Any]
+    class_dropout: float = 0.1
+    expected: str = ""
+    measured: str = "not yet trained"
+
+
+@dataclass(frozen=True)
 class Preset:
-    """Everything needed to make one checkpoint. ``encoder`` is ``None`` where timm's own weights are used."""
+    """Everything needed to make one checkpoint. ``encoder`` is ``None`` where timm's own weights are used.
+
+    ``stage2`` has the denoisers by run: ``"class"``, and ``"class-guide"``, the weak network of AutoGuidance.
+    """
 
     model: dict[str, Any]
     encoder: EncoderPreset | None
     stage1: dict[str, Stage1Preset] = field(default_factory=dict)
+    stage2: dict[str, Stage2Preset] = field(default_factory=dict)
 
 
 # ---- assets/drorae-tiny -------------------------------------------------------------------------------------------
@@ -157,8 +174,14 @@ SMOKE_MODEL = {
     "decoder_intermediate_size": 96,
 }
 
+# Small enough for assets/; the trunk's patches of 2 x 2 positions make a step four times cheaper.
+TINY_DENOISER = {"hidden_size": (192, 256), "depth": (5, 1), "num_heads": (3, 4), "trunk_patch_size": 2}
+TINY_GUIDE = {"hidden_size": (96, 128), "depth": (2, 1), "num_heads": (3, 2), "trunk_patch_size": 2}
+
+
 # The distance and the backbone that can be had without a network; the published recipe's are in DINOV2_B.
-VGG11 = PerceptualPreset("vgg11", 0.05, "vgg11_bn_conv1to4.safetensors")
+def _vgg11(weight: float) -> PerceptualPreset:
+    return PerceptualPreset("vgg11", weight, "vgg11_bn_conv1to4.safetensors")
 
 
 def _tiny_adversary(
@@ -180,6 +203,28 @@ def _tiny_adversary(
 def _tiny(steps: int, lr: float, optimizer: str) -> Schedule:
     """Small batches and Muon: where few pictures can be seen, they bring most per picture."""
     return Schedule(steps, 8, lr, warmup_steps=100, optimizer=optimizer, lr_floor=0.05, save_every=300, compile=True)
+
+
+def _tiny_denoiser(steps: int, batch_size: int, lr: float, denoiser: dict[str, Any]) -> Stage2Preset:
+    schedule = Schedule(
+        steps,
+        batch_size,
+        lr,
+        warmup_steps=100,
+        optimizer="muon",
+        lr_floor=0.02,
+        ema_decay=0.9985,
+        save_every=500,
+        workers=0,
+        compile=True,
+    )
+    return Stage2Preset(schedule, "assets/drorae-tiny", denoiser)
+
+
+def _smoke_denoiser() -> Stage2Preset:
+    schedule = Schedule(6, 4, 1e-3, 1, precision="no", save_every=3, workers=0)
+    shape = {"hidden_size": (32, 64), "depth": (2, 1), "num_heads": (2, 2), "trunk_patch_size": 2}
+    return Stage2Preset(schedule, "smoke/finetune", shape)
 
 
 def _smoke(phase: str, starts_from: str) -> Stage1Preset:
@@ -253,6 +298,24 @@ def _dinov2_b_fusion(name: str, expected: str) -> Stage1Preset:
     return _paper("fusion", "dinov2-b/decoder", 100, _dino(10_000), expected)
 
 
+def _dinov2_b_denoiser(hidden: int, depth: int, heads: int, epochs: int, expected: str) -> Stage2Preset:
+    """RAE's recipe, which the paper's baseline was made with (its own table 5 states another batch and rate)."""
+    schedule = Schedule(
+        steps=epochs * (1_281_167 // 1024),
+        batch_size=1024,
+        lr=2e-4,
+        warmup_steps=0,
+        lr_floor=1.0,  # constant; RAE's decay begins at epoch 40 and has hardly begun at 80
+        ema_decay=0.9995,
+        precision="no",
+        save_every=2500,
+        workers=8,
+        compile=True,
+    )
+    shape = {"hidden_size": (hidden, 2048), "depth": (depth, 2), "num_heads": (heads, 16)}
+    return Stage2Preset(schedule, "dinov2-b/finetune", shape, expected=expected)
+
+
 # Table 8: expert width h, and the rFID of phase 2.
 SCALING = {
     128: 0.539,
@@ -279,6 +342,10 @@ DINOV2_B = Preset(
             "rFID 0.29, PSNR 24.32 dB, LPIPS 0.134, SSIM 0.701",
         ),
     },
+    stage2={
+        "class": _dinov2_b_denoiser(1152, 28, 16, 80, "gFID 2.68 unguided, 1.65 with AutoGuidance 1.5"),
+        "class-guide": _dinov2_b_denoiser(384, 12, 6, 14, "the guide: RAE takes its epoch 14"),
+    },
 )
 
 PRESETS = {
@@ -295,32 +362,36 @@ PRESETS = {
                 _tiny(2400, 2e-3, "muon"),
                 "decoder",
                 "tiny/encoder",
-                perceptual=VGG11,
+                perceptual=_vgg11(0.05),
                 adversary=_tiny_adversary(1200, 1600, 0.25),
                 loss_crop=64,
                 expected="PSNR 15.3 dB",
                 measured="16.34 dB, SSIM 0.364 (256 validation photos)",
             ),
             "fusion": Stage1Preset(
-                _tiny(1300, 1.5e-3, "muon"),
+                _tiny(2400, 1.5e-3, "muon"),
                 "fusion",
                 "tiny/decoder",
-                perceptual=VGG11,
-                adversary=_tiny_adversary(500, 800, 0.1, "tiny/decoder"),
+                perceptual=_vgg11(0.01),
+                adversary=_tiny_adversary(1700, 2000, 0.1, "tiny/decoder"),
                 loss_crop=64,
                 expected="at least 3.5 dB over RAE",
                 measured="19.58 dB, SSIM 0.493 (256 validation photos)",
             ),
             "finetune": Stage1Preset(
-                _tiny(1700, 1.5e-3, "muon"),
+                _tiny(2400, 1.5e-3, "muon"),
                 "finetune",
                 "tiny/fusion",
-                perceptual=VGG11,
-                adversary=_tiny_adversary(700, 1000, 0.1, "tiny/fusion"),
+                perceptual=_vgg11(0.04),
+                adversary=_tiny_adversary(1300, 1600, 0.1, "tiny/fusion"),
                 loss_crop=64,
                 expected="at least 22.5 dB, 6 dB PSNR and 0.22 SSIM over RAE",
                 measured="22.64 dB, SSIM 0.658 (256 validation photos)",
             ),
+        },
+        stage2={
+            "class": _tiny_denoiser(12000, 64, 1e-3, TINY_DENOISER),
+            "class-guide": _tiny_denoiser(1500, 64, 1e-3, TINY_GUIDE),
         },
     ),
     "dinov2-b": DINOV2_B,
@@ -345,5 +416,6 @@ PRESETS = {
             "fusion": _smoke("fusion", "smoke/decoder"),
             "finetune": _smoke("finetune", "smoke/fusion"),
         },
+        stage2={"class": _smoke_denoiser(), "class-guide": _smoke_denoiser()},
     ),
 }
