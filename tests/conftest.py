@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before anything imports gradio or huggingface_hub: the tests reach no network.
@@ -11,14 +13,16 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 import torch
+from browser import CHROMIUM, FLAGS
 from PIL import Image
+from playwright.sync_api import BrowserContext, sync_playwright
 from safetensors.torch import load_file
 from torch import nn
 
 from drorae import AutoencoderDRoRAE, DiTDH, DRoRAEClassPipeline, flow
 from drorae.explore import Exploration, explore
 from drorae.images import load_image
-from train import encoder, stage1
+from train import encoder, latent_stats, stage1, stage2
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOS = ROOT.parent / "shared" / "data"
@@ -124,6 +128,17 @@ def runs(tmp_path_factory) -> Path:
     return out
 
 
+@pytest.fixture(scope="session")
+def generators(runs, tmp_path_factory) -> Path:
+    """The smoke tokenizer with statistics, and both denoisers trained upon it. Do not change it."""
+    out = tmp_path_factory.mktemp("stage2")
+    shutil.copytree(runs / "smoke", out / "smoke")
+    latent_stats.main([str(out / "smoke" / "finetune" / "checkpoint"), "--data", "generated"])
+    for guide in ([], ["--guide"]):
+        stage2.main([*smoke(out), "--condition", "class", *guide])
+    return out
+
+
 def weights(runs: Path, phase: str) -> dict[str, torch.Tensor]:
     """The weights a smoke run left."""
     folder = runs / "smoke" / phase / "checkpoint"
@@ -135,3 +150,13 @@ def same(a: dict, b: dict, prefix: str = "") -> bool:
     names = [name for name in a if name.startswith(prefix)]
     assert names
     return all(torch.equal(a[name], b[name]) for name in names)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory) -> Iterator[BrowserContext]:
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            tmp_path_factory.mktemp("profile"), executable_path=CHROMIUM, headless=True, args=FLAGS
+        )
+        yield context
+        context.close()

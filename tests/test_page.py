@@ -4,36 +4,21 @@ from __future__ import annotations
 
 import io
 import re
-import shutil
 from collections.abc import Iterator
-from urllib.parse import urlparse
 
 import numpy as np
 import pytest
+from browser import NEEDS_CHROMIUM, Watched, contrast, shown_pixels
 from conftest import ROOT, build
 from PIL import Image
-from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import expect
 from test_images import png_header
 
 from drorae.explore import explore
 from drorae.images import load_image
 from drorae.ui.page import build_demo, launch_options
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no 'chromium' on this machine; install Debian's package"),
-]
+pytestmark = NEEDS_CHROMIUM
 
 
 @pytest.fixture(scope="module")
@@ -44,76 +29,12 @@ def url(embedded) -> Iterator[str]:
     demo.close()
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory) -> Iterator[BrowserContext]:
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            tmp_path_factory.mktemp("profile"), executable_path=CHROMIUM, headless=True, args=FLAGS
-        )
-        yield context
-        context.close()
-
-
-class Watched:
-    """A page and everything it asked for or complained about."""
-
-    def __init__(self, context: BrowserContext, address: str, width: int = 1280, query: str = ""):
-        self.page: Page = context.new_page()
-        self.page.set_default_timeout(30_000)
-        self.page.set_viewport_size({"width": width, "height": 900})
-        self.requests: list[str] = []
-        self.complaints: list[str] = []
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("console", self._console)
-        self.page.goto(address + query)
-        self.page.wait_for_selector("#compare figure img")
-
-    def _console(self, message) -> None:
-        if message.type == "error":
-            self.complaints.append(message.text)
-
-    def routing(self) -> None:
-        self.page.get_by_role("tab", name="Routing").click()
-        self.page.wait_for_selector("#routing .strip button")
-
-    def state(self, viewer: str, expression: str):
-        script = f"""() => {{
-            const node = [...document.querySelectorAll('#{viewer}, #{viewer} *')].find((n) => n.__{viewer});
-            const state = node.__{viewer};
-            return {expression};
-        }}"""
-        return self.page.evaluate(script)
-
-    def check(self) -> None:
-        outside = {u for u in self.requests if urlparse(u).hostname not in ("127.0.0.1", None)}
-        assert not outside
-        assert not self.complaints
-
-
 @pytest.fixture
 def view(browser, url) -> Iterator[Watched]:
     watched = Watched(browser, url)
     yield watched
     watched.check()
     watched.page.close()
-
-
-def shown_pixels(page: Page, selector: str) -> np.ndarray:
-    """The pixels of a displayed picture, at its own size."""
-    width, height, values = page.locator(selector).evaluate(
-        """async (picture) => {
-            await picture.decode();
-            const canvas = document.createElement('canvas');
-            canvas.width = picture.naturalWidth;
-            canvas.height = picture.naturalHeight;
-            const context = canvas.getContext('2d');
-            context.drawImage(picture, 0, 0);
-            const data = context.getImageData(0, 0, canvas.width, canvas.height).data;
-            return [canvas.width, canvas.height, Array.from(data)];
-        }"""
-    )
-    return np.array(values, dtype=np.uint8).reshape(height, width, 4)[..., :3]
 
 
 def upload(view: Watched, path) -> None:
@@ -404,25 +325,3 @@ def test_a_phone_shows_everything_without_sideways_scrolling_and_readable(browse
     assert stage["width"] == pytest.approx(stage["height"], abs=1)
     view.check()
     page.close()
-
-
-def contrast(page: Page, selector: str) -> float:
-    """WCAG contrast ratio of a text with the first opaque background behind it."""
-    text, background = page.locator(selector).first.evaluate(
-        """node => {
-            const colour = getComputedStyle(node).color;
-            let behind = node;
-            while (behind && /rgba\\(.*, 0\\)|transparent/.test(getComputedStyle(behind).backgroundColor)) {
-                behind = behind.parentElement;
-            }
-            return [colour, behind ? getComputedStyle(behind).backgroundColor : 'rgb(255, 255, 255)'];
-        }"""
-    )
-
-    def luminance(colour: str) -> float:
-        channels = [float(value) / 255 for value in re.findall(r"[\d.]+", colour)[:3]]
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-        return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
-
-    light, dark = sorted((luminance(text), luminance(background)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)

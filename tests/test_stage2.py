@@ -2,19 +2,21 @@
 
 import json
 import math
-import shutil
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import LABELS, SHAPE, build, network, smoke
+from conftest import LABELS, ROOT, SHAPE, build, network, smoke
 from PIL import Image
 from safetensors.torch import load_file
 
 from drorae import AutoencoderDRoRAE, DRoRAEClassPipeline, LatentStatistics
 from drorae.images import square, to_tensor
-from train import generate, latent_stats, stage2
+from train import dit_probe, generate, stage2
 from train.data import Batch, Crop, TrainingPositions, normal_draws, uniform_draws
 from train.generation import Generation, logit_normal
 from train.latent_cache import DAMAGED_LABEL, LatentPositions, encode_raw, load_cache, tokenizer_hash
@@ -23,17 +25,6 @@ from train.run import RunError
 from train.sources import DataError, GeneratedPictures, class_names, load_photos
 
 WHOLE = Crop(None, (1.0, 1.0), True, centre=True)
-
-
-@pytest.fixture(scope="module")
-def runs(runs, tmp_path_factory):
-    """The smoke tokenizer with statistics, and both denoisers trained upon it."""
-    out = tmp_path_factory.mktemp("stage2")
-    shutil.copytree(runs / "smoke", out / "smoke")
-    latent_stats.main([str(out / "smoke" / "finetune" / "checkpoint"), "--data", "generated"])
-    for guide in ([], ["--guide"]):
-        stage2.main([*smoke(out), "--condition", "class", *guide])
-    return out
 
 
 def task(**changes) -> Generation:
@@ -120,7 +111,7 @@ def test_cached_latents_are_those_of_the_pictures(tmp_path):
         picture = to_tensor(square(Image.open(row["image"]["path"]), 32))[None]
         for view, image in enumerate((picture, picture.flip(-1))):
             torch.testing.assert_close(
-                torch.from_numpy(latents[i, view]).float(), encode_raw(model, image)[0], atol=4e-3, rtol=2e-3
+                torch.tensor(latents[i, view]).float(), encode_raw(model, image)[0], atol=4e-3, rtol=2e-3
             )
         assert labels[i] == row["label"]
     positions = LatentPositions(latents, labels, source.sources, flip=True, seed=0)
@@ -194,22 +185,22 @@ def test_class_names_come_from_the_data(tmp_path):
 # ---- the commands ---------------------------------------------------------------------------------------------------
 
 
-def test_the_commands_leave_a_pipeline(runs):
-    pipeline = DRoRAEClassPipeline.from_pretrained(runs / "smoke" / "class" / "checkpoint")
+def test_the_commands_leave_a_pipeline(generators):
+    pipeline = DRoRAEClassPipeline.from_pretrained(generators / "smoke" / "class" / "checkpoint")
     assert pipeline.config.labels == ["warm", "cold"]
-    assert pipeline.config.tokenizer == str(runs / "smoke" / "finetune" / "checkpoint")
+    assert pipeline.config.tokenizer == str(generators / "smoke" / "finetune" / "checkpoint")
     assert pipeline.denoiser.config.latent_fingerprint == pipeline.autoencoder.statistics.fingerprint()
-    log = [json.loads(line) for line in (runs / "smoke" / "class" / "log.jsonl").read_text().splitlines()]
+    log = [json.loads(line) for line in (generators / "smoke" / "class" / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in log] == [3, 6]
     assert log[0]["validation_loss"] > log[1]["validation_loss"]
-    assert list((runs / "smoke" / "class" / "log").rglob("events.out.tfevents.*"))  # with the sample grids
-    assert (runs / "smoke" / "class-guide" / "checkpoint" / "denoiser").is_dir()
+    assert list((generators / "smoke" / "class" / "log").rglob("events.out.tfevents.*"))  # with the sample grids
+    assert (generators / "smoke" / "class-guide" / "checkpoint" / "denoiser").is_dir()
 
 
-def test_resuming_gives_the_same_weights(runs, tmp_path, monkeypatch):
+def test_resuming_gives_the_same_weights(generators, tmp_path, monkeypatch):
     out = tmp_path / "runs"
     (out / "smoke").mkdir(parents=True)
-    (out / "smoke" / "finetune").symlink_to(runs / "smoke" / "finetune")
+    (out / "smoke" / "finetune").symlink_to(generators / "smoke" / "finetune")
     calls, original = [], Generation.loss
 
     def stops(self, batch, step):
@@ -225,21 +216,21 @@ def test_resuming_gives_the_same_weights(runs, tmp_path, monkeypatch):
     stage2.main([*smoke(out), "--condition", "class"])
     assert calls == [0, 1, 2, 3, 4, 3, 4, 5]
     part = "class/checkpoint/denoiser/diffusion_pytorch_model.safetensors"
-    first, second = load_file(runs / "smoke" / part), load_file(out / "smoke" / part)
+    first, second = load_file(generators / "smoke" / part), load_file(out / "smoke" / part)
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
-def test_without_cache_the_pictures_are_encoded_in_training(runs, tmp_path):
+def test_without_cache_the_pictures_are_encoded_in_training(generators, tmp_path):
     out = tmp_path / "runs"
     (out / "smoke").mkdir(parents=True)
-    (out / "smoke" / "finetune").symlink_to(runs / "smoke" / "finetune")
+    (out / "smoke" / "finetune").symlink_to(generators / "smoke" / "finetune")
     stage2.main([*smoke(out), "--condition", "class", "--no-cache"])
     assert not (out / "latents").exists()
     assert (out / "smoke" / "class" / "checkpoint" / "model_index.json").is_file()
 
 
-def test_a_tokenizer_without_statistics_is_refused(runs, tmp_path):
-    model = AutoencoderDRoRAE.from_pretrained(runs / "smoke" / "finetune" / "checkpoint")
+def test_a_tokenizer_without_statistics_is_refused(generators, tmp_path):
+    model = AutoencoderDRoRAE.from_pretrained(generators / "smoke" / "finetune" / "checkpoint")
     model.statistics = None
     model.register_to_config(latent_statistics=None)
     model.save_pretrained(tmp_path / "bare")
@@ -247,10 +238,10 @@ def test_a_tokenizer_without_statistics_is_refused(runs, tmp_path):
         stage2.main([*smoke(tmp_path), "--condition", "class", "--tokenizer", str(tmp_path / "bare")])
 
 
-def test_samples_are_balanced_resumed_and_packed(runs, tmp_path, capsys):
-    out, checkpoint = tmp_path / "samples", str(runs / "smoke" / "class" / "checkpoint")
+def test_samples_are_balanced_resumed_and_packed(generators, tmp_path, capsys):
+    out, checkpoint = tmp_path / "samples", str(generators / "smoke" / "class" / "checkpoint")
     options = ["--count", "6", "--steps", "2", "--out", str(out), "--batch-size", "4", "--npz"]
-    guided = ["--guidance", "autoguidance", "--guide", str(runs / "smoke" / "class-guide" / "checkpoint")]
+    guided = ["--guidance", "autoguidance", "--guide", str(generators / "smoke" / "class-guide" / "checkpoint")]
     generate.main([checkpoint, *options, *guided])
     files = sorted(out.glob("*.png"))
     assert len(files) == 6
@@ -272,3 +263,43 @@ def test_samples_are_balanced_resumed_and_packed(runs, tmp_path, capsys):
     with pytest.raises(RunError, match="made with other settings"):
         generate.main([checkpoint, *options])
     assert "6 pictures, 2 classes, 2 steps, autoguidance" in capsys.readouterr().out
+
+
+def test_the_probe_compares_latents(generators, tmp_path, capsys):
+    checkpoint = generators / "smoke" / "finetune" / "checkpoint"
+    arguments = [*smoke(tmp_path), "--steps", "4"]
+    dit_probe.main([str(checkpoint), *arguments])
+    lines = capsys.readouterr().out.splitlines()
+    rows = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in lines if line.startswith("| `")}
+    assert list(rows) == ["`last layer`", f"`{checkpoint}`"]
+    assert all(len(cells) == 4 for cells in rows.values())
+    assert all(1.8 < float(cell) < 2.2 for cells in rows.values() for cell in cells)  # 1 + 1 before it has learned
+    assert float(rows["`last layer`"][-1]) != float(rows[f"`{checkpoint}`"][-1])
+
+
+def test_the_probe_normalises_every_latent_with_its_own_statistics():
+    latents = np.random.default_rng(0).normal(3, 2, (50, 2, 2, 4, 4)).astype(np.float16)
+    rows = np.arange(50)
+    statistics = dit_probe.statistics_of(latents, rows)
+    flat = latents.reshape(100, 2, 4, 4).astype(np.float64)
+    np.testing.assert_allclose(statistics.mean, flat.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(statistics.std, flat.std(0), rtol=1e-5)
+
+
+def test_two_processes(generators, tmp_path):
+    """As the README says: torchrun on a CPU. Both see their own share, and the cache is filled by both."""
+    out = tmp_path / "runs"
+    (out / "smoke").mkdir(parents=True)
+    (out / "smoke" / "finetune").symlink_to(generators / "smoke" / "finetune")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29511"]
+    command += ["-m", "train.stage2", *smoke(out), "--condition", "class"]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (cache,), (alone,) = ((place / "latents").iterdir() for place in (out, generators))
+    np.testing.assert_allclose(np.load(cache / "latents.npy"), np.load(alone / "latents.npy"), atol=4e-3)
+    assert np.array_equal(np.load(cache / "labels.npy"), np.load(alone / "labels.npy"))
+    pipeline = DRoRAEClassPipeline.from_pretrained(out / "smoke" / "class" / "checkpoint")
+    single = DRoRAEClassPipeline.from_pretrained(generators / "smoke" / "class" / "checkpoint")
+    for name, value in single.denoiser.state_dict().items():
+        torch.testing.assert_close(value, pipeline.denoiser.state_dict()[name], atol=2e-4, rtol=1e-2)

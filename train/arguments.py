@@ -43,7 +43,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--validation",
         default=str(SHARED / "photos20"),
-        help="where the validation split is held out, in the same forms (default: %(default)s)",
+        help="where the validation split is held out, in the same forms",
     )
     parser.add_argument("--stream", action="store_true", help="read the training data while training, without a copy")
     parser.add_argument(

@@ -390,8 +390,8 @@ PRESETS = {
             ),
         },
         stage2={
-            "class": _tiny_denoiser(12000, 64, 1e-3, TINY_DENOISER),
-            "class-guide": _tiny_denoiser(1500, 64, 1e-3, TINY_GUIDE),
+            "class": _tiny_denoiser(7000, 64, 1e-3, TINY_DENOISER),
+            "class-guide": _tiny_denoiser(1200, 64, 1e-3, TINY_GUIDE),
         },
     ),
     "dinov2-b": DINOV2_B,

@@ -168,6 +168,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", choices=[name for name, preset in PRESETS.items() if preset.stage2], required=True)
     parser.add_argument("--to", type=Path, required=True, help="folder to write")
+    parser.add_argument("--tokenizer", help="name the card and the pipeline give (default: the preset's)")
     parser.add_argument("--scale", type=float, default=1.5, help="of AutoGuidance (default: %(default)s)")
     parser.add_argument("--samples", type=positive, default=2000, help="per setting (default: %(default)s)")
     parser.add_argument("--limit", type=positive, help="compare with this many real photos only")
@@ -176,7 +177,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     preset, runs = PRESETS[args.preset], args.out / args.preset
     row = preset.stage2["class"]
-    stored = assemble(runs, row.tokenizer)
+    tokenizer = args.tokenizer or row.tokenizer
+    stored = assemble(runs, tokenizer)
     for network in (stored.denoiser, stored.guide):
         network.half().register_to_config(_name_or_path=args.to.name)
     stored.save_pretrained(args.to)
@@ -190,7 +192,7 @@ def main(argv: list[str] | None = None) -> None:
     data = json.loads((runs / "class" / RECORD).read_text())["data"]
     text = CARD.format(
         name=args.to.name,
-        tokenizer=row.tokenizer,
+        tokenizer=tokenizer,
         scale=args.scale,
         classes=pipeline.denoiser.config.num_classes,
         names=", ".join(class_names(pipeline)),

@@ -82,8 +82,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--precision", choices=("no", "bf16"), help="the denoiser's; 'no' is fp32")
     add_data_arguments(parser)
     add_run_arguments(parser)
-    parser.set_defaults(data=[str(SHARED / "photos20")])
+    parser.set_defaults(data=[str(SHARED / "photos20")], validation=None)
     args = parser.parse_args(argv)
+    args.validation = args.validation or args.data[0]  # classes of other data would be other classes
     run = f"{args.condition}-guide" if args.guide else args.condition
     row = with_arguments(PRESETS[args.preset].stage2[run], args)
     tokenizer = find_tokenizer(args, row)
@@ -100,7 +101,7 @@ def main(argv: list[str] | None = None) -> None:
         try:
             validation = load_validation(args, model.image_size, limit=VALIDATION_PHOTOS)
         except DataError as error:  # one's own folder may have nothing held out
-            accelerator.print(f"No held-out loss: {error}")
+            accelerator.print(f"There will be no held-out loss: {error}")
             validation = None
         return Generation(model, denoiser, row, model.statistics, validation, names, tokenizer)
 

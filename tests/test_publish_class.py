@@ -1,0 +1,47 @@
+"""Publishing a generator: what is written, and that the card says what was measured."""
+
+import json
+
+import pytest
+import torch
+from conftest import PHOTOS, smoke
+from PIL import Image
+from safetensors.torch import load_file
+
+from drorae import DRoRAEClassPipeline
+from drorae.checkpoints import CheckpointError
+from train import publish_class
+from train.evaluate_generated import table
+from train.mobilenet import MobileNetV2
+
+WEIGHTS = PHOTOS / "weights"
+
+
+@pytest.mark.skipif(not WEIGHTS.is_dir(), reason="the evaluator's weights are not there")
+def test_a_generator_is_stored_sampled_measured_and_described(generators, tmp_path, monkeypatch, capsys):
+    original = MobileNetV2.forward
+    monkeypatch.setattr(MobileNetV2, "num_features", 2)
+    monkeypatch.setattr(MobileNetV2, "forward", lambda self, x: (original(self, x)[0][:, :2], original(self, x)[1]))
+    tokenizer = str(generators / "smoke" / "finetune" / "checkpoint")
+    to = tmp_path / "published"
+    arguments = [*smoke(generators), "--to", str(to), "--samples", "6", "--limit", "6", "--scale", "2.5"]
+    publish_class.main([*arguments, "--weights", str(WEIGHTS), "--tokenizer", tokenizer])
+    stored = load_file(to / "denoiser" / "diffusion_pytorch_model.safetensors")
+    assert {value.dtype for value in stored.values()} == {torch.float16}
+    pipeline = DRoRAEClassPipeline.from_pretrained(to)
+    assert pipeline.config.tokenizer == tokenizer
+    assert pipeline.guide is not None
+    assert Image.open(to / "grid.jpg").size == (2 * 4 * 32 + 24, 32)
+    report = json.loads((to / "measured.json").read_text())
+    assert set(report["sets"]) == {"real photos", "unguided", "autoguidance"}
+    assert report["sets"]["autoguidance"]["settings"]["scale"] == 2.5
+    card = (to / "README.md").read_text()
+    assert table(report) in card
+    assert report["command"] in card
+    assert "`python -m train.stage2 --preset smoke --condition class --guide`" in card
+    assert table(report) in capsys.readouterr().out
+
+
+def test_unfinished_runs_are_named(tmp_path):
+    with pytest.raises(CheckpointError, match="class/checkpoint' is not there; finish that run first"):
+        publish_class.main([*smoke(tmp_path), "--to", str(tmp_path / "x")])

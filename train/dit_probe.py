@@ -1,0 +1,97 @@
+"""How hard is a latent to generate? ``python -m train.dit_probe CHECKPOINT...``
+
+The probe of the paper's table 3: the same small denoiser, from the same start, on the latent of every checkpoint and
+on the last-layer latent (RAE) of the first; the flow-matching loss on held-out photos says which is easier. Every
+latent is normalised with its own statistics, so that the losses can be compared. Run the same command again to go on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from drorae import AutoencoderDRoRAE, LatentStatistics
+from drorae.adapter import load_tokenizer
+from train.arguments import SHARED, add_data_arguments, add_run_arguments, load_validation, main_guard, train
+from train.evaluate import positive
+from train.generation import Generation
+from train.latent_cache import LatentPositions
+from train.latent_stats import StreamingMoments
+from train.presets import PRESETS, Stage2Preset
+from train.run import LOG
+from train.sources import class_names, load_photos
+from train.stage2 import VALIDATION_PHOTOS, build_denoiser, load_latents
+
+BATCH = 64
+
+
+def statistics_of(latents: np.ndarray, rows: np.ndarray) -> LatentStatistics:
+    """Mean and standard deviation per channel and position over cached latents (n, 2, C, h, w), both views."""
+    moments = StreamingMoments()
+    for start in range(0, len(rows), BATCH):
+        moments.update(torch.from_numpy(latents[rows[start : start + BATCH]]).flatten(0, 1))
+    return LatentStatistics.of(latents.shape[2:], moments.variance.sqrt().float(), moments.mean.float())
+
+
+def probe(args: argparse.Namespace, checkpoint: str, fused: bool, row: Stage2Preset) -> list[dict]:
+    """Train the probe on one latent; the lines of its log."""
+    model: AutoencoderDRoRAE = load_tokenizer(checkpoint)
+    names = class_names([load_photos(path, "train") for path in args.data])
+    model.statistics = None
+    denoiser = build_denoiser(model, row, len(names))
+    accelerator = Accelerator(mixed_precision=row.schedule.precision)
+    positions: LatentPositions = load_latents(args, model, row, accelerator, fused)
+    statistics = statistics_of(positions.latents, positions.whole).to(accelerator.device)
+    name = f"probe-{Path(checkpoint).parent.parent.name}-{Path(checkpoint).parent.name}-{Path(checkpoint).name}"
+    name += "" if fused else "-last-layer"
+
+    def build(_: Accelerator) -> Generation:
+        validation = load_validation(args, model.image_size, limit=VALIDATION_PHOTOS)
+        return Generation(model, denoiser, row, statistics, validation, names, checkpoint, fused)
+
+    settings = {"denoiser": row.denoiser, "checkpoint": checkpoint, "fused": fused}
+    train(args, "train.dit_probe", name, settings, row, build, lambda task, accelerator: positions)
+    return [json.loads(line) for line in (args.out / args.preset / name / LOG).read_text().splitlines()]
+
+
+def table(losses: dict[str, list[dict]]) -> str:
+    """Held-out loss by step, one row per latent."""
+    steps = [row["step"] for row in next(iter(losses.values()))]
+    lines = [f"| latent | {' | '.join(f'step {step}' for step in steps)} |", "|---|" + "---:|" * len(steps)]
+    for name, rows in losses.items():
+        cells = [f"{row['validation_loss']:.4f}" for row in rows]
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoints", nargs="+", help="tokenizers: folders or hub ids; all of one size")
+    parser.add_argument(
+        "--preset",
+        choices=[name for name, preset in PRESETS.items() if preset.stage2],
+        default="tiny",
+        help="whose guide network is the probe (default: %(default)s)",
+    )
+    parser.add_argument("--steps", type=positive, default=600, help="(default: %(default)s)")
+    add_data_arguments(parser)
+    add_run_arguments(parser)
+    parser.set_defaults(data=[str(SHARED / "photos20")], validation=None, log=[], no_cache=False)
+    args = parser.parse_args(argv)
+    args.validation = args.validation or args.data[0]
+    row = PRESETS[args.preset].stage2["class-guide"]
+    schedule = dataclasses.replace(row.schedule, steps=args.steps, save_every=max(1, args.steps // 4))
+    row = dataclasses.replace(row, schedule=schedule)
+    losses = {"last layer": probe(args, args.checkpoints[0], False, row)}
+    losses |= {checkpoint: probe(args, checkpoint, True, row) for checkpoint in args.checkpoints}
+    print(table(losses))
+
+
+if __name__ == "__main__":
+    main_guard(main)
