@@ -1,4 +1,5 @@
-"""Command line: ``python -m drorae reconstruct IMAGE... --out DIR`` and ``python -m drorae routing IMAGE --out FILE``.
+"""Command line: ``python -m drorae reconstruct IMAGE... --out DIR``, ``... routing IMAGE --out FILE`` and
+``... sample --class NAME --out FILE``.
 
 Exit code 0 when everything worked, 2 with one sentence per problem on the error stream otherwise.
 """
@@ -9,16 +10,19 @@ import argparse
 import itertools
 import json
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from drorae import __version__
-from drorae.autoencoder import AutoencoderDRoRAE
-from drorae.checkpoints import DEFAULT_MODEL, CheckpointError
+from drorae.autoencoder import DECODERS, AutoencoderDRoRAE
+from drorae.checkpoints import DEFAULT_GENERATOR, DEFAULT_MODEL, CheckpointError
 from drorae.explore import ROUTES, Exploration, explore
-from drorae.images import ImageError, load_image
+from drorae.generate import class_name, decoder_names
+from drorae.images import ImageError, load_image, png_with_settings
+from drorae.pipeline import GUIDANCE, DRoRAEClassPipeline, SamplingError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return args.run(args)
-    except (CheckpointError, ImageError) as error:
+    except (CheckpointError, ImageError, SamplingError) as error:
         return _fail(str(error))
     except OSError as error:
         reason = error.strerror or type(error).__name__
@@ -53,6 +57,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("image", type=Path, metavar="IMAGE")
     command.add_argument("--out", type=Path, required=True, help="file to write (.npz)")
     command.set_defaults(run=_routing)
+
+    command = commands.add_parser("sample", help="make a picture of a class")
+    command.add_argument("--generator", default=DEFAULT_GENERATOR, help="pipeline folder or Hub id (%(default)s)")
+    command.add_argument("--class", dest="label", required=True, help="name or number")
+    command.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    command.add_argument("--steps", type=int, default=25, help="(default: %(default)s)")
+    command.add_argument("--guidance", choices=GUIDANCE, help="(default: autoguidance, where there is a guide)")
+    command.add_argument("--scale", type=float, default=2.0, help="of guidance, 1 is none (default: %(default)s)")
+    command.add_argument("--decoder", choices=DECODERS, help="(default: finetuned, where there is one)")
+    command.add_argument("--out", type=Path, required=True, help="file to write (PNG, it holds the settings)")
+    command.set_defaults(run=_sample)
     return parser
 
 
@@ -125,6 +140,30 @@ def _routing(args: argparse.Namespace) -> int:
             layers=np.arange(1, result.num_layers + 1),
         )
     print(f"{args.out}: weights {result.weights.shape} (tokens, layers), grid {result.grid_size} x {result.grid_size}")
+    return 0
+
+
+def _sample(args: argparse.Namespace) -> int:
+    pipeline = DRoRAEClassPipeline.from_pretrained(args.generator)
+    guidance = args.guidance or ("autoguidance" if pipeline.guide is not None else "none")
+    settings = {"seed": args.seed, "steps": args.steps, "guidance": guidance}
+    settings |= {"scale": args.scale} if guidance != "none" else {}
+    settings |= {"decoder": args.decoder or decoder_names(pipeline.autoencoder)[-1]}
+    started = time.perf_counter()
+    images = pipeline(
+        args.label,
+        args.steps,
+        guidance,
+        args.scale,
+        seed=args.seed,
+        decoder=args.decoder,
+    ).images
+    (number,) = pipeline.label_numbers(args.label)
+    name = class_name(pipeline, number)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_bytes(png_with_settings(images[0], {"model": args.generator, "class": name, **settings}))
+    listed = ", ".join(f"{key} {value}" for key, value in settings.items())
+    print(f"{args.out}: {name}, {listed}, {time.perf_counter() - started:.1f} s")
     return 0
 
 

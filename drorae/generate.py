@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from drorae.autoencoder import DECODERS
+from drorae.autoencoder import DECODERS, AutoencoderDRoRAE
 from drorae.flow import Step
 from drorae.images import to_uint8
 from drorae.pipeline import DRoRAEClassPipeline, SamplingError, picture_seeds
@@ -134,7 +134,7 @@ def generate(pipeline: DRoRAEClassPipeline, request: Request, name: str) -> Iter
             previews = {row: to_arrays(pipeline, reached.clean) for row, reached in last.items()}
         yield Progress(done, count, previews, step.next_time)
 
-    decoders = [d for d in DECODERS if d == "original" or pipeline.autoencoder.decoder_finetuned is not None]
+    decoders = decoder_names(pipeline.autoencoder)
     rows = []
     for row, reached in last.items():
         settings = {"steps": request.steps, "guidance": kinds[row]}
@@ -150,6 +150,11 @@ def generate(pipeline: DRoRAEClassPipeline, request: Request, name: str) -> Iter
 def kept_steps(count: int, wanted: int) -> set[int]:
     """At most ``wanted`` of the steps 1..count, evenly spread, the last one among them."""
     return {round(number) for number in np.linspace(count / wanted, count, wanted) if round(number) >= 1}
+
+
+def decoder_names(autoencoder: AutoencoderDRoRAE) -> list[str]:
+    """Decoders there are, the one that is used without being asked for last."""
+    return list(DECODERS) if autoencoder.decoder_finetuned is not None else list(DECODERS[:1])
 
 
 def class_names(pipeline: DRoRAEClassPipeline) -> Sequence[str]:

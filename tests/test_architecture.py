@@ -28,7 +28,7 @@ ALLOWED = {
     "generate": {"autoencoder", "flow", "images", "pipeline"},
     "explore": {"autoencoder", "fusion", "images", "metrics"},
     "plots": set(),
-    "cli": {"autoencoder", "checkpoints", "explore", "images"},
+    "cli": {"autoencoder", "checkpoints", "explore", "generate", "images", "pipeline"},
 }
 
 

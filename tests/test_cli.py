@@ -10,7 +10,7 @@ from PIL import Image
 
 from drorae.cli import _stems, main
 from drorae.explore import explore
-from drorae.images import load_image
+from drorae.images import load_image, png_settings
 
 CAT = str(ROOT / "assets" / "examples" / "cat.jpg")
 
@@ -105,3 +105,41 @@ def test_pictures_are_never_overwritten(tmp_path, capsys, checkpoint):
 def test_names_stay_different():
     paths = [Path(name) for name in ("x/a.png", "y/a.png", "a-2.png", "z/a.jpg")]
     assert _stems(paths) == ["a", "a-2", "a-2-2", "a-3"]
+
+
+def test_sample_writes_the_pipelines_picture_and_its_settings(pipeline, tmp_path, capsys):
+    pipeline.save_pretrained(tmp_path / "generator")
+    command = ["sample", "--generator", str(tmp_path / "generator"), "--class", "tinca tinca", "--seed", "7"]
+    assert main([*command, "--steps", "3", "--out", str(tmp_path / "a" / "x.png")]) == 0
+    expected = pipeline(0, 3, "autoguidance", 2.0, seed=7).images[0]
+    with Image.open(tmp_path / "a" / "x.png") as picture:
+        assert np.abs(np.asarray(picture).astype(int) - np.asarray(expected)).max() <= 1
+    settings = png_settings(tmp_path / "a" / "x.png")
+    assert settings["class"] == "tench"
+    assert {key: settings[key] for key in ("seed", "steps", "guidance", "scale", "decoder")} == {
+        "seed": 7,
+        "steps": 3,
+        "guidance": "autoguidance",
+        "scale": 2.0,
+        "decoder": "finetuned",
+    }
+    assert "tench, seed 7, steps 3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--class", "chirch"], "There is no class 'chirch'; use for example 'church'."),
+        (["--class", "church", "--steps", "0"], "num_inference_steps is a whole number from 1 to 1000, not 0."),
+        (["--class", "church", "--scale", "nan"], "guidance_scale is a number from 0 to 100, not nan"),
+        (["--class", "church", "--seed", "-1"], "A seed is a whole number from 0"),
+    ],
+)
+def test_sample_refuses_in_one_sentence(pipeline, tmp_path, capsys, options, message):
+    pipeline.save_pretrained(tmp_path / "generator")
+    out = tmp_path / "x.png"
+    assert main(["sample", "--generator", str(tmp_path / "generator"), "--out", str(out), *options]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith(message)
+    assert "\n" not in error
+    assert not out.exists()
