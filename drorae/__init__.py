@@ -19,12 +19,13 @@ The three routes every number is reported for:
 
 from drorae.autoencoder import AutoencoderDRoRAE, DRoRAEEncoderOutput
 from drorae.checkpoints import CheckpointError
+from drorae.class_pipeline import DRoRAEClassPipeline
 from drorae.denoiser import DiTDH
 from drorae.fusion import DepthRoutedFusion, FusionOutput, Routing
 from drorae.fusions import MeanFusion
 from drorae.images import ImageError, load_image
 from drorae.latents import LatentStatistics
-from drorae.pipeline import DRoRAEClassPipeline, SamplingError
+from drorae.pipeline import SamplingError
 
 __version__ = "0.1.0"
 

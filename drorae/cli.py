@@ -19,10 +19,11 @@ from PIL import Image
 from drorae import __version__
 from drorae.autoencoder import DECODERS, AutoencoderDRoRAE
 from drorae.checkpoints import DEFAULT_GENERATOR, DEFAULT_MODEL, CheckpointError
+from drorae.class_pipeline import DRoRAEClassPipeline
 from drorae.explore import ROUTES, Exploration, explore
 from drorae.generate import class_name, decoder_names
 from drorae.images import ImageError, load_image, png_with_settings
-from drorae.pipeline import GUIDANCE, DRoRAEClassPipeline, SamplingError
+from drorae.pipeline import GUIDANCE, SamplingError
 
 
 def main(argv: list[str] | None = None) -> int:

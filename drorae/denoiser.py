@@ -52,9 +52,16 @@ class DiTBlock(nn.Module):
         self.mlp = SwiGLUPacked(dim, 2 * int(2 / 3 * int(dim * mlp_ratio)))  # gate and value in one matrix
         self.modulation = modulation(dim, 6)
 
-    def forward(self, x: Tensor, condition: Tensor, rope: Tensor, spread: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        condition: Tensor,
+        rope: Tensor,
+        spread: Callable[[Tensor], Tensor],
+        mask: Tensor | None = None,
+    ) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = spread(self.modulation(condition)).chunk(6, dim=-1)
-        x = x + gate1 * self.attn(self.norm1(x) * (1 + scale1) + shift1, rope=rope)
+        x = x + gate1 * self.attn(self.norm1(x) * (1 + scale1) + shift1, rope=rope, attn_mask=mask)
         return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
 
 
@@ -74,12 +81,17 @@ class DiTDH(ModelMixin, ConfigMixin):
     predicts the velocity e - x_0. Numerically it is RAE's network, whose weights
     :func:`drorae.rae_denoiser.load_rae_denoiser` converts. The defaults are its DiT^DH-XL.
 
+    The condition is a class, added to the time embedding, or a text: its tokens stand before the latent's in the trunk
+    (as in RAEv2), without rotary positions, and their mean is added to the time embedding.
+
     Args:
         sample_size: side h = w of the latent.
         in_channels: channels C of the latent.
         hidden_size, depth, num_heads: of trunk and head.
         mlp_ratio: width of the MLPs; with SwiGLU two thirds of it are used.
-        num_classes: classes; the label ``num_classes`` means none and is there for classifier-free guidance.
+        num_classes: classes; the label ``num_classes`` means none and is there for classifier-free guidance. ``None``
+            for a condition that is text.
+        text_dim: channels of the text tokens; ``None`` for a condition that is a class.
         trunk_patch_size: side of the squares of latent positions that the trunk joins to one token. RAE's is 1; larger
             ones make the trunk cheaper, while the head still sees every position.
         latent_fingerprint: of the latent statistics it was trained on, see
@@ -101,8 +113,9 @@ class DiTDH(ModelMixin, ConfigMixin):
         depth: tuple[int, int] = (28, 2),
         num_heads: tuple[int, int] = (16, 16),
         mlp_ratio: float = 4.0,
-        num_classes: int = 1000,
+        num_classes: int | None = 1000,
         trunk_patch_size: int = 1,
+        text_dim: int | None = None,
         latent_fingerprint: str | None = None,
     ):
         super().__init__()
@@ -110,6 +123,8 @@ class DiTDH(ModelMixin, ConfigMixin):
         for dim, heads in zip(hidden_size, num_heads, strict=True):
             if dim % (4 * heads):
                 raise ValueError(f"a width of {dim} does not divide into {heads} heads of a multiple of 4 channels")
+        if (num_classes is None) == (text_dim is None):
+            raise ValueError("the condition is a class or a text: give num_classes or text_dim, and the other as None")
         if sample_size % trunk_patch_size:
             raise ValueError(f"trunk_patch_size {trunk_patch_size} does not divide sample_size {sample_size}")
         self.trunk_embed = nn.Linear(in_channels * trunk_patch_size**2, trunk)
@@ -118,8 +133,11 @@ class DiTDH(ModelMixin, ConfigMixin):
             nn.init.xavier_uniform_(embed.weight)
             nn.init.zeros_(embed.bias)
         self.time_embed = TimeEmbedding(trunk)
-        self.label_embed = nn.Embedding(num_classes + 1, trunk)
-        nn.init.normal_(self.label_embed.weight, std=0.02)
+        if num_classes is not None:
+            self.label_embed = nn.Embedding(num_classes + 1, trunk)
+            nn.init.normal_(self.label_embed.weight, std=0.02)
+        else:
+            self.text_embed = nn.Sequential(nn.RMSNorm(text_dim, eps=NORM_EPS), nn.Linear(text_dim, trunk))
         self.trunk = nn.ModuleList(DiTBlock(trunk, num_heads[0], mlp_ratio) for _ in range(depth[0]))
         self.projection = nn.Linear(trunk, head) if trunk != head else nn.Identity()
         self.head = nn.ModuleList(DiTBlock(head, num_heads[1], mlp_ratio) for _ in range(depth[1]))
@@ -146,7 +164,13 @@ class DiTDH(ModelMixin, ConfigMixin):
         return self.config.num_classes
 
     def forward(
-        self, hidden_states: Tensor, timestep: Tensor, class_labels: Tensor, return_dict: bool = True
+        self,
+        hidden_states: Tensor,
+        timestep: Tensor,
+        class_labels: Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        return_dict: bool = True,
     ) -> Transformer2DModelOutput | tuple[Tensor]:
         """Noisy latents to the velocity.
 
@@ -154,6 +178,8 @@ class DiTDH(ModelMixin, ConfigMixin):
             hidden_states: (B, C, h, w), normalised latents x_t.
             timestep: (B,) flow time in [0, 1], 1 is noise.
             class_labels: (B,) integers in 0..num_classes.
+            encoder_hidden_states: (B, T, text_dim) text tokens.
+            encoder_attention_mask: (B, T) boolean, which of them count; none of them is no text at all.
 
         Returns:
             ``sample``: (B, C, h, w).
@@ -161,12 +187,22 @@ class DiTDH(ModelMixin, ConfigMixin):
         size, patch = self.config.sample_size, self.config.trunk_patch_size
         tokens = hidden_states.flatten(2).transpose(1, 2)  # (B, N, C)
         t = self.time_embed(timestep)[:, None]
-        label = self.label_embed(class_labels)[:, None]
-        condition = nn.functional.silu(t + label)
-
         s = self.trunk_embed(join(tokens, size, patch)) + self.positions.to(tokens.dtype)
+        rope, mask, length = self.trunk_rope, None, 0
+        if self.config.text_dim is None:
+            about = self.label_embed(class_labels)[:, None]
+        else:
+            counts = encoder_attention_mask.bool()
+            text = self.text_embed(encoder_hidden_states.to(tokens.dtype)) * counts[..., None]
+            about = text.sum(1, keepdim=True) / counts.sum(1).clamp(min=1)[:, None, None]
+            length = text.shape[1]
+            s = torch.cat([text, s], dim=1)
+            rope = torch.cat([unrotated(length, rope), rope])
+            mask = nn.functional.pad(counts, (0, s.shape[1] - length), value=True)[:, None, None]
+        condition = nn.functional.silu(t + about)
         for block in self.trunk:
-            s = block(s, condition, self.trunk_rope, _same)
+            s = block(s, condition, rope, _same, mask)
+        s = s[:, length:]
         s = self.projection(nn.functional.silu(t + s))
 
         def spread(values: Tensor) -> Tensor:
@@ -197,6 +233,12 @@ def repeat(values: Tensor, grid: int, patch: int) -> Tensor:
     """Values (B, grid * grid, D) of patches to all their positions, (B, (grid * patch) ** 2, D)."""
     values = values.unflatten(1, (grid, grid))
     return values.repeat_interleave(patch, 1).repeat_interleave(patch, 2).flatten(1, 2)
+
+
+def unrotated(count: int, rope: Tensor) -> Tensor:
+    """Rows of a rotary table that turn nothing, (count, D): sines 0, cosines 1."""
+    zeros = rope.new_zeros(count, rope.shape[1] // 2)
+    return torch.cat([zeros, zeros + 1], dim=-1)
 
 
 def rotary(grid: int, head_dim: int) -> Tensor:

@@ -10,9 +10,10 @@ import numpy as np
 from torch import Tensor
 
 from drorae.autoencoder import DECODERS, AutoencoderDRoRAE
+from drorae.class_pipeline import DRoRAEClassPipeline
 from drorae.flow import Step
 from drorae.images import to_uint8
-from drorae.pipeline import DRoRAEClassPipeline, SamplingError, picture_seeds
+from drorae.pipeline import SamplingError, picture_seeds
 
 MAX_PICTURES = 8
 FRAMES = 8  # of the filmstrip

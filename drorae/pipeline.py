@@ -1,8 +1,7 @@
-"""Class-conditional sampling as a diffusers pipeline."""
+"""What both pipelines share: their parts and whether they fit, seeds, the loop over the steps, decoding."""
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 from collections.abc import Callable, Generator, Sequence
@@ -19,9 +18,9 @@ from torch import Tensor
 from drorae import flow
 from drorae.adapter import load_tokenizer
 from drorae.autoencoder import AutoencoderDRoRAE
-from drorae.checkpoints import CheckpointError, resolve
+from drorae.checkpoints import CheckpointError
 from drorae.denoiser import DiTDH
-from drorae.guidance import INTERVAL, AutoGuidance, ClassifierFreeGuidance, Unguided
+from drorae.guidance import INTERVAL, AutoGuidance, ClassifierFreeGuidance, Condition, Unguided
 from drorae.images import to_uint8
 
 GUIDANCE = ("none", "cfg", "autoguidance")
@@ -34,16 +33,15 @@ class SamplingError(ValueError):
     """A request that cannot be sampled. The message names the value and what to use instead."""
 
 
-class DRoRAEClassPipeline(DiffusionPipeline):
-    """Pictures of a class: noise, DiT^DH in the latent space, one of the two decoders (paper section 4.2).
+class DRoRAEPipeline(DiffusionPipeline):
+    """Noise, DiT^DH in the latent space, one of the two decoders (paper section 4.2).
 
     Args:
         autoencoder: decodes the latents; its statistics must be those that the denoiser was trained with.
-        denoiser: the class-conditional network.
+        denoiser: the conditional network.
         scheduler: any flow-matching scheduler of diffusers; a fresh copy is made for every call.
         guide: the weaker network of AutoGuidance.
-        labels: names of the classes, by number.
-        tokenizer: name of a checkpoint from which :meth:`from_pretrained` takes the autoencoder when the pipeline's
+        autoencoder_name: a checkpoint from which :meth:`from_pretrained` takes the autoencoder when the pipeline's
             folder has none of its own.
 
     Raises:
@@ -60,43 +58,25 @@ class DRoRAEClassPipeline(DiffusionPipeline):
         denoiser: DiTDH,
         scheduler: SchedulerMixin,
         guide: DiTDH | None = None,
-        labels: Sequence[str] | None = None,
-        tokenizer: str | None = None,
+        autoencoder_name: str | None = None,
     ):
         super().__init__()
-        if labels is not None and len(labels) != denoiser.config.num_classes:
-            raise CheckpointError(
-                f"There are {len(labels)} class names for a denoiser of {denoiser.config.num_classes} classes."
-            )
         for name, network in (("denoiser", denoiser), ("guide", guide)):
             if network is not None and autoencoder is not None:
                 check_latent(name, network, autoencoder)
-        if guide is not None and guide.config.num_classes != denoiser.config.num_classes:
-            raise CheckpointError(
-                f"The guide knows {guide.config.num_classes} classes and the denoiser {denoiser.config.num_classes}; "
-                "use a guide that was trained on the same classes."
-            )
         self.register_modules(autoencoder=autoencoder, denoiser=denoiser, scheduler=scheduler, guide=guide)
-        self.register_to_config(labels=None if labels is None else list(labels), tokenizer=tokenizer)
+        self.register_to_config(autoencoder_name=autoencoder_name)
         self._interrupt = False
 
     @classmethod
-    def from_pretrained(
-        cls,
-        name: str | Path,
-        revision: str | None = None,
-        torch_dtype: torch.dtype = torch.float32,
-        autoencoder: AutoencoderDRoRAE | None = None,
-    ) -> DRoRAEClassPipeline:
-        """Load a pipeline's folder, a bundled one (``"assets/drorae-tiny-class"``) or a Hub repository, strictly.
-
-        Args:
-            autoencoder: one that is there already, to be used in place of the saved or named one.
+    def load_parts(
+        cls, folder: Path, torch_dtype: torch.dtype, autoencoder: AutoencoderDRoRAE | None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The shared parts of a pipeline saved in ``folder``, strictly, and its index.
 
         Raises:
-            CheckpointError: what is missing, damaged or does not belong together.
+            CheckpointError: what is missing, damaged or not to be had.
         """
-        folder = resolve(name, revision)
         try:
             index = json.loads((folder / INDEX).read_text())
             scheduler_class = getattr(diffusers, index["scheduler"][1])
@@ -107,77 +87,69 @@ class DRoRAEClassPipeline(DiffusionPipeline):
             raise CheckpointError(
                 f"'{folder}' holds no readable pipeline ({reason}); fetch or save it again."
             ) from None
-        denoiser = DiTDH.from_pretrained(folder / "denoiser", torch_dtype=torch_dtype)
-        guide = DiTDH.from_pretrained(folder / "guide", torch_dtype=torch_dtype) if has_guide else None
+        if index.get("_class_name") != cls.__name__:
+            raise CheckpointError(f"'{folder}' holds a {index.get('_class_name')}, not a {cls.__name__}.")
+        parts = {"scheduler": scheduler, "autoencoder_name": index.get("autoencoder_name")}
+        parts["denoiser"] = DiTDH.from_pretrained(folder / "denoiser", torch_dtype=torch_dtype)
+        if has_guide:
+            parts["guide"] = DiTDH.from_pretrained(folder / "guide", torch_dtype=torch_dtype)
         if autoencoder is None and (folder / "autoencoder").is_dir():
             autoencoder = AutoencoderDRoRAE.from_pretrained(folder / "autoencoder", torch_dtype=torch_dtype)
         elif autoencoder is None:
-            if not index.get("tokenizer"):
+            if not parts["autoencoder_name"]:
                 raise CheckpointError(f"'{folder}' has no autoencoder and names none; pass one as autoencoder=.")
-            autoencoder = load_tokenizer(index["tokenizer"])
-        return cls(autoencoder, denoiser, scheduler, guide, index.get("labels"), index.get("tokenizer"))
+            autoencoder = load_tokenizer(parts["autoencoder_name"])
+        return parts | {"autoencoder": autoencoder}, index
 
-    @torch.no_grad()
-    def __call__(
+    def follow(
         self,
-        class_labels: int | str | Sequence[int | str],
-        num_inference_steps: int = 50,
-        guidance: str = "none",
-        guidance_scale: float = 1.5,
-        guidance_interval: tuple[float, float] = INTERVAL,
-        seed: int | Sequence[int] | None = None,
-        generator: torch.Generator | Sequence[torch.Generator] | None = None,
-        latents: Tensor | None = None,
-        decoder: str | None = None,
-        output_type: str = "pil",
-        return_dict: bool = True,
-        callback_on_step_end: Callable[..., dict[str, Tensor] | None] | None = None,
-        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-    ) -> ImagePipelineOutput | tuple:
-        """Sample one picture per class label.
+        condition: Condition,
+        unconditional: Condition,
+        noise: Tensor,
+        num_inference_steps: int,
+        guidance: str,
+        guidance_scale: float,
+        guidance_interval: tuple[float, float],
+    ) -> Generator[flow.Step, Tensor | None, None]:
+        """The steps from noise (B, C, h, w) to data under a condition. All arguments have been checked."""
+        device = self._execution_device
+        if guidance == "cfg":
+            velocity = ClassifierFreeGuidance(
+                self.denoiser, condition, unconditional, guidance_scale, guidance_interval
+            )
+        elif guidance == "autoguidance":
+            velocity = AutoGuidance(self.denoiser, self.guide, condition, guidance_scale, guidance_interval)
+        else:
+            velocity = Unguided(self.denoiser, condition)
+        return flow.sample(velocity, noise.to(device), flow.start(self.scheduler, num_inference_steps, device))
 
-        Args:
-            class_labels: numbers or names, one or several.
-            num_inference_steps: calls of the denoiser, with most schedulers; RAE uses 50.
-            guidance: ``"none"``, ``"cfg"`` (classifier-free) or ``"autoguidance"``, which needs a guide.
-            guidance_scale: 1 is none; the paper's 1.5.
-            guidance_interval: flow times between which guidance acts; 1 is noise.
-            seed: of every picture, or of the first one, the others counting up. The same seed is the same picture
-                alone or in a batch, on every device, up to rounding.
-            generator: instead of seeds; one for all pictures or one for each.
-            latents: noise (B, C, h, w) to start from, instead of drawing it.
-            decoder: ``"original"`` or ``"finetuned"``; the finetuned one, where there is one, when ``None``.
-            output_type: ``"pil"``, ``"np"`` (B, H, W, 3) or ``"pt"`` (B, 3, H, W) in [0, 1], or ``"latent"``.
-            callback_on_step_end: ``callback(pipeline, step, timestep, {"latents": ...})``, as in diffusers; it may
-                return other latents, and set ``pipeline._interrupt`` to stop with what has been reached.
+    def finish(
+        self,
+        loop: Generator[flow.Step, Tensor | None, None],
+        decoder: str | None,
+        output_type: str,
+        return_dict: bool,
+        callback: Callable[..., dict[str, Tensor] | None] | None,
+        tensor_inputs: Sequence[str],
+    ) -> ImagePipelineOutput | tuple:
+        """Go through all steps, telling the callback of each, and decode what they arrive at.
 
         Raises:
-            SamplingError: a value that cannot be used; nothing has been computed then.
+            SamplingError: an output type or tensor that there is not, or what the first step of the loop raises.
         """
         if output_type not in OUTPUT_TYPES:
             raise SamplingError(f"output_type {output_type!r} is not one of {', '.join(OUTPUT_TYPES)}.")
-        if unknown := set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs):
+        if unknown := set(tensor_inputs) - set(self._callback_tensor_inputs):
             raise SamplingError(f"callback_on_step_end_tensor_inputs has {sorted(unknown)}; there is only 'latents'.")
-        loop = self.steps(
-            class_labels,
-            num_inference_steps,
-            guidance,
-            guidance_scale,
-            guidance_interval,
-            seed,
-            generator,
-            latents,
-            decoder,
-        )
         self._interrupt = False
         step = next(loop)
         with self.progress_bar(total=step.count) as bar:
             while True:
                 bar.update()
                 changed = None
-                if callback_on_step_end is not None:
-                    values = dict.fromkeys(callback_on_step_end_tensor_inputs, step.latents)
-                    returned = callback_on_step_end(self, step.index, torch.tensor(1000 * step.time), values)
+                if callback is not None:
+                    values = dict.fromkeys(tensor_inputs, step.latents)
+                    returned = callback(self, step.index, torch.tensor(1000 * step.time), values)
                     changed = (returned or {}).get("latents")
                 if self._interrupt:
                     result = step.clean
@@ -190,38 +162,6 @@ class DRoRAEClassPipeline(DiffusionPipeline):
         images = self.decode(result, decoder, output_type)
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)
-
-    @torch.no_grad()
-    def steps(
-        self,
-        class_labels: int | str | Sequence[int | str],
-        num_inference_steps: int = 50,
-        guidance: str = "none",
-        guidance_scale: float = 1.5,
-        guidance_interval: tuple[float, float] = INTERVAL,
-        seed: int | Sequence[int] | None = None,
-        generator: torch.Generator | Sequence[torch.Generator] | None = None,
-        latents: Tensor | None = None,
-        decoder: str | None = None,
-    ) -> Generator[flow.Step, Tensor | None, None]:
-        """The same, step by step, for whoever wants to look at every one of them or to stop early.
-
-        Arguments and errors as of a call, at the first step that is asked for; latents are decoded by :meth:`decode`.
-        """
-        labels = self.label_numbers(class_labels)
-        self.check(num_inference_steps, guidance, guidance_scale, guidance_interval, decoder)
-        device = self._execution_device
-        noise = self.noise(len(labels), seed, generator, latents).to(device)
-        numbers = torch.tensor(labels, device=device)
-        condition = {"class_labels": numbers}
-        if guidance == "cfg":
-            null = {"class_labels": torch.full_like(numbers, self.denoiser.null_label)}
-            velocity = ClassifierFreeGuidance(self.denoiser, condition, null, guidance_scale, guidance_interval)
-        elif guidance == "autoguidance":
-            velocity = AutoGuidance(self.denoiser, self.guide, condition, guidance_scale, guidance_interval)
-        else:
-            velocity = Unguided(self.denoiser, condition)
-        yield from flow.sample(velocity, noise, flow.start(self.scheduler, num_inference_steps, device))
 
     @torch.no_grad()
     def decode(self, latents: Tensor, decoder: str | None = None, output_type: str = "pil") -> Any:
@@ -264,37 +204,6 @@ class DRoRAEClassPipeline(DiffusionPipeline):
             self.autoencoder.get_decoder(decoder)
         except ValueError as error:
             raise SamplingError(f"{error}.") from None
-
-    def label_numbers(self, class_labels: int | str | Sequence[int | str]) -> list[int]:
-        """Classes by number, in a list.
-
-        Raises:
-            SamplingError: none, too many, or one that the denoiser does not know.
-        """
-        single = isinstance(class_labels, (int, str, np.integer))
-        wanted = [class_labels] if single else list(class_labels)
-        if not 1 <= len(wanted) <= MAX_PICTURES:
-            raise SamplingError(
-                f"{len(wanted)} pictures at once; ask for 1 to {MAX_PICTURES} (python -m train.generate makes more)."
-            )
-        return [self._label_number(value) for value in wanted]
-
-    def _label_number(self, value: int | str) -> int:
-        count, names = self.denoiser.config.num_classes, self.config.labels or ()
-        if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
-            if 0 <= value < count:
-                return int(value)
-            raise SamplingError(f"There is no class {value}; classes are numbered 0 to {count - 1}.")
-        text = str(value).strip().lower()
-        for number, name in enumerate(names):
-            if text and text in (name.lower(), *(part.strip().lower() for part in name.split(","))):
-                return number
-        if text.isdecimal() and int(text) < count:
-            return int(text)
-        close = difflib.get_close_matches(text, [name.lower() for name in names], n=3, cutoff=0.4)
-        known = [name for name in names if name.lower() in close] or list(names[:3])
-        hint = f"for example {', '.join(repr(name) for name in known)}" if known else f"a number from 0 to {count - 1}"
-        raise SamplingError(f"There is no class '{str(value)[:60]}'; use {hint}.")
 
     def noise(
         self,

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from drorae.autoencoder import AutoencoderDRoRAE
 from drorae.checkpoints import CheckpointError, build_strict, fetch_file
+from drorae.class_pipeline import DRoRAEClassPipeline
 from drorae.denoiser import DiTDH, rotary
 from drorae.flow import build_scheduler
-from drorae.pipeline import DRoRAEClassPipeline
 from drorae.rae import MODELS
 
 REPOSITORY = "nyu-visionx/RAE-collections"

@@ -24,11 +24,12 @@ ALLOWED = {
     "flow": set(),
     "guidance": set(),
     "pipeline": {"adapter", "autoencoder", "checkpoints", "denoiser", "flow", "guidance", "images"},
-    "rae_denoiser": {"autoencoder", "checkpoints", "denoiser", "flow", "pipeline", "rae"},
-    "generate": {"autoencoder", "flow", "images", "pipeline"},
+    "class_pipeline": {"autoencoder", "checkpoints", "denoiser", "flow", "guidance", "pipeline"},
+    "rae_denoiser": {"autoencoder", "checkpoints", "class_pipeline", "denoiser", "flow", "rae"},
+    "generate": {"autoencoder", "class_pipeline", "flow", "images", "pipeline"},
     "explore": {"autoencoder", "fusion", "images", "metrics"},
     "plots": set(),
-    "cli": {"autoencoder", "checkpoints", "explore", "generate", "images", "pipeline"},
+    "cli": {"autoencoder", "checkpoints", "class_pipeline", "explore", "generate", "images", "pipeline"},
 }
 
 

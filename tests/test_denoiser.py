@@ -237,3 +237,53 @@ def test_refuses_a_file_that_lacks_weights(tmp_path):
     (tmp_path / "y.pt").write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="is not a denoiser of RAE"):
         load_rae_denoiser("y.pt", str(tmp_path))
+
+
+# ---- text -----------------------------------------------------------------------------------------------------------
+
+
+def texts(*lengths: int, width: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random text tokens (B, width, 10) of which the first ``lengths`` count."""
+    tokens = torch.randn(len(lengths), width, 10, generator=torch.Generator().manual_seed(5))
+    return tokens, torch.arange(width) < torch.tensor(lengths)[:, None]
+
+
+@torch.no_grad()
+def test_text_tokens_that_do_not_count_change_nothing():
+    network = randomised(num_classes=None, text_dim=10)
+    x, t = torch.randn(2, 12, 4, 4), torch.rand(2)
+    tokens, mask = texts(3, 5)
+    output = network(x, t, encoder_hidden_states=tokens, encoder_attention_mask=mask).sample
+    noise = torch.where(mask[..., None], tokens, 100.0)
+    torch.testing.assert_close(network(x, t, None, noise, mask).sample, output)
+    for i, length in enumerate((3, 5)):  # nor does padding them away
+        alone = network(x[i : i + 1], t[i : i + 1], None, tokens[i : i + 1, :length], mask[i : i + 1, :length]).sample
+        torch.testing.assert_close(alone[0], output[i], atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_text_matters_and_its_order_only_through_its_encoder():
+    network = randomised(num_classes=None, text_dim=10)
+    x, t = torch.randn(1, 12, 4, 4), torch.tensor([0.4])
+    tokens, mask = texts(4)
+    output = network(x, t, None, tokens, mask).sample
+    assert not torch.allclose(network(x, t, None, tokens + 1, mask).sample, output, atol=1e-2)
+    turned = torch.cat([tokens[:, :4].flip(1), tokens[:, 4:]], 1)
+    torch.testing.assert_close(network(x, t, None, turned, mask).sample, output, atol=1e-5, rtol=1e-4)
+    nothing = network(x, t, None, tokens, torch.zeros_like(mask)).sample
+    assert nothing.isfinite().all()
+    assert not torch.allclose(nothing, output, atol=1e-2)
+
+
+def test_text_with_a_coarse_trunk_has_a_gradient_everywhere():
+    network = randomised(num_classes=None, text_dim=10, trunk_patch_size=2)
+    tokens, mask = texts(2, 6)
+    network(torch.randn(2, 12, 4, 4), torch.rand(2), None, tokens, mask).sample.square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in network.parameters())
+    assert network.text_embed[1].weight.grad.any()
+
+
+@pytest.mark.parametrize("changes", [{"text_dim": 10}, {"num_classes": None}])
+def test_a_condition_is_a_class_or_a_text(changes):
+    with pytest.raises(ValueError, match="give num_classes or text_dim"):
+        DiTDH(**{**SMALL, **changes})

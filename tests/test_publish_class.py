@@ -29,7 +29,7 @@ def test_a_generator_is_stored_sampled_measured_and_described(generators, tmp_pa
     stored = load_file(to / "denoiser" / "diffusion_pytorch_model.safetensors")
     assert {value.dtype for value in stored.values()} == {torch.float16}
     pipeline = DRoRAEClassPipeline.from_pretrained(to)
-    assert pipeline.config.tokenizer == tokenizer
+    assert pipeline.config.autoencoder_name == tokenizer
     assert pipeline.guide is not None
     assert Image.open(to / "grid.jpg").size == (2 * 4 * 32 + 24, 32)
     report = json.loads((to / "measured.json").read_text())

@@ -188,7 +188,7 @@ def test_class_names_come_from_the_data(tmp_path):
 def test_the_commands_leave_a_pipeline(generators):
     pipeline = DRoRAEClassPipeline.from_pretrained(generators / "smoke" / "class" / "checkpoint")
     assert pipeline.config.labels == ["warm", "cold"]
-    assert pipeline.config.tokenizer == str(generators / "smoke" / "finetune" / "checkpoint")
+    assert pipeline.config.autoencoder_name == str(generators / "smoke" / "finetune" / "checkpoint")
     assert pipeline.denoiser.config.latent_fingerprint == pipeline.autoencoder.statistics.fingerprint()
     log = [json.loads(line) for line in (generators / "smoke" / "class" / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in log] == [3, 6]

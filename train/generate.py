@@ -36,7 +36,7 @@ def load_generator(name: str, guide: str | None, device: str | torch.device) -> 
         folder = resolve(guide)
         weak = DiTDH.from_pretrained(folder / "denoiser" if (folder / "denoiser").is_dir() else folder)
         parts = (pipeline.autoencoder, pipeline.denoiser, pipeline.scheduler)
-        pipeline = DRoRAEClassPipeline(*parts, weak, pipeline.config.labels, pipeline.config.tokenizer)
+        pipeline = DRoRAEClassPipeline(*parts, weak, pipeline.config.labels, pipeline.config.autoencoder_name)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 

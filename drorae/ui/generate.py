@@ -12,8 +12,8 @@ import torch
 
 from drorae.autoencoder import AutoencoderDRoRAE
 from drorae.checkpoints import CheckpointError
+from drorae.class_pipeline import DRoRAEClassPipeline
 from drorae.generate import MAX_PICTURES, Generation, Request, class_names, generate
-from drorae.pipeline import DRoRAEClassPipeline
 from drorae.rae_denoiser import load_rae_pipeline
 from drorae.ui.bundle import generation_value
 from drorae.ui.components import Dial, GenerateViewer
