@@ -26,6 +26,7 @@ from drorae.fusions import MeanFusion
 from drorae.images import ImageError, load_image
 from drorae.latents import LatentStatistics
 from drorae.pipeline import SamplingError
+from drorae.text_pipeline import DRoRAETextPipeline
 
 __version__ = "0.1.0"
 
@@ -34,6 +35,7 @@ __all__ = [
     "CheckpointError",
     "DRoRAEClassPipeline",
     "DRoRAEEncoderOutput",
+    "DRoRAETextPipeline",
     "DepthRoutedFusion",
     "DiTDH",
     "FusionOutput",

@@ -19,10 +19,11 @@ from playwright.sync_api import BrowserContext, sync_playwright
 from safetensors.torch import load_file
 from torch import nn
 
-from drorae import AutoencoderDRoRAE, DiTDH, DRoRAEClassPipeline, flow
+from drorae import AutoencoderDRoRAE, DiTDH, DRoRAEClassPipeline, DRoRAETextPipeline, flow
 from drorae.explore import Exploration, explore
 from drorae.images import load_image
 from train import encoder, latent_stats, stage1, stage2
+from train.text_encoder import build_encoder, train_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOS = ROOT.parent / "shared" / "data"
@@ -70,8 +71,8 @@ def model() -> AutoencoderDRoRAE:
 def network(seed: int, **changes) -> DiTDH:
     """A random denoiser of 3 classes for the latents of :func:`build`; fresh ones would predict nothing."""
     torch.manual_seed(seed)
-    sizes = {"in_channels": 48, "hidden_size": (24, 48), "depth": (2, 1), "num_heads": (2, 2)}
-    made = DiTDH(sample_size=4, num_classes=3, **{**sizes, **changes}).eval()
+    sizes = {"in_channels": 48, "hidden_size": (24, 48), "depth": (2, 1), "num_heads": (2, 2), "num_classes": 3}
+    made = DiTDH(sample_size=4, **{**sizes, **changes}).eval()
     for parameter in made.parameters():
         nn.init.normal_(parameter, std=0.15)
     return made
@@ -87,6 +88,19 @@ def pipeline() -> DRoRAEClassPipeline:
     fingerprint = autoencoder.statistics.fingerprint()
     pair = [network(seed, latent_fingerprint=fingerprint) for seed in (1, 2)]
     made = DRoRAEClassPipeline(autoencoder, pair[0], flow.build_scheduler(*SHAPE), pair[1], LABELS)
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+@pytest.fixture(scope="session")
+def text_pipeline(pipeline) -> DRoRAETextPipeline:
+    """A random text-to-image generator with its own tiny text encoder. Do not change it."""
+    tokenizer = train_tokenizer(["a red ball on green grass", "two dogs run on the grass", "a church at night"], 300)
+    encoder = build_encoder(len(tokenizer), 32, 1, 8, seed=0).eval()
+    for parameter in encoder.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    parts = (pipeline.autoencoder, network(3, num_classes=None, text_dim=32), pipeline.scheduler)
+    made = DRoRAETextPipeline(*parts, tokenizer, encoder, max_tokens=8)
     made.set_progress_bar_config(disable=True)
     return made
 

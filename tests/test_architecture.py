@@ -25,6 +25,8 @@ ALLOWED = {
     "guidance": set(),
     "pipeline": {"adapter", "autoencoder", "checkpoints", "denoiser", "flow", "guidance", "images"},
     "class_pipeline": {"autoencoder", "checkpoints", "denoiser", "flow", "guidance", "pipeline"},
+    "text": {"checkpoints"},
+    "text_pipeline": {"autoencoder", "checkpoints", "denoiser", "flow", "guidance", "pipeline", "text"},
     "rae_denoiser": {"autoencoder", "checkpoints", "class_pipeline", "denoiser", "flow", "rae"},
     "generate": {"autoencoder", "class_pipeline", "flow", "images", "pipeline"},
     "explore": {"autoencoder", "fusion", "images", "metrics"},

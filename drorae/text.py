@@ -1,0 +1,96 @@
+"""Prompts to text tokens, through any frozen text encoder of transformers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import (
+    MODEL_FOR_TEXT_ENCODING_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForTextEncoding,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from drorae.checkpoints import CheckpointError
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """Encoded prompts.
+
+    Attributes:
+        tokens: (B, T, D), last hidden state of the encoder.
+        mask: (B, T) boolean, which tokens count.
+        lost: per prompt, the end that did not fit; empty where nothing was lost.
+    """
+
+    tokens: Tensor
+    mask: Tensor
+    lost: list[str]
+
+
+def load_text_encoder(
+    name: str | Path, torch_dtype: torch.dtype = torch.float32, tokenizer_folder: Path | None = None
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """Tokenizer and encoder from a folder or the Hub (``id`` or ``id@revision``); safetensors only, in eval mode.
+
+    ``tokenizer_folder`` is where the tokenizer is, if not with the encoder.
+
+    Of models that can do more, the part that reads text is taken: CLIP's text tower, the encoder of T5.
+
+    Raises:
+        CheckpointError: it is not there, cannot be read, or lacks weights.
+    """
+    source, _, revision = str(name).partition("@") if not Path(name).exists() else (str(name), "", "")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder or source, revision=revision or "main")
+        config = AutoConfig.from_pretrained(source, revision=revision or "main", trust_remote_code=False)
+        auto = AutoModelForTextEncoding if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING else AutoModel
+        model, report = auto.from_pretrained(
+            source,
+            revision=revision or "main",
+            dtype=torch_dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except Exception as error:  # no such folder, no network, other files: many types, one thing to do
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"The text encoder '{name}' could not be loaded ({reason}); check the name.") from None
+    missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)  # whose output is not used
+    if missing:  # transformers only warns, and computes with random weights
+        raise CheckpointError(f"The text encoder '{name}' lacks {len(missing)} weights (first: {missing[0]}).")
+    model = getattr(model, "text_model", model)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer, model.eval()
+
+
+def token_width(model: PreTrainedModel) -> int:
+    """Channels D of the tokens."""
+    config = model.config.get_text_config()
+    return getattr(config, "hidden_size", None) or config.d_model
+
+
+@torch.no_grad()
+def encode(
+    tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, prompts: list[str], max_tokens: int
+) -> TextFeatures:
+    """Prompts to tokens. The empty prompt has no tokens that count: it is the null prompt.
+
+    Args:
+        max_tokens: longer prompts are cut; :attr:`TextFeatures.lost` says what was.
+    """
+    encoded = tokenizer(prompts, truncation=False)["input_ids"]
+    lost = [tokenizer.decode(ids[max_tokens:], skip_special_tokens=True).strip() for ids in encoded]
+    batch = tokenizer(prompts, truncation=True, max_length=max_tokens, padding=True, return_tensors="pt")
+    batch = {key: batch[key].to(model.device) for key in ("input_ids", "attention_mask")}
+    tokens = model(**batch).last_hidden_state
+    written = torch.tensor([bool(prompt.strip()) for prompt in prompts], device=model.device)
+    return TextFeatures(tokens, batch["attention_mask"].bool() & written[:, None], lost)
