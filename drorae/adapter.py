@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -94,3 +95,11 @@ def load_tokenizer(name: str | Path) -> AutoencoderDRoRAE:
     if json.loads((folder / MODEL_CONFIG).read_text()).get("_class_name") == "AutoencoderRAE":
         return AutoencoderDRoRAE.from_rae(repository, revision=revision or None)
     return AutoencoderDRoRAE.from_pretrained(repository, revision=revision or None)
+
+
+def cast_weights(model: AutoencoderDRoRAE, dtype: torch.dtype) -> AutoencoderDRoRAE:
+    """All weights in another precision, but for the latent statistics."""
+    for part in (model.encoder, model.fusion_module, model.decoder, model.decoder_finetuned):
+        if part is not None:
+            part.to(dtype)
+    return model

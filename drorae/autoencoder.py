@@ -10,6 +10,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from drorae import checkpoints, rae
@@ -187,6 +188,7 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
             raise ValueError("there is no routing without fusion; load a model with fusion or leave fusion=True")
         return FusionOutput(layer_norm(layers[-1], self.encoder.norm.eps), None)
 
+    @apply_forward_hook
     def encode(
         self, x: Tensor, fusion: bool = True, return_routing: bool = False, return_dict: bool = True
     ) -> DRoRAEEncoderOutput | tuple[Tensor, ...]:
@@ -212,6 +214,7 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
             return (latent, output.routing) if return_routing else (latent,)
         return DRoRAEEncoderOutput(latent=latent, routing=output.routing)
 
+    @apply_forward_hook
     def decode(self, z: Tensor, decoder: str | None = None, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
         """Latents (B, C, h, w) to images (B, 3, H, W) around [0, 1], not clamped.
 

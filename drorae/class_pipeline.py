@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +139,10 @@ class DRoRAEClassPipeline(DRoRAEPipeline):
         Arguments and errors as of a call, at the first step that is asked for; latents are decoded by :meth:`decode`.
         """
         labels = self.label_numbers(class_labels)
+        if not 1 <= len(labels) <= MAX_PICTURES:
+            raise SamplingError(
+                f"{len(labels)} pictures at once; ask for 1 to {MAX_PICTURES} (python -m train.generate makes more)."
+            )
         self.check(num_inference_steps, guidance, guidance_scale, guidance_interval, decoder)
         noise = self.noise(len(labels), seed, generator, latents)
         numbers = torch.tensor(labels, device=self._execution_device)
@@ -153,32 +157,31 @@ class DRoRAEClassPipeline(DRoRAEPipeline):
         )
 
     def label_numbers(self, class_labels: int | str | Sequence[int | str]) -> list[int]:
-        """Classes by number, in a list.
+        """Classes by number, in a list. A name may be the whole name or one of its synonyms between commas.
 
         Raises:
-            SamplingError: none, too many, or one that the denoiser does not know.
+            SamplingError: one that the denoiser does not know.
         """
-        single = isinstance(class_labels, (int, str, np.integer))
-        wanted = [class_labels] if single else list(class_labels)
-        if not 1 <= len(wanted) <= MAX_PICTURES:
-            raise SamplingError(
-                f"{len(wanted)} pictures at once; ask for 1 to {MAX_PICTURES} (python -m train.generate makes more)."
-            )
-        return [self._label_number(value) for value in wanted]
+        if isinstance(class_labels, (int, str, np.integer)) or not isinstance(class_labels, Iterable):
+            class_labels = [class_labels]
+        return [self._label_number(value) for value in class_labels]
 
     def _label_number(self, value: int | str) -> int:
         count, names = self.denoiser.config.num_classes, self.config.labels or ()
         if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
             if 0 <= value < count:
                 return int(value)
-            raise SamplingError(f"There is no class {value}; classes are numbered 0 to {count - 1}.")
+            raise SamplingError(f"There is no class {str(value)[:20]}; classes are numbered 0 to {count - 1}.")
         text = str(value).strip().lower()
-        for number, name in enumerate(names):
-            if text and text in (name.lower(), *(part.strip().lower() for part in name.split(","))):
-                return number
-        if text.isdecimal() and int(text) < count:
+        # whole names before synonyms: in ImageNet, some class's synonym is another's name
+        for called in (str.lower, lambda name: name.lower().split(",")[0], None):
+            for number, name in enumerate(names):
+                synonyms = [part.strip() for part in name.lower().split(",")] if called is None else [called(name)]
+                if text and text in synonyms:
+                    return number
+        if text.isdecimal() and len(text) < 10 and int(text) < count:
             return int(text)
-        close = difflib.get_close_matches(text, [name.lower() for name in names], n=3, cutoff=0.4)
+        close = difflib.get_close_matches(text[:60], [name.lower() for name in names], n=3, cutoff=0.4)
         known = [name for name in names if name.lower() in close] or list(names[:3])
         hint = f"for example {', '.join(repr(name) for name in known)}" if known else f"a number from 0 to {count - 1}"
         raise SamplingError(f"There is no class '{str(value)[:60]}'; use {hint}.")

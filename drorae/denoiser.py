@@ -103,6 +103,7 @@ class DiTDH(ModelMixin, ConfigMixin):
 
     _supports_gradient_checkpointing = False
     _no_split_modules: ClassVar = ["DiTBlock"]
+    _keep_in_fp32_modules: ClassVar = ["frequencies"]
 
     @register_to_config
     def __init__(

@@ -81,7 +81,8 @@ def sample(velocity: Velocity, latents: Tensor, scheduler: SchedulerMixin) -> Ge
         scheduler: what :func:`start` returned.
     """
     count = len(scheduler.timesteps)
-    times = scheduler.sigmas.tolist()  # diffusers' sigma is the flow time
+    # diffusers' sigma is the flow time; shifting may round the first one to a little more than 1
+    times = scheduler.sigmas.clamp(0, 1).tolist()
     for index, timestep in enumerate(scheduler.timesteps):
         t = torch.full((len(latents),), times[index], device=latents.device)
         predicted = velocity(latents, t)

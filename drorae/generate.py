@@ -16,6 +16,7 @@ from drorae.images import to_uint8
 from drorae.pipeline import SamplingError, picture_seeds
 
 MAX_PICTURES = 8
+MAX_STEPS = 100
 FRAMES = 8  # of the filmstrip
 PREVIEWS = 10  # at most, while it runs
 
@@ -101,9 +102,11 @@ def generate(pipeline: DRoRAEClassPipeline, request: Request, name: str) -> Iter
         SamplingError: a value that cannot be sampled, before anything is computed.
     """
     started = time.perf_counter()
-    if request.seed is None:
-        raise SamplingError("Give the first seed, a whole number from 0.")
-    if not isinstance(request.count, int) or not 1 <= request.count <= MAX_PICTURES:
+    if not isinstance(request.seed, int):
+        raise SamplingError(f"The first seed is a whole number from 0, not {str(request.seed)[:20]}.")
+    if isinstance(request.steps, int) and request.steps > MAX_STEPS:
+        raise SamplingError(f"{request.steps} steps are too many for this page; use at most {MAX_STEPS}.")
+    if not isinstance(request.count, int) or isinstance(request.count, bool) or not 1 <= request.count <= MAX_PICTURES:
         raise SamplingError(
             f"{request.count} pictures at once; ask for 1 to {MAX_PICTURES} (python -m train.generate makes more)."
         )

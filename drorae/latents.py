@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -63,13 +64,24 @@ class LatentStatistics(nn.Module):
                 digest.update(value.detach().cpu().half().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LatentStatistics:
+        """Move, but stay in fp32: the statistics are small, and every digit of them scales a latent."""
+        before = {name: value for name, value in (("std", self.std), ("mean", self.mean)) if value is not None}
+        super()._apply(fn, recurse)
+        for name, value in before.items():
+            moved = getattr(self, name)
+            if moved.dtype != value.dtype and not value.is_meta:
+                setattr(self, name, value.to(moved.device))
+        return self
+
     def normalize(self, latent: Tensor) -> Tensor:
-        """(z - mean) / (std + eps), latent (B, C, h, w)."""
+        """(z - mean) / (std + eps), latent (B, C, h, w); computed in fp32, in the latent's precision."""
+        value = latent.to(torch.promote_types(latent.dtype, self.std.dtype))
         if self.mean is not None:
-            latent = latent - self.mean.to(latent.dtype)
-        return latent / (self.std.to(latent.dtype) + EPS)
+            value = value - self.mean
+        return (value / (self.std + EPS)).to(latent.dtype)
 
     def denormalize(self, latent: Tensor) -> Tensor:
         """The inverse of :meth:`normalize`."""
-        latent = latent * (self.std.to(latent.dtype) + EPS)
-        return latent if self.mean is None else latent + self.mean.to(latent.dtype)
+        value = latent.to(torch.promote_types(latent.dtype, self.std.dtype)) * (self.std + EPS)
+        return (value if self.mean is None else value + self.mean).to(latent.dtype)

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from drorae import flow
-from drorae.adapter import load_tokenizer
+from drorae.adapter import cast_weights, load_tokenizer
 from drorae.autoencoder import AutoencoderDRoRAE
 from drorae.checkpoints import CheckpointError
 from drorae.denoiser import DiTDH
@@ -25,7 +25,8 @@ from drorae.images import to_uint8
 
 GUIDANCE = ("none", "cfg", "autoguidance")
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
-MAX_STEPS, MAX_SCALE, MAX_PICTURES, MAX_SEED = 1000, 100.0, 256, 2**63 - 1
+MAX_STEPS, MAX_SCALE, MAX_PICTURES = 1000, 100.0, 256
+MAX_SEED = 2**32 - 1  # PyTorch's generator on the CPU takes no more bits
 INDEX = "model_index.json"
 
 
@@ -61,6 +62,7 @@ class DRoRAEPipeline(DiffusionPipeline):
         autoencoder_name: str | None = None,
     ):
         super().__init__()
+        check_scheduler(scheduler)
         for name, network in (("denoiser", denoiser), ("guide", guide)):
             if network is not None and autoencoder is not None:
                 check_latent(name, network, autoencoder)
@@ -98,7 +100,7 @@ class DRoRAEPipeline(DiffusionPipeline):
         elif autoencoder is None:
             if not parts["autoencoder_name"]:
                 raise CheckpointError(f"'{folder}' has no autoencoder and names none; pass one as autoencoder=.")
-            autoencoder = load_tokenizer(parts["autoencoder_name"])
+            autoencoder = cast_weights(load_tokenizer(parts["autoencoder_name"]), torch_dtype)
         return parts | {"autoencoder": autoencoder}, index
 
     def follow(
@@ -196,7 +198,12 @@ class DRoRAEPipeline(DiffusionPipeline):
             raise SamplingError(
                 f"guidance_scale is a number from 0 to {MAX_SCALE:g}, not {guidance_scale!r}; 1 is no guidance."
             )
-        if len(interval) != 2 or not all(map(_is_number, interval)) or not 0 <= interval[0] <= interval[1] <= 1:
+        if (
+            not isinstance(interval, (list, tuple))
+            or len(interval) != 2
+            or not all(map(_is_number, interval))
+            or not 0 <= interval[0] <= interval[1] <= 1
+        ):
             raise SamplingError(f"guidance_interval is two times (from, to) in [0, 1], not {interval!r}.")
         if guidance == "autoguidance" and self.guide is None:
             raise SamplingError("This pipeline has no guide, so there is no autoguidance; use 'cfg' or 'none'.")
@@ -247,14 +254,34 @@ def picture_seeds(seed: int | Sequence[int] | None, count: int) -> list[int]:
         if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not 0 <= value <= MAX_SEED:
             raise SamplingError(f"A seed is a whole number from 0 to {MAX_SEED}, not {value!r}.")
     if seeds is None:
-        seeds = [min(seed + number, MAX_SEED) for number in range(count)]
+        seeds = [seed + number for number in range(count)]
+        if seeds[-1] > MAX_SEED:
+            raise SamplingError(f"{count} seeds from {seed} on go beyond {MAX_SEED}; start lower.")
     if len(seeds) != count:
         raise SamplingError(f"{len(seeds)} seeds for {count} pictures; give one, or one for each.")
     return [int(value) for value in seeds]
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that is too large to be one
+        return False
+
+
+def check_scheduler(scheduler: SchedulerMixin) -> None:
+    """A scheduler of flow matching, whose times are set by nothing but the number of steps.
+
+    Raises:
+        CheckpointError: another one.
+    """
+    name, config = type(scheduler).__name__, scheduler.config
+    if not name.startswith("FlowMatch") and not config.get("use_flow_sigmas"):
+        raise CheckpointError(f"{name} is no scheduler of flow matching; use FlowMatchEulerDiscreteScheduler.")
+    if config.get("use_dynamic_shifting"):
+        raise CheckpointError(f"The {name} shifts its times dynamically; use one with a fixed shift.")
 
 
 def check_latent(name: str, network: DiTDH, autoencoder: AutoencoderDRoRAE) -> None:

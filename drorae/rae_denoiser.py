@@ -11,6 +11,7 @@ import torch
 from timm.data import ImageNetInfo
 from torch import Tensor
 
+from drorae.adapter import cast_weights
 from drorae.autoencoder import AutoencoderDRoRAE
 from drorae.checkpoints import CheckpointError, build_strict, fetch_file
 from drorae.class_pipeline import DRoRAEClassPipeline
@@ -52,6 +53,8 @@ def convert_denoiser(saved: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str
     Raises:
         CheckpointError: a weight of an unknown name, or constants that are not those of this architecture.
     """
+    if not isinstance(saved, Mapping):
+        raise CheckpointError(f"The file holds a {type(saved).__name__}, no weights of a denoiser.")
     for name in ("ema", "model"):
         if isinstance(saved.get(name), Mapping):
             saved = saved[name]
@@ -159,7 +162,12 @@ def load_rae_denoiser(
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"'{path}' is not a denoiser of RAE: {reason}") from None
     arguments, state = convert_denoiser(saved)
-    return build_strict(DiTDH, arguments, state, Path(path)).to(torch_dtype).eval()
+    denoiser = build_strict(DiTDH, arguments, state, Path(path)).eval()
+    frequencies = denoiser.time_embed.frequencies
+    for part in denoiser.children():
+        part.to(torch_dtype)
+    denoiser.time_embed.frequencies = frequencies  # bf16 has too few digits for them
+    return denoiser
 
 
 def load_rae_pipeline(
@@ -176,11 +184,17 @@ def load_rae_pipeline(
     Args:
         guide: also load the weak network; AutoGuidance with scale 1.42 is what RAE publishes.
     """
-    autoencoder = AutoencoderDRoRAE.from_rae(tokenizer).to(torch_dtype)
+    autoencoder = cast_weights(AutoencoderDRoRAE.from_rae(tokenizer), torch_dtype)
     denoiser = load_rae_denoiser(FILES["DiTDH-XL"], repository, revision, torch_dtype)
     weak = load_rae_denoiser(FILES["DiTDH-S"], repository, revision, torch_dtype) if guide else None
     config = denoiser.config
     scheduler = build_scheduler(config.in_channels, config.sample_size, config.sample_size)
+    return DRoRAEClassPipeline(
+        autoencoder, denoiser, scheduler, weak, imagenet_names()[: config.num_classes], tokenizer
+    )
+
+
+def imagenet_names() -> list[str]:
+    """Names of ImageNet's 1,000 classes by number, synonyms between commas."""
     info = ImageNetInfo("imagenet-1k")
-    labels = [info.index_to_description(number) for number in range(config.num_classes)]
-    return DRoRAEClassPipeline(autoencoder, denoiser, scheduler, weak, labels, tokenizer)
+    return [info.index_to_description(number) for number in range(info.num_classes())]

@@ -27,7 +27,7 @@ ALLOWED = {
     "class_pipeline": {"autoencoder", "checkpoints", "denoiser", "flow", "guidance", "pipeline"},
     "text": {"checkpoints"},
     "text_pipeline": {"autoencoder", "checkpoints", "denoiser", "flow", "guidance", "pipeline", "text"},
-    "rae_denoiser": {"autoencoder", "checkpoints", "class_pipeline", "denoiser", "flow", "rae"},
+    "rae_denoiser": {"adapter", "autoencoder", "checkpoints", "class_pipeline", "denoiser", "flow", "rae"},
     "generate": {"autoencoder", "class_pipeline", "flow", "images", "pipeline"},
     "explore": {"autoencoder", "fusion", "images", "metrics"},
     "plots": set(),

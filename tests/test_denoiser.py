@@ -93,10 +93,17 @@ def reference(network, x, t, label):
     time = torch.cat([torch.sin(angles), torch.cos(angles)])
     time = linear(silu(linear(time, state, "time_embed.mlp.0")), state, "time_embed.mlp.2")
     condition = silu(time + state["label_embed.weight"][label])
-    s = linear(tokens, state, "trunk_embed") + sincos(side, network.config.hidden_size[0])
+    patch = network.config.trunk_patch_size
+    grid = side // patch
+    places = [[(y * patch + i) * side + x * patch + j for i in range(patch) for j in range(patch)]
+              for y in range(grid) for x in range(grid)]  # fmt: skip
+    joined = torch.stack([torch.cat([tokens[n] for n in square]) for square in places])
+    s = linear(joined, state, "trunk_embed") + sincos(grid, network.config.hidden_size[0])
     for i in range(trunk_depth):
-        s = block(s, condition, state, f"trunk.{i}", network.config.num_heads[0], side)
+        s = block(s, condition, state, f"trunk.{i}", network.config.num_heads[0], grid)
     s = linear(silu(time + s), state, "projection")
+    owner = {n: square for square, all_of_it in enumerate(places) for n in all_of_it}
+    s = torch.stack([s[owner[n]] for n in range(side * side)])
     y = linear(tokens, state, "head_embed")
     for i in range(head_depth):
         y = block(y, s, state, f"head.{i}", network.config.num_heads[1], side)
@@ -105,8 +112,9 @@ def reference(network, x, t, label):
     return linear(y, state, "final").T.unflatten(1, (side, side))
 
 
-def test_equals_an_independent_computation_in_float64():
-    network = randomised()
+@pytest.mark.parametrize("patch", [1, 2])
+def test_equals_an_independent_computation_in_float64(patch):
+    network = randomised(trunk_patch_size=patch)
     x, t, labels = torch.randn(2, 12, 4, 4), torch.tensor([0.137, 0.9]), torch.tensor([3, 5])
     with torch.no_grad():
         output = network.double()(x.double(), t.double(), labels).sample
@@ -144,9 +152,6 @@ def test_a_coarse_trunk_joins_squares_of_positions():
     assert joined[0].tolist() == [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
     spread = repeat(torch.arange(4.0).view(1, 4, 1), 2, 2).view(4, 4)
     assert spread.tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
-    network = randomised(trunk_patch_size=2)
-    x = torch.randn(1, 12, 4, 4)
-    assert network(x, torch.tensor([0.5]), torch.tensor([1])).sample.shape == x.shape
 
 
 def test_saves_and_loads(tmp_path):
@@ -228,6 +233,20 @@ def test_refuses_other_files(change, message):
         convert_denoiser(change(as_rae_saves_it(randomised())))
 
 
+def test_in_bf16_the_frequencies_stay_exact(tmp_path):
+    network = randomised()
+    torch.save(as_rae_saves_it(network), tmp_path / "x.pt")
+    network.save_pretrained(tmp_path / "saved")
+    loaded = load_rae_denoiser("x.pt", str(tmp_path), torch_dtype=torch.bfloat16)
+    again = DiTDH.from_pretrained(tmp_path / "saved", torch_dtype=torch.bfloat16)
+    for made in (loaded, again):
+        assert made.dtype == torch.bfloat16
+        assert torch.equal(made.time_embed.frequencies, network.time_embed.frequencies)
+        x, arguments = torch.randn(1, 12, 4, 4), (torch.tensor([0.7]), torch.tensor([2]))
+        difference = made(x.bfloat16(), *arguments).sample.float() - network(x, *arguments).sample
+        assert difference.abs().mean() < 0.05 * network(x, *arguments).sample.abs().mean()
+
+
 def test_refuses_a_file_that_lacks_weights(tmp_path):
     saved = as_rae_saves_it(randomised())
     del saved["blocks.1.attn.proj.bias"]
@@ -237,6 +256,9 @@ def test_refuses_a_file_that_lacks_weights(tmp_path):
     (tmp_path / "y.pt").write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="is not a denoiser of RAE"):
         load_rae_denoiser("y.pt", str(tmp_path))
+    torch.save([1, 2], tmp_path / "z.pt")
+    with pytest.raises(CheckpointError, match="holds a list, no weights"):
+        load_rae_denoiser("z.pt", str(tmp_path))
 
 
 # ---- text -----------------------------------------------------------------------------------------------------------

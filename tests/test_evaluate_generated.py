@@ -75,8 +75,15 @@ def test_folders_and_arrays_are_read_alike(tmp_path):
     for made in (folder, packed):
         images = torch.cat(list(made.batches(3)))
         assert torch.equal((images * 255).round().byte(), torch.from_numpy(pictures).permute(0, 3, 1, 2))
+    Image.new("RGB", (9, 9)).save(tmp_path / "a" / "grid.png")  # no sample
+    assert len(load_generated(str(tmp_path / "a"))) == 4
     with pytest.raises(DataError, match="there are no PNG files"):
         load_generated(str(tmp_path))
+    np.savez(tmp_path / "other.npz", pictures=pictures)
+    (tmp_path / "junk.npz").write_bytes(b"junk")
+    for name in ("other", "junk"):
+        with pytest.raises(DataError, match="no pictures in ADM's layout"):
+            load_generated(str(tmp_path / f"{name}.npz"))
 
 
 @needs_data
@@ -98,7 +105,7 @@ def test_a_report_end_to_end(tmp_path, monkeypatch, capsys):
     arguments = ["--data", "generated", "--limit", "6", "--weights", str(WEIGHTS), "--json", str(tmp_path / "r.json")]
     evaluate.main(["--generated", *paths, *arguments])
     report = json.loads((tmp_path / "r.json").read_text())
-    a, b = (report["sets"][name] for name in ("a", "b"))
+    a, b = (report["sets"][name] for name in paths)
     assert a["fd-mobilenetv2"] == pytest.approx(b["fd-mobilenetv2"])  # the same pictures
     assert a["fd-mobilenetv2"] > 0
     assert a["all"] == 0  # noise is no tench
@@ -129,5 +136,5 @@ def test_real_photos_are_recognised_and_near_themselves(tmp_path, monkeypatch):
     (folder / "settings.json").write_text(json.dumps({"classes": classes, "names": rows.features["label"].names}))
     data = str(PHOTOS / "photos20")
     rows = measure_generated([str(folder)], data, "validation", 24, weights=WEIGHTS)["sets"]
-    assert rows["real"]["fd-mobilenetv2"] == pytest.approx(0, abs=1e-6)
-    assert rows["real"]["asked"] == rows["real photos"]["asked"] > 0.7
+    assert rows[str(folder)]["fd-mobilenetv2"] == pytest.approx(0, abs=1e-6)
+    assert rows[str(folder)]["asked"] == rows["real photos"]["asked"] > 0.7

@@ -12,6 +12,7 @@ from diffusers import (
 )
 
 from drorae import flow
+from drorae.guidance import acts
 
 
 def test_time_shift_of_published_latents():
@@ -127,3 +128,19 @@ def test_noise_does_not_depend_on_the_batch():
     batch = draw([5, 6, 7])
     assert torch.equal(draw([6])[0], batch[1])
     assert not torch.equal(batch[0], batch[1])
+
+
+@pytest.mark.parametrize(
+    ("channels", "side"), [(384, 16), (384, 8), (96, 16), (96, 18), (1536, 8), (768, 16), (192, 16)]
+)
+def test_guidance_acts_at_the_first_step(channels, side):
+    """Shifting rounds some first times to a little more than 1."""
+    seen = []
+
+    def velocity(latents, t):
+        seen.append(acts(2.0, (0.0, 1.0), t))
+        return torch.zeros_like(latents)
+
+    scheduler = flow.start(flow.build_scheduler(channels, side, side), 7, "cpu")
+    list(flow.sample(velocity, torch.zeros(1, 1, 2, 2), scheduler))
+    assert seen == [True] * 7

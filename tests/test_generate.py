@@ -101,9 +101,11 @@ def test_leaving_ends_the_sampling(pipeline):
         ({"scale": -1}, "from 0 to 100, not -1"),
         ({"scale": 1e9}, "not 1000000000.0"),
         ({"scale": math.nan}, "not nan"),
-        ({"seed": None}, "Give the first seed"),
+        ({"seed": None}, "The first seed is a whole number from 0, not None"),
+        ({"seed": [1, 2]}, "The first seed is a whole number"),
+        ({"steps": 500}, "500 steps are too many for this page"),
         ({"seed": -3}, "A seed is a whole number from 0"),
-        ({"seed": 0.5}, "A seed is a whole number from 0"),
+        ({"seed": 0.5}, "The first seed is a whole number from 0, not 0.5"),
     ],
 )
 def test_bad_requests(pipeline, changes, message, monkeypatch):

@@ -196,7 +196,7 @@ def test_other_seeds(view):
 )
 def test_bad_numbers_get_one_sentence_and_lose_nothing(url, field, value, message):
     """Sent to the API, where no slider clamps them."""
-    request = {"title": None, "label": "tench", "seed": 0, "count": 4, "steps": 2, "guidance": "cfg", "scale": 2}
+    request = {"title": None, "label": 0, "seed": 0, "count": 4, "steps": 2, "guidance": "cfg", "scale": 2}
     request |= {"compare": True, field: value}
     client = Client(url, verbose=False)
     request["title"] = client.view_api(return_format="dict")["named_endpoints"]["/generate"]["parameters"][0][

@@ -4,11 +4,12 @@ import itertools
 import json
 import math
 
+import accelerate
 import numpy as np
 import pytest
 import torch
 from conftest import LABELS, SHAPE, build, network
-from diffusers import FlowMatchHeunDiscreteScheduler
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler
 from test_denoiser import as_rae_saves_it
 from test_rae import DIM, saved, statistics
 from test_rae import build as build_rae
@@ -211,6 +212,13 @@ def test_bfloat16(pipeline, tmp_path):
         (0, {"guidance_scale": -1}, "from 0 to 100, not -1"),
         (0, {"guidance_scale": 1e9}, "from 0 to 100, not 1000000000.0"),
         (0, {"guidance_scale": math.nan}, "from 0 to 100, not nan"),
+        ("1" * 5000, {}, "There is no class '1111"),
+        (10**400, {}, "There is no class 1000"),
+        (None, {}, "There is no class 'None'"),
+        (0, {"guidance_scale": 10**400}, "from 0 to 100, not 1000"),
+        (0, {"guidance_interval": 0.5}, "two times"),
+        ([0, 1], {"seed": 2**32 - 1}, "2 seeds from 4294967295 on go beyond"),
+        (0, {"seed": 2**32}, "A seed is a whole number from 0 to 4294967295"),
         (0, {"guidance_interval": (0.7, 0.3)}, "two times .from, to. in .0, 1., not .0.7, 0.3"),
         (0, {"decoder": "best"}, "decoder is 'original' or 'finetuned', not 'best'"),
         (0, {"seed": -1}, "A seed is a whole number from 0"),
@@ -253,6 +261,62 @@ def test_parts_that_do_not_belong_together(pipeline):
         DRoRAEClassPipeline(pipeline.autoencoder, pipeline.denoiser, pipeline.scheduler, labels=LABELS[:2])
 
 
+def test_whole_names_come_before_synonyms(pipeline):
+    """ImageNet's corgi is called "Cardigan" before the cardigan is, and two classes are cranes."""
+    names = ["Cardigan, Cardigan Welsh corgi", "crane", "cardigan"]
+    made = DRoRAEClassPipeline(pipeline.autoencoder, pipeline.denoiser, pipeline.scheduler, None, names)
+    assert made.label_numbers(["cardigan", "Cardigan, Cardigan Welsh corgi", "cardigan welsh corgi"]) == [2, 0, 0]
+
+
+def test_more_classes_than_pictures_at_once(pipeline):
+    many = network(0, num_classes=300)
+    made = DRoRAEClassPipeline(pipeline.autoencoder, many, pipeline.scheduler)
+    assert made.label_numbers(range(300)) == list(range(300))
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "message"),
+    [
+        (DDIMScheduler(), "DDIMScheduler is no scheduler of flow matching"),
+        (FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True), "shifts its times dynamically"),
+    ],
+)
+def test_other_schedulers_are_refused(pipeline, scheduler, message):
+    with pytest.raises(CheckpointError, match=message):
+        DRoRAEClassPipeline(pipeline.autoencoder, pipeline.denoiser, scheduler)
+
+
+def test_statistics_stay_exact_whatever_the_precision(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path / "whole")
+    autoencoder = DRoRAEClassPipeline.from_pretrained(tmp_path / "whole").autoencoder
+    std = autoencoder.statistics.std.clone()
+    autoencoder.to(torch.bfloat16)
+    assert autoencoder.dtype == torch.bfloat16
+    assert torch.equal(autoencoder.statistics.std, std)
+    DRoRAEClassPipeline(autoencoder, pipeline.denoiser, pipeline.scheduler)  # the statistics are still those
+    latent = torch.randn(1, *SHAPE, dtype=torch.bfloat16)
+    exact = autoencoder.statistics.denormalize(latent.float()).bfloat16()
+    assert torch.equal(autoencoder.statistics.denormalize(latent), exact)
+
+
+def test_a_named_tokenizer_comes_in_the_asked_precision(pipeline, tmp_path):
+    pipeline.autoencoder.save_pretrained(tmp_path / "tokenizer")
+    parts = (None, pipeline.denoiser, pipeline.scheduler, None, LABELS, str(tmp_path / "tokenizer"))
+    DRoRAEClassPipeline(*parts).save_pretrained(tmp_path / "parts")
+    half = DRoRAEClassPipeline.from_pretrained(tmp_path / "parts", torch_dtype=torch.bfloat16)
+    assert half.autoencoder.dtype == torch.bfloat16
+    assert half.autoencoder.statistics.std.dtype == torch.float32
+
+
+def test_offloading_moves_the_autoencoder_where_it_computes(pipeline, tmp_path):
+    """diffusers' model offloading waits for a call of ``encode`` or ``decode``; "meta" stands for the GPU."""
+    pipeline.save_pretrained(tmp_path)
+    autoencoder = DRoRAEClassPipeline.from_pretrained(tmp_path).autoencoder
+    accelerate.cpu_offload_with_hook(autoencoder, torch.device("meta"))
+    autoencoder.decode(torch.zeros(1, *SHAPE, device="meta"))
+    assert autoencoder.device.type == "meta"
+
+
 def test_damaged_folders(pipeline, tmp_path):
     with pytest.raises(CheckpointError, match="holds no readable pipeline"):
         DRoRAEClassPipeline.from_pretrained(tmp_path)
@@ -267,11 +331,9 @@ def test_drawn_seeds_differ():
     assert len(set(picture_seeds(None, 8))) == 8
 
 
-def test_raes_generator_from_its_own_files(tmp_path, monkeypatch):
+def test_raes_generator_from_its_own_files(tmp_path):
     """RAE, DiT^DH-XL and its guide, all tiny, saved in the published layouts."""
     rae = saved(build_rae("dinov2", **statistics(mean=False)), tmp_path / "rae", "dinov2", old=True)
-    info = type("Info", (), {"index_to_description": lambda self, number: f"class {number}"})
-    monkeypatch.setattr("drorae.rae_denoiser.ImageNetInfo", lambda _: info())
     for file, seed in zip(FILES.values(), (1, 2), strict=True):
         (tmp_path / file).parent.mkdir(parents=True)
         torch.save(as_rae_saves_it(network(seed, in_channels=DIM, hidden_size=(24, 64))), tmp_path / file)
@@ -279,4 +341,4 @@ def test_raes_generator_from_its_own_files(tmp_path, monkeypatch):
     made.set_progress_bar_config(disable=True)
     assert torch.equal(made.guide.final.bias, network(2, in_channels=DIM, hidden_size=(24, 64)).final.bias)
     assert made.scheduler.config.shift == pytest.approx(math.sqrt(DIM * 16 / 4096))
-    assert tensors(made, "class 2", seed=0, guidance="autoguidance").isfinite().all()
+    assert tensors(made, "great white shark", seed=0, guidance="autoguidance").isfinite().all()

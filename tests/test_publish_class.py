@@ -33,8 +33,9 @@ def test_a_generator_is_stored_sampled_measured_and_described(generators, tmp_pa
     assert pipeline.guide is not None
     assert Image.open(to / "grid.jpg").size == (2 * 4 * 32 + 24, 32)
     report = json.loads((to / "measured.json").read_text())
-    assert set(report["sets"]) == {"real photos", "unguided", "autoguidance"}
-    assert report["sets"]["autoguidance"]["settings"]["scale"] == 2.5
+    guided = str(generators / "smoke" / "samples" / "autoguidance")
+    assert set(report["sets"]) == {"real photos", str(generators / "smoke" / "samples" / "unguided"), guided}
+    assert report["sets"][guided]["settings"]["scale"] == 2.5
     card = (to / "README.md").read_text()
     assert table(report) in card
     assert report["command"] in card

@@ -267,10 +267,15 @@ def cut(picture: Image.Image, size: int, crop: Crop, seed: int, position: int) -
         factor = crop.resize / min(picture.size)
         target = [max(crop.resize, round(side * factor)) for side in picture.size]
         picture = picture.resize(target, Image.Resampling.BICUBIC)
-    rng = random.Random(f"{seed}-{position}")
     if crop.centre:
-        picture = square(picture, size)
-    return to_tensor(random_crop(picture, size, (1.0, 1.0) if crop.centre else crop.scale, crop.flip, rng))
+        image = to_tensor(square(picture, size))
+        return image.flip(-1) if crop.flip and mirrored(seed, position) else image
+    return to_tensor(random_crop(picture, size, crop.scale, crop.flip, random.Random(f"{seed}-{position}")))
+
+
+def mirrored(seed: int, position: int) -> bool:
+    """Whether the central square at this position of the run is mirrored."""
+    return random.Random(f"mirror-{seed}-{position}").random() < 0.5
 
 
 def random_crop(
@@ -353,9 +358,9 @@ class ValidationPhotos:
 
     def labels(self) -> Tensor | None:
         """Classes (M,) of the pictures that the last :meth:`batches` gave; ``None`` without class numbers."""
-        if not isinstance(self.row(0).get("label"), int):
+        if label_of(self.row(0)) < 0:
             return None
-        return torch.tensor([self.row(i)["label"] for i in self._readable])
+        return torch.tensor([label_of(self.row(i)) for i in self._readable])
 
     def batches(self, batch_size: int) -> Iterator[Tensor]:
         """Images (B, 3, size, size) of the readable photos in order; the last batch may be smaller.

@@ -18,13 +18,21 @@ from accelerate import Accelerator
 
 from drorae import AutoencoderDRoRAE, LatentStatistics
 from drorae.adapter import load_tokenizer
-from train.arguments import SHARED, add_data_arguments, add_run_arguments, load_validation, main_guard, train
+from train.arguments import (
+    SHARED,
+    add_data_arguments,
+    add_run_arguments,
+    load_validation,
+    main_guard,
+    train,
+    with_arguments,
+)
 from train.evaluate import positive
 from train.generation import Generation
 from train.latent_cache import LatentPositions
 from train.latent_stats import StreamingMoments
 from train.presets import PRESETS, Stage2Preset
-from train.run import LOG
+from train.run import LOG, RunError
 from train.sources import class_names, load_photos
 from train.stage2 import VALIDATION_PHOTOS, build_denoiser, load_latents
 
@@ -46,7 +54,7 @@ def probe(args: argparse.Namespace, checkpoint: str, fused: bool, row: Stage2Pre
     model.statistics = None
     denoiser = build_denoiser(model, row, len(names))
     accelerator = Accelerator(mixed_precision=row.schedule.precision)
-    positions: LatentPositions = load_latents(args, model, row, accelerator, fused)
+    positions: LatentPositions = load_latents(args, model.to(accelerator.device), row, accelerator, fused)
     statistics = statistics_of(positions.latents, positions.whole).to(accelerator.device)
     name = f"probe-{Path(checkpoint).parent.parent.name}-{Path(checkpoint).parent.name}-{Path(checkpoint).name}"
     name += "" if fused else "-last-layer"
@@ -85,7 +93,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.set_defaults(data=[str(SHARED / "photos20")], validation=None, log=[], no_cache=False)
     args = parser.parse_args(argv)
     args.validation = args.validation or args.data[0]
-    row = PRESETS[args.preset].stage2["class-guide"]
+    if args.stream:
+        raise RunError("--stream: the probe reads its latents many times; give a copy of the data on this disk.")
+    row = with_arguments(PRESETS[args.preset].stage2["class-guide"], args)
     schedule = dataclasses.replace(row.schedule, steps=args.steps, save_every=max(1, args.steps // 4))
     row = dataclasses.replace(row, schedule=schedule)
     losses = {"last layer": probe(args, args.checkpoints[0], False, row)}

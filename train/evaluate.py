@@ -20,7 +20,7 @@ from torchmetrics.image.fid import NoTrainInceptionV3
 from tqdm.auto import tqdm
 
 from drorae import AutoencoderDRoRAE
-from drorae.adapter import load_tokenizer
+from drorae.adapter import cast_weights, load_tokenizer
 from drorae.checkpoints import DEFAULT_MODEL, resolve
 from drorae.explore import paint_routes
 from drorae.fusion import FusionOutput
@@ -34,7 +34,6 @@ from train.evaluate_generated import measure_generated
 from train.evaluate_generated import table as generated_table
 from train.frechet import FrechetDistance, check_count
 from train.latent_metrics import high_frequency_energy, same_class_neighbours, spatial_effective_rank
-from train.latent_stats import cast_weights
 from train.losses import LPIPS, VGG11Perceptual
 from train.mobilenet import WEIGHTS as MOBILENET
 from train.mobilenet import MobileNetV2

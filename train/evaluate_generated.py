@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -15,12 +16,14 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from drorae.images import to_tensor
+from train.arguments import SHARED
 from train.data import ValidationPhotos, load_held_out, prefetch
 from train.frechet import FrechetDistance, check_count
 from train.mobilenet import MobileNetV2
 from train.sources import DataError, class_names, load_photos
 
 RECORD = "settings.json"
+DATA = SHARED / "photos20"
 NAMES = "imagenet_labels_1001.txt"
 INCEPTION_METRICS = {
     "frechet_inception_distance": "gFID",
@@ -76,25 +79,31 @@ def load_generated(path: str) -> GeneratedSet:
     record = place / RECORD if place.is_dir() else place.with_name(RECORD)
     settings = json.loads(record.read_text()) if record.is_file() else {}
     if place.suffix == ".npz" and place.is_file():
-        arrays = np.load(place, allow_pickle=False)
-        pictures = arrays["arr_0"]
-        labels = arrays["arr_1"].tolist() if "arr_1" in arrays.files else None
-        return GeneratedSet(place.stem, pictures, labels, settings.get("names"), settings)
-    files = sorted(place.glob("*.png"))
+        try:
+            arrays = np.load(place, allow_pickle=False)
+            pictures = arrays["arr_0"]
+            labels = arrays["arr_1"].tolist() if "arr_1" in arrays.files else None
+        except (KeyError, ValueError, OSError, BadZipFile) as error:
+            raise DataError(f"--generated {path}: it holds no pictures in ADM's layout ({error}).") from None
+        return GeneratedSet(path, pictures, labels, settings.get("names"), settings)
+    files = sorted(file for file in place.glob("*.png") if file.stem.isdecimal())
     if not files:
         raise DataError(f"--generated {path}: there are no PNG files and it is no npz file; run train.generate first.")
     classes = settings.get("classes")
     labels = [classes[int(file.stem) % len(classes)] for file in files] if classes else None
-    return GeneratedSet(place.name, files, labels, settings.get("names"), settings)
+    return GeneratedSet(path, files, labels, settings.get("names"), settings)
 
 
 def evaluator_classes(names: list[str], weights: Path) -> list[int] | None:
     """Numbers of the MobileNetV2 outputs that mean these classes; ``None`` where a name is not ImageNet's."""
     lines = (weights / NAMES).read_text().splitlines()
-    known = {part.strip().lower(): number for number, line in enumerate(lines) for part in line.split(",")}
-    # a later class may reuse a word ("crane"), so whole lines come first
-    known |= {line.split(",")[0].strip().lower(): number for number, line in reversed(list(enumerate(lines)))}
-    numbers = [known.get(name.split(",")[0].strip().lower()) for name in names]
+    # a class may be called by another's synonym, so whole lines come before first words, and those before all others
+    known: dict[str, int] = {}
+    for called in (lambda line: [line], lambda line: line.split(",")[:1], lambda line: line.split(",")):
+        for number, line in enumerate(lines):
+            for text in called(line):
+                known.setdefault(text.strip().lower(), number)
+    numbers = [known.get(name.strip().lower(), known.get(name.split(",")[0].strip().lower())) for name in names]
     return None if None in numbers else numbers
 
 
@@ -169,9 +178,11 @@ def measure_generated(
         bar.close()
         row = {"pictures": len(each), "fd-mobilenetv2": distance.compute()}
         if inception:
-            row |= inception_metrics(each, photos)
+            row |= inception_metrics(each, photos, device)
         rows[each.name] = row | (agreement.shares() if agreement else {}) | {"settings": each.settings}
-    given = f" --limit {limit}" if limit else ""
+    options = {"--data": data if data != str(DATA) else None, "--split": split if split != "train" else None}
+    options |= {"--limit": limit, "--inception": "" if inception else None}
+    given = "".join(f" {option} {value}".rstrip() for option, value in options.items() if value is not None)
     return {
         "command": f"python -m train.evaluate --generated {' '.join(paths)}{given}",
         "reference": f"{Path(data).name} {split}, {len(photos)} photos, central square to {size} px",
@@ -219,7 +230,7 @@ class EightBit(Dataset):
         return self.images[index]
 
 
-def inception_metrics(generated: GeneratedSet, photos: ValidationPhotos) -> dict[str, float]:
+def inception_metrics(generated: GeneratedSet, photos: ValidationPhotos, device: str) -> dict[str, float]:
     """gFID, IS, precision and recall through torch-fidelity.
 
     Raises:
@@ -231,7 +242,7 @@ def inception_metrics(generated: GeneratedSet, photos: ValidationPhotos) -> dict
         raise DataError("--inception needs the package torch-fidelity: pip install torch-fidelity") from None
     sets = {"input1": EightBit(generated.batches(64)), "input2": EightBit(photos.batches(64))}
     try:
-        values = calculate_metrics(**sets, isc=True, fid=True, prc=True, verbose=False)
+        values = calculate_metrics(**sets, isc=True, fid=True, prc=True, cuda=device != "cpu", verbose=False)
     except OSError as error:
         raise DataError(f"--inception needs the Inception weights, which could not be fetched ({error}).") from None
     return {INCEPTION_METRICS[name]: float(value) for name, value in values.items() if name in INCEPTION_METRICS}

@@ -23,7 +23,8 @@ from drorae.checkpoints import resolve
 from drorae.images import png_with_settings
 from drorae.pipeline import GUIDANCE
 from train.arguments import main_guard
-from train.evaluate import positive, weights_hash
+from train.evaluate import positive
+from train.latent_cache import module_hash
 from train.run import RunError
 
 RECORD, ARRAY = "settings.json", "samples.npz"
@@ -90,7 +91,8 @@ def main(argv: list[str] | None = None) -> None:
     settings |= {"decoder": args.decoder, "checkpoint": Path(args.checkpoint).name}
     pipeline.check(args.steps, args.guidance, args.scale, tuple(args.interval), args.decoder)
     record = settings | {"seed": args.seed, "classes": classes, "names": pipeline.config.labels}
-    record |= {"weights": weights_hash(resolve(args.checkpoint) / "denoiser")}
+    networks = {"denoiser": pipeline.denoiser, "guide": pipeline.guide, "tokenizer": pipeline.autoencoder}
+    record["weights"] = {name: module_hash(network) for name, network in networks.items() if network is not None}
     file = args.out / RECORD
     if file.is_file() and json.loads(file.read_text()) != json.loads(json.dumps(record)):
         raise RunError(f"'{args.out}' holds pictures made with other settings; remove it or choose another --out.")

@@ -47,6 +47,7 @@ class Generation(nn.Module):
         labels: Sequence[str],
         tokenizer: str,
         fused: bool = True,
+        labelled: bool = True,
     ):
         super().__init__()
         self.model, self.preset, self.validation = model.eval().requires_grad_(False), preset, validation
@@ -55,6 +56,7 @@ class Generation(nn.Module):
         self.seed, self.image_size = preset.schedule.seed, model.image_size
         self.shape = (denoiser.config.in_channels, denoiser.config.sample_size, denoiser.config.sample_size)
         self.shift = flow.time_shift(*self.shape)
+        self.labelled = labelled  # whether the held-out photos have the same classes
         self._held_out: tuple[Tensor, Tensor] | None = None
 
     def compile(self) -> None:
@@ -80,8 +82,9 @@ class Generation(nn.Module):
         clean, positions = self.latents(batch), batch.positions
         draws = uniform_draws(self.seed, positions, 2, "flow").to(clean.device)
         t = flow.shift_time(logit_normal(draws[:, 0]), self.shift)
-        unlabelled = (draws[:, 1] < self.preset.class_dropout) | (batch.labels < 0)
-        labels = torch.where(unlabelled, len(self.labels), batch.labels)
+        known = (batch.labels >= 0) & (batch.labels < len(self.labels))
+        dropped = draws[:, 1] < self.preset.class_dropout
+        labels = torch.where(known & ~dropped, batch.labels, len(self.labels))
         noise = normal_draws(self.seed, positions, self.shape, clean.device)
         loss = self.velocity_error(clean, labels, t, noise).mean()
         return loss, {"loss": loss.detach()}
@@ -94,7 +97,7 @@ class Generation(nn.Module):
         if self._held_out is None:
             device = self.model.device
             raw = torch.cat([encode_raw(self.model, x.to(device), self.fused) for x in self.validation.batches(32)])
-            labels = self.validation.labels()
+            labels = self.validation.labels() if self.labelled else None
             labels = torch.full((len(raw),), -1) if labels is None else labels
             latents = self.latents(Batch(None, labels, [], labels, raw))
             self._held_out = latents, torch.where(labels < 0, len(self.labels), labels).to(device)

@@ -4,35 +4,54 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from drorae import AutoencoderDRoRAE
 from drorae.images import ImageError, square, to_tensor
-from train.data import Batch, Positions, TrainingPositions, label_of, open_row, prefetch, uniform_draws
+from train.data import Batch, Positions, TrainingPositions, label_of, mirrored, open_row, prefetch
 from train.run import RunError, writing
 from train.sources import DataError
 
-RECORD, LATENTS, LABELS = "cache.json", "latents.npy", "labels.npy"
+RECORD, LATENTS, LABELS, DAMAGED, DONE = "cache.json", "latents.npy", "labels.npy", "damaged-{}.txt", "done"
 VIEWS = 2  # the picture and its mirror image
 DAMAGED_LABEL = -2
+LATENT_SETTINGS = ("encoder", "fusion", "decoder_patch_size")  # starts of the configuration keys that make the latent
+
+
+def module_hash(module: nn.Module, digest: Any = None) -> str:
+    """A hash of all weights of a module, in half precision, so that a copy in fp16 has the same."""
+    digest = digest or hashlib.sha256()
+    for name, value in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().half().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def tokenizer_hash(model: AutoencoderDRoRAE) -> str:
-    """A hash of what makes the latent: encoder and fusion, in half precision, so that a copy in fp16 has the same."""
-    digest = hashlib.sha256()
+    """A hash of what makes the latent: encoder and fusion, their weights and their configuration."""
+    settings = {key: value for key, value in model.config.items() if key.startswith(LATENT_SETTINGS)}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=list).encode())
     for part in (model.encoder, model.fusion_module):
-        for name, value in part.state_dict().items() if part is not None else ():
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().half().contiguous().view(torch.uint8).numpy().tobytes())
+        if part is not None:
+            module_hash(part, digest)
     return digest.hexdigest()[:16]
+
+
+def cache_key(model: AutoencoderDRoRAE, photos: TrainingPositions, precision: str, fused: bool) -> str:
+    """Names the latents of these pictures by this tokenizer: another of anything is another cache."""
+    sources = [getattr(source, "_fingerprint", None) or repr(vars(source)) for source in photos.sources]
+    parts = [tokenizer_hash(model), *sources, str(photos.count), precision, "fused" if fused else "last layer"]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 class LatentPositions(Positions):
@@ -41,26 +60,41 @@ class LatentPositions(Positions):
     Args:
         latents: (n, 2, C, h, w), of a picture and of its mirror image, before normalisation.
         labels: (n,) class numbers, ``DAMAGED_LABEL`` where the picture could not be read.
+        damaged: notes on those.
         sources: the data they were computed from.
     """
 
-    def __init__(self, latents: np.ndarray, labels: np.ndarray, sources: Sequence, flip: bool, seed: int):
-        self.latents, self.labels, self.sources, self.flip = latents, labels, sources, flip
-        self.whole = np.flatnonzero(labels != DAMAGED_LABEL)
+    def __init__(
+        self, latents: np.ndarray, labels: np.ndarray, damaged: list[str], sources: Sequence, flip: bool, seed: int
+    ):
+        self.latents, self.labels, self.damaged, self.flip = latents, np.array(labels), damaged, flip
+        self.sources = sources
+        self.whole = np.flatnonzero(self.labels != DAMAGED_LABEL)
         if not len(self.whole):
             raise DataError("--data: no picture of the training split can be read")
         super().__init__(len(self.whole), seed)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For worker processes: where the latents are, not the latents."""
+        state = self.__dict__.copy()
+        if isinstance(self.latents, np.memmap):
+            state["latents"] = Path(self.latents.filename)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if isinstance(self.latents, Path):
+            self.latents = np.load(self.latents, mmap_mode="r")
 
     def __getitem__(self, position: int) -> int:
         return position
 
     def collate(self, samples: Sequence[int]) -> Batch:
         """Positions to one batch, read from the disk together."""
-        positions = torch.tensor(samples)
         rows = self.whole[[self.index(position) for position in samples]]
-        views = (uniform_draws(self.seed, positions, 1, "mirror")[:, 0] < 0.5).long().numpy() * int(self.flip)
+        views = [int(self.flip and mirrored(self.seed, position)) for position in samples]
         latents = torch.from_numpy(np.stack([self.latents[row, view] for row, view in zip(rows, views, strict=True)]))
-        return Batch(None, positions, [], torch.from_numpy(self.labels[rows]), latents)
+        return Batch(None, torch.tensor(samples), self.damaged, torch.from_numpy(self.labels[rows]), latents)
 
 
 @torch.no_grad()
@@ -77,7 +111,7 @@ def size_in_bytes(model: AutoencoderDRoRAE, count: int) -> int:
 
 def fits(model: AutoencoderDRoRAE, count: int, folder: Path) -> bool:
     """Whether the cache takes less than half of the free disk space."""
-    place = folder
+    place = folder.absolute()
     while not place.exists():
         place = place.parent
     return size_in_bytes(model, count) < shutil.disk_usage(place).free / 2
@@ -86,57 +120,84 @@ def fits(model: AutoencoderDRoRAE, count: int, folder: Path) -> bool:
 def load_cache(
     model: AutoencoderDRoRAE,
     photos: TrainingPositions,
-    names: list[str],
     folder: Path,
     accelerator: Accelerator,
     batch_size: int = 32,
     fused: bool = True,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Latents (n, 2, C, h, w) fp16 of all photos (central square, and mirrored) and their labels (n,).
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Latents (n, 2, C, h, w) fp16 of all photos (central square, and mirrored), their labels (n,), and notes on
+    damaged ones.
 
-    They are computed where they are not there yet; a computation that was stopped goes on. Every process does its
-    share of the rows.
+    They are computed where they are not there yet, in the accelerator's precision; a computation that was stopped goes
+    on. Every process does its share of the rows.
 
     Args:
-        names: of the data, written into the record.
-        folder: where this cache is kept, or is to be kept.
+        folder: where this cache is kept, or is to be kept; see :func:`cache_key`.
         fused: ``False`` for the latents of the last layer.
 
     Raises:
-        RunError: the cache is of another tokenizer or other data, or the disk takes no more.
+        RunError: the cache is of something else, or the disk takes no more.
     """
     count, rank, world = photos.count, accelerator.process_index, accelerator.num_processes
     shape = (count, VIEWS, model.encoder.dim, model.grid_size, model.grid_size)
-    record = {"tokenizer": tokenizer_hash(model), "data": names, "shape": list(shape), "fused": fused}
-    file = folder / RECORD
-    if file.is_file():
-        before = json.loads(file.read_text())
-        if {key: before.get(key) for key in record} != record:
-            raise RunError(f"'{folder}' holds latents of another tokenizer or other data; remove it or use another.")
-    elif accelerator.is_main_process:
+    record = {"key": cache_key(model, photos, accelerator.mixed_precision, fused), "shape": list(shape)}
+    if accelerator.is_main_process and _read(folder) is None:
         with writing(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            np.lib.format.open_memmap(folder / LATENTS, "w+", np.float16, shape)
-            np.lib.format.open_memmap(folder / LABELS, "w+", np.int64, (count,))
-            file.write_text(json.dumps(record, indent=2) + "\n")
+            _create(folder, shape, record)
     accelerator.wait_for_everyone()
-    latents = np.load(folder / LATENTS, mmap_mode="r+")
-    labels = np.load(folder / LABELS, mmap_mode="r+")
-    progress = folder / f"done-{rank}-of-{world}"
-    if not (folder / "done").is_file():
-        mine = range(rank, count, world)
-        done = int(progress.read_text()) if progress.is_file() else 0
-        _fill(model, photos, mine[done:], latents, labels, progress, done, accelerator, batch_size, fused)
+    if _read(folder) != record:
+        raise RunError(f"'{folder}' holds latents of another tokenizer or other data; remove it or use another.")
+    if not (folder / DONE).is_file():
+        _fill(model, photos, range(rank, count, world), folder, accelerator, batch_size, fused)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            (folder / "done").touch()
+            (folder / DONE).touch()
     accelerator.wait_for_everyone()
-    return np.load(folder / LATENTS, mmap_mode="r"), np.load(folder / LABELS, mmap_mode="r")
+    notes = [line for file in sorted(folder.glob(DAMAGED.format("*"))) for line in file.read_text().splitlines()]
+    return np.load(folder / LATENTS, mmap_mode="r"), np.load(folder / LABELS), notes
 
 
-def _fill(model, photos, indices, latents, labels, progress, done, accelerator, batch_size, fused) -> None:
-    """Compute the rows ``indices``, noting after every few batches how many are on the disk."""
+def _read(folder: Path) -> dict | None:
+    """The record of a cache; ``None`` where there is none, or it was being made when the process was killed."""
+    try:
+        return json.loads((folder / RECORD).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _create(folder: Path, shape: tuple[int, ...], record: dict) -> None:
+    """Empty arrays, all of their space taken on the disk, and last the record."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name, kind, size in ((LATENTS, np.float16, shape), (LABELS, np.int64, shape[:1])):
+        np.lib.format.open_memmap(folder / name, "w+", kind, size).flush()
+        if hasattr(os, "posix_fallocate"):  # a full disk is an error here, and the death of the process later
+            with (folder / name).open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, os.path.getsize(folder / name))
+    _write(folder / RECORD, json.dumps(record, indent=2) + "\n")
+
+
+def _write(file: Path, text: str) -> None:
+    fresh = file.with_name(file.name + ".new")
+    fresh.write_text(text)
+    fresh.replace(file)
+
+
+def _fill(
+    model: AutoencoderDRoRAE,
+    photos: TrainingPositions,
+    indices: range,
+    folder: Path,
+    accelerator: Accelerator,
+    batch_size: int,
+    fused: bool,
+) -> None:
+    """Compute this process's rows, noting every now and then how many are on the disk."""
+    latents, labels = np.load(folder / LATENTS, mmap_mode="r+"), np.load(folder / LABELS, mmap_mode="r+")
+    rank = accelerator.process_index
+    progress = folder / f"{DONE}-{rank}-of-{accelerator.num_processes}"
+    text = progress.read_text() if progress.is_file() else ""
+    done = int(text) if text.isdecimal() else 0
 
     def read(index: int) -> tuple[int, Tensor | str, int]:
         row = photos.row(index)
@@ -146,32 +207,30 @@ def _fill(model, photos, indices, latents, labels, progress, done, accelerator, 
             return index, str(error), DAMAGED_LABEL
         return index, image, label_of(row)
 
-    def store(rows: list[tuple[int, Tensor, int]]) -> None:
+    def store(rows: list[tuple[int, Tensor, int]], number: int) -> None:
         where = [index for index, _, _ in rows]
-        images = torch.stack([image for _, image, _ in rows]).to(accelerator.device)
-        with accelerator.autocast():
-            views = [encode_raw(model, view, fused) for view in (images, images.flip(-1))]
-        latents[where] = torch.stack(views, 1).half().cpu().numpy()
-        labels[where] = [label for _, _, label in rows]
+        if rows:
+            images = torch.stack([image for _, image, _ in rows]).to(accelerator.device)
+            with accelerator.autocast():
+                views = [encode_raw(model, view, fused) for view in (images, images.flip(-1))]
+            latents[where] = torch.stack(views, 1).half().cpu().numpy()
+            labels[where] = [label for _, _, label in rows]
+        with writing(folder):
+            latents.flush()
+            labels.flush()
+            _write(progress, str(number))
 
-    bar = tqdm(total=done + len(indices), initial=done, desc="latents", disable=not accelerator.is_main_process)
+    bar = tqdm(total=len(indices), initial=done, desc="latents", disable=not accelerator.is_main_process)
     rows: list[tuple[int, Tensor, int]] = []
-    for number, (index, image, label) in enumerate(prefetch(read, indices, threads=2), start=1):
+    for number, (index, image, label) in enumerate(prefetch(read, indices[done:], threads=2), start=done + 1):
         if isinstance(image, str):
-            tqdm.write(f"skipped: {image}")
             labels[index] = DAMAGED_LABEL
+            with writing(folder), (folder / DAMAGED.format(rank)).open("a") as file:
+                file.write(" ".join(image.split()) + "\n")
         else:
             rows.append((index, image, label))
-        if len(rows) == batch_size or (number == len(indices) and rows):
-            store(rows)
+        if len(rows) == batch_size or number == len(indices):
+            store(rows, number)
             rows = []
-            if number % (8 * batch_size) < batch_size:
-                with writing(progress.parent):
-                    latents.flush()
-                    labels.flush()
-                    progress.write_text(str(done + number))
         bar.update()
     bar.close()
-    with writing(progress.parent):
-        latents.flush()
-        labels.flush()

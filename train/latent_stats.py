@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from drorae import AutoencoderDRoRAE
+from drorae.adapter import cast_weights
 from drorae.checkpoints import WEIGHTS, resolve
 from train.arguments import SHARED, main_guard
 from train.data import ValidationPhotos, load_held_out
@@ -69,14 +70,6 @@ def latent_moments(model: AutoencoderDRoRAE, photos: ValidationPhotos, batch_siz
         bar.update(len(images))
     bar.close()
     return moments
-
-
-def cast_weights(model: AutoencoderDRoRAE, dtype: torch.dtype) -> AutoencoderDRoRAE:
-    """All weights in another precision, but for the statistics: they are small, and every digit scales a latent."""
-    for part in (model.encoder, model.fusion_module, model.decoder, model.decoder_finetuned):
-        if part is not None:
-            part.to(dtype)
-    return model
 
 
 def stored_dtype(folder: Path) -> torch.dtype:

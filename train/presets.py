@@ -221,9 +221,9 @@ def _tiny_denoiser(steps: int, batch_size: int, lr: float, denoiser: dict[str, A
     return Stage2Preset(schedule, "assets/drorae-tiny", denoiser)
 
 
-def _smoke_denoiser() -> Stage2Preset:
+def _smoke_denoiser(depth: int) -> Stage2Preset:
     schedule = Schedule(6, 4, 1e-3, 1, precision="no", save_every=3, workers=0)
-    shape = {"hidden_size": (32, 64), "depth": (2, 1), "num_heads": (2, 2), "trunk_patch_size": 2}
+    shape = {"hidden_size": (32, 64), "depth": (depth, 1), "num_heads": (2, 2), "trunk_patch_size": 2}
     return Stage2Preset(schedule, "smoke/finetune", shape)
 
 
@@ -416,6 +416,6 @@ PRESETS = {
             "fusion": _smoke("fusion", "smoke/decoder"),
             "finetune": _smoke("finetune", "smoke/fusion"),
         },
-        stage2={"class": _smoke_denoiser(), "class-guide": _smoke_denoiser()},
+        stage2={"class": _smoke_denoiser(2), "class-guide": _smoke_denoiser(1)},
     ),
 }

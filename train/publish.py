@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 
 from drorae import AutoencoderDRoRAE
+from drorae.adapter import cast_weights
 from drorae.checkpoints import CheckpointError
 from train.arguments import add_data_arguments, main_guard
 from train.evaluate import measure, positive, table
 from train.latent_stats import RECORD as LATENT_RECORD
-from train.latent_stats import cast_weights
 from train.presets import PHASES, PRESETS, Preset
 from train.run import CHECKPOINT, LOG, RECORD
 

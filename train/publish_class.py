@@ -23,7 +23,7 @@ from train import generate
 from train.arguments import SHARED, add_data_arguments, main_guard
 from train.evaluate import positive
 from train.evaluate_generated import measure_generated, table
-from train.presets import PRESETS, Stage2Preset
+from train.presets import PRESETS
 from train.publish import REPORT, hours
 from train.run import CHECKPOINT, LOG, RECORD
 
@@ -86,9 +86,9 @@ Data: {data}, central squares and their mirror images, the training split only. 
 """
 
 LIMITS = (
-    "It was trained for little more than an hour on 18,494 photos with two CPU threads: shapes are often wrong, "
-    "animals lack limbs or have spare ones, and small classes of objects melt into their usual background. It shows "
-    "the method; it is no image generator to rely on."
+    "It is small and was trained for {hours:.1f} hours ({devices}) on few photos: shapes are often wrong, animals lack "
+    "limbs or have spare ones, and objects melt into their usual background. It shows the method; it is no image "
+    "generator to rely on."
 )
 
 
@@ -120,16 +120,16 @@ def grid(pipeline: DRoRAEClassPipeline, scale: float) -> Image.Image:
     return Image.fromarray(np.concatenate([np.concatenate(rows[:half]), gap, np.concatenate(rows[half:])], axis=1))
 
 
-def run_row(run: str, preset: Stage2Preset, folder: Path, network: DiTDH) -> str:
+def run_row(run: str, folder: Path, network: DiTDH) -> str:
     """One line of the training table."""
     record = json.loads((folder / RECORD).read_text())
-    schedule = preset.schedule
+    schedule = record["settings"]["row"]["schedule"]
     cells = [
         run,
         f"`{record['command']}`",
         f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f}M",
-        f"{schedule.steps} x {schedule.batch_size}",
-        f"{schedule.optimizer}, {schedule.lr:g}",
+        f"{schedule['steps']} x {schedule['batch_size']}",
+        f"{schedule['optimizer']}, {schedule['lr']:g}",
         f"{hours(folder / LOG):.2f}",
         ", ".join(record["devices"]),
     ]
@@ -189,7 +189,8 @@ def main(argv: list[str] | None = None) -> None:
     report = sample_and_measure(args, runs / "samples")
     (args.to / REPORT).write_text(json.dumps(report, indent=2) + "\n")
     parts = {"class": pipeline.denoiser, "class-guide": pipeline.guide}
-    data = json.loads((runs / "class" / RECORD).read_text())["data"]
+    record = json.loads((runs / "class" / RECORD).read_text())
+    trained, data = record["settings"]["row"], record["data"]
     text = CARD.format(
         name=args.to.name,
         tokenizer=tokenizer,
@@ -200,14 +201,14 @@ def main(argv: list[str] | None = None) -> None:
         table=table(report),
         evaluation=report["command"],
         speed=speed,
-        runs="\n".join(run_row(run, preset.stage2[run], runs / run, network) for run, network in parts.items()),
+        runs="\n".join(run_row(run, runs / run, network) for run, network in parts.items()),
         curves="; ".join(f"{run} {loss_curve(runs / run / LOG)}" for run in parts),
         data=", ".join(f"{name} ({count} photos)" for name, count in data),
-        dropout=row.class_dropout,
-        ema=row.schedule.ema_decay,
-        precision=row.schedule.precision,
+        dropout=trained["class_dropout"],
+        ema=trained["schedule"]["ema_decay"],
+        precision=trained["schedule"]["precision"],
         shift=pipeline.scheduler.config.shift,
-        limits=LIMITS,
+        limits=LIMITS.format(hours=hours(runs / "class" / LOG), devices=", ".join(record["devices"])),
     )
     (args.to / "README.md").write_text(text, encoding="utf-8")
     print(table(report))

@@ -74,28 +74,40 @@ def _with_encoded_image(rows, where: str):
     return rows if column == "image" else rows.rename_column(column, "image")
 
 
-def class_names(sources: Sequence, where: str = "--data") -> list[str]:
-    """Names of the classes by number; one without a name, that no picture has, where the data has no classes.
+def class_names(sources: Sequence, count: int | None = None, where: str = "--data") -> list[str]:
+    """Names of the classes by number; one name, that no picture has, where the data has no classes.
+
+    Args:
+        count: how many there are, where the data does not say; their numbers are then their names.
 
     Raises:
-        DataError: sources with different classes.
+        DataError: sources with different classes, labels that are no class numbers, a stream that does not say.
     """
-    found = [_names(source) for source in sources]
+    found = [_names(source, count, where) for source in sources]
     if any(names != found[0] for names in found):
         raise DataError(f"{where}: the sources have different classes; give one, or ones with the same classes.")
     return found[0] or ["anything"]
 
 
-def _names(rows: Sequence) -> list[str]:
+def _names(rows: Sequence, count: int | None, where: str) -> list[str]:
     if isinstance(rows, GeneratedPictures):
         return list(GeneratedPictures.CLASSES)
+    if not hasattr(rows, "features"):  # held in memory
+        return [str(number) for number in range(count or 0)]
     feature = rows.features.get("label")
     if isinstance(feature, datasets.ClassLabel):
         return list(feature.names)
     column = next((name for name in ("label", "cls") if name in rows.features), None)
-    if column is None or isinstance(rows, datasets.IterableDataset):
+    if column is None:
         return []
-    return [str(number) for number in range(max(rows[column]) + 1)] if len(rows) else []
+    if count is not None:
+        return [str(number) for number in range(count)]
+    if isinstance(rows, datasets.IterableDataset):
+        raise DataError(f"{where}: a stream does not say how many classes it has; give --classes.")
+    numbers = rows[column]
+    if not all(isinstance(number, int) and number >= 0 for number in numbers):
+        raise DataError(f"{where}: the labels in '{column}' are no class numbers; give a data set whose labels are.")
+    return [str(number) for number in range(max(numbers, default=-1) + 1)]
 
 
 class GeneratedPictures(Sequence):

@@ -1,7 +1,7 @@
 """Train a denoiser: ``python -m train.stage2 --preset tiny --condition class``, and its guide with ``--guide``.
 
 Flow matching on the latents of a frozen tokenizer (paper section 4.2, with RAE's recipe). The latents are computed once
-and kept under ``--out``/latents where they fit on the disk. Run the same command again to continue a run that was
+and kept under ``--out``/latents. Run the same command again to continue a run that was
 stopped. The checkpoint is the folder of a pipeline: ``DRoRAEClassPipeline.from_pretrained``.
 """
 
@@ -26,8 +26,9 @@ from train.arguments import (
     with_arguments,
 )
 from train.data import TrainingPositions
+from train.evaluate import positive
 from train.generation import Generation
-from train.latent_cache import LatentPositions, fits, load_cache, tokenizer_hash
+from train.latent_cache import LatentPositions, cache_key, fits, load_cache, size_in_bytes, tokenizer_hash
 from train.presets import PRESETS, Stage2Preset
 from train.run import CHECKPOINT, RunError
 from train.sources import DataError, class_names, load_photos
@@ -59,16 +60,24 @@ def build_denoiser(model: AutoencoderDRoRAE, row: Stage2Preset, num_classes: int
 def load_latents(
     args: argparse.Namespace, model: AutoencoderDRoRAE, row: Stage2Preset, accelerator: Accelerator, fused: bool = True
 ):
-    """The training data: cached latents where they fit, otherwise photos, which are encoded while training."""
+    """The training data: cached latents, or with ``--no-cache`` photos, which are encoded while training.
+
+    Raises:
+        RunError: the latents cannot be kept.
+    """
     photos = load_positions(args, model.image_size, row.schedule, centre=True)
-    if args.no_cache or not isinstance(photos, TrainingPositions):
+    if args.no_cache:
         return photos
+    if not isinstance(photos, TrainingPositions):
+        raise RunError("the latents of a stream cannot be kept; give --no-cache, or a copy of the data on this disk.")
     names = [Path(path).name for path in args.data]
-    folder = args.out / "latents" / f"{'-'.join(names)}-{tokenizer_hash(model)}{'' if fused else '-last-layer'}"
+    folder = args.out / "latents" / f"{'-'.join(names)}-{cache_key(model, photos, row.schedule.precision, fused)}"
     if not folder.is_dir() and not fits(model, photos.count, folder):
-        accelerator.print("The latents do not fit on this disk; they are computed anew in every epoch.")
-        return photos
-    cache = load_cache(model, photos, names, folder, accelerator, fused=fused)
+        raise RunError(
+            f"the latents take {size_in_bytes(model, photos.count) / 2**30:.1f} GiB, more than half of what is free at "
+            f"'{args.out}'; give --no-cache to compute them anew in every epoch, or another --out."
+        )
+    cache = load_cache(model, photos, folder, accelerator, fused=fused)
     return LatentPositions(*cache, photos.sources, row.schedule.flip, row.schedule.seed)
 
 
@@ -78,6 +87,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--condition", choices=CONDITIONS, required=True)
     parser.add_argument("--guide", action="store_true", help="train the weak network of AutoGuidance")
     parser.add_argument("--tokenizer", help="checkpoint or hub id to train upon (default: the preset's)")
+    parser.add_argument("--classes", type=positive, help="how many there are, where the data does not say")
     parser.add_argument("--no-cache", action="store_true", help="compute the latents anew in every epoch")
     parser.add_argument("--precision", choices=("no", "bf16"), help="the denoiser's; 'no' is fp32")
     add_data_arguments(parser)
@@ -93,8 +103,7 @@ def main(argv: list[str] | None = None) -> None:
         raise RunError(
             f"'{tokenizer}' has no latent statistics, which denoisers need; run python -m train.latent_stats on it."
         )
-    streamed = [load_photos(path, "train", streaming=True) for path in args.data[:1]] if args.stream else None
-    names = class_names(streamed or [load_photos(path, "train") for path in args.data])
+    names = class_names([load_photos(path, "train", streaming=args.stream) for path in args.data], args.classes)
     denoiser = build_denoiser(model, row, len(names))
 
     def build(accelerator: Accelerator) -> Generation:
@@ -103,7 +112,10 @@ def main(argv: list[str] | None = None) -> None:
         except DataError as error:  # one's own folder may have nothing held out
             accelerator.print(f"There will be no held-out loss: {error}")
             validation = None
-        return Generation(model, denoiser, row, model.statistics, validation, names, tokenizer)
+        labelled = validation is not None and class_names([validation.rows], len(names), "--validation") == names
+        if validation is not None and not labelled:
+            accelerator.print("The held-out photos have other classes; their loss is measured without labels.")
+        return Generation(model, denoiser, row, model.statistics, validation, names, tokenizer, labelled=labelled)
 
     def load(task: Generation, accelerator: Accelerator):
         return load_latents(args, task.model, row, accelerator)
@@ -114,8 +126,8 @@ def main(argv: list[str] | None = None) -> None:
         if value
     )
     command = f"train.stage2 --preset {args.preset} --condition {args.condition}{' --guide' * args.guide}{given}"
-    settings = {"denoiser": dict(denoiser.config), "tokenizer": tokenizer_hash(model), "classes": names}
-    settings["denoiser"].pop("_name_or_path", None)
+    shape = {key: value for key, value in denoiser.config.items() if not key.startswith("_")}
+    settings = {"denoiser": shape, "tokenizer": tokenizer_hash(model), "classes": names, "cached": not args.no_cache}
     train(args, command, run, settings, row, build, load)
 
 

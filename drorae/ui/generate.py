@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
+from threading import Lock
 from typing import NamedTuple
 
 import gradio as gr
@@ -13,13 +12,14 @@ import torch
 from drorae.autoencoder import AutoencoderDRoRAE
 from drorae.checkpoints import CheckpointError
 from drorae.class_pipeline import DRoRAEClassPipeline
-from drorae.generate import MAX_PICTURES, Generation, Request, class_names, generate
-from drorae.rae_denoiser import load_rae_pipeline
+from drorae.generate import MAX_PICTURES, MAX_STEPS, Generation, Request, class_names, generate
+from drorae.rae_denoiser import imagenet_names, load_rae_pipeline
 from drorae.ui.bundle import generation_value
 from drorae.ui.components import Dial, GenerateViewer
 
 STEPS, COUNT, SCALE = 25, 4, 2.0
 GUIDANCE_CHOICES = [("none", "none"), ("classifier-free", "cfg"), ("AutoGuidance", "autoguidance")]
+FIRST_CLASS = "golden retriever"
 RAE_TITLE = "RAE DiT^DH-XL, ImageNet"
 RAE_NEEDS = (
     "RAE's published DiT^DH-XL (1,000 ImageNet classes, 256 pixels) can be chosen here on a machine with a CUDA GPU: "
@@ -27,39 +27,69 @@ RAE_NEEDS = (
 )
 
 
-@dataclass(frozen=True)
 class Generator:
-    """A model the tab offers: its title, and how it is loaded at the first use."""
+    """A model the tab offers. It is loaded once, at the first use.
 
-    title: str
-    load: Callable[[], DRoRAEClassPipeline]
+    Args:
+        title: what it is called.
+        build: loads it.
+        names: of its classes by number, where they are known without loading it.
+        guided: whether it has a guide, where that is known.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        build: Callable[[], DRoRAEClassPipeline],
+        names: list[str] | None = None,
+        guided: bool = False,
+    ):
+        self.title, self._build, self._names, self._guided = title, build, names, guided
+        self._pipeline: DRoRAEClassPipeline | None = None
+        self._lock = Lock()
+
+    def is_loaded(self) -> bool:
+        """Whether the next :meth:`load` is quick."""
+        return self._pipeline is not None
+
+    def load(self) -> DRoRAEClassPipeline:
+        """The pipeline.
+
+        Raises:
+            CheckpointError: it cannot be had.
+        """
+        with self._lock:
+            if self._pipeline is None:
+                self._pipeline = self._build()
+                self._pipeline.set_progress_bar_config(disable=True)
+            return self._pipeline
+
+    def names(self) -> list[str]:
+        """Names of the classes by number."""
+        return self._names if self._names is not None else list(class_names(self.load()))
+
+    def has_guide(self) -> bool:
+        """Whether AutoGuidance can be chosen."""
+        return self._guided or (self._names is None and self.load().guide is not None)
 
 
-def embedded_generator(name: str, autoencoder: AutoencoderDRoRAE) -> Generator:
+def local_generator(name: str, autoencoder: AutoencoderDRoRAE) -> Generator:
     """The pipeline in a folder or on the Hub; its tokenizer is the page's where they belong together."""
 
-    @cache
-    def load() -> DRoRAEClassPipeline:
+    def build() -> DRoRAEClassPipeline:
         try:
-            pipeline = DRoRAEClassPipeline.from_pretrained(name, autoencoder=autoencoder)
+            return DRoRAEClassPipeline.from_pretrained(name, autoencoder=autoencoder)
         except CheckpointError:
-            pipeline = DRoRAEClassPipeline.from_pretrained(name)
-        pipeline.set_progress_bar_config(disable=True)
-        return pipeline
+            return DRoRAEClassPipeline.from_pretrained(name)
 
-    return Generator(name.removeprefix("assets/"), load)
+    return Generator(name.removeprefix("assets/"), build)
 
 
 def rae_generator() -> Generator:
     """RAE's published generator on the GPU."""
-
-    @cache
-    def load() -> DRoRAEClassPipeline:
-        pipeline = load_rae_pipeline(torch_dtype=torch.bfloat16).to("cuda")
-        pipeline.set_progress_bar_config(disable=True)
-        return pipeline
-
-    return Generator(RAE_TITLE, load)
+    return Generator(
+        RAE_TITLE, lambda: load_rae_pipeline(torch_dtype=torch.bfloat16).to("cuda"), imagenet_names(), guided=True
+    )
 
 
 def available_generators(name: str | None, autoencoder: AutoencoderDRoRAE) -> list[Generator]:
@@ -70,7 +100,7 @@ def available_generators(name: str | None, autoencoder: AutoencoderDRoRAE) -> li
     """
     generators = []
     if name is not None:
-        generators.append(embedded_generator(name, autoencoder))
+        generators.append(local_generator(name, autoencoder))
         generators[0].load()
     if torch.cuda.is_available():
         generators.append(rae_generator())
@@ -100,20 +130,24 @@ def first_generation(generator: Generator) -> Generation:
     """What the tab shows before anybody asked for anything."""
     pipeline = generator.load()
     guidance = "autoguidance" if pipeline.guide is not None else "cfg"
-    request = Request(first_label(pipeline), 0, COUNT, STEPS, guidance, SCALE)
+    request = Request(first_label(generator.names()), 0, COUNT, STEPS, guidance, SCALE)
     *_, result = generate(pipeline, request, generator.title)
     return result
 
 
-def first_label(pipeline: DRoRAEClassPipeline) -> str:
+def class_choices(names: list[str]) -> list[tuple[str, int]]:
+    """Classes as the dropdown offers them: by number, since names may be those of several classes."""
+    return [(name, number) for number, name in enumerate(names)]
+
+
+def first_label(names: list[str]) -> int:
     """The class the tab starts with."""
-    names = class_names(pipeline)
-    return next((name for name in names if name == "golden retriever"), names[0])
+    return names.index(FIRST_CLASS) if FIRST_CLASS in names else 0
 
 
-def guidance_choices(pipeline: DRoRAEClassPipeline) -> list[tuple[str, str]]:
-    """Kinds of guidance that this pipeline has the parts for."""
-    return [choice for choice in GUIDANCE_CHOICES if choice[1] != "autoguidance" or pipeline.guide is not None]
+def guidance_choices(generator: Generator) -> list[tuple[str, str]]:
+    """Kinds of guidance that this generator has the parts for."""
+    return [choice for choice in GUIDANCE_CHOICES if choice[1] != "autoguidance" or generator.has_guide()]
 
 
 def generate_tab(generators: list[Generator], first: Generation | None) -> GenerateTab | None:
@@ -126,9 +160,8 @@ def generate_tab(generators: list[Generator], first: Generation | None) -> Gener
                 elem_id="no-generator",
             )
             return None
-        pipeline = generators[0].load() if first is not None else None
-        names = list(class_names(pipeline)) if pipeline else []
-        kinds = guidance_choices(pipeline) if pipeline else GUIDANCE_CHOICES
+        names = generators[0].names()
+        kinds = guidance_choices(generators[0])
         gr.Markdown(
             "A denoiser starts from noise and walks to a latent that the tokenizer can paint. Pick a class; every seed "
             "is one picture, the same on every machine.",
@@ -137,8 +170,8 @@ def generate_tab(generators: list[Generator], first: Generation | None) -> Gener
         with gr.Row(elem_id="generate-controls"):
             with gr.Column(min_width=220):
                 label = gr.Dropdown(
-                    names,
-                    value=first.label if first else None,
+                    class_choices(names),
+                    value=first_label(names),
                     label="Class",
                     info="Type to search.",
                     filterable=True,
@@ -159,7 +192,7 @@ def generate_tab(generators: list[Generator], first: Generation | None) -> Gener
             with gr.Column(min_width=220):
                 seed = gr.Number(0, label="First seed", elem_id="seed")
                 count = Dial(1, MAX_PICTURES, COUNT, step=1, label="Pictures", elem_id="count")
-                steps = Dial(1, 100, STEPS, step=1, label="Steps", elem_id="steps")
+                steps = Dial(1, MAX_STEPS, STEPS, step=1, label="Steps", elem_id="steps")
         with gr.Row():
             run = gr.Button("Generate", variant="primary", elem_id="generate-run")
             other_seeds = gr.Button("Other seeds", elem_id="other-seeds")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import random
 from collections.abc import Iterator
 from html import escape
@@ -14,12 +13,12 @@ import gradio as gr
 from drorae.autoencoder import AutoencoderDRoRAE
 from drorae.checkpoints import CheckpointError
 from drorae.explore import Exploration, explore
-from drorae.generate import Progress, Request, class_names, generate
+from drorae.generate import Progress, Request, generate
 from drorae.images import ImageError, load_image
 from drorae.pipeline import SamplingError
 from drorae.ui.bundle import compare_value, generation_value, progress_value, routing_value
 from drorae.ui.components import CompareViewer, PictureInput
-from drorae.ui.generate import GenerateTab, Generator, first_label, guidance_choices
+from drorae.ui.generate import GenerateTab, Generator, class_choices, first_label, guidance_choices
 from drorae.ui.routing import RoutingTab, profile_figure
 
 PNG_PREFIX = "data:image/png;base64,"
@@ -72,7 +71,14 @@ def wire_generate(generators: list[Generator], tab: GenerateTab, picture: Pictur
         return [gr.Button(interactive=not running), gr.Button(interactive=not running), gr.Button(interactive=running)]
 
     def sample(
-        title: str, label: str, seed: float, count: float, steps: float, guidance: str, scale: float, compare: bool
+        title: str,
+        label: int | str,
+        seed: float,
+        count: float,
+        steps: float,
+        guidance: str,
+        scale: float,
+        compare: bool,
     ) -> Iterator[tuple[Any, ...]]:
         """Sample pictures of a class; the last value is the finished one.
 
@@ -86,8 +92,10 @@ def wire_generate(generators: list[Generator], tab: GenerateTab, picture: Pictur
             scale: of guidance, 1 is none.
             compare: also the same seeds unguided.
         """
+        request = Request(label, whole(seed), whole(count), whole(steps), guidance, scale, compare)
         try:
-            request = Request(label, whole(seed), whole(count), whole(steps), guidance, scale, compare)
+            if not by_title[title].is_loaded():
+                yield (status_line(f"Loading {title} ..."), gr.skip(), *busy(True))
             for state in generate(by_title[title].load(), request, title):
                 if isinstance(state, Progress):
                     yield (status_line(""), progress_value(state, request), *busy(True))
@@ -95,15 +103,16 @@ def wire_generate(generators: list[Generator], tab: GenerateTab, picture: Pictur
                     yield (status_line(""), generation_value(state), *busy(False))
         except (CheckpointError, SamplingError) as error:
             yield (status_line(str(error), error=True), gr.skip(), *busy(False))
+        except RuntimeError as error:  # of the device: out of memory, or lost
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            yield (status_line(f"{title} could not run here: {reason}", error=True), gr.skip(), *busy(False))
 
     def choose(title: str) -> tuple[Any, ...]:
         """Offer the classes and the guidance of another generator."""
-        try:
-            pipeline = by_title[title].load()
-        except CheckpointError as error:
-            return (status_line(str(error), error=True), gr.skip(), gr.skip())
-        kinds = guidance_choices(pipeline)
-        label = gr.Dropdown(list(class_names(pipeline)), value=first_label(pipeline))
+        generator = by_title[title]
+        names = generator.names()
+        kinds = guidance_choices(generator)
+        label = gr.Dropdown(class_choices(names), value=first_label(names))
         return (status_line(""), label, gr.Radio(kinds, value=kinds[-1][1]))
 
     def use(event: gr.EventData) -> tuple[Any, ...]:
@@ -114,7 +123,7 @@ def wire_generate(generators: list[Generator], tab: GenerateTab, picture: Pictur
                 raise ImageError("That is no picture of this tab.")
             content = base64.b64decode(text.removeprefix(PNG_PREFIX), validate=True)
             return (status_line(""), load_image(content, name="sample.png"), gr.Tabs(selected="compare"))
-        except (ImageError, binascii.Error) as error:
+        except (ImageError, ValueError) as error:  # ValueError: no base64
             return (status_line(str(error), error=True), gr.skip(), gr.skip())
 
     inputs = [tab.model, tab.label, tab.seed, tab.count, tab.steps, tab.guidance, tab.scale, tab.compare]

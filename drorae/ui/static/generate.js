@@ -122,7 +122,7 @@ function draw() {
   if (!state.value) return;
   if (state.value.running && !state.value.rows.length) {
     // a step without preview: what the last one showed stays
-    state.value = { ...state.value, rows: before && before.running ? before.rows : [] };
+    state.value = { ...state.value, rows: before && before.running && !before.stopped ? before.rows : [] };
   }
   drawHeadline();
   drawRows();
