@@ -16,23 +16,27 @@ from conftest import LABELS, ROOT, SHAPE, build, network, smoke
 from PIL import Image
 from safetensors.torch import load_file
 
-from drorae import AutoencoderDRoRAE, DRoRAEClassPipeline, LatentStatistics
+from drorae import AutoencoderDRoRAE, DRoRAEClassPipeline, DRoRAETextPipeline, LatentStatistics
 from drorae.images import square, to_tensor
 from train import dit_probe, generate, stage2
+from train.captions import all_captions
+from train.conditions import ClassCondition, TextCondition
 from train.data import Batch, Crop, TrainingPositions, normal_draws, uniform_draws
 from train.generation import Generation, logit_normal
 from train.latent_cache import DAMAGED_LABEL, LatentPositions, cache_key, encode_raw, load_cache, tokenizer_hash
 from train.presets import PRESETS
 from train.run import RunError
 from train.sources import DataError, GeneratedPictures, class_names, load_photos
+from train.text_encoder import build_encoder
 
 WHOLE = Crop(None, (1.0, 1.0), True, centre=True)
 
 
 def task(**changes) -> Generation:
     statistics = LatentStatistics.of(SHAPE, torch.full(SHAPE, 0.8), torch.full(SHAPE, 0.1))
-    settings = {"statistics": statistics, "validation": None, "labels": LABELS, "tokenizer": "somewhere"}
-    return Generation(build(), network(1), PRESETS["smoke"].stage2["class"], **{**settings, **changes})
+    settings = {"statistics": statistics, "validation": None, "autoencoder_name": "somewhere"}
+    condition = ClassCondition(network(1), LABELS)
+    return Generation(build(), condition, PRESETS["smoke"].stage2["class"], **{**settings, **changes})
 
 
 def test_the_loss_is_flow_matching_written_out():
@@ -51,7 +55,7 @@ def test_the_loss_is_flow_matching_written_out():
         e = normal_draws(0, positions[i : i + 1], SHAPE, torch.device("cpu"))[0]
         label = 3 if draws[i, 1] < 0.1 or labels[i] < 0 else int(labels[i])
         x = (1 - t[i]) * clean[i] + t[i] * e
-        v = made.denoiser(x[None], t[i : i + 1], torch.tensor([label])).sample[0]
+        v = made.network(x[None], t[i : i + 1], torch.tensor([label])).sample[0]
         errors.append((v - (e - clean[i])).square().mean())
     torch.testing.assert_close(loss, torch.stack(errors).mean(), atol=1e-4, rtol=1e-4)
     assert torch.equal(parts["loss"], loss.detach())
@@ -78,12 +82,12 @@ def test_times_are_logit_normal():
 
 def test_labels_are_dropped_as_often_as_asked(monkeypatch):
     made, seen = task(), []
-    monkeypatch.setattr(made, "velocity_error", lambda clean, labels, t, noise: seen.append(labels) or torch.zeros(1))
+    monkeypatch.setattr(made, "velocity_error", lambda clean, t, noise, told: seen.append(told) or torch.zeros(1))
     for start in range(0, 2000, 100):
         made.loss(
             Batch(None, torch.arange(start, start + 100), [], torch.ones(100).long(), torch.zeros(100, *SHAPE)), 0
         )
-    labels = torch.cat(seen)
+    labels = torch.cat([told["class_labels"] for told in seen])
     assert (labels == 3).float().mean() == pytest.approx(0.1, abs=0.02)
     assert set(labels.tolist()) == {1, 3}
 
@@ -262,9 +266,9 @@ def test_labels_without_names_are_counted_or_refused():
 
 def test_labels_beyond_the_classes_are_no_label(monkeypatch):
     made, seen = task(), []
-    monkeypatch.setattr(made, "velocity_error", lambda clean, labels, t, noise: seen.append(labels) or torch.zeros(1))
+    monkeypatch.setattr(made, "velocity_error", lambda clean, t, noise, told: seen.append(told) or torch.zeros(1))
     made.loss(Batch(None, torch.arange(4), [], torch.tensor([3, 7, -2, 2]), torch.zeros(4, *SHAPE)), 0)
-    assert seen[0].tolist() == [3, 3, 3, 2]
+    assert seen[0]["class_labels"].tolist() == [3, 3, 3, 2]
 
 
 def test_held_out_photos_of_other_classes_are_measured_without_labels(generators, tmp_path, capsys):
@@ -419,3 +423,77 @@ def test_two_processes(generators, tmp_path):
     single = DRoRAEClassPipeline.from_pretrained(generators / "smoke" / "class" / "checkpoint")
     for name, value in single.denoiser.state_dict().items():
         torch.testing.assert_close(value, pipeline.denoiser.state_dict()[name], atol=2e-4, rtol=1e-2)
+
+
+# ---- text -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def text_run(generators):
+    """The smoke preset's text denoiser, trained by its command."""
+    stage2.main([*smoke(generators), "--condition", "text"])
+    return generators / "smoke" / "text" / "checkpoint"
+
+
+def test_the_text_command_leaves_a_pipeline(text_run):
+    pipeline = DRoRAETextPipeline.from_pretrained(text_run)
+    pipeline.set_progress_bar_config(disable=True)
+    assert pipeline.config.max_tokens == 8
+    images = pipeline(["a warm disc", "a cold disc"], 2, seed=0, output_type="pt").images
+    assert images.shape == (2, 3, 32, 32)
+    log = [json.loads(line) for line in (text_run.parent / "log.jsonl").read_text().splitlines()]
+    assert log[0]["validation_loss"] > log[1]["validation_loss"]
+
+
+def test_the_text_encoder_is_trained_along(text_run, generators):
+    pipeline = DRoRAETextPipeline.from_pretrained(text_run)
+    fresh = build_encoder(len(pipeline.tokenizer), 32, 1, 8, seed=0)
+    changed = [n for n, p in pipeline.text_encoder.named_parameters() if not torch.equal(p, fresh.state_dict()[n])]
+    assert "layers.0.mlp.up_proj.weight" in changed
+    assert "embed_tokens.weight" in changed
+
+
+def test_captions_come_from_the_data(tmp_path):
+    assert all_captions([rows_of(captions=[["a", " b "], []]), rows_of(text=["c", None])]) == [
+        ["a", "b"],
+        [],
+        ["c"],
+        [],
+    ]
+    photos(tmp_path / "p")
+    folder = load_photos(str(tmp_path / "p"), "train")
+    assert all_captions([folder])[0] == ["a photo of a cat", "a picture of a cat", "a cat", "this is a cat"]
+    with pytest.raises(DataError, match="captions are looked for in captions, caption, text, txt"):
+        all_captions([rows_of(other=[1, 2])])
+
+
+def test_one_caption_is_drawn_per_step(tmp_path):
+    source = photos(tmp_path / "p")
+    source.captions = [[f"{i}-{j}" for j in range(4)] for i in range(7)]
+    positions = LatentPositions(
+        *load_cache(build(), source, tmp_path / "c", Accelerator()), [], flip=True, seed=0, captions=source.captions
+    )
+    seen = positions.collate(range(70)).captions
+    rows = [positions.whole[positions.index(p)] for p in range(70)]
+    assert all(text.startswith(f"{row}-") for text, row in zip(seen, rows, strict=True))
+    assert len(set(seen)) > 20  # of 28
+    assert [source[p][4] for p in range(70)] == seen  # the same without a cache
+
+
+def text_condition(text_pipeline, **changes) -> TextCondition:
+    parts = (text_pipeline.denoiser, text_pipeline.tokenizer, text_pipeline.text_encoder)
+    return TextCondition(*parts, **{"max_tokens": 8, "text_encoder_name": None, "examples": ["a red ball"], **changes})
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", [None, "somewhere"])
+def test_training_and_sampling_see_the_same_text(text_pipeline, name):
+    """The network of the task, trained along with its encoder or not, is the pipeline's denoiser on the prompt."""
+    condition = text_condition(text_pipeline, text_encoder_name=name)
+    x, t = torch.randn(2, *SHAPE), torch.tensor([0.3, 0.8])
+    told = condition.of(["a red ball", "grass"], torch.tensor([True, False]))
+    got = condition.network(x, t, **told, return_dict=False)[0]
+    for i, prompt in enumerate(("a red ball", "")):
+        features = text_pipeline.encode_prompts([prompt])
+        expected = text_pipeline.denoiser(x[i : i + 1], t[i : i + 1], **features).sample[0]
+        torch.testing.assert_close(got[i], expected, atol=1e-4, rtol=1e-3)

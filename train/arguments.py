@@ -20,6 +20,7 @@ from torch import nn
 from drorae.checkpoints import CheckpointError
 from drorae.images import ImageError
 from drorae.pipeline import SamplingError
+from train.captions import all_captions, captions_of
 from train.data import Crop, TrainingPositions, TrainingStream, ValidationPhotos, load_held_out
 from train.latent_cache import LatentPositions
 from train.presets import EncoderPreset, Schedule, Stage1Preset, Stage2Preset
@@ -72,17 +73,17 @@ def with_arguments(row: Row, args: argparse.Namespace) -> Row:
 
 
 def load_positions(
-    args: argparse.Namespace, size: int, schedule: Schedule, centre: bool = False
+    args: argparse.Namespace, size: int, schedule: Schedule, centre: bool = False, captions: bool = False
 ) -> TrainingPositions | TrainingStream:
-    """The training data of ``--data``, in random crops or as central squares."""
+    """The training data of ``--data``, in random crops or as central squares, with captions where they are wanted."""
     crop = Crop(schedule.crop_resize, schedule.crop_scale, schedule.flip, centre)
     sources = [load_photos(path, "train", streaming=args.stream) for path in args.data]
     streamed = [isinstance(source, datasets.IterableDataset) for source in sources]
     if not any(streamed):
-        return TrainingPositions(sources, size, crop, schedule.seed)
+        return TrainingPositions(sources, size, crop, schedule.seed, all_captions(sources) if captions else None)
     if len(sources) > 1:
         raise DataError(f"--data: one streamed source at a time, not {len(sources)}; give one, or copies on this disk")
-    return TrainingStream(sources[0], size, crop, schedule.seed)
+    return TrainingStream(sources[0], size, crop, schedule.seed, captions_of(sources[0]) if captions else None)
 
 
 def load_validation(args: argparse.Namespace, size: int, limit: int | None = None) -> ValidationPhotos:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from drorae.images import ImageError, load_image, square, to_tensor
+from train.captions import draw
 from train.presets import Schedule
 from train.sources import DataError, load_photos
 
@@ -35,6 +36,7 @@ class Batch(NamedTuple):
         damaged: a note on every damaged picture met.
         labels: (B,) class numbers, -1 where the data has none.
         latents: (B, C, h, w) before normalisation, where they were computed before.
+        captions: one per picture, where they were asked for.
     """
 
     images: Tensor | None
@@ -42,6 +44,7 @@ class Batch(NamedTuple):
     damaged: list[str]
     labels: Tensor | None = None
     latents: Tensor | None = None
+    captions: list[str] | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device."""
@@ -49,7 +52,8 @@ class Batch(NamedTuple):
         return self._replace(**moved)
 
 
-Sample = tuple[Tensor | None, int, list[str], int]  # image, position, notes on damaged pictures, label
+# image, position, notes on damaged pictures, label, caption
+Sample = tuple[Tensor | None, int, list[str], int, str | None]
 
 
 class Crop(NamedTuple):
@@ -116,10 +120,18 @@ class TrainingPositions(Positions):
     Args:
         sources: one or more sequences of rows with an ``image``; they are concatenated.
         size: side of the pictures, pixels.
+        captions: of every row over all sources, where they are wanted.
     """
 
-    def __init__(self, sources: Sequence[Sequence[dict]], size: int, crop: Crop, seed: int):
-        self.sources, self.size, self.crop = sources, size, crop
+    def __init__(
+        self,
+        sources: Sequence[Sequence[dict]],
+        size: int,
+        crop: Crop,
+        seed: int,
+        captions: list[list[str]] | None = None,
+    ):
+        self.sources, self.size, self.crop, self.captions = sources, size, crop, captions
         self.ends = np.cumsum([len(source) for source in sources])
         if not self.ends[-1]:
             raise DataError("--data: the training split has no rows")
@@ -136,7 +148,7 @@ class TrainingPositions(Positions):
         return self.sources[source][index - (int(self.ends[source - 1]) if source else 0)]
 
     def __getitem__(self, position: int) -> Sample:
-        """Image (3, size, size) in [0, 1], its position, notes on damaged pictures, and its label.
+        """Image (3, size, size) in [0, 1], its position, notes on damaged pictures, its label and caption.
 
         Raises:
             DataError: dozens of pictures in a row are damaged.
@@ -150,7 +162,8 @@ class TrainingPositions(Positions):
             except ImageError as error:
                 damaged.append(str(error))
                 continue
-            return cut(picture, self.size, self.crop, self.seed, position), position, damaged, label_of(row)
+            text = None if self.captions is None else draw(self.captions[index], self.seed, position)
+            return cut(picture, self.size, self.crop, self.seed, position), position, damaged, label_of(row), text
         raise DataError(f"{TOLERATED} training pictures in a row cannot be read; the first: {damaged[0]}")
 
 
@@ -164,10 +177,13 @@ class TrainingStream:
     Args:
         rows: a ``datasets.IterableDataset`` with an encoded ``image``.
         size: side of the pictures, pixels.
+        captions: from a row to all its captions, where they are wanted.
     """
 
-    def __init__(self, rows: Any, size: int, crop: Crop, seed: int):
-        self.rows, self.size, self.crop, self.seed = rows, size, crop, seed
+    def __init__(
+        self, rows: Any, size: int, crop: Crop, seed: int, captions: Callable[[dict], list[str]] | None = None
+    ):
+        self.rows, self.size, self.crop, self.seed, self.captions = rows, size, crop, seed, captions
         self.sources = [rows]
 
     def _endless(self, rank: int, world: int) -> Iterator[dict]:
@@ -197,26 +213,27 @@ class TrainingStream:
             try:
                 picture = open_row(row, f"a picture of the stream{'' if '__key__' in row else f', row {position}'}")
             except ImageError as error:
-                return None, position, [str(error)], -1
-            return cut(picture, self.size, self.crop, self.seed, position), position, [], label_of(row)
+                return None, position, [str(error)], -1, None
+            text = None if self.captions is None else draw(self.captions(row), self.seed, position)
+            return cut(picture, self.size, self.crop, self.seed, position), position, [], label_of(row), text
 
         # what a damaged picture is replaced by: the last whole one, also of an earlier sitting
-        last = torch.full((3, self.size, self.size), 0.5), -1
+        last = torch.full((3, self.size, self.size), 0.5), -1, None if self.captions is None else ""
         for item in reversed(recent):
-            image, _, _, label = prepare(item)
+            image, _, _, *about = prepare(item)
             if image is not None:
-                last = image, label
+                last = image, *about
                 break
         samples = prefetch(prepare, rows, max(1, schedule.workers))
         missing = 0
         for _ in range((schedule.steps - start_step) * schedule.accumulation):
             batch = []
-            for image, position, damaged, label in islice(samples, micro):
+            for image, position, damaged, *about in islice(samples, micro):
                 missing = 0 if image is not None else missing + 1
                 if missing == TOLERATED:
                     raise DataError(f"{TOLERATED} pictures in a row cannot be read; the last: {damaged[0]}")
-                last = (image, label) if image is not None else last
-                batch.append((last[0], position, damaged, last[1]))
+                last = (image, *about) if image is not None else last
+                batch.append((last[0], position, damaged, *last[1:]))
             yield collate(batch)
 
 
@@ -234,9 +251,10 @@ def prefetch(work: Callable[[Any], Any], items: Iterable[Any], threads: int) -> 
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """Samples to one batch."""
-    images, positions, damaged, labels = zip(*samples, strict=True)
+    images, positions, damaged, labels, captions = zip(*samples, strict=True)
     notes = [note for notes in damaged for note in notes]
-    return Batch(torch.stack(images), torch.tensor(positions), notes, torch.tensor(labels))
+    texts = None if captions[0] is None else list(captions)
+    return Batch(torch.stack(images), torch.tensor(positions), notes, torch.tensor(labels), None, texts)
 
 
 def label_of(row: dict) -> int:
@@ -361,6 +379,10 @@ class ValidationPhotos:
         if label_of(self.row(0)) < 0:
             return None
         return torch.tensor([label_of(self.row(i)) for i in self._readable])
+
+    def captions(self, of: Callable[[dict], list[str]]) -> list[str]:
+        """The first caption of each of the pictures that the last :meth:`batches` gave."""
+        return [(of(self.row(i)) or [""])[0] for i in self._readable]
 
     def batches(self, batch_size: int) -> Iterator[Tensor]:
         """Images (B, 3, size, size) of the readable photos in order; the last batch may be smaller.

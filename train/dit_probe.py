@@ -33,8 +33,7 @@ from train.latent_cache import LatentPositions
 from train.latent_stats import StreamingMoments
 from train.presets import PRESETS, Stage2Preset
 from train.run import LOG, RunError
-from train.sources import class_names, load_photos
-from train.stage2 import VALIDATION_PHOTOS, build_denoiser, load_latents
+from train.stage2 import VALIDATION_PHOTOS, class_condition, load_latents
 
 BATCH = 64
 
@@ -50,9 +49,8 @@ def statistics_of(latents: np.ndarray, rows: np.ndarray) -> LatentStatistics:
 def probe(args: argparse.Namespace, checkpoint: str, fused: bool, row: Stage2Preset) -> list[dict]:
     """Train the probe on one latent; the lines of its log."""
     model: AutoencoderDRoRAE = load_tokenizer(checkpoint)
-    names = class_names([load_photos(path, "train") for path in args.data])
     model.statistics = None
-    denoiser = build_denoiser(model, row, len(names))
+    condition = class_condition(args, model, row)
     accelerator = Accelerator(mixed_precision=row.schedule.precision)
     positions: LatentPositions = load_latents(args, model.to(accelerator.device), row, accelerator, fused)
     statistics = statistics_of(positions.latents, positions.whole).to(accelerator.device)
@@ -61,7 +59,7 @@ def probe(args: argparse.Namespace, checkpoint: str, fused: bool, row: Stage2Pre
 
     def build(_: Accelerator) -> Generation:
         validation = load_validation(args, model.image_size, limit=VALIDATION_PHOTOS)
-        return Generation(model, denoiser, row, statistics, validation, names, checkpoint, fused)
+        return Generation(model, condition, row, statistics, validation, checkpoint, fused)
 
     settings = {"denoiser": row.denoiser, "checkpoint": checkpoint, "fused": fused}
     train(args, "train.dit_probe", name, settings, row, build, lambda task, accelerator: positions)
@@ -90,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=positive, default=600, help="(default: %(default)s)")
     add_data_arguments(parser)
     add_run_arguments(parser)
-    parser.set_defaults(data=[str(SHARED / "photos20")], validation=None, log=[], no_cache=False)
+    parser.set_defaults(data=[str(SHARED / "photos20")], validation=None, log=[], no_cache=False, classes=None)
     args = parser.parse_args(argv)
     args.validation = args.validation or args.data[0]
     if args.stream:

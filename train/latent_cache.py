@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from drorae import AutoencoderDRoRAE
 from drorae.images import ImageError, square, to_tensor
+from train.captions import draw
 from train.data import Batch, Positions, TrainingPositions, label_of, mirrored, open_row, prefetch
 from train.run import RunError, writing
 from train.sources import DataError
@@ -62,13 +63,21 @@ class LatentPositions(Positions):
         labels: (n,) class numbers, ``DAMAGED_LABEL`` where the picture could not be read.
         damaged: notes on those.
         sources: the data they were computed from.
+        captions: of every row, where they are wanted.
     """
 
     def __init__(
-        self, latents: np.ndarray, labels: np.ndarray, damaged: list[str], sources: Sequence, flip: bool, seed: int
+        self,
+        latents: np.ndarray,
+        labels: np.ndarray,
+        damaged: list[str],
+        sources: Sequence,
+        flip: bool,
+        seed: int,
+        captions: list[list[str]] | None = None,
     ):
         self.latents, self.labels, self.damaged, self.flip = latents, np.array(labels), damaged, flip
-        self.sources = sources
+        self.sources, self.captions = sources, captions
         self.whole = np.flatnonzero(self.labels != DAMAGED_LABEL)
         if not len(self.whole):
             raise DataError("--data: no picture of the training split can be read")
@@ -94,7 +103,11 @@ class LatentPositions(Positions):
         rows = self.whole[[self.index(position) for position in samples]]
         views = [int(self.flip and mirrored(self.seed, position)) for position in samples]
         latents = torch.from_numpy(np.stack([self.latents[row, view] for row, view in zip(rows, views, strict=True)]))
-        return Batch(None, torch.tensor(samples), self.damaged, torch.from_numpy(self.labels[rows]), latents)
+        labels = torch.from_numpy(self.labels[rows])
+        texts = None
+        if self.captions is not None:
+            texts = [draw(self.captions[row], self.seed, p) for row, p in zip(rows, samples, strict=True)]
+        return Batch(None, torch.tensor(samples), self.damaged, labels, latents, texts)
 
 
 @torch.no_grad()

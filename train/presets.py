@@ -123,14 +123,32 @@ class Stage1Preset:
 
 
 @dataclass(frozen=True)
+class TextPreset:
+    """The text encoder of a denoiser: a published one by id, frozen, or a small one that is trained along.
+
+    ``vocab_size``, ``hidden_size`` and ``num_layers`` are of the small one; ``examples`` are the prompts of the grid in
+    the log.
+    """
+
+    max_tokens: int
+    encoder: str | None = None
+    vocab_size: int = 0
+    hidden_size: int = 0
+    num_layers: int = 0
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Stage2Preset:
     """A denoiser on the latents of ``tokenizer``, a finished run or a checkpoint. ``denoiser`` are arguments of
-    :class:`~drorae.DiTDH`; the sizes of the latent come from the tokenizer, the number of classes from the data."""
+    :class:`~drorae.DiTDH`; the sizes of the latent come from the tokenizer, the number of classes from the data.
+    ``dropout`` is the share of samples that are trained without their class or text."""
 
     schedule: Schedule
     tokenizer: str
     denoiser: dict[str, Any]
-    class_dropout: float = 0.1
+    dropout: float = 0.1
+    text: TextPreset | None = None
     expected: str = ""
     measured: str = "not yet trained"
 
@@ -139,7 +157,7 @@ class Stage2Preset:
 class Preset:
     """Everything needed to make one checkpoint. ``encoder`` is ``None`` where timm's own weights are used.
 
-    ``stage2`` has the denoisers by run: ``"class"``, and ``"class-guide"``, the weak network of AutoGuidance.
+    ``stage2`` has the denoisers by run: ``"class"``, ``"class-guide"`` (the weak network of AutoGuidance), ``"text"``.
     """
 
     model: dict[str, Any]
@@ -178,6 +196,24 @@ SMOKE_MODEL = {
 TINY_DENOISER = {"hidden_size": (192, 256), "depth": (5, 1), "num_heads": (3, 4), "trunk_patch_size": 2}
 TINY_GUIDE = {"hidden_size": (96, 128), "depth": (2, 1), "num_heads": (3, 2), "trunk_patch_size": 2}
 
+TINY_TEXT_DENOISER = {"hidden_size": (128, 192), "depth": (4, 1), "num_heads": (4, 4), "trunk_patch_size": 2}
+TINY_TEXT = TextPreset(
+    max_tokens=32,
+    vocab_size=1500,
+    hidden_size=96,
+    num_layers=2,
+    examples=(
+        "two dogs run on the grass",
+        "a man in a red shirt climbs a rock",
+        "a child plays in the snow",
+        "a boat on blue water",
+        "a photo of a golden retriever",
+        "a photo of a church",
+        "a photo of a golf ball",
+        "a photo of a parachute",
+    ),
+)
+
 
 # The distance and the backbone that can be had without a network; the published recipe's are in DINOV2_B.
 def _vgg11(weight: float) -> PerceptualPreset:
@@ -205,7 +241,9 @@ def _tiny(steps: int, lr: float, optimizer: str) -> Schedule:
     return Schedule(steps, 8, lr, warmup_steps=100, optimizer=optimizer, lr_floor=0.05, save_every=300, compile=True)
 
 
-def _tiny_denoiser(steps: int, batch_size: int, lr: float, denoiser: dict[str, Any]) -> Stage2Preset:
+def _tiny_denoiser(
+    steps: int, batch_size: int, lr: float, denoiser: dict[str, Any], text: TextPreset | None = None
+) -> Stage2Preset:
     schedule = Schedule(
         steps,
         batch_size,
@@ -218,13 +256,13 @@ def _tiny_denoiser(steps: int, batch_size: int, lr: float, denoiser: dict[str, A
         workers=0,
         compile=True,
     )
-    return Stage2Preset(schedule, "assets/drorae-tiny", denoiser)
+    return Stage2Preset(schedule, "assets/drorae-tiny", denoiser, text=text)
 
 
-def _smoke_denoiser(depth: int) -> Stage2Preset:
+def _smoke_denoiser(depth: int, text: TextPreset | None = None) -> Stage2Preset:
     schedule = Schedule(6, 4, 1e-3, 1, precision="no", save_every=3, workers=0)
     shape = {"hidden_size": (32, 64), "depth": (depth, 1), "num_heads": (2, 2), "trunk_patch_size": 2}
-    return Stage2Preset(schedule, "smoke/finetune", shape)
+    return Stage2Preset(schedule, "smoke/finetune", shape, text=text)
 
 
 def _smoke(phase: str, starts_from: str) -> Stage1Preset:
@@ -392,6 +430,7 @@ PRESETS = {
         stage2={
             "class": _tiny_denoiser(7000, 64, 1e-3, TINY_DENOISER),
             "class-guide": _tiny_denoiser(1200, 64, 1e-3, TINY_GUIDE),
+            "text": _tiny_denoiser(7000, 64, 1e-3, TINY_TEXT_DENOISER, TINY_TEXT),
         },
     ),
     "dinov2-b": DINOV2_B,
@@ -416,6 +455,10 @@ PRESETS = {
             "fusion": _smoke("fusion", "smoke/decoder"),
             "finetune": _smoke("finetune", "smoke/fusion"),
         },
-        stage2={"class": _smoke_denoiser(2), "class-guide": _smoke_denoiser(1)},
+        stage2={
+            "class": _smoke_denoiser(2),
+            "class-guide": _smoke_denoiser(1),
+            "text": _smoke_denoiser(2, TextPreset(8, None, 300, 32, 1, ("a warm disc", "a cold disc"))),
+        },
     ),
 }

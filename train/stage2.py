@@ -1,13 +1,15 @@
-"""Train a denoiser: ``python -m train.stage2 --preset tiny --condition class``, and its guide with ``--guide``.
+"""Train a denoiser: ``python -m train.stage2 --preset tiny --condition class``, its guide with ``--guide``, or
+``--condition text``.
 
-Flow matching on the latents of a frozen tokenizer (paper section 4.2, with RAE's recipe). The latents are computed once
-and kept under ``--out``/latents. Run the same command again to continue a run that was
-stopped. The checkpoint is the folder of a pipeline: ``DRoRAEClassPipeline.from_pretrained``.
+Flow matching on the latents of a frozen tokenizer (paper sections 4.2 and 4.3, with RAE's recipe). The latents are
+computed once and kept under ``--out``/latents. Run the same command again to continue a run that was stopped. The
+checkpoint is the folder of a pipeline: ``DRoRAEClassPipeline.from_pretrained`` or ``DRoRAETextPipeline``.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,6 +17,7 @@ from accelerate import Accelerator
 
 from drorae import AutoencoderDRoRAE, DiTDH
 from drorae.adapter import load_tokenizer
+from drorae.text import load_text_encoder, token_width
 from train.arguments import (
     SHARED,
     add_data_arguments,
@@ -25,16 +28,20 @@ from train.arguments import (
     train,
     with_arguments,
 )
-from train.data import TrainingPositions
+from train.captions import all_captions, captions_of
+from train.conditions import ClassCondition, TextCondition
+from train.data import TrainingPositions, TrainingStream, ValidationPhotos
 from train.evaluate import positive
 from train.generation import Generation
 from train.latent_cache import LatentPositions, cache_key, fits, load_cache, size_in_bytes, tokenizer_hash
 from train.presets import PRESETS, Stage2Preset
 from train.run import CHECKPOINT, RunError
 from train.sources import DataError, class_names, load_photos
+from train.text_encoder import build_encoder, train_tokenizer
 
-CONDITIONS = ("class",)
+CONDITIONS = ("class", "text")
 VALIDATION_PHOTOS = 256
+DATA = {"class": ["photos20"], "text": ["captions8k", "photos20"]}
 
 
 def find_tokenizer(args: argparse.Namespace, row: Stage2Preset) -> str:
@@ -45,27 +52,52 @@ def find_tokenizer(args: argparse.Namespace, row: Stage2Preset) -> str:
     return str(run) if run.is_dir() else row.tokenizer
 
 
-def build_denoiser(model: AutoencoderDRoRAE, row: Stage2Preset, num_classes: int) -> DiTDH:
-    """A fresh denoiser for the latents of ``model``."""
+def build_denoiser(model: AutoencoderDRoRAE, row: Stage2Preset, **condition: int | None) -> DiTDH:
+    """A fresh denoiser for the latents of ``model``; ``condition`` is ``num_classes`` or ``text_dim``."""
     torch.manual_seed(row.schedule.seed)
     return DiTDH(
         sample_size=model.grid_size,
         in_channels=model.encoder.dim,
-        num_classes=num_classes,
         latent_fingerprint=None if model.statistics is None else model.statistics.fingerprint(),
+        **{"num_classes": None, **condition},
         **row.denoiser,
     )
 
 
+def class_condition(args: argparse.Namespace, model: AutoencoderDRoRAE, row: Stage2Preset) -> ClassCondition:
+    """The classes of the training data, and a denoiser for them."""
+    names = class_names([load_photos(path, "train", streaming=args.stream) for path in args.data], args.classes)
+    return ClassCondition(build_denoiser(model, row, num_classes=len(names)), names)
+
+
+def text_condition(args: argparse.Namespace, model: AutoencoderDRoRAE, row: Stage2Preset) -> TextCondition:
+    """The preset's published text encoder, or a small one with a vocabulary learned from the captions."""
+    text = row.text
+    if text.encoder is not None:
+        tokenizer, encoder = load_text_encoder(text.encoder)
+        encoder.requires_grad_(False)
+    else:
+        captions = all_captions([load_photos(path, "train") for path in args.data])
+        tokenizer = train_tokenizer((caption for each in captions for caption in each), text.vocab_size)
+        encoder = build_encoder(len(tokenizer), text.hidden_size, text.num_layers, text.max_tokens, row.schedule.seed)
+    denoiser = build_denoiser(model, row, text_dim=token_width(encoder))
+    return TextCondition(denoiser, tokenizer, encoder, text.max_tokens, text.encoder, text.examples)
+
+
 def load_latents(
-    args: argparse.Namespace, model: AutoencoderDRoRAE, row: Stage2Preset, accelerator: Accelerator, fused: bool = True
-):
+    args: argparse.Namespace,
+    model: AutoencoderDRoRAE,
+    row: Stage2Preset,
+    accelerator: Accelerator,
+    fused: bool = True,
+    captions: bool = False,
+) -> LatentPositions | TrainingPositions | TrainingStream:
     """The training data: cached latents, or with ``--no-cache`` photos, which are encoded while training.
 
     Raises:
         RunError: the latents cannot be kept.
     """
-    photos = load_positions(args, model.image_size, row.schedule, centre=True)
+    photos = load_positions(args, model.image_size, row.schedule, centre=True, captions=captions)
     if args.no_cache:
         return photos
     if not isinstance(photos, TrainingPositions):
@@ -78,7 +110,25 @@ def load_latents(
             f"'{args.out}'; give --no-cache to compute them anew in every epoch, or another --out."
         )
     cache = load_cache(model, photos, folder, accelerator, fused=fused)
-    return LatentPositions(*cache, photos.sources, row.schedule.flip, row.schedule.seed)
+    return LatentPositions(*cache, photos.sources, row.schedule.flip, row.schedule.seed, photos.captions)
+
+
+def load_held_out_photos(
+    args: argparse.Namespace, model: AutoencoderDRoRAE, condition: ClassCondition | TextCondition, say: Callable
+) -> tuple[ValidationPhotos | None, bool]:
+    """Held-out photos, where there are any, and whether their classes are those of the training data."""
+    try:
+        photos = load_validation(args, model.image_size, limit=VALIDATION_PHOTOS)
+        if condition.wants_captions:
+            captions_of(photos.rows, "--validation")
+            return photos, False
+    except DataError as error:  # one's own folder may have nothing held out
+        say(f"There will be no held-out loss: {error}")
+        return None, False
+    labelled = class_names([photos.rows], len(condition.names), "--validation") == condition.names
+    if not labelled:
+        say("The held-out photos have other classes; their loss is measured without labels.")
+    return photos, labelled
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -92,33 +142,28 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--precision", choices=("no", "bf16"), help="the denoiser's; 'no' is fp32")
     add_data_arguments(parser)
     add_run_arguments(parser)
-    parser.set_defaults(data=[str(SHARED / "photos20")], validation=None)
+    parser.set_defaults(data=None, validation=None)
     args = parser.parse_args(argv)
+    args.data = args.data or [str(SHARED / name) for name in DATA[args.condition]]
     args.validation = args.validation or args.data[0]  # classes of other data would be other classes
     run = f"{args.condition}-guide" if args.guide else args.condition
+    if run not in PRESETS[args.preset].stage2:
+        raise RunError(f"preset '{args.preset}' has no run '{run}'; it has {', '.join(PRESETS[args.preset].stage2)}.")
     row = with_arguments(PRESETS[args.preset].stage2[run], args)
-    tokenizer = find_tokenizer(args, row)
-    model = load_tokenizer(tokenizer)
+    name = find_tokenizer(args, row)
+    model = load_tokenizer(name)
     if model.statistics is None:
         raise RunError(
-            f"'{tokenizer}' has no latent statistics, which denoisers need; run python -m train.latent_stats on it."
+            f"'{name}' has no latent statistics, which denoisers need; run python -m train.latent_stats on it."
         )
-    names = class_names([load_photos(path, "train", streaming=args.stream) for path in args.data], args.classes)
-    denoiser = build_denoiser(model, row, len(names))
+    condition = (class_condition if args.condition == "class" else text_condition)(args, model, row)
 
     def build(accelerator: Accelerator) -> Generation:
-        try:
-            validation = load_validation(args, model.image_size, limit=VALIDATION_PHOTOS)
-        except DataError as error:  # one's own folder may have nothing held out
-            accelerator.print(f"There will be no held-out loss: {error}")
-            validation = None
-        labelled = validation is not None and class_names([validation.rows], len(names), "--validation") == names
-        if validation is not None and not labelled:
-            accelerator.print("The held-out photos have other classes; their loss is measured without labels.")
-        return Generation(model, denoiser, row, model.statistics, validation, names, tokenizer, labelled=labelled)
+        validation, labelled = load_held_out_photos(args, model, condition, accelerator.print)
+        return Generation(model, condition, row, model.statistics, validation, name, labelled=labelled)
 
-    def load(task: Generation, accelerator: Accelerator):
-        return load_latents(args, task.model, row, accelerator)
+    def load(task: Generation, accelerator: Accelerator) -> LatentPositions | TrainingPositions | TrainingStream:
+        return load_latents(args, task.model, row, accelerator, captions=condition.wants_captions)
 
     given = "".join(
         f" {option} {value}"
@@ -126,8 +171,9 @@ def main(argv: list[str] | None = None) -> None:
         if value
     )
     command = f"train.stage2 --preset {args.preset} --condition {args.condition}{' --guide' * args.guide}{given}"
-    shape = {key: value for key, value in denoiser.config.items() if not key.startswith("_")}
-    settings = {"denoiser": shape, "tokenizer": tokenizer_hash(model), "classes": names, "cached": not args.no_cache}
+    shape = {key: value for key, value in condition.denoiser.config.items() if not key.startswith("_")}
+    settings = {"denoiser": shape, "tokenizer": tokenizer_hash(model), "cached": not args.no_cache}
+    settings |= {"classes": condition.names} if args.condition == "class" else {}
     train(args, command, run, settings, row, build, load)
 
 
