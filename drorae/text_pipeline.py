@@ -228,7 +228,7 @@ def check_prompts(value: str | Sequence[str], name: str) -> list[str]:
     Raises:
         SamplingError: none, something that is no text, or a text beyond all reason.
     """
-    prompts = [value] if isinstance(value, str) else list(value)
+    prompts = list(value) if isinstance(value, (list, tuple)) else [value]
     if not prompts or not all(isinstance(prompt, str) for prompt in prompts):
         raise SamplingError(f"{name} is a text or a list of texts, not {value!r:.80}.")
     for prompt in prompts:

@@ -28,7 +28,7 @@ ALLOWED = {
     "text": {"checkpoints"},
     "text_pipeline": {"autoencoder", "checkpoints", "denoiser", "flow", "guidance", "pipeline", "text"},
     "rae_denoiser": {"adapter", "autoencoder", "checkpoints", "class_pipeline", "denoiser", "flow", "rae"},
-    "generate": {"autoencoder", "class_pipeline", "flow", "images", "pipeline"},
+    "generate": {"autoencoder", "class_pipeline", "flow", "images", "pipeline", "text_pipeline"},
     "explore": {"autoencoder", "fusion", "images", "metrics"},
     "plots": set(),
     "cli": {"autoencoder", "checkpoints", "class_pipeline", "explore", "generate", "images", "pipeline"},

@@ -36,7 +36,7 @@ def test_rows_are_the_pipelines_pictures(pipeline):
         for decoder in ("original", "finetuned"):
             images = pipeline([1, 1], 12, guidance, 2.0, seed=[5, 6], decoder=decoder).images
             assert np.array_equal(row.pictures[decoder], arrays(images))
-        assert row.settings[1] == {"model": "tiny", "class": "church", "seed": 6, "steps": 12, "guidance": guidance} | (
+        assert row.settings[1] == {"model": "tiny", "class": "church", "steps": 12, "guidance": guidance, "seed": 6} | (
             {"scale": 2.0} if guidance != "none" else {}
         )
 
@@ -93,7 +93,7 @@ def test_leaving_ends_the_sampling(pipeline):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"label": "chapel"}, "There is no class 'chapel'"),
+        ({"subject": "chapel"}, "There is no class 'chapel'"),
         ({"count": 10_000}, "10000 pictures at once; ask for 1 to 8"),
         ({"count": 2.5}, "2.5 pictures at once"),
         ({"steps": 0}, "from 1 to 1000, not 0"),
@@ -142,8 +142,30 @@ def test_what_travels_to_the_page(pipeline):
         assert np.array_equal(np.asarray(Image.open(file)), made.pictures["original"][i])
         assert len(row["film"][i]) == 7
         assert np.array_equal(np.asarray(Image.open(decode(row["film"][i][3]))), made.film[3, i])
-    running = progress_value(progress[1], REQUEST)
+    running = progress_value(progress[1])
     assert running["running"]
     assert running["step"] == 2
     assert running["seeds"] == [5, 6]
+    assert running["label"] == "church"
     assert png_settings(decode(row["film"][0][0])) is None
+
+
+def test_prompts_have_rows_of_their_own(text_pipeline):
+    request = Request("a red ball", 3, 2, 4, "cfg", 2.0, negative="grass", other="a church")
+    *_, result = generate(text_pipeline, request, "tiny")
+    assert [row.name for row in result.rows] == ["guided", "unguided", "other"]
+    expected = {
+        "guided": ("a red ball", {"guidance": "cfg", "negative_prompt": "grass"}),
+        "unguided": ("a red ball", {"guidance": "none"}),
+        "other": ("a church", {"guidance": "cfg", "negative_prompt": "grass"}),
+    }
+    for row in result.rows:
+        prompt, settings = expected[row.name]
+        images = text_pipeline(prompt, 4, guidance_scale=2.0, num_images_per_prompt=2, seed=3, **settings).images
+        assert np.array_equal(row.pictures["finetuned"], arrays(images))
+        assert row.settings[1]["prompt"] == prompt
+        assert row.settings[1]["seed"] == 4
+    assert result.rows[0].settings[0]["negative"] == "grass"
+    assert "negative" not in result.rows[1].settings[0]
+    with pytest.raises(SamplingError, match="prompt is a text"):
+        next(generate(text_pipeline, Request(3), "tiny"))

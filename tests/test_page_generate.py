@@ -68,7 +68,7 @@ def sample(view: Watched, row: int, number: int) -> str:
 
 
 def expected(pipeline, **changes):
-    defaults = {"label": "tench", "seed": 0, "count": 4, "steps": 25, "guidance": "autoguidance", "scale": 2.0}
+    defaults = {"subject": "tench", "seed": 0, "count": 4, "steps": 25, "guidance": "autoguidance", "scale": 2.0}
     *_, result = generate(pipeline, Request(**{**defaults, **changes}), "tiny")
     return result
 
@@ -97,7 +97,7 @@ def test_generates_what_was_asked_for(view, pipeline):
     page.locator("#generate-run").click()
     expect(page.locator("#samples [data-part=headline]")).to_contain_text("golf ball: 2 pictures per row")
     finished(view)
-    result = expected(pipeline, label="golf ball", seed=7, count=2, steps=6, guidance="cfg", scale=3.0)
+    result = expected(pipeline, subject="golf ball", seed=7, count=2, steps=6, guidance="cfg", scale=3.0)
     assert page.locator("#samples .sample").count() == 4
     pixels = shown_pixels(page, sample(view, 0, 1))
     assert np.abs(pixels.astype(int) - result.rows[0].pictures["finetuned"][1]).max() <= 1

@@ -12,6 +12,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 from drorae import CheckpointError, DiTDH, DRoRAEClassPipeline, DRoRAETextPipeline, SamplingError
 from drorae.text import encode, load_text_encoder, token_width
 from train.text_encoder import END, build_encoder, train_tokenizer
+from train.text_evidence import derangement, evidence, paired, table
 
 PROMPTS = ["a red ball", "two dogs run on the grass"]
 
@@ -193,3 +194,43 @@ def test_a_text_encoder_that_lacks_weights(text_pipeline, tmp_path):
 def test_a_text_encoder_that_is_not_there():
     with pytest.raises(CheckpointError, match="The text encoder 'nowhere/at-all' could not be loaded"):
         load_text_encoder("nowhere/at-all")
+
+
+# ---- evidence -------------------------------------------------------------------------------------------------------
+
+
+def test_paired_differences_against_their_formula():
+    right = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    wrong = right + torch.tensor([0.1, 0.3, 0.2, 0.2])
+    numbers = paired(right, wrong)
+    assert numbers["difference"] == pytest.approx(0.2)
+    assert numbers["standard_error"] == pytest.approx((0.02 / 3) ** 0.5 / 2)
+    assert numbers["ratio"] == pytest.approx(0.2 / numbers["standard_error"])
+
+
+@pytest.mark.parametrize("count", [2, 3, 10, 101])
+def test_no_caption_stays_with_its_photo(count):
+    order = derangement(count, 0)
+    assert sorted(order.tolist()) == list(range(count))
+    assert not (order == torch.arange(count)).any()
+
+
+def test_evidence_compares_the_same_photos_times_and_noise(text_pipeline, monkeypatch):
+    seen = {}
+    original = DiTDH.forward
+
+    def forward(self, x, t, **told):
+        seen.setdefault((float(t[0]), told["encoder_attention_mask"].any().item()), []).append(x.clone())
+        return original(self, x, t, **told)
+
+    monkeypatch.setattr(DiTDH, "forward", forward)
+    report = evidence(text_pipeline, "generated", 8)
+    assert [round(row["t"], 3) for row in report["times"]] == sorted(round(row["t"], 3) for row in report["times"])
+    for row in report["times"]:
+        ((right, wrong), (none,)) = (seen[t, told] for (t, told) in seen if abs(t - row["t"]) < 1e-6)
+        assert torch.equal(right, wrong)
+        assert torch.equal(right, none)
+        assert row["shuffled"]["standard_error"] > 0
+    mean = sum(row["loss"] for row in report["times"]) / 5
+    assert report["all"]["loss"] == pytest.approx(mean, rel=1e-5)
+    assert "| all |" in table(report)

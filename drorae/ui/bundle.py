@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from drorae.explore import ROUTES, Exploration, Gain
-from drorae.generate import Generation, Progress, Request
+from drorae.generate import Generation, Progress
 from drorae.images import png_with_settings
 
 
@@ -55,15 +55,15 @@ def routing_value(result: Exploration) -> dict | None:
     }
 
 
-def progress_value(progress: Progress, request: Request) -> dict:
+def progress_value(progress: Progress) -> dict:
     """Value of the generate viewer while it runs: what the steps so far would end at."""
     return {
         "running": True,
         "step": progress.step,
         "count": progress.count,
         "time": progress.time,
-        "label": str(request.label),
-        "seeds": [int(request.seed) + number for number in range(int(request.count))],
+        "label": progress.label,
+        "seeds": progress.seeds,
         "rows": [
             {"name": name, "pictures": [_png(picture) for picture in pictures]}
             for name, pictures in progress.previews.items()

@@ -98,7 +98,7 @@ def wire_generate(generators: list[Generator], tab: GenerateTab, picture: Pictur
                 yield (status_line(f"Loading {title} ..."), gr.skip(), *busy(True))
             for state in generate(by_title[title].load(), request, title):
                 if isinstance(state, Progress):
-                    yield (status_line(""), progress_value(state, request), *busy(True))
+                    yield (status_line(""), progress_value(state), *busy(True))
                 else:
                     yield (status_line(""), generation_value(state), *busy(False))
         except (CheckpointError, SamplingError) as error:
