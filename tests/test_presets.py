@@ -4,11 +4,13 @@ import dataclasses
 
 import pytest
 import torch
+from conftest import ROOT
 
-from drorae import AutoencoderDRoRAE
+from drorae import AutoencoderDRoRAE, DiTDH
 from train import stage1
 from train.dry_run import build_on_meta, step_cost
 from train.presets import DINOV2_B, PRESETS, SCALING
+from train.text_encoder import build_encoder
 
 
 def test_the_paper_is_in_the_rows():
@@ -77,3 +79,42 @@ def test_the_counted_compute_is_that_of_the_parts():
     task.preset = dataclasses.replace(task.preset, perceptual=None, adversary=None)
     task.perceptual = task.adversary = None
     assert step_cost(task).flops / 1e9 == pytest.approx(47.1 + 3 * 221.6, rel=0.02)
+
+
+def test_the_denoisers_of_the_paper():
+    """RAE's recipe for 80 epochs of ImageNet, its two networks, and the guide's 14 epochs."""
+    rows = DINOV2_B.stage2
+    assert rows["class"].schedule.steps == 80 * 1251
+    assert rows["class-guide"].schedule.steps == 14 * 1251
+    for name, millions in (("class", 838.4), ("class-guide", 196.4)):
+        schedule = rows[name].schedule
+        assert (schedule.batch_size, schedule.lr, schedule.betas, schedule.lr_floor) == (1024, 2e-4, (0.9, 0.95), 1.0)
+        assert (schedule.ema_decay, schedule.max_grad_norm, schedule.precision) == (0.9995, 1.0, "no")
+        assert rows[name].dropout == 0.1
+        with torch.device("meta"):
+            denoiser = DiTDH(num_classes=1000, **rows[name].denoiser)
+        assert sum(p.numel() for p in denoiser.parameters()) / 1e6 == pytest.approx(millions, abs=0.05)
+    text = rows["text"]
+    assert (text.schedule.steps, text.schedule.batch_size, text.schedule.lr) == (100_000, 128, 5e-5)
+    assert (text.text.encoder, text.text.max_tokens) == ("Qwen/Qwen3-0.6B", 256)
+
+
+def test_every_denoiser_stands_on_a_tokenizer_that_is_made_or_shipped():
+    made = {f"{name}/{phase}" for name, preset in PRESETS.items() for phase in preset.stage1}
+    for preset in PRESETS.values():
+        for row in preset.stage2.values():
+            assert row.tokenizer in made or (ROOT / row.tokenizer).is_dir()
+
+
+def test_the_embedded_denoisers_leave_room_for_each_other():
+    """fp16, with the text encoder: assets/ stays under 48 MiB, of which the tokenizer takes 32."""
+    total = 0
+    for row in PRESETS["tiny"].stage2.values():
+        text_dim = row.text.hidden_size if row.text else None
+        with torch.device("meta"):
+            denoiser = DiTDH(in_channels=192, num_classes=None if text_dim else 20, text_dim=text_dim, **row.denoiser)
+        total += sum(p.numel() for p in denoiser.parameters())
+        if row.text:
+            encoder = build_encoder(row.text.vocab_size, row.text.hidden_size, row.text.num_layers, 32, seed=0)
+            total += sum(p.numel() for p in encoder.parameters())
+    assert total * 2 / 2**20 < 15.5

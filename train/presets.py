@@ -193,7 +193,7 @@ SMOKE_MODEL = {
 }
 
 # Small enough for assets/; the trunk's patches of 2 x 2 positions make a step four times cheaper.
-TINY_DENOISER = {"hidden_size": (192, 256), "depth": (5, 1), "num_heads": (3, 4), "trunk_patch_size": 2}
+TINY_DENOISER = {"hidden_size": (192, 256), "depth": (4, 1), "num_heads": (3, 4), "trunk_patch_size": 2}
 TINY_GUIDE = {"hidden_size": (96, 128), "depth": (2, 1), "num_heads": (3, 2), "trunk_patch_size": 2}
 
 TINY_TEXT_DENOISER = {"hidden_size": (128, 192), "depth": (4, 1), "num_heads": (4, 4), "trunk_patch_size": 2}
@@ -354,6 +354,26 @@ def _dinov2_b_denoiser(hidden: int, depth: int, heads: int, epochs: int, expecte
     return Stage2Preset(schedule, "dinov2-b/finetune", shape, expected=expected)
 
 
+def _dinov2_b_text() -> Stage2Preset:
+    """Paper, appendix B (batch, rate, steps); its denoiser is BAGEL's and its text encoder Qwen2.5-0.5B, trained along.
+    Here it is DiT^DH-XL with the frozen Qwen3-0.6B of the paper's successors."""
+    schedule = Schedule(
+        steps=100_000,
+        batch_size=128,
+        lr=5e-5,
+        warmup_steps=1000,
+        ema_decay=0.9995,
+        precision="bf16",
+        save_every=2500,
+        workers=8,
+        compile=True,
+    )
+    shape = {"hidden_size": (1152, 2048), "depth": (28, 2), "num_heads": (16, 16)}
+    text = TextPreset(256, "Qwen/Qwen3-0.6B", examples=("a photo of a bench", "two red apples", "a cat left of a dog"))
+    expected = "GenEval 0.60 (paper's DRoRAE; RAE 0.56, VA-VAE and RPiAE-VB 0.61)"
+    return Stage2Preset(schedule, "dinov2-b/finetune", shape, text=text, expected=expected)
+
+
 # Table 8: expert width h, and the rFID of phase 2.
 SCALING = {
     128: 0.539,
@@ -383,6 +403,7 @@ DINOV2_B = Preset(
     stage2={
         "class": _dinov2_b_denoiser(1152, 28, 16, 80, "gFID 2.68 unguided, 1.65 with AutoGuidance 1.5"),
         "class-guide": _dinov2_b_denoiser(384, 12, 6, 14, "the guide: RAE takes its epoch 14"),
+        "text": _dinov2_b_text(),
     },
 )
 
