@@ -10,7 +10,7 @@ import sys
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 from drorae import AutoencoderDRoRAE, CheckpointError
-from drorae.checkpoints import DEFAULT_GENERATOR, DEFAULT_MODEL, is_bundled
+from drorae.checkpoints import DEFAULT_GENERATOR, DEFAULT_MODEL, DEFAULT_TEXT_GENERATOR, is_bundled
 from drorae.ui.page import build_demo, launch_options
 
 
@@ -21,14 +21,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--generator", help="pipeline folder or Hub id for the tab Generate (default: the embedded one, if it fits)"
     )
+    parser.add_argument("--text-generator", help="the same, of a text-to-image pipeline")
     parser.add_argument("--host", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
     parser.add_argument("--browser", action="store_true", help="open the page in a browser")
     args = parser.parse_args(argv)
     try:
         model = AutoencoderDRoRAE.from_pretrained(args.model)
-        embedded = DEFAULT_GENERATOR if args.model == DEFAULT_MODEL and is_bundled(DEFAULT_GENERATOR) else None
-        demo = build_demo(model, args.model, args.generator or embedded)
+        embedded = args.model == DEFAULT_MODEL
+        generator = args.generator or (DEFAULT_GENERATOR if embedded and is_bundled(DEFAULT_GENERATOR) else None)
+        text = args.text_generator
+        text = text or (DEFAULT_TEXT_GENERATOR if embedded and is_bundled(DEFAULT_TEXT_GENERATOR) else None)
+        demo = build_demo(model, args.model, generator, text)
     except CheckpointError as error:
         print(error, file=sys.stderr)
         return 2

@@ -15,6 +15,7 @@ from torch import Tensor
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 DEFAULT_MODEL = "assets/drorae-tiny"
 DEFAULT_GENERATOR = "assets/drorae-tiny-class"
+DEFAULT_TEXT_GENERATOR = "assets/drorae-tiny-text"
 CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

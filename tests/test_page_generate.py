@@ -196,7 +196,18 @@ def test_other_seeds(view):
 )
 def test_bad_numbers_get_one_sentence_and_lose_nothing(url, field, value, message):
     """Sent to the API, where no slider clamps them."""
-    request = {"title": None, "label": 0, "seed": 0, "count": 4, "steps": 2, "guidance": "cfg", "scale": 2}
+    request = {
+        "title": None,
+        "label": 0,
+        "prompt": "",
+        "negative": "",
+        "other": "",
+        "seed": 0,
+        "count": 4,
+        "steps": 2,
+        "guidance": "cfg",
+        "scale": 2,
+    }
     request |= {"compare": True, field: value}
     client = Client(url, verbose=False)
     request["title"] = client.view_api(return_format="dict")["named_endpoints"]["/generate"]["parameters"][0][
@@ -221,7 +232,7 @@ def test_an_unknown_class_gets_one_sentence_and_loses_nothing(view):
 def test_the_api_gives_pictures_with_their_settings(url, pipeline):
     client = Client(url, verbose=False)
     title = client.view_api(return_format="dict")["named_endpoints"]["/generate"]["parameters"][0]["parameter_default"]
-    _, value, *_ = client.predict(title, "church", 3, 1, 2, "none", 1, False, api_name="/generate")
+    _, value, *_ = client.predict(title, "church", "", "", "", 3, 1, 2, "none", 1, False, api_name="/generate")
     value = value.get("value", value)
     picture = value["rows"][0]["pictures"]["finetuned"][0]
     settings = png_settings(io.BytesIO(base64.b64decode(picture.partition(",")[2])))

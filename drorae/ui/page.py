@@ -12,7 +12,8 @@ from drorae.explore import explore
 from drorae.images import load_image
 from drorae.ui.compare import compare_tab
 from drorae.ui.components import PictureInput
-from drorae.ui.generate import available_generators, first_generation, generate_tab
+from drorae.ui.generate import first_generation, generate_tab
+from drorae.ui.generators import available_generators
 from drorae.ui.routing import routing_tab
 from drorae.ui.wiring import done, status_line, wire, wire_generate
 
@@ -45,18 +46,20 @@ CSS = """
 """
 
 
-def build_demo(model: AutoencoderDRoRAE, name: str, generator: str | None = None) -> gr.Blocks:
+def build_demo(
+    model: AutoencoderDRoRAE, name: str, generator: str | None = None, text_generator: str | None = None
+) -> gr.Blocks:
     """The page for a model, with the first example already explored and the first pictures sampled.
 
     Args:
         name: what the page calls the model.
-        generator: folder or Hub id of a pipeline for the tab Generate.
+        generator, text_generator: folders or Hub ids of pipelines for the tab Generate, of classes and of texts.
 
     Raises:
-        CheckpointError: the generator cannot be used.
+        CheckpointError: a generator cannot be used.
     """
-    generators = available_generators(generator, model)
-    sampled = first_generation(generators[0]) if generator is not None else None
+    generators = available_generators(generator, text_generator, model)
+    sampled = first_generation(generators[0]) if generators and generators[0].is_loaded() else None
     first = explore(load_image(EXAMPLES[0]), model)
     facts = {
         "model": name,

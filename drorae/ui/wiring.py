@@ -18,7 +18,8 @@ from drorae.images import ImageError, load_image
 from drorae.pipeline import SamplingError
 from drorae.ui.bundle import compare_value, generation_value, progress_value, routing_value
 from drorae.ui.components import CompareViewer, PictureInput
-from drorae.ui.generate import GenerateTab, Generator, class_choices, first_label, guidance_choices
+from drorae.ui.generate import GenerateTab, controls_for
+from drorae.ui.generators import TEXT, Generator
 from drorae.ui.routing import RoutingTab, profile_figure
 
 PNG_PREFIX = "data:image/png;base64,"
@@ -66,6 +67,7 @@ def wire_generate(generators: list[Generator], tab: GenerateTab, picture: Pictur
     """Sample on request, with previews, until it is done or stopped; a sample can become the page's picture."""
     by_title = {generator.title: generator for generator in generators}
     buttons = [tab.run, tab.other_seeds, tab.stop]
+    changing = [getattr(tab, name) for name in controls_for(generators[0])]
 
     def busy(running: bool) -> list[gr.Button]:
         return [gr.Button(interactive=not running), gr.Button(interactive=not running), gr.Button(interactive=running)]
@@ -73,6 +75,9 @@ def wire_generate(generators: list[Generator], tab: GenerateTab, picture: Pictur
     def sample(
         title: str,
         label: int | str,
+        prompt: str,
+        negative: str,
+        other: str,
         seed: float,
         count: float,
         steps: float,
@@ -80,11 +85,14 @@ def wire_generate(generators: list[Generator], tab: GenerateTab, picture: Pictur
         scale: float,
         compare: bool,
     ) -> Iterator[tuple[Any, ...]]:
-        """Sample pictures of a class; the last value is the finished one.
+        """Sample pictures of a class or of a text; the last value is the finished one.
 
         Args:
             title: which generator.
-            label: a class by name or number.
+            label: a class by name or number, for a generator of classes.
+            prompt: a text, for a generator of texts.
+            negative: a text that classifier-free guidance leads away from.
+            other: a second text for the same seeds.
             seed: of the first picture; the others count up.
             count: pictures.
             steps: of the sampler.
@@ -92,11 +100,16 @@ def wire_generate(generators: list[Generator], tab: GenerateTab, picture: Pictur
             scale: of guidance, 1 is none.
             compare: also the same seeds unguided.
         """
-        request = Request(label, whole(seed), whole(count), whole(steps), guidance, scale, compare)
+        generator = by_title[title]
+        settings = (whole(seed), whole(count), whole(steps), guidance, scale, compare)
+        if generator.kind == TEXT:
+            request = Request(prompt, *settings, negative=negative or "", other=other or "")
+        else:
+            request = Request(label, *settings)
         try:
-            if not by_title[title].is_loaded():
+            if not generator.is_loaded():
                 yield (status_line(f"Loading {title} ..."), gr.skip(), *busy(True))
-            for state in generate(by_title[title].load(), request, title):
+            for state in generate(generator.load(), request, title):
                 if isinstance(state, Progress):
                     yield (status_line(""), progress_value(state), *busy(True))
                 else:
@@ -107,13 +120,14 @@ def wire_generate(generators: list[Generator], tab: GenerateTab, picture: Pictur
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             yield (status_line(f"{title} could not run here: {reason}", error=True), gr.skip(), *busy(False))
 
-    def choose(title: str) -> tuple[Any, ...]:
-        """Offer the classes and the guidance of another generator."""
-        generator = by_title[title]
-        names = generator.names()
-        kinds = guidance_choices(generator)
-        label = gr.Dropdown(class_choices(names), value=first_label(names))
-        return (status_line(""), label, gr.Radio(kinds, value=kinds[-1][1]))
+    def choose_kind(kind: str) -> tuple[Any, ...]:
+        """Offer the generators of a kind, and the controls of the first of them."""
+        titles = [generator.title for generator in generators if generator.kind == kind]
+        return (gr.Dropdown(choices=titles, value=titles[0]), *choose(titles[0]))
+
+    def choose(title: str) -> list[dict[str, Any]]:
+        """The controls of another generator."""
+        return [gr.update(**values) for values in controls_for(by_title[title]).values()]
 
     def use(event: gr.EventData) -> tuple[Any, ...]:
         """Make a sample the page's picture."""
@@ -126,26 +140,30 @@ def wire_generate(generators: list[Generator], tab: GenerateTab, picture: Pictur
         except (ImageError, ValueError) as error:  # ValueError: no base64
             return (status_line(str(error), error=True), gr.skip(), gr.skip())
 
-    inputs = [tab.model, tab.label, tab.seed, tab.count, tab.steps, tab.guidance, tab.scale, tab.compare]
+    inputs = [tab.model, tab.label, tab.prompt, tab.negative, tab.other]
+    inputs += [tab.seed, tab.count, tab.steps, tab.guidance, tab.scale, tab.compare]
     outputs = [tab.status, tab.viewer, *buttons]
     settings = {"concurrency_limit": 1, "concurrency_id": "generate", "show_progress": "hidden"}
+    quiet = {"api_visibility": "private", "show_progress": "hidden"}
     runs = [
         tab.run.click(sample, inputs, outputs, api_name="generate", **settings),
-        tab.other_seeds.click(
-            lambda: random.randrange(MAX_SEED_DRAWN), None, tab.seed, api_visibility="private", queue=False
-        ).then(sample, inputs, outputs, api_visibility="private", **settings),
+        tab.prompt.submit(sample, inputs, outputs, api_visibility="private", **settings),
+        tab.other_seeds.click(lambda: random.randrange(MAX_SEED_DRAWN), None, tab.seed, queue=False, **quiet).then(
+            sample, inputs, outputs, api_visibility="private", **settings
+        ),
     ]
     tab.stop.click(
         lambda: (status_line("Stopped."), {"stopped": True}, *busy(False)),
         None,
         outputs,
         cancels=runs,
-        api_visibility="private",
         queue=False,
-        show_progress="hidden",
+        **quiet,
     )
-    tab.model.change(choose, tab.model, [tab.status, tab.label, tab.guidance], api_visibility="private")
-    tab.viewer.select(use, None, [tab.status, picture, tabs], api_visibility="private", queue=False)
+    tab.kind.input(choose_kind, tab.kind, [tab.model, *changing], **quiet)
+    tab.model.input(choose, tab.model, changing, **quiet)
+    tab.examples.click(lambda sample: sample[0], tab.examples, tab.prompt, queue=False, **quiet)
+    tab.viewer.select(use, None, [tab.status, picture, tabs], queue=False, **quiet)
 
 
 def whole(value: Any) -> Any:

@@ -18,9 +18,11 @@ const best = () => state.value.decoders[state.value.decoders.length - 1];
 const flowTime = (t) => `t = ${t.toFixed(2)}`;
 
 function rowTitle(row) {
-  if (!row.settings) return row.name === "guided" ? "Guided" : "Unguided";
-  const { guidance, scale } = row.settings[0];
-  return guidance === "none" ? TITLES.none : `${TITLES[guidance]}, scale ${scale}`;
+  if (!row.settings) return { guided: "Guided", unguided: "Unguided", other: "The other text" }[row.name];
+  const { guidance, scale, prompt, negative } = row.settings[0];
+  const how = guidance === "none" ? TITLES.none : `${TITLES[guidance]}, scale ${scale}`;
+  const away = negative ? `, away from "${negative}"` : "";
+  return row.name === "other" ? `"${prompt}": ${how.toLowerCase()}${away}` : `${how}${away}`;
 }
 
 function drawHeadline() {
@@ -111,7 +113,8 @@ function drawDetail() {
     ]),
   );
   find("save").href = row.pictures[best()][state.sample];
-  find("save").download = `${label}-seed${seeds[state.sample]}-${row.name}.png`.replaceAll(" ", "-").toLowerCase();
+  const name = label.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60);
+  find("save").download = `${name}-seed${seeds[state.sample]}-${row.name}.png`;
 }
 
 function draw() {

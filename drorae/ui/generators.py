@@ -1,0 +1,112 @@
+"""What the tab *Generate* can sample with: models on this machine, and RAE's published one where there is a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Lock
+
+import torch
+
+from drorae.autoencoder import AutoencoderDRoRAE
+from drorae.checkpoints import CheckpointError
+from drorae.class_pipeline import DRoRAEClassPipeline
+from drorae.generate import class_names
+from drorae.pipeline import DRoRAEPipeline
+from drorae.rae_denoiser import imagenet_names, load_rae_pipeline
+from drorae.text_pipeline import DRoRAETextPipeline
+
+RAE_TITLE = "RAE DiT^DH-XL, ImageNet"
+RAE_NEEDS = (
+    "RAE's published DiT^DH-XL (1,000 ImageNet classes, 256 pixels) can be chosen here on a machine with a CUDA GPU: "
+    "about 8 GB of GPU memory, and 6.5 GB to fetch at the first use."
+)
+CLASS, TEXT = "class", "text"
+
+
+class Generator:
+    """A model the tab offers. It is loaded once, at the first use.
+
+    Args:
+        title: what it is called.
+        kind: what it is told, ``CLASS`` or ``TEXT``.
+        build: loads it.
+        names: of its classes by number, where they are known without loading it.
+        guided: whether it has a guide, where that is known.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        kind: str,
+        build: Callable[[], DRoRAEPipeline],
+        names: list[str] | None = None,
+        guided: bool = False,
+    ):
+        self.title, self.kind, self._build, self._names, self._guided = title, kind, build, names, guided
+        self._pipeline: DRoRAEPipeline | None = None
+        self._lock = Lock()
+
+    def is_loaded(self) -> bool:
+        """Whether the next :meth:`load` is quick."""
+        return self._pipeline is not None
+
+    def load(self) -> DRoRAEPipeline:
+        """The pipeline.
+
+        Raises:
+            CheckpointError: it cannot be had.
+        """
+        with self._lock:
+            if self._pipeline is None:
+                self._pipeline = self._build()
+                self._pipeline.set_progress_bar_config(disable=True)
+            return self._pipeline
+
+    def names(self) -> list[str]:
+        """Names of the classes by number, none for a text."""
+        if self.kind == TEXT:
+            return []
+        return self._names if self._names is not None else list(class_names(self.load()))
+
+    def has_guide(self) -> bool:
+        """Whether AutoGuidance can be chosen."""
+        return self._guided or (self._names is None and self.load().guide is not None)
+
+
+def local_generator(name: str, kind: str, autoencoder: AutoencoderDRoRAE) -> Generator:
+    """The pipeline in a folder or on the Hub; its tokenizer is the page's where they belong together."""
+    pipeline_class = DRoRAEClassPipeline if kind == CLASS else DRoRAETextPipeline
+
+    def build() -> DRoRAEPipeline:
+        try:
+            return pipeline_class.from_pretrained(name, autoencoder=autoencoder)
+        except CheckpointError:
+            return pipeline_class.from_pretrained(name)
+
+    return Generator(name.removeprefix("assets/"), kind, build)
+
+
+def rae_generator() -> Generator:
+    """RAE's published generator on the GPU."""
+
+    def build() -> DRoRAEPipeline:
+        return load_rae_pipeline(torch_dtype=torch.bfloat16).to("cuda")
+
+    return Generator(RAE_TITLE, CLASS, build, imagenet_names(), guided=True)
+
+
+def available_generators(
+    class_name: str | None, text_name: str | None, autoencoder: AutoencoderDRoRAE
+) -> list[Generator]:
+    """What this machine can offer; those that were named are loaded with the page.
+
+    Raises:
+        CheckpointError: a named pipeline cannot be used.
+    """
+    named = {CLASS: class_name, TEXT: text_name}
+    generators = [local_generator(name, kind, autoencoder) for kind, name in named.items() if name is not None]
+    for generator in generators:
+        generator.load()
+    if torch.cuda.is_available():
+        generators.append(rae_generator())
+    return generators
