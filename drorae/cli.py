@@ -1,5 +1,5 @@
 """Command line: ``python -m drorae reconstruct IMAGE... --out DIR``, ``... routing IMAGE --out FILE`` and
-``... sample --class NAME --out FILE``.
+``... sample --class NAME --out FILE`` or ``... sample --prompt TEXT --out FILE``.
 
 Exit code 0 when everything worked, 2 with one sentence per problem on the error stream otherwise.
 """
@@ -18,12 +18,13 @@ from PIL import Image
 
 from drorae import __version__
 from drorae.autoencoder import DECODERS, AutoencoderDRoRAE
-from drorae.checkpoints import DEFAULT_GENERATOR, DEFAULT_MODEL, CheckpointError
+from drorae.checkpoints import DEFAULT_GENERATOR, DEFAULT_MODEL, DEFAULT_TEXT_GENERATOR, CheckpointError
 from drorae.class_pipeline import DRoRAEClassPipeline
 from drorae.explore import ROUTES, Exploration, explore
 from drorae.generate import class_name, decoder_names
 from drorae.images import ImageError, load_image, png_with_settings
 from drorae.pipeline import GUIDANCE, SamplingError
+from drorae.text_pipeline import DRoRAETextPipeline
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -59,13 +60,18 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, required=True, help="file to write (.npz)")
     command.set_defaults(run=_routing)
 
-    command = commands.add_parser("sample", help="make a picture of a class")
-    command.add_argument("--generator", default=DEFAULT_GENERATOR, help="pipeline folder or Hub id (%(default)s)")
-    command.add_argument("--class", dest="label", required=True, help="name or number")
+    command = commands.add_parser("sample", help="make a picture of a class or of a text")
+    command.add_argument("--generator", help="pipeline folder or Hub id (default: the embedded one)")
+    subject = command.add_mutually_exclusive_group(required=True)
+    subject.add_argument("--class", dest="label", help="name or number")
+    subject.add_argument("--prompt", help="what to show")
+    command.add_argument("--negative", default="", help="what to lead away from, with --prompt")
     command.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     command.add_argument("--steps", type=int, default=25, help="(default: %(default)s)")
-    command.add_argument("--guidance", choices=GUIDANCE, help="(default: autoguidance, where there is a guide)")
-    command.add_argument("--scale", type=float, default=2.0, help="of guidance, 1 is none (default: %(default)s)")
+    command.add_argument(
+        "--guidance", choices=GUIDANCE, help="(default: autoguidance where there is a guide, else cfg)"
+    )
+    command.add_argument("--scale", type=float, help="of guidance, 1 is none (default: 2 for a class, 3 for a text)")
     command.add_argument("--decoder", choices=DECODERS, help="(default: finetuned, where there is one)")
     command.add_argument("--out", type=Path, required=True, help="file to write (PNG, it holds the settings)")
     command.set_defaults(run=_sample)
@@ -145,26 +151,30 @@ def _routing(args: argparse.Namespace) -> int:
 
 
 def _sample(args: argparse.Namespace) -> int:
-    pipeline = DRoRAEClassPipeline.from_pretrained(args.generator)
-    guidance = args.guidance or ("autoguidance" if pipeline.guide is not None else "none")
-    settings = {"seed": args.seed, "steps": args.steps, "guidance": guidance}
-    settings |= {"scale": args.scale} if guidance != "none" else {}
-    settings |= {"decoder": args.decoder or decoder_names(pipeline.autoencoder)[-1]}
     started = time.perf_counter()
-    images = pipeline(
-        args.label,
-        args.steps,
-        guidance,
-        args.scale,
-        seed=args.seed,
-        decoder=args.decoder,
-    ).images
-    (number,) = pipeline.label_numbers(args.label)
-    name = class_name(pipeline, number)
+    name = args.generator or (DEFAULT_GENERATOR if args.prompt is None else DEFAULT_TEXT_GENERATOR)
+    if args.prompt is None:
+        pipeline = DRoRAEClassPipeline.from_pretrained(name)
+        (number,) = pipeline.label_numbers(args.label)
+        subject, about, scale = (
+            number,
+            {"class": class_name(pipeline, number)},
+            2.0 if args.scale is None else args.scale,
+        )
+    else:
+        pipeline = DRoRAETextPipeline.from_pretrained(name)
+        subject, about, scale = args.prompt, {"prompt": args.prompt}, 3.0 if args.scale is None else args.scale
+    guidance = args.guidance or ("autoguidance" if pipeline.guide is not None else "cfg")
+    more = {"negative_prompt": args.negative} if args.prompt is not None and args.negative else {}
+    images = pipeline(subject, args.steps, guidance, scale, seed=args.seed, decoder=args.decoder, **more).images
+    settings = about | {"seed": args.seed, "steps": args.steps, "guidance": guidance}
+    settings |= {"scale": scale} if guidance != "none" else {}
+    settings |= {"negative": args.negative} if more else {}
+    settings |= {"decoder": args.decoder or decoder_names(pipeline.autoencoder)[-1]}
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_bytes(png_with_settings(images[0], {"model": args.generator, "class": name, **settings}))
+    args.out.write_bytes(png_with_settings(images[0], {"model": name, **settings}))
     listed = ", ".join(f"{key} {value}" for key, value in settings.items())
-    print(f"{args.out}: {name}, {listed}, {time.perf_counter() - started:.1f} s")
+    print(f"{args.out}: {listed}, {time.perf_counter() - started:.1f} s")
     return 0
 
 

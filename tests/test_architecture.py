@@ -31,7 +31,16 @@ ALLOWED = {
     "generate": {"autoencoder", "class_pipeline", "flow", "images", "pipeline", "text_pipeline"},
     "explore": {"autoencoder", "fusion", "images", "metrics"},
     "plots": set(),
-    "cli": {"autoencoder", "checkpoints", "class_pipeline", "explore", "generate", "images", "pipeline"},
+    "cli": {
+        "autoencoder",
+        "checkpoints",
+        "class_pipeline",
+        "explore",
+        "generate",
+        "images",
+        "pipeline",
+        "text_pipeline",
+    },
 }
 
 

@@ -123,7 +123,7 @@ def test_sample_writes_the_pipelines_picture_and_its_settings(pipeline, tmp_path
         "scale": 2.0,
         "decoder": "finetuned",
     }
-    assert "tench, seed 7, steps 3" in capsys.readouterr().out
+    assert "class tench, seed 7, steps 3" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -143,3 +143,18 @@ def test_sample_refuses_in_one_sentence(pipeline, tmp_path, capsys, options, mes
     assert error.startswith(message)
     assert "\n" not in error
     assert not out.exists()
+
+
+def test_sample_of_a_text(text_pipeline, tmp_path, capsys):
+    text_pipeline.save_pretrained(tmp_path / "generator")
+    command = ["sample", "--generator", str(tmp_path / "generator"), "--prompt", "a red ball", "--negative", "grass"]
+    assert main([*command, "--steps", "3", "--seed", "2", "--out", str(tmp_path / "x.png")]) == 0
+    expected = text_pipeline("a red ball", 3, "cfg", 3.0, negative_prompt="grass", seed=2).images[0]
+    with Image.open(tmp_path / "x.png") as picture:
+        assert np.abs(np.asarray(picture).astype(int) - np.asarray(expected)).max() <= 1
+    settings = png_settings(tmp_path / "x.png")
+    assert (settings["prompt"], settings["negative"], settings["scale"]) == ("a red ball", "grass", 3.0)
+    assert main(["sample", "--generator", str(tmp_path / "generator"), "--class", "3", "--out", "x.png"]) == 2
+    assert "holds a DRoRAETextPipeline, not a DRoRAEClassPipeline" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["sample", "--out", "x.png"])
