@@ -1,4 +1,5 @@
-"""Sample many pictures: ``python -m train.generate CHECKPOINT --count 2000 --out FOLDER``.
+"""Sample many pictures: ``python -m train.generate CHECKPOINT --count 2000 --out FOLDER``, or with ``--prompts FILE``
+those of a text-to-image pipeline, see :mod:`train.generate_prompts`.
 
 Picture i is of class i mod n (as many of each class, as RAE's evaluation) and has seed ``--seed`` + i, so any number of
 processes (``accelerate launch``) makes the same pictures, and the same command again goes on where it stopped. They are
@@ -9,22 +10,24 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import PartialState
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm.auto import tqdm
 
 from drorae import DiTDH, DRoRAEClassPipeline
 from drorae.checkpoints import resolve
 from drorae.images import png_with_settings
 from drorae.pipeline import GUIDANCE
+from train import generate_prompts
 from train.arguments import main_guard
 from train.evaluate import positive
 from train.latent_cache import module_hash
+from train.picture_files import is_whole, write
 from train.run import RunError
 
 RECORD, ARRAY = "settings.json", "samples.npz"
@@ -42,23 +45,6 @@ def load_generator(name: str, guide: str | None, device: str | torch.device) -> 
     return pipeline.to(device)
 
 
-def is_whole(file: Path) -> bool:
-    """Whether a picture is there and was written to its end."""
-    try:
-        with Image.open(file) as picture:
-            picture.load()
-    except (OSError, UnidentifiedImageError):
-        return False
-    return True
-
-
-def write(file: Path, content: bytes) -> None:
-    """Write beside, then rename, so that a picture that is there is whole."""
-    fresh = file.with_suffix(".new")
-    fresh.write_bytes(content)
-    os.replace(fresh, file)
-
-
 def pack(folder: Path, count: int, labels: list[int]) -> None:
     """All pictures in one file, as ADM's evaluator reads them: ``arr_0`` (n, H, W, 3) uint8, ``arr_1`` labels (n,)."""
     pictures = np.stack([np.asarray(Image.open(folder / f"{number:06d}.png")) for number in range(count)])
@@ -66,8 +52,12 @@ def pack(folder: Path, count: int, labels: list[int]) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
+    argv = sys.argv[1:] if argv is None else argv
+    if any(argument.partition("=")[0] == "--prompts" for argument in argv):
+        generate_prompts.main(argv)
+        return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("checkpoint", help="folder or hub id of a pipeline")
+    parser.add_argument("checkpoint", help="folder or hub id of a class-conditional pipeline")
     parser.add_argument("--guide", help="another pipeline or denoiser, as the weak network of AutoGuidance")
     parser.add_argument("--count", type=positive, required=True, help="pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
