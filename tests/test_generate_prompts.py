@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from drorae.images import png_settings
-from train import generate_prompts
+from train import generate
 from train.generate_prompts import read_prompts
 from train.run import RunError
 from train.sources import DataError
@@ -34,7 +34,7 @@ def test_the_layout_is_genevals(checkpoint, text_pipeline, tmp_path, capsys):
         "--per-prompt",
         "3",
     ]
-    generate_prompts.main([*command, "--batch-size", "4"])
+    generate.main([*command, "--batch-size", "4"])
     assert [json.loads((out / f"{i:05d}" / "metadata.jsonl").read_text()) for i in range(2)] == rows
     assert sorted(str(p.relative_to(out)) for p in out.rglob("*.png")) == [
         f"{i:05d}/samples/{j:05d}.png" for i in range(2) for j in range(3)
@@ -45,14 +45,14 @@ def test_the_layout_is_genevals(checkpoint, text_pipeline, tmp_path, capsys):
     assert png_settings(out / "00001" / "samples" / "00001.png")["seed"] == 4
     first = (out / "00000" / "samples" / "00000.png").read_bytes()
     (out / "00001" / "samples" / "00002.png").unlink()
-    generate_prompts.main(command)
+    generate.main(command)
     assert (out / "00001" / "samples" / "00002.png").is_file()
     assert (out / "00000" / "samples" / "00000.png").read_bytes() == first
     with pytest.raises(RunError, match="made with other settings"):
-        generate_prompts.main([*command, "--negative", "grass"])
+        generate.main([*command, "--negative", "grass"])
     assert "6 pictures of 2 prompts, 2 steps, cfg" in capsys.readouterr().out
     with pytest.raises(DataError, match="--clip needs the weights of 'openai/clip-vit-base-patch16'"):
-        generate_prompts.main([*command, "--clip"])
+        generate.main([*command, "--clip"])
 
 
 def test_lines_may_be_plain_text(tmp_path):
