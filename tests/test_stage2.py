@@ -438,7 +438,7 @@ def text_run(generators):
 def test_the_text_command_leaves_a_pipeline(text_run):
     pipeline = DRoRAETextPipeline.from_pretrained(text_run)
     pipeline.set_progress_bar_config(disable=True)
-    assert pipeline.config.max_tokens == 8
+    assert pipeline.config.max_tokens == 16
     images = pipeline(["a warm disc", "a cold disc"], 2, seed=0, output_type="pt").images
     assert images.shape == (2, 3, 32, 32)
     log = [json.loads(line) for line in (text_run.parent / "log.jsonl").read_text().splitlines()]
@@ -447,7 +447,7 @@ def test_the_text_command_leaves_a_pipeline(text_run):
 
 def test_the_text_encoder_is_trained_along(text_run, generators):
     pipeline = DRoRAETextPipeline.from_pretrained(text_run)
-    fresh = build_encoder(len(pipeline.tokenizer), 32, 1, 8, seed=0)
+    fresh = build_encoder(len(pipeline.tokenizer), 32, 1, 16, seed=0)
     changed = [n for n, p in pipeline.text_encoder.named_parameters() if not torch.equal(p, fresh.state_dict()[n])]
     assert "layers.0.mlp.up_proj.weight" in changed
     assert "embed_tokens.weight" in changed

@@ -479,7 +479,7 @@ PRESETS = {
         stage2={
             "class": _smoke_denoiser(2),
             "class-guide": _smoke_denoiser(1),
-            "text": _smoke_denoiser(2, TextPreset(8, None, 300, 32, 1, ("a warm disc", "a cold disc"))),
+            "text": _smoke_denoiser(2, TextPreset(16, None, 300, 32, 1, ("a warm disc", "a cold disc"))),
         },
     ),
 }

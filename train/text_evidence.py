@@ -32,7 +32,7 @@ def paired(right: Tensor, wrong: Tensor) -> dict[str, float]:
     """Mean of wrong - right over photos (n,), its standard error, and how many of those it is."""
     difference = (wrong - right).double()
     mean, error = difference.mean().item(), difference.std().item() / math.sqrt(len(difference))
-    return {"difference": mean, "standard_error": error, "ratio": mean / error}
+    return {"difference": mean, "standard_error": error, "ratio": mean / error if error else 0.0}
 
 
 def derangement(count: int, seed: int) -> Tensor:
