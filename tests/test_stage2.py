@@ -1,5 +1,6 @@
 """Training a denoiser: the loss against its formula, the cache of latents, resuming, and what a checkpoint holds."""
 
+import dataclasses
 import json
 import math
 import os
@@ -18,15 +19,17 @@ from safetensors.torch import load_file
 
 from drorae import AutoencoderDRoRAE, DRoRAEClassPipeline, DRoRAETextPipeline, LatentStatistics
 from drorae.images import square, to_tensor
+from drorae.text import encode
 from train import dit_probe, generate, stage2
 from train.captions import all_captions
 from train.conditions import ClassCondition, TextCondition
 from train.data import Batch, Crop, TrainingPositions, normal_draws, uniform_draws
 from train.generation import Generation, logit_normal
 from train.latent_cache import DAMAGED_LABEL, LatentPositions, cache_key, encode_raw, load_cache, tokenizer_hash
-from train.presets import PRESETS
+from train.presets import PRESETS, TextPreset
 from train.run import RunError
 from train.sources import DataError, GeneratedPictures, class_names, load_photos
+from train.text_cache import load_features
 from train.text_encoder import build_encoder
 
 WHOLE = Crop(None, (1.0, 1.0), True, centre=True)
@@ -497,3 +500,48 @@ def test_training_and_sampling_see_the_same_text(text_pipeline, name):
         features = text_pipeline.encode_prompts([prompt])
         expected = text_pipeline.denoiser(x[i : i + 1], t[i : i + 1], **features).sample[0]
         torch.testing.assert_close(got[i], expected, atol=1e-4, rtol=1e-3)
+
+
+@torch.no_grad()
+def test_features_of_a_frozen_encoder_are_kept(text_pipeline, tmp_path):
+    texts = ["a red ball", "grass", "two dogs run on the grass", "grass", ""]
+    arguments = (text_pipeline.tokenizer, text_pipeline.text_encoder, 8, texts, tmp_path, Accelerator())
+    features = load_features(*arguments)
+    for group in (["grass"], ["two dogs run on the grass", "a red ball"]):
+        tokens, mask = features.get(group)
+        expected = encode(text_pipeline.tokenizer, text_pipeline.text_encoder, group, 8)
+        assert torch.equal(mask, expected.mask)
+        torch.testing.assert_close(tokens[mask], expected.tokens[mask], atol=4e-3, rtol=2e-3)
+    kept = text_condition(text_pipeline, text_encoder_name="somewhere")
+    told = kept.of(["a red ball", "grass"], torch.tensor([True, False]))
+    kept.features = features
+    from_disk = kept.of(["a red ball", "grass"], torch.tensor([True, False]))
+    x, t = torch.randn(2, *SHAPE), torch.tensor([0.3, 0.8])
+    velocities = [kept.network(x, t, **arguments, return_dict=False)[0] for arguments in (told, from_disk)]
+    torch.testing.assert_close(*velocities, atol=2e-2, rtol=1e-2)
+    assert kept.of(["a text that is not there"], torch.tensor([True]))["encoder_hidden_states"].shape[0] == 1
+    calls = []
+    handle = text_pipeline.text_encoder.register_forward_hook(lambda *_: calls.append(1))
+    load_features(*arguments)
+    handle.remove()
+    assert not calls
+
+
+def test_a_frozen_text_encoder_by_name(generators, text_pipeline, tmp_path, monkeypatch):
+    """The whole command with a published encoder, which is a folder here."""
+    text_pipeline.text_encoder.save_pretrained(tmp_path / "encoder")
+    text_pipeline.tokenizer.save_pretrained(tmp_path / "encoder")
+    row = PRESETS["smoke"].stage2["text"]
+    frozen = dataclasses.replace(row, text=TextPreset(8, str(tmp_path / "encoder"), examples=("a warm disc",)))
+    monkeypatch.setitem(PRESETS["smoke"].stage2, "text", frozen)
+    out = tmp_path / "runs"
+    (out / "smoke").mkdir(parents=True)
+    (out / "smoke" / "finetune").symlink_to(generators / "smoke" / "finetune")
+    stage2.main([*smoke(out), "--condition", "text"])
+    assert len(list((out / "latents").glob("text-*/done"))) == 1
+    folder = out / "smoke" / "text" / "checkpoint"
+    assert not (folder / "text_encoder").exists()
+    pipeline = DRoRAETextPipeline.from_pretrained(folder)
+    assert pipeline.config.text_encoder_name == str(tmp_path / "encoder")
+    weight = text_pipeline.text_encoder.state_dict()["layers.0.mlp.up_proj.weight"]
+    assert torch.equal(pipeline.text_encoder.state_dict()["layers.0.mlp.up_proj.weight"], weight)

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from drorae import DiTDH, DRoRAEClassPipeline, DRoRAETextPipeline
 from drorae.text import encode
 from train.data import Batch
+from train.text_cache import TextFeatures
 
 
 class Condition(Protocol):
@@ -107,6 +108,7 @@ class TextCondition:
         self.denoiser, self.tokenizer, self.text_encoder = denoiser, tokenizer, text_encoder
         self.max_tokens, self.text_encoder_name, self.prompts = max_tokens, text_encoder_name, list(examples)
         self.trained = text_encoder_name is None
+        self.features: TextFeatures | None = None  # of a frozen encoder, where they were computed before
         self.network = CaptionedDenoiser(denoiser, text_encoder) if self.trained else denoiser
 
     def arguments(self, batch: Batch, dropped: Tensor) -> dict[str, Tensor]:
@@ -119,6 +121,10 @@ class TextCondition:
     def of(self, prompts: list[str], kept: Tensor) -> dict[str, Tensor]:
         """Arguments for prompts; those that are not ``kept`` (B,) have no tokens that count."""
         device = self.denoiser.device
+        if self.features is not None and all(prompt in self.features.places for prompt in prompts):
+            tokens, mask = self.features.get(prompts)
+            mask = mask.to(device) & kept[:, None]
+            return {"encoder_hidden_states": tokens.to(device), "encoder_attention_mask": mask}
         if not self.trained:
             features = encode(self.tokenizer, self.text_encoder, prompts, self.max_tokens)
             mask = features.mask.to(device) & kept[:, None]

@@ -37,6 +37,7 @@ from train.latent_cache import LatentPositions, cache_key, fits, load_cache, siz
 from train.presets import PRESETS, Stage2Preset
 from train.run import CHECKPOINT, RunError
 from train.sources import DataError, class_names, load_photos
+from train.text_cache import load_features
 from train.text_encoder import build_encoder, train_tokenizer
 
 CONDITIONS = ("class", "text")
@@ -163,7 +164,12 @@ def main(argv: list[str] | None = None) -> None:
         return Generation(model, condition, row, model.statistics, validation, name, labelled=labelled)
 
     def load(task: Generation, accelerator: Accelerator) -> LatentPositions | TrainingPositions | TrainingStream:
-        return load_latents(args, task.model, row, accelerator, captions=condition.wants_captions)
+        positions = load_latents(args, task.model, row, accelerator, captions=condition.wants_captions)
+        if condition.wants_captions and not condition.trained and not args.no_cache:
+            texts = [text for each in positions.captions for text in each]
+            parts = (condition.tokenizer, condition.text_encoder.to(accelerator.device), condition.max_tokens)
+            condition.features = load_features(*parts, ["", *texts], args.out / "latents", accelerator)
+        return positions
 
     given = "".join(
         f" {option} {value}"
