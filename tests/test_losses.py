@@ -9,11 +9,13 @@ from torchmetrics.functional.image import learned_perceptual_image_patch_similar
 from torchvision.models import alexnet, vgg11_bn, vgg16
 
 from train.losses import LPIPS, TAPS, VGG11Perceptual, build_perceptual
-from train.presets import VGG11, PerceptualPreset
+from train.presets import PRESETS, PerceptualPreset
 
 needs_weights = pytest.mark.skipif(
     not (PHOTOS / "weights").is_dir(), reason="the pretrained weights are not at ../shared/data"
 )
+
+VGG11_PRESET = PRESETS["tiny"].stage1["fusion"].perceptual
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def picture() -> torch.Tensor:
 @pytest.mark.data
 @needs_weights
 def test_vgg11_distance_is_that_of_torchvisions_features(picture):
-    loss = build_perceptual(VGG11, PHOTOS / "weights")
+    loss = build_perceptual(VGG11_PRESET, PHOTOS / "weights")
     other = F.avg_pool2d(picture, 3, 1, 1)
     features = vgg11_bn(weights=None).features[: TAPS[-1] + 1].eval()
     features.load_state_dict({key.removeprefix("features."): v for key, v in loss.features.state_dict().items()})
@@ -42,7 +44,7 @@ def test_vgg11_distance_is_that_of_torchvisions_features(picture):
 @pytest.mark.data
 @needs_weights
 def test_vgg11_distance_is_zero_for_equal_pictures_and_grows_with_blur(picture):
-    loss = VGG11Perceptual(PHOTOS / "weights" / VGG11.weights)
+    loss = VGG11Perceptual(PHOTOS / "weights" / VGG11_PRESET.weights)
     assert loss(picture, picture).item() == 0
     little, much = (loss(F.avg_pool2d(picture, k, 1, k // 2), picture).item() for k in (3, 7))
     assert 0 < little < much
