@@ -192,7 +192,7 @@ def test_a_stopped_cache_goes_on(tmp_path, harm):
     again: list[int] = []
     source.row = lambda index: again.append(index) or original(index)
     latents, labels, _ = load_cache(model, source, folder, Accelerator(), batch_size=2)
-    assert again == list(range(0 if harm else done, 60))
+    assert sorted(again) == list(range(0 if harm else done, 60))  # two threads read them
     source.row = original
     whole, names, _ = load_cache(model, source, tmp_path / "other", Accelerator(), batch_size=2)
     assert np.array_equal(latents, whole)
