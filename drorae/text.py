@@ -87,8 +87,9 @@ def encode(
     Args:
         max_tokens: longer prompts are cut; :attr:`TextFeatures.lost` says what was.
     """
-    encoded = tokenizer(prompts, truncation=False)["input_ids"]
-    lost = [tokenizer.decode(ids[max_tokens:], skip_special_tokens=True).strip() for ids in encoded]
+    words = tokenizer(prompts, truncation=False, add_special_tokens=False)["input_ids"]
+    room = max_tokens - tokenizer.num_special_tokens_to_add()
+    lost = [tokenizer.decode(ids[room:]).strip() for ids in words]
     batch = tokenizer(prompts, truncation=True, max_length=max_tokens, padding=True, return_tensors="pt")
     batch = {key: batch[key].to(model.device) for key in ("input_ids", "attention_mask")}
     tokens = model(**batch).last_hidden_state

@@ -11,6 +11,8 @@ from pathlib import Path
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import datasets
+import numpy as np
 import pytest
 import torch
 from browser import CHROMIUM, FLAGS
@@ -23,6 +25,8 @@ from drorae import AutoencoderDRoRAE, DiTDH, DRoRAEClassPipeline, DRoRAETextPipe
 from drorae.explore import Exploration, explore
 from drorae.images import load_image
 from train import encoder, latent_stats, stage1, stage2
+from train.data import Crop, TrainingPositions
+from train.sources import load_photos
 from train.text_encoder import build_encoder, train_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -151,6 +155,28 @@ def generators(runs, tmp_path_factory) -> Path:
     for guide in ([], ["--guide"]):
         stage2.main([*smoke(out), "--condition", "class", *guide])
     return out
+
+
+CENTRE = Crop(None, (1.0, 1.0), True, centre=True)
+
+
+def photos(folder, count=7, damaged=(), seed=0) -> TrainingPositions:
+    """Noise pictures of two classes in ``folder``, as training data; the ``damaged`` ones cannot be read."""
+    rng = np.random.default_rng(seed)
+    for i in range(count):
+        place = folder / "train" / ("cat", "dog")[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(place / f"{i}.png")
+        if i in damaged:
+            (place / f"{i}.png").write_bytes(b"not a picture")
+    return TrainingPositions([load_photos(str(folder), "train")], 32, CENTRE, seed=0)
+
+
+def rows_of(**columns) -> datasets.Dataset:
+    """A data set of empty pictures with these columns."""
+    picture = {"bytes": b"", "path": None}
+    count = len(next(iter(columns.values())))
+    return datasets.Dataset.from_dict({"image": [picture] * count, **columns})
 
 
 def weights(runs: Path, phase: str) -> dict[str, torch.Tensor]:

@@ -24,7 +24,8 @@ from train.data import (
     random_crop,
     uniform_draws,
 )
-from train.presets import PRESETS, Schedule
+from train.presets import PRESETS
+from train.settings import Schedule
 from train.sources import DataError, GeneratedPictures, load_photos
 
 WHOLE = Crop(None, (1.0, 1.0), True)

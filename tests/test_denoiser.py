@@ -58,14 +58,19 @@ def rotate(x, side):
     return out
 
 
-def block(x, c, state, name, heads, side):
+def block(x, c, state, name, heads, side, text=0):
+    """``text`` tokens at the front have no place in the grid, so they are not rotated."""
+
+    def turn(part):
+        return torch.cat([part[:text], rotate(part[text:], side)])
+
     modulation = linear(silu(c), state, f"{name}.modulation.1")
     shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, -1)
     y = rms(x, state[f"{name}.norm1.weight"]) * (1 + scale1) + shift1
     q, k, v = linear(y, state, f"{name}.attn.qkv").chunk(3, -1)
     parts = []
     for q_, k_, v_ in zip(q.chunk(heads, -1), k.chunk(heads, -1), v.chunk(heads, -1), strict=True):
-        scores = rotate(q_, side) @ rotate(k_, side).T / math.sqrt(q_.shape[1])
+        scores = turn(q_) @ turn(k_).T / math.sqrt(q_.shape[1])
         parts.append(torch.softmax(scores, -1) @ v_)
     x = x + gate1 * linear(torch.cat(parts, -1), state, f"{name}.attn.proj")
     y = rms(x, state[f"{name}.norm2.weight"]) * (1 + scale2) + shift2
@@ -85,23 +90,30 @@ def sincos(side, dim):
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def reference(network, x, t, label):
+def reference(network, x, t, label=None, text=None):
+    """``text`` (T, D): the tokens that count, nothing padded."""
     state = {key: value.double() for key, value in network.state_dict().items()}
     side, (trunk_depth, head_depth) = network.config.sample_size, network.config.depth
     tokens = x.double().flatten(1).T
     angles = 2 * math.pi * float(t) * state["time_embed.frequencies"]
     time = torch.cat([torch.sin(angles), torch.cos(angles)])
     time = linear(silu(linear(time, state, "time_embed.mlp.0")), state, "time_embed.mlp.2")
-    condition = silu(time + state["label_embed.weight"][label])
+    if text is None:
+        about, words = state["label_embed.weight"][label], torch.empty(0, network.config.hidden_size[0]).double()
+    else:
+        words = linear(rms(text.double(), state["text_embed.0.weight"]), state, "text_embed.1")
+        about = words.mean(0) if len(words) else torch.zeros(network.config.hidden_size[0]).double()
+    condition = silu(time + about)
     patch = network.config.trunk_patch_size
     grid = side // patch
     places = [[(y * patch + i) * side + x * patch + j for i in range(patch) for j in range(patch)]
               for y in range(grid) for x in range(grid)]  # fmt: skip
     joined = torch.stack([torch.cat([tokens[n] for n in square]) for square in places])
     s = linear(joined, state, "trunk_embed") + sincos(grid, network.config.hidden_size[0])
+    s = torch.cat([words, s])
     for i in range(trunk_depth):
-        s = block(s, condition, state, f"trunk.{i}", network.config.num_heads[0], grid)
-    s = linear(silu(time + s), state, "projection")
+        s = block(s, condition, state, f"trunk.{i}", network.config.num_heads[0], grid, len(words))
+    s = linear(silu(time + s[len(words) :]), state, "projection")
     owner = {n: square for square, all_of_it in enumerate(places) for n in all_of_it}
     s = torch.stack([s[owner[n]] for n in range(side * side)])
     y = linear(tokens, state, "head_embed")
@@ -268,6 +280,18 @@ def texts(*lengths: int, width: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
     """Random text tokens (B, width, 10) of which the first ``lengths`` count."""
     tokens = torch.randn(len(lengths), width, 10, generator=torch.Generator().manual_seed(5))
     return tokens, torch.arange(width) < torch.tensor(lengths)[:, None]
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+@torch.no_grad()
+def test_text_equals_an_independent_computation_in_float64(patch):
+    """Whatever was padded; and with no token that counts, the latent is alone."""
+    network = randomised(num_classes=None, text_dim=10, trunk_patch_size=patch).double()
+    x, t = torch.randn(3, 12, 4, 4).double(), torch.tensor([0.137, 0.5, 0.9]).double()
+    tokens, mask = texts(3, 6, 0)
+    output = network(x, t, None, tokens.double(), mask).sample
+    expected = [reference(network, x[i], t[i], text=tokens[i][mask[i]]) for i in range(3)]
+    torch.testing.assert_close(output, torch.stack(expected), atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()

@@ -9,7 +9,8 @@ from torchmetrics.functional.image import learned_perceptual_image_patch_similar
 from torchvision.models import alexnet, vgg11_bn, vgg16
 
 from train.losses import LPIPS, TAPS, VGG11Perceptual, build_perceptual
-from train.presets import PRESETS, PerceptualPreset
+from train.presets import PRESETS
+from train.settings import PerceptualPreset
 
 needs_weights = pytest.mark.skipif(
     not (PHOTOS / "weights").is_dir(), reason="the pretrained weights are not at ../shared/data"

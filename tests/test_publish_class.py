@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from conftest import PHOTOS, smoke
@@ -32,6 +33,11 @@ def test_a_generator_is_stored_sampled_measured_and_described(generators, tmp_pa
     assert pipeline.config.autoencoder_name == tokenizer
     assert pipeline.guide is not None
     assert Image.open(to / "grid.jpg").size == (2 * 4 * 32 + 24, 32)
+    sheet = publish_class.grid(pipeline, 2.5)
+    for label, seed, left in ((0, 2, 64), (1, 3, 4 * 32 + 24 + 96)):
+        expected = pipeline(label, publish_class.STEPS, "autoguidance", 2.5, seed=seed).images[0]
+        shown = np.asarray(sheet.crop((left, 0, left + 32, 32))).astype(int)
+        assert np.abs(shown - np.asarray(expected)).max() <= 1
     report = json.loads((to / "measured.json").read_text())
     guided = str(generators / "smoke" / "samples" / "autoguidance")
     assert set(report["sets"]) == {"real photos", str(generators / "smoke" / "samples" / "unguided"), guided}

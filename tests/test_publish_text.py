@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from conftest import smoke
@@ -27,6 +28,11 @@ def test_a_generator_is_stored_measured_and_described(generators, tmp_path, monk
     assert pipeline.dtype == torch.float32
     assert pipeline.config.autoencoder_name == tokenizer
     assert Image.open(to / "grid.jpg").size == (8 * 32 + 3 * 4, 10 * 32)
+    sheet = publish_text.grid(pipeline, 3.0)
+    for number, guidance, left, top in ((6, "cfg", 2 * 68, 32), (6, "none", 2 * 68 + 32, 32)):
+        expected = pipeline(publish_text.PROMPTS[number], 2, guidance, 3.0, seed=0).images[0]
+        shown = np.asarray(sheet.crop((left, top, left + 32, top + 32))).astype(int)
+        assert np.abs(shown - np.asarray(expected)).max() <= 1
     report = json.loads((to / "measured.json").read_text())
     card = (to / "README.md").read_text()
     assert table(report) in card

@@ -16,9 +16,10 @@ import train.run
 from drorae import AutoencoderDRoRAE
 from train import stage1
 from train.data import Crop, TrainingPositions, ValidationPhotos
-from train.presets import PRESETS, Schedule
+from train.presets import PRESETS
 from train.reconstruction import Reconstruction
 from train.run import Optimisation, RunError, fit
+from train.settings import Schedule
 from train.sources import GeneratedPictures
 
 

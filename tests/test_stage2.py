@@ -1,38 +1,26 @@
-"""Training a denoiser: the loss against its formula, the cache of latents, resuming, and what a checkpoint holds."""
+"""Training a denoiser: the loss against its formula, the classes of the data, resuming, and what a checkpoint holds."""
 
-import dataclasses
 import json
 import math
 import os
-import pickle
 import subprocess
 import sys
 
-import datasets
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
-from conftest import LABELS, ROOT, SHAPE, build, network, smoke
+from conftest import LABELS, ROOT, SHAPE, build, network, photos, rows_of, smoke
 from PIL import Image
 from safetensors.torch import load_file
 
-from drorae import AutoencoderDRoRAE, DRoRAEClassPipeline, DRoRAETextPipeline, LatentStatistics
-from drorae.images import square, to_tensor
-from drorae.text import encode
+from drorae import AutoencoderDRoRAE, DRoRAEClassPipeline, LatentStatistics
 from train import dit_probe, generate, stage2
-from train.captions import all_captions
-from train.conditions import ClassCondition, TextCondition
-from train.data import Batch, Crop, TrainingPositions, normal_draws, uniform_draws
+from train.conditions import ClassCondition
+from train.data import Batch, normal_draws, uniform_draws
 from train.generation import Generation, logit_normal
-from train.latent_cache import DAMAGED_LABEL, LatentPositions, cache_key, encode_raw, load_cache, tokenizer_hash
-from train.presets import PRESETS, TextPreset
+from train.presets import PRESETS
 from train.run import RunError
 from train.sources import DataError, GeneratedPictures, class_names, load_photos
-from train.text_cache import load_features
-from train.text_encoder import build_encoder
-
-WHOLE = Crop(None, (1.0, 1.0), True, centre=True)
 
 
 def task(**changes) -> Generation:
@@ -95,151 +83,6 @@ def test_labels_are_dropped_as_often_as_asked(monkeypatch):
     assert set(labels.tolist()) == {1, 3}
 
 
-# ---- the cache ------------------------------------------------------------------------------------------------------
-
-
-def photos(folder, count=7, damaged=(), seed=0) -> TrainingPositions:
-    rng = np.random.default_rng(seed)
-    for i in range(count):
-        place = folder / "train" / ("cat", "dog")[i % 2]
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(place / f"{i}.png")
-        if i in damaged:
-            (place / f"{i}.png").write_bytes(b"not a picture")
-    return TrainingPositions([load_photos(str(folder), "train")], 32, WHOLE, seed=0)
-
-
-def test_cached_latents_are_those_of_the_pictures(tmp_path):
-    model, source = build(), photos(tmp_path / "p")
-    latents, labels, damaged = load_cache(model, source, tmp_path / "cache", Accelerator(), batch_size=3)
-    assert latents.shape == (7, 2, *SHAPE)
-    assert latents.dtype == np.float16
-    assert sorted(labels.tolist()) == [0, 0, 0, 0, 1, 1, 1]
-    assert damaged == []
-    for i in (0, 6):
-        row = source.row(i)
-        picture = to_tensor(square(Image.open(row["image"]["path"]), 32))[None]
-        for view, image in enumerate((picture, picture.flip(-1))):
-            torch.testing.assert_close(
-                torch.tensor(latents[i, view]).float(), encode_raw(model, image)[0], atol=4e-3, rtol=2e-3
-            )
-        assert labels[i] == row["label"]
-    positions = LatentPositions(latents, labels, [], source.sources, flip=True, seed=0)
-    schedule = PRESETS["smoke"].stage2["class"].schedule
-    batches = list(positions.batches(schedule, 0, 0, 1))
-    assert len(batches) == 6
-    assert batches[0].images is None
-    again = next(iter(positions.batches(schedule, 3, 0, 1)))
-    assert torch.equal(again.latents, batches[3].latents)
-    assert torch.equal(again.labels, batches[3].labels)
-    plain = LatentPositions(latents, labels, [], source.sources, flip=False, seed=0)
-    index = [positions.whole[positions.index(p)] for p in range(4)]
-    assert np.array_equal(next(iter(plain.batches(schedule, 0, 0, 1))).latents, latents[index, 0])
-
-
-def test_with_and_without_cache_the_same_views_are_seen(tmp_path):
-    model, source = build(), photos(tmp_path / "p")
-    positions = LatentPositions(
-        *load_cache(model, source, tmp_path / "cache", Accelerator()), source.sources, flip=True, seed=0
-    )
-    schedule = PRESETS["smoke"].stage2["class"].schedule
-    pairs = zip(positions.batches(schedule, 0, 0, 1), source.batches(schedule, 0, 0, 1), strict=True)
-    for cached, plain in pairs:
-        torch.testing.assert_close(cached.latents.float(), encode_raw(model, plain.images), atol=4e-3, rtol=2e-3)
-        assert torch.equal(cached.labels, plain.labels)
-        assert torch.equal(cached.positions, plain.positions)
-
-
-def test_damaged_pictures_are_left_out_and_named(tmp_path):
-    source = photos(tmp_path / "p", damaged=(2, 5))
-    latents, labels, damaged = load_cache(build(), source, tmp_path / "cache", Accelerator())
-    assert (labels == DAMAGED_LABEL).sum() == 2
-    assert len(damaged) == 2
-    assert all("2.png" in note or "5.png" in note for note in damaged)
-    positions = LatentPositions(latents, labels, damaged, source.sources, True, 0)
-    assert positions.count == 5
-    assert set(labels[[positions.whole[positions.index(p)] for p in range(50)]]) == {0, 1}
-    assert positions.collate([0, 1]).damaged == damaged
-    with pytest.raises(DataError, match="no picture of the training split can be read"):
-        LatentPositions(latents, np.full(7, DAMAGED_LABEL), damaged, source.sources, True, 0)
-
-
-def test_workers_are_told_where_the_latents_are(tmp_path):
-    source = photos(tmp_path / "p")
-    positions = LatentPositions(*load_cache(build(), source, tmp_path / "c", Accelerator()), [], flip=True, seed=0)
-    message = pickle.dumps(positions)
-    assert len(message) < positions.latents.nbytes / 10
-    assert torch.equal(pickle.loads(message).collate([3, 4]).latents, positions.collate([3, 4]).latents)
-
-
-@pytest.mark.parametrize("harm", [None, "progress", "record"])
-def test_a_stopped_cache_goes_on(tmp_path, harm):
-    model, source = build(), photos(tmp_path / "p", count=60)
-    reading, original = [], source.row
-    source.row = lambda index: reading.append(index) or (original(index) if len(reading) < 40 else stop())
-    folder = tmp_path / "cache"
-
-    def stop():
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        load_cache(model, source, folder, Accelerator(), batch_size=2)
-    done = int((folder / "done-0-of-1").read_text())
-    assert 0 < done < 60
-    if harm is not None:  # as a kill in the middle of writing without the rename would leave it
-        file = folder / ("done-0-of-1" if harm == "progress" else "cache.json")
-        file.write_text("" if harm == "progress" else file.read_text()[:10])
-    again: list[int] = []
-    source.row = lambda index: again.append(index) or original(index)
-    latents, labels, _ = load_cache(model, source, folder, Accelerator(), batch_size=2)
-    assert sorted(again) == list(range(0 if harm else done, 60))  # two threads read them
-    source.row = original
-    whole, names, _ = load_cache(model, source, tmp_path / "other", Accelerator(), batch_size=2)
-    assert np.array_equal(latents, whole)
-    assert np.array_equal(labels, names)
-
-
-def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(RunError, match="No space left on device"):
-        load_cache(build(), photos(tmp_path / "p"), tmp_path / "cache", Accelerator())
-
-
-def test_whatever_makes_another_latent_has_another_hash():
-    plain = build()
-    assert tokenizer_hash(build().half()) == tokenizer_hash(plain)
-    painted = build()
-    painted.decoder.decoder_pred.weight.data += 1
-    painted.register_to_config(finetuned_decoder=True)
-    assert tokenizer_hash(painted) == tokenizer_hash(plain)
-    others = [
-        build(fusion=None),
-        build(fusion="mean", fusion_mean_layers=2),
-        build(fusion="mean", fusion_mean_layers=3),
-        build(fusion="depth-routed-softmax"),
-        build(fusion_beta=0.9),
-        build(encoder_mean=(0.5, 0.5, 0.5)),
-    ]
-    changed = build()
-    changed.fusion_module.router.weight.data[0, 0] += 1
-    hashes = [tokenizer_hash(model) for model in (plain, *others, changed)]
-    assert len(set(hashes)) == len(hashes)
-
-
-def test_other_pictures_precision_or_route_are_another_cache(tmp_path):
-    model, source = build(), photos(tmp_path / "a" / "p")
-    keys = {cache_key(model, source, "no", True), cache_key(model, source, "bf16", True)}
-    keys |= {cache_key(model, source, "no", False)}
-    keys.add(cache_key(model, photos(tmp_path / "b" / "p", seed=1), "no", True))
-    assert len(keys) == 4
-    load_cache(model, source, tmp_path / "cache", Accelerator())
-    with pytest.raises(RunError, match="latents of another tokenizer or other data"):
-        load_cache(build(fusion_beta=0.9), source, tmp_path / "cache", Accelerator())
-
-
 def test_class_names_come_from_the_data(tmp_path):
     photos(tmp_path / "p")
     folder = load_photos(str(tmp_path / "p"), "train")
@@ -247,12 +90,6 @@ def test_class_names_come_from_the_data(tmp_path):
     assert class_names([GeneratedPictures(4, 0)]) == ["warm", "cold"]
     with pytest.raises(DataError, match="different classes"):
         class_names([folder, GeneratedPictures(4, 0)])
-
-
-def rows_of(**columns):
-    picture = {"bytes": b"", "path": None}
-    count = len(next(iter(columns.values())))
-    return datasets.Dataset.from_dict({"image": [picture] * count, **columns})
 
 
 def test_labels_without_names_are_counted_or_refused():
@@ -282,9 +119,6 @@ def test_held_out_photos_of_other_classes_are_measured_without_labels(generators
     (tmp_path / "mine" / "train").rename(tmp_path / "mine" / "validation")
     stage2.main([*smoke(out), "--condition", "class", "--validation", str(tmp_path / "mine")])
     assert "have other classes; their loss is measured without labels" in capsys.readouterr().out
-
-
-# ---- the commands ---------------------------------------------------------------------------------------------------
 
 
 def test_the_commands_leave_a_pipeline(generators):
@@ -398,6 +232,16 @@ def test_the_probe_compares_latents(generators, tmp_path, capsys):
     assert rows["`last layer`"] != rows[f"`{checkpoint}`"]
 
 
+def test_the_probe_trains_on_normalised_latents(generators, tmp_path, monkeypatch):
+    seen, original = [], Generation.latents
+    monkeypatch.setattr(Generation, "latents", lambda self, batch: seen.append(original(self, batch)) or seen[-1])
+    arguments = [*smoke(tmp_path), "--steps", "20"]
+    dit_probe.main([str(generators / "smoke" / "finetune" / "checkpoint"), *arguments])
+    for latents in (torch.cat(seen[: len(seen) // 2]), torch.cat(seen[len(seen) // 2 :])):  # both routes
+        assert latents.std().item() == pytest.approx(1, abs=0.03)
+        assert latents.mean(dim=(0, 2, 3)).abs().max() < 0.3
+
+
 def test_the_probe_normalises_every_latent_with_its_own_statistics():
     latents = np.random.default_rng(0).normal(3, 2, (50, 2, 2, 4, 4)).astype(np.float16)
     rows = np.arange(50)
@@ -424,122 +268,3 @@ def test_two_processes(generators, tmp_path):
     single = DRoRAEClassPipeline.from_pretrained(generators / "smoke" / "class" / "checkpoint")
     for name, value in single.denoiser.state_dict().items():
         torch.testing.assert_close(value, pipeline.denoiser.state_dict()[name], atol=2e-4, rtol=1e-2)
-
-
-# ---- text -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def text_run(generators):
-    """The smoke preset's text denoiser, trained by its command."""
-    stage2.main([*smoke(generators), "--condition", "text"])
-    return generators / "smoke" / "text" / "checkpoint"
-
-
-def test_the_text_command_leaves_a_pipeline(text_run):
-    pipeline = DRoRAETextPipeline.from_pretrained(text_run)
-    pipeline.set_progress_bar_config(disable=True)
-    assert pipeline.config.max_tokens == 16
-    images = pipeline(["a warm disc", "a cold disc"], 2, seed=0, output_type="pt").images
-    assert images.shape == (2, 3, 32, 32)
-    log = [json.loads(line) for line in (text_run.parent / "log.jsonl").read_text().splitlines()]
-    assert log[0]["validation_loss"] > log[1]["validation_loss"]
-
-
-def test_the_text_encoder_is_trained_along(text_run, generators):
-    pipeline = DRoRAETextPipeline.from_pretrained(text_run)
-    fresh = build_encoder(len(pipeline.tokenizer), 32, 1, 16, seed=0)
-    changed = [n for n, p in pipeline.text_encoder.named_parameters() if not torch.equal(p, fresh.state_dict()[n])]
-    assert "layers.0.mlp.up_proj.weight" in changed
-    assert "embed_tokens.weight" in changed
-
-
-def test_captions_come_from_the_data(tmp_path):
-    assert all_captions([rows_of(captions=[["a", " b "], []]), rows_of(text=["c", None])]) == [
-        ["a", "b"],
-        [],
-        ["c"],
-        [],
-    ]
-    photos(tmp_path / "p")
-    folder = load_photos(str(tmp_path / "p"), "train")
-    assert all_captions([folder])[0] == ["a photo of a cat", "a picture of a cat", "a cat", "this is a cat"]
-    with pytest.raises(DataError, match="captions are looked for in captions, caption, text, txt"):
-        all_captions([rows_of(other=[1, 2])])
-
-
-def test_one_caption_is_drawn_per_step(tmp_path):
-    source = photos(tmp_path / "p")
-    source.captions = [[f"{i}-{j}" for j in range(4)] for i in range(7)]
-    positions = LatentPositions(
-        *load_cache(build(), source, tmp_path / "c", Accelerator()), [], flip=True, seed=0, captions=source.captions
-    )
-    seen = positions.collate(range(70)).captions
-    rows = [positions.whole[positions.index(p)] for p in range(70)]
-    assert all(text.startswith(f"{row}-") for text, row in zip(seen, rows, strict=True))
-    assert len(set(seen)) > 20  # of 28
-    assert [source[p][4] for p in range(70)] == seen  # the same without a cache
-
-
-def text_condition(text_pipeline, **changes) -> TextCondition:
-    parts = (text_pipeline.denoiser, text_pipeline.tokenizer, text_pipeline.text_encoder)
-    return TextCondition(*parts, **{"max_tokens": 8, "text_encoder_name": None, "examples": ["a red ball"], **changes})
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("name", [None, "somewhere"])
-def test_training_and_sampling_see_the_same_text(text_pipeline, name):
-    """The network of the task, trained along with its encoder or not, is the pipeline's denoiser on the prompt."""
-    condition = text_condition(text_pipeline, text_encoder_name=name)
-    x, t = torch.randn(2, *SHAPE), torch.tensor([0.3, 0.8])
-    told = condition.of(["a red ball", "grass"], torch.tensor([True, False]))
-    got = condition.network(x, t, **told, return_dict=False)[0]
-    for i, prompt in enumerate(("a red ball", "")):
-        features = text_pipeline.encode_prompts([prompt])
-        expected = text_pipeline.denoiser(x[i : i + 1], t[i : i + 1], **features).sample[0]
-        torch.testing.assert_close(got[i], expected, atol=1e-4, rtol=1e-3)
-
-
-@torch.no_grad()
-def test_features_of_a_frozen_encoder_are_kept(text_pipeline, tmp_path):
-    texts = ["a red ball", "grass", "two dogs run on the grass", "grass", ""]
-    arguments = (text_pipeline.tokenizer, text_pipeline.text_encoder, 8, texts, tmp_path, Accelerator())
-    features = load_features(*arguments)
-    for group in (["grass"], ["two dogs run on the grass", "a red ball"]):
-        tokens, mask = features.get(group)
-        expected = encode(text_pipeline.tokenizer, text_pipeline.text_encoder, group, 8)
-        assert torch.equal(mask, expected.mask)
-        torch.testing.assert_close(tokens[mask], expected.tokens[mask], atol=4e-3, rtol=2e-3)
-    kept = text_condition(text_pipeline, text_encoder_name="somewhere")
-    told = kept.of(["a red ball", "grass"], torch.tensor([True, False]))
-    kept.features = features
-    from_disk = kept.of(["a red ball", "grass"], torch.tensor([True, False]))
-    x, t = torch.randn(2, *SHAPE), torch.tensor([0.3, 0.8])
-    velocities = [kept.network(x, t, **arguments, return_dict=False)[0] for arguments in (told, from_disk)]
-    torch.testing.assert_close(*velocities, atol=2e-2, rtol=1e-2)
-    assert kept.of(["a text that is not there"], torch.tensor([True]))["encoder_hidden_states"].shape[0] == 1
-    calls = []
-    handle = text_pipeline.text_encoder.register_forward_hook(lambda *_: calls.append(1))
-    load_features(*arguments)
-    handle.remove()
-    assert not calls
-
-
-def test_a_frozen_text_encoder_by_name(generators, text_pipeline, tmp_path, monkeypatch):
-    """The whole command with a published encoder, which is a folder here."""
-    text_pipeline.text_encoder.save_pretrained(tmp_path / "encoder")
-    text_pipeline.tokenizer.save_pretrained(tmp_path / "encoder")
-    row = PRESETS["smoke"].stage2["text"]
-    frozen = dataclasses.replace(row, text=TextPreset(8, str(tmp_path / "encoder"), examples=("a warm disc",)))
-    monkeypatch.setitem(PRESETS["smoke"].stage2, "text", frozen)
-    out = tmp_path / "runs"
-    (out / "smoke").mkdir(parents=True)
-    (out / "smoke" / "finetune").symlink_to(generators / "smoke" / "finetune")
-    stage2.main([*smoke(out), "--condition", "text"])
-    assert len(list((out / "latents").glob("text-*/done"))) == 1
-    folder = out / "smoke" / "text" / "checkpoint"
-    assert not (folder / "text_encoder").exists()
-    pipeline = DRoRAETextPipeline.from_pretrained(folder)
-    assert pipeline.config.text_encoder_name == str(tmp_path / "encoder")
-    weight = text_pipeline.text_encoder.state_dict()["layers.0.mlp.up_proj.weight"]
-    assert torch.equal(pipeline.text_encoder.state_dict()["layers.0.mlp.up_proj.weight"], weight)

@@ -23,8 +23,8 @@ from drorae.pipeline import SamplingError
 from train.captions import all_captions, captions_of
 from train.data import Crop, TrainingPositions, TrainingStream, ValidationPhotos, load_held_out
 from train.latent_cache import LatentPositions
-from train.presets import EncoderPreset, Schedule, Stage1Preset, Stage2Preset
 from train.run import CHECKPOINT, RECORD, RunError, Task, fit, writing
+from train.settings import EncoderPreset, Schedule, Stage1Preset, Stage2Preset
 from train.sources import DataError, load_photos
 
 SHARED = Path("../shared/data")

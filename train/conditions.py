@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from drorae import DiTDH, DRoRAEClassPipeline, DRoRAETextPipeline
 from drorae.text import encode
 from train.data import Batch
-from train.text_cache import TextFeatures
+from train.text_cache import CachedText
 
 
 class Condition(Protocol):
@@ -108,7 +108,7 @@ class TextCondition:
         self.denoiser, self.tokenizer, self.text_encoder = denoiser, tokenizer, text_encoder
         self.max_tokens, self.text_encoder_name, self.prompts = max_tokens, text_encoder_name, list(examples)
         self.trained = text_encoder_name is None
-        self.features: TextFeatures | None = None  # of a frozen encoder, where they were computed before
+        self.features: CachedText | None = None  # of a frozen encoder, where they were computed before
         self.network = CaptionedDenoiser(denoiser, text_encoder) if self.trained else denoiser
 
     def arguments(self, batch: Batch, dropped: Tensor) -> dict[str, Tensor]:

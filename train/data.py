@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from drorae.images import ImageError, load_image, square, to_tensor
 from train.captions import draw
-from train.presets import Schedule
+from train.settings import Schedule
 from train.sources import DataError, load_photos
 
 TOLERATED = 50  # damaged pictures in a row, before the data set itself is at fault

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from train.backbones import load_timm
-from train.presets import AdversaryPreset
+from train.settings import AdversaryPreset
 
 
 class LocalNorm(nn.Module):

@@ -31,8 +31,9 @@ from train.evaluate import positive
 from train.generation import Generation
 from train.latent_cache import LatentPositions
 from train.latent_stats import StreamingMoments
-from train.presets import PRESETS, Stage2Preset
+from train.presets import PRESETS
 from train.run import LOG, RunError
+from train.settings import Stage2Preset
 from train.stage2 import VALIDATION_PHOTOS, class_condition, load_latents
 
 BATCH = 64

@@ -21,9 +21,9 @@ from torchvision.models import vgg11_bn, vgg16
 
 from drorae import AutoencoderDRoRAE
 from train.data import Batch
-from train.presets import PerceptualPreset, Preset, Stage1Preset
 from train.reconstruction import Reconstruction
 from train.run import RunError
+from train.settings import PerceptualPreset, Preset, Stage1Preset
 
 PEAK_FLOPS, UTILISATION = 989e12, 0.4  # dense bf16 products of an H100 SXM, from its data sheet; a common share
 GIB = 2**30

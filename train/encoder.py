@@ -28,8 +28,9 @@ from train.arguments import (
 )
 from train.backbones import load_timm
 from train.data import Batch
-from train.presets import PRESETS, EncoderPreset
+from train.presets import PRESETS
 from train.run import RunError
+from train.settings import EncoderPreset
 
 
 def build_teacher(preset: EncoderPreset, weights_folder: Path, **timm_args) -> nn.Module:

@@ -14,7 +14,7 @@ from train.captions import captions_of
 from train.conditions import Condition
 from train.data import Batch, ValidationPhotos, normal_draws, uniform_draws
 from train.latent_cache import encode_raw
-from train.presets import Stage2Preset
+from train.settings import Stage2Preset
 
 GRID_PICTURES, GRID_STEPS = 8, 25
 VALIDATION_TIMES = 4  # per held-out latent

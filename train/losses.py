@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 from torchvision.models import vgg11_bn
 
-from train.presets import PerceptualPreset
+from train.settings import PerceptualPreset
 from train.sources import DataError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

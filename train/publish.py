@@ -18,8 +18,9 @@ from drorae.checkpoints import CheckpointError
 from train.arguments import add_data_arguments, main_guard
 from train.evaluate import measure, positive, table
 from train.latent_stats import RECORD as LATENT_RECORD
-from train.presets import PHASES, PRESETS, Preset
+from train.presets import PHASES, PRESETS
 from train.run import CHECKPOINT, LOG, RECORD
+from train.settings import Preset
 
 REPORT = "measured.json"
 

@@ -15,7 +15,7 @@ from drorae.metrics import psnr, ssim
 from train.data import Batch, ValidationPhotos, normal_draws, uniform_draws
 from train.discriminator import Discriminator, augment, generator_loss, hinge_loss
 from train.losses import build_perceptual
-from train.presets import Stage1Preset
+from train.settings import Stage1Preset
 
 DISCRIMINATOR = "discriminator.safetensors"
 TRAINED_PART = {"decoder": "decoder", "fusion": "fusion_module", "finetune": "decoder_finetuned"}

@@ -35,9 +35,10 @@ from train.arguments import (
 )
 from train.backbones import pretrained
 from train.dry_run import describe
-from train.presets import PHASES, PRESETS, Preset, Stage1Preset
+from train.presets import PHASES, PRESETS
 from train.reconstruction import DISCRIMINATOR, Reconstruction
 from train.run import CHECKPOINT
+from train.settings import Preset, Stage1Preset
 
 ENCODER = "encoder"
 

@@ -34,8 +34,9 @@ from train.data import TrainingPositions, TrainingStream, ValidationPhotos
 from train.evaluate import positive
 from train.generation import Generation
 from train.latent_cache import LatentPositions, cache_key, fits, load_cache, size_in_bytes, tokenizer_hash
-from train.presets import PRESETS, Stage2Preset
+from train.presets import PRESETS
 from train.run import CHECKPOINT, RunError
+from train.settings import Stage2Preset
 from train.sources import DataError, class_names, load_photos
 from train.text_cache import load_features
 from train.text_encoder import build_encoder, train_tokenizer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from pathlib import Path
 
@@ -18,11 +17,11 @@ from drorae.text import encode, token_width
 from train.latent_cache import module_hash
 from train.run import RunError, writing
 
-RECORD, TOKENS, DONE = "text.json", "tokens.npy", "done"
+TOKENS, DONE = "tokens.npy", "done"
 BATCH = 64
 
 
-class TextFeatures:
+class CachedText:
     """Encoded captions by their text.
 
     Args:
@@ -52,7 +51,7 @@ def load_features(
     captions: list[str],
     parent: Path,
     accelerator: Accelerator,
-) -> TextFeatures:
+) -> CachedText:
     """The tokens of every different caption, computed where they are not there yet. Every process does its share; a
     computation that was stopped starts again.
 
@@ -66,11 +65,9 @@ def load_features(
     counts = [len(ids) for ids in tokenizer(unique, truncation=True, max_length=max_tokens)["input_ids"]]
     ends = np.cumsum(counts)
     places = {text: (int(end - count), int(end)) for text, end, count in zip(unique, ends, counts, strict=True)}
-    digest = hashlib.sha256(module_hash(encoder).encode())
-    for text in unique:
-        digest.update(text.encode() + b"\n")
-    record = {"key": digest.hexdigest()[:16], "max_tokens": max_tokens, "precision": accelerator.mixed_precision}
-    folder = parent / f"text-{record['key']}-{max_tokens}"
+    made_with = [module_hash(encoder), str(max_tokens), accelerator.mixed_precision, str(counts), *unique]
+    key = hashlib.sha256("\n".join(made_with).encode()).hexdigest()[:16]
+    folder = parent / f"text-{key}"
     shape = (int(ends[-1]), token_width(encoder))
     if accelerator.is_main_process and not (folder / DONE).is_file():
         with writing(folder):
@@ -79,7 +76,6 @@ def load_features(
             if hasattr(os, "posix_fallocate"):  # a full disk is an error here, and the death of the process later
                 with (folder / TOKENS).open("r+b") as file:
                     os.posix_fallocate(file.fileno(), 0, os.path.getsize(folder / TOKENS))
-            (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
     accelerator.wait_for_everyone()
     if not (folder / DONE).is_file():
         tokens = np.load(folder / TOKENS, mmap_mode="r+")
@@ -100,4 +96,4 @@ def load_features(
     found = np.load(folder / TOKENS, mmap_mode="r")
     if found.shape != shape:
         raise RunError(f"'{folder}' does not hold these captions; remove it.")
-    return TextFeatures(found, places)
+    return CachedText(found, places)

@@ -17,8 +17,8 @@ from drorae.text_pipeline import DRoRAETextPipeline
 
 RAE_TITLE = "RAE DiT^DH-XL, ImageNet"
 RAE_NEEDS = (
-    "RAE's published DiT^DH-XL (1,000 ImageNet classes, 256 pixels) can be chosen here on a machine with a CUDA GPU: "
-    "about 8 GB of GPU memory, and 6.5 GB to fetch at the first use."
+    "RAE's published DiT^DH-XL (1,000 ImageNet classes, 256 pixels) can be chosen on a machine with a CUDA GPU. Its "
+    "weights and those of its guide and decoder are 6.1 GB to fetch at the first use and 3.1 GB of GPU memory in bf16."
 )
 CLASS, TEXT = "class", "text"
 

@@ -1,0 +1,148 @@
+"""The cache of latents: what it holds, when it is another one, kills and full disks."""
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from conftest import SHAPE, build, photos
+from PIL import Image
+
+from drorae.images import square, to_tensor
+from train.latent_cache import DAMAGED_LABEL, LatentPositions, cache_key, encode_raw, load_cache, tokenizer_hash
+from train.presets import PRESETS
+from train.run import RunError
+from train.sources import DataError
+
+
+def test_cached_latents_are_those_of_the_pictures(tmp_path):
+    model, source = build(), photos(tmp_path / "p")
+    latents, labels, damaged = load_cache(model, source, tmp_path / "cache", Accelerator(), batch_size=3)
+    assert latents.shape == (7, 2, *SHAPE)
+    assert latents.dtype == np.float16
+    assert sorted(labels.tolist()) == [0, 0, 0, 0, 1, 1, 1]
+    assert damaged == []
+    for i in (0, 6):
+        row = source.row(i)
+        picture = to_tensor(square(Image.open(row["image"]["path"]), 32))[None]
+        for view, image in enumerate((picture, picture.flip(-1))):
+            torch.testing.assert_close(
+                torch.tensor(latents[i, view]).float(), encode_raw(model, image)[0], atol=4e-3, rtol=2e-3
+            )
+        assert labels[i] == row["label"]
+    positions = LatentPositions(latents, labels, [], source.sources, flip=True, seed=0)
+    schedule = PRESETS["smoke"].stage2["class"].schedule
+    batches = list(positions.batches(schedule, 0, 0, 1))
+    assert len(batches) == 6
+    assert batches[0].images is None
+    again = next(iter(positions.batches(schedule, 3, 0, 1)))
+    assert torch.equal(again.latents, batches[3].latents)
+    assert torch.equal(again.labels, batches[3].labels)
+    plain = LatentPositions(latents, labels, [], source.sources, flip=False, seed=0)
+    index = [positions.whole[positions.index(p)] for p in range(4)]
+    assert np.array_equal(next(iter(plain.batches(schedule, 0, 0, 1))).latents, latents[index, 0])
+
+
+def test_with_and_without_cache_the_same_views_are_seen(tmp_path):
+    model, source = build(), photos(tmp_path / "p")
+    positions = LatentPositions(
+        *load_cache(model, source, tmp_path / "cache", Accelerator()), source.sources, flip=True, seed=0
+    )
+    schedule = PRESETS["smoke"].stage2["class"].schedule
+    pairs = zip(positions.batches(schedule, 0, 0, 1), source.batches(schedule, 0, 0, 1), strict=True)
+    for cached, plain in pairs:
+        torch.testing.assert_close(cached.latents.float(), encode_raw(model, plain.images), atol=4e-3, rtol=2e-3)
+        assert torch.equal(cached.labels, plain.labels)
+        assert torch.equal(cached.positions, plain.positions)
+
+
+def test_damaged_pictures_are_left_out_and_named(tmp_path):
+    source = photos(tmp_path / "p", damaged=(2, 5))
+    latents, labels, damaged = load_cache(build(), source, tmp_path / "cache", Accelerator())
+    assert (labels == DAMAGED_LABEL).sum() == 2
+    assert len(damaged) == 2
+    assert all("2.png" in note or "5.png" in note for note in damaged)
+    positions = LatentPositions(latents, labels, damaged, source.sources, True, 0)
+    assert positions.count == 5
+    assert set(labels[[positions.whole[positions.index(p)] for p in range(50)]]) == {0, 1}
+    assert positions.collate([0, 1]).damaged == damaged
+    with pytest.raises(DataError, match="no picture of the training split can be read"):
+        LatentPositions(latents, np.full(7, DAMAGED_LABEL), damaged, source.sources, True, 0)
+
+
+def test_workers_are_told_where_the_latents_are(tmp_path):
+    source = photos(tmp_path / "p")
+    positions = LatentPositions(*load_cache(build(), source, tmp_path / "c", Accelerator()), [], flip=True, seed=0)
+    message = pickle.dumps(positions)
+    assert len(message) < positions.latents.nbytes / 10
+    assert torch.equal(pickle.loads(message).collate([3, 4]).latents, positions.collate([3, 4]).latents)
+
+
+@pytest.mark.parametrize("harm", [None, "progress", "record"])
+def test_a_stopped_cache_goes_on(tmp_path, harm):
+    model, source = build(), photos(tmp_path / "p", count=60)
+    reading, original = [], source.row
+    source.row = lambda index: reading.append(index) or (original(index) if len(reading) < 40 else stop())
+    folder = tmp_path / "cache"
+
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load_cache(model, source, folder, Accelerator(), batch_size=2)
+    done = int((folder / "done-0-of-1").read_text())
+    assert 0 < done < 60
+    if harm is not None:  # as a kill in the middle of writing without the rename would leave it
+        file = folder / ("done-0-of-1" if harm == "progress" else "cache.json")
+        file.write_text("" if harm == "progress" else file.read_text()[:10])
+    again: list[int] = []
+    source.row = lambda index: again.append(index) or original(index)
+    latents, labels, _ = load_cache(model, source, folder, Accelerator(), batch_size=2)
+    assert sorted(again) == list(range(0 if harm else done, 60))  # two threads read them
+    source.row = original
+    whole, names, _ = load_cache(model, source, tmp_path / "other", Accelerator(), batch_size=2)
+    assert np.array_equal(latents, whole)
+    assert np.array_equal(labels, names)
+
+
+def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(RunError, match="No space left on device"):
+        load_cache(build(), photos(tmp_path / "p"), tmp_path / "cache", Accelerator())
+
+
+def test_whatever_makes_another_latent_has_another_hash():
+    plain = build()
+    assert tokenizer_hash(build().half()) == tokenizer_hash(plain)
+    painted = build()
+    painted.decoder.decoder_pred.weight.data += 1
+    painted.register_to_config(finetuned_decoder=True)
+    assert tokenizer_hash(painted) == tokenizer_hash(plain)
+    others = [
+        build(fusion=None),
+        build(fusion="mean", fusion_mean_layers=2),
+        build(fusion="mean", fusion_mean_layers=3),
+        build(fusion="depth-routed-softmax"),
+        build(fusion_beta=0.9),
+        build(encoder_mean=(0.5, 0.5, 0.5)),
+    ]
+    changed = build()
+    changed.fusion_module.router.weight.data[0, 0] += 1
+    hashes = [tokenizer_hash(model) for model in (plain, *others, changed)]
+    assert len(set(hashes)) == len(hashes)
+
+
+def test_other_pictures_precision_or_route_are_another_cache(tmp_path):
+    model, source = build(), photos(tmp_path / "a" / "p")
+    keys = {cache_key(model, source, "no", True), cache_key(model, source, "bf16", True)}
+    keys |= {cache_key(model, source, "no", False)}
+    keys.add(cache_key(model, photos(tmp_path / "b" / "p", seed=1), "no", True))
+    assert len(keys) == 4
+    load_cache(model, source, tmp_path / "cache", Accelerator())
+    with pytest.raises(RunError, match="latents of another tokenizer or other data"):
+        load_cache(build(fusion_beta=0.9), source, tmp_path / "cache", Accelerator())

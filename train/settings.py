@@ -1,0 +1,158 @@
+"""What a row of :mod:`train.presets` is made of: one dataclass per kind of experiment and part of its loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast: AdamW or Muon, linear warm-up, cosine decay to ``lr * lr_floor``.
+
+    ``batch_size`` counts the pictures of one step over all processes and all ``accumulation`` micro-batches.
+    """
+
+    steps: int
+    batch_size: int
+    lr: float
+    warmup_steps: int
+    optimizer: str = "adamw"  # or "muon": torch's Muon for matrices, AdamW for the rest
+    lr_floor: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.0
+    ema_decay: float = 0.9978
+    max_grad_norm: float | None = 1.0
+    precision: str = "bf16"
+    accumulation: int = 1
+    crop_resize: int | None = None  # shorter side before the random crop, pixels; None leaves the photo as it is
+    crop_scale: tuple[float, float] = (0.85, 1.0)  # side of the random crop, as a share of the shorter side
+    flip: bool = True
+    save_every: int = 250
+    workers: int = 1
+    compile: bool = False  # torch.compile the networks; needs a C++ compiler on a CPU
+    seed: int = 0
+
+    def micro_batch(self, processes: int) -> int:
+        """Pictures that one process sees at once.
+
+        Raises:
+            ValueError: the batch does not divide over processes and accumulation.
+        """
+        parts = processes * self.accumulation
+        if self.batch_size % parts:
+            raise ValueError(
+                f"a batch of {self.batch_size} does not divide over {processes} processes x {self.accumulation} "
+                "accumulation steps; choose another --accumulation or number of processes"
+            )
+        return self.batch_size // parts
+
+
+@dataclass(frozen=True)
+class PerceptualPreset:
+    """The perceptual distance in the loss: ``"lpips"`` (VGG-16, weights fetched by torchvision) or ``"vgg11"``
+    (the file ``weights``)."""
+
+    network: str
+    weight: float
+    weights: str | None = None
+
+
+@dataclass(frozen=True)
+class AdversaryPreset:
+    """The discriminator: heads on the frozen timm ViT ``backbone``, whose weights come from the file
+    ``backbone_weights``, from timm's hub when ``None``, or are ``"random"``.
+
+    It learns from step ``discriminator_start`` on; the reconstruction feels it from ``generator_start`` on, with
+    ``weight`` times the adaptive weight, which is at most ``max_adaptive``.
+    """
+
+    backbone: str
+    backbone_weights: str | None
+    input_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    discriminator_start: int
+    generator_start: int
+    weight: float = 0.75
+    max_adaptive: float = 1e4
+    lr: float = 2e-4
+    taps: tuple[int, ...] = (2, 5, 8, 11)
+    continues: str | None = None  # the run whose discriminator is taken over; fresh heads when None
+
+
+@dataclass(frozen=True)
+class EncoderPreset:
+    """Distillation of a small frozen-to-be encoder: all layers and the class logits of a teacher ViT.
+
+    The student starts from the teacher's weights, its patch embedding folded to the smaller patches.
+    """
+
+    schedule: Schedule
+    teacher: str
+    teacher_input_size: int
+    teacher_weights: str | None  # file in the weights folder, None for timm's hub, "random" for the smoke test
+    logits_weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Stage1Preset:
+    """One phase of the tokenizer. ``starts_from`` names the run whose checkpoint it continues, or ``"encoder"`` for
+    timm's weights. The trained part starts fresh, in phase ``finetune`` as a copy of the original decoder."""
+
+    schedule: Schedule
+    phase: str
+    starts_from: str
+    l1_weight: float = 1.0
+    perceptual: PerceptualPreset | None = None
+    adversary: AdversaryPreset | None = None
+    loss_crop: int | None = None  # the perceptual and adversarial parts see a random square of this side, pixels
+    noise_tau: float = 0.0  # RAE: per picture sigma ~ tau * U(0, 1) on the latent, in training only
+    router_smoothness: float = 0.0  # weight of the squared difference of routing between neighbouring tokens
+    router_dropout: float = 0.0  # share of layers left out of the sum, per picture, in phase "fusion"
+    expected: str = ""  # the number this row should reach
+    measured: str = "not yet trained"
+
+
+@dataclass(frozen=True)
+class TextPreset:
+    """The text encoder of a denoiser: a published one by id, frozen, or a small one that is trained along.
+
+    ``vocab_size``, ``hidden_size`` and ``num_layers`` are of the small one; ``examples`` are the prompts of the grid in
+    the log.
+    """
+
+    max_tokens: int
+    encoder: str | None = None
+    vocab_size: int = 0
+    hidden_size: int = 0
+    num_layers: int = 0
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stage2Preset:
+    """A denoiser on the latents of ``tokenizer``, a finished run or a checkpoint. ``denoiser`` are arguments of
+    :class:`~drorae.DiTDH`; the sizes of the latent come from the tokenizer, the number of classes from the data.
+    ``dropout`` is the share of samples that are trained without their class or text."""
+
+    schedule: Schedule
+    tokenizer: str
+    denoiser: dict[str, Any]
+    dropout: float = 0.1
+    text: TextPreset | None = None
+    expected: str = ""
+    measured: str = "not yet trained"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Everything needed to make one checkpoint. ``encoder`` is ``None`` where timm's own weights are used.
+
+    ``stage2`` has the denoisers by run: ``"class"``, ``"class-guide"`` (the weak network of AutoGuidance), ``"text"``.
+    """
+
+    model: dict[str, Any]
+    encoder: EncoderPreset | None
+    stage1: dict[str, Stage1Preset] = field(default_factory=dict)
+    stage2: dict[str, Stage2Preset] = field(default_factory=dict)
