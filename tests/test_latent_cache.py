@@ -11,7 +11,16 @@ from conftest import SHAPE, build, photos
 from PIL import Image
 
 from drorae.images import square, to_tensor
-from train.latent_cache import DAMAGED_LABEL, LatentPositions, cache_key, encode_raw, load_cache, tokenizer_hash
+from train.data import TrainingPositions
+from train.latent_cache import (
+    DAMAGED_LABEL,
+    LatentPositions,
+    cache_key,
+    encode_raw,
+    load_cache,
+    size_in_bytes,
+    tokenizer_hash,
+)
 from train.presets import PRESETS
 from train.run import RunError
 from train.sources import DataError
@@ -137,12 +146,28 @@ def test_whatever_makes_another_latent_has_another_hash():
     assert len(set(hashes)) == len(hashes)
 
 
+def unmirrored(source: TrainingPositions) -> TrainingPositions:
+    """The same photos, never mirrored."""
+    return TrainingPositions(source.sources, source.size, source.crop._replace(flip=False), source.seed)
+
+
+def test_a_run_that_never_mirrors_keeps_one_view(tmp_path):
+    model, source = build(), photos(tmp_path / "p")
+    both, labels, _ = load_cache(model, source, tmp_path / "both", Accelerator())
+    one, same_labels, _ = load_cache(model, unmirrored(source), tmp_path / "one", Accelerator())
+    assert one.shape == (7, 1, *SHAPE)
+    assert np.array_equal(one[:, 0], both[:, 0])
+    assert np.array_equal(labels, same_labels)
+    assert 2 * size_in_bytes(model, unmirrored(source)) == size_in_bytes(model, source) == both.nbytes
+
+
 def test_other_pictures_precision_or_route_are_another_cache(tmp_path):
     model, source = build(), photos(tmp_path / "a" / "p")
     keys = {cache_key(model, source, "no", True), cache_key(model, source, "bf16", True)}
     keys |= {cache_key(model, source, "no", False)}
     keys.add(cache_key(model, photos(tmp_path / "b" / "p", seed=1), "no", True))
-    assert len(keys) == 4
+    keys.add(cache_key(model, unmirrored(source), "no", True))
+    assert len(keys) == 5
     load_cache(model, source, tmp_path / "cache", Accelerator())
     with pytest.raises(RunError, match="latents of another tokenizer or other data"):
         load_cache(build(fusion_beta=0.9), source, tmp_path / "cache", Accelerator())

@@ -54,9 +54,12 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """``--accumulation``, ``--workers`` and ``--log``: how a preset runs on this machine."""
+    """``--accumulation``, ``--workers``, ``--precision`` and ``--log``: how a preset runs on this machine."""
     parser.add_argument("--accumulation", type=int, help="micro-batches per step, where a batch is too large")
     parser.add_argument("--workers", type=int, help="processes that read pictures")
+    parser.add_argument(
+        "--precision", choices=("no", "bf16"), help="instead of the preset's, for what is trained; 'no' is fp32"
+    )
     parser.add_argument(
         "--log", nargs="*", choices=TRACKERS, default=["tensorboard"], help="where curves go (default: tensorboard)"
     )
@@ -106,8 +109,10 @@ def train(
         load: gives the training data, where it is not the photos of ``--data`` in random crops.
 
     Raises:
-        RunError: a tracker that is not installed, and what :func:`record_run` and ``fit`` raise.
+        RunError: a tracker that is not installed, and what :func:`check_precision`, :func:`record_run` and ``fit``
+            raise.
     """
+    check_precision(args, row.schedule)
     folder = args.out / args.preset / name
     if (folder / CHECKPOINT).is_dir():
         print(f"{folder}: finished before; remove the folder to train again.")
@@ -129,6 +134,22 @@ def train(
     fit(task, positions, row.schedule, folder, accelerator, lr, start)
     for tracker in accelerator.trackers:
         tracker.finish()
+
+
+def check_precision(args: argparse.Namespace, schedule: Schedule) -> None:
+    """A preset's bf16 is refused where it would be emulated, unless the command line asks for it.
+
+    Raises:
+        RunError: says what to give instead.
+    """
+    chosen = getattr(args, "precision", None) is not None
+    # AVX2 is what x86 without AVX-512 reports: no bf16 there, and torch emulates it some fifty times slower than fp32
+    emulated = not torch.cuda.is_available() and torch.backends.cpu.get_cpu_capability() in ("AVX2", "DEFAULT")
+    if schedule.precision == "bf16" and emulated and not chosen:
+        raise RunError(
+            "this CPU has no bf16 arithmetic, and emulating it is many times slower than fp32; give --precision no "
+            "(or --precision bf16 to emulate it)."
+        )
 
 
 def fingerprint(task: nn.Module) -> str:
@@ -184,8 +205,9 @@ def record_run(
     device = accelerator.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     device_name = f"{processes} x {name}" if processes > 1 else name
+    precision = f" --precision {args.precision}" if getattr(args, "precision", None) else ""
     record = {
-        "command": f"python -m {command}" if processes == 1 else f"accelerate launch -m {command}",
+        "command": f"{'python' if processes == 1 else 'accelerate launch'} -m {command}{precision}",
         "devices": list(dict.fromkeys([*devices, device_name])),  # of all sittings
         "torch": torch.__version__,
         **fixed,

@@ -22,6 +22,7 @@ from train.arguments import (
     SHARED,
     add_data_arguments,
     add_run_arguments,
+    check_precision,
     load_validation,
     main_guard,
     train,
@@ -97,6 +98,7 @@ def main(argv: list[str] | None = None) -> None:
     row = with_arguments(PRESETS[args.preset].stage2["class-guide"], args)
     schedule = dataclasses.replace(row.schedule, steps=args.steps, save_every=max(1, args.steps // 4))
     row = dataclasses.replace(row, schedule=schedule)
+    check_precision(args, row.schedule)
     losses = {"last layer": probe(args, args.checkpoints[0], False, row)}
     losses |= {checkpoint: probe(args, checkpoint, True, row) for checkpoint in args.checkpoints}
     print(table(losses))

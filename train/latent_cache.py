@@ -24,7 +24,6 @@ from train.run import RunError, writing
 from train.sources import DataError
 
 RECORD, LATENTS, LABELS, DAMAGED, DONE = "cache.json", "latents.npy", "labels.npy", "damaged-{}.txt", "done"
-VIEWS = 2  # the picture and its mirror image
 DAMAGED_LABEL = -2
 LATENT_SETTINGS = ("encoder", "fusion", "decoder_patch_size")  # starts of the configuration keys that make the latent
 
@@ -51,7 +50,8 @@ def tokenizer_hash(model: AutoencoderDRoRAE) -> str:
 def cache_key(model: AutoencoderDRoRAE, photos: TrainingPositions, precision: str, fused: bool) -> str:
     """Names the latents of these pictures by this tokenizer: another of anything is another cache."""
     sources = [getattr(source, "_fingerprint", None) or repr(vars(source)) for source in photos.sources]
-    parts = [tokenizer_hash(model), *sources, str(photos.count), precision, "fused" if fused else "last layer"]
+    parts = [tokenizer_hash(model), *sources, str(photos.count), str(views_of(photos)), precision]
+    parts.append("fused" if fused else "last layer")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -59,7 +59,7 @@ class LatentPositions(Positions):
     """Cached latents by :class:`~train.data.Positions`; a mirrored picture half of the time.
 
     Args:
-        latents: (n, 2, C, h, w), of a picture and of its mirror image, before normalisation.
+        latents: (n, views, C, h, w), of a picture and, for ``flip``, of its mirror image, before normalisation.
         labels: (n,) class numbers, ``DAMAGED_LABEL`` where the picture could not be read.
         damaged: notes on those.
         sources: the data they were computed from.
@@ -117,17 +117,22 @@ def encode_raw(model: AutoencoderDRoRAE, images: Tensor, fused: bool = True) -> 
     return tokens.transpose(1, 2).unflatten(2, (model.grid_size, model.grid_size))
 
 
-def size_in_bytes(model: AutoencoderDRoRAE, count: int) -> int:
-    """Disk space that the cache of ``count`` pictures takes."""
-    return count * VIEWS * model.encoder.dim * model.grid_size**2 * 2
+def views_of(photos: TrainingPositions) -> int:
+    """How often a picture is encoded: where training mirrors it, its mirror image is encoded too."""
+    return 2 if photos.crop.flip else 1
 
 
-def fits(model: AutoencoderDRoRAE, count: int, folder: Path) -> bool:
+def size_in_bytes(model: AutoencoderDRoRAE, photos: TrainingPositions) -> int:
+    """Disk space that the cache of these pictures takes."""
+    return photos.count * views_of(photos) * model.encoder.dim * model.grid_size**2 * 2
+
+
+def fits(model: AutoencoderDRoRAE, photos: TrainingPositions, folder: Path) -> bool:
     """Whether the cache takes less than half of the free disk space."""
     place = folder.absolute()
     while not place.exists():
         place = place.parent
-    return size_in_bytes(model, count) < shutil.disk_usage(place).free / 2
+    return size_in_bytes(model, photos) < shutil.disk_usage(place).free / 2
 
 
 def load_cache(
@@ -138,8 +143,8 @@ def load_cache(
     batch_size: int = 32,
     fused: bool = True,
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Latents (n, 2, C, h, w) fp16 of all photos (central square, and mirrored), their labels (n,), and notes on
-    damaged ones.
+    """Latents (n, views, C, h, w) fp16 of all photos (central square, and mirrored where training mirrors them), their
+    labels (n,), and notes on damaged ones.
 
     They are computed where they are not there yet, in the accelerator's precision; a computation that was stopped goes
     on. Every process does its share of the rows.
@@ -152,7 +157,7 @@ def load_cache(
         RunError: the cache is of something else, or the disk takes no more.
     """
     count, rank, world = photos.count, accelerator.process_index, accelerator.num_processes
-    shape = (count, VIEWS, model.encoder.dim, model.grid_size, model.grid_size)
+    shape = (count, views_of(photos), model.encoder.dim, model.grid_size, model.grid_size)
     record = {"key": cache_key(model, photos, accelerator.mixed_precision, fused), "shape": list(shape)}
     if accelerator.is_main_process and _read(folder) is None:
         with writing(folder):
@@ -225,7 +230,8 @@ def _fill(
         if rows:
             images = torch.stack([image for _, image, _ in rows]).to(accelerator.device)
             with accelerator.autocast():
-                views = [encode_raw(model, view, fused) for view in (images, images.flip(-1))]
+                mirrored_too = (images, images.flip(-1))[: views_of(photos)]
+                views = [encode_raw(model, view, fused) for view in mirrored_too]
             latents[where] = torch.stack(views, 1).half().cpu().numpy()
             labels[where] = [label for _, _, label in rows]
         with writing(folder):

@@ -110,6 +110,7 @@ def _tiny_denoiser(
         optimizer="muon",
         lr_floor=0.02,
         ema_decay=0.9985,
+        flip=False,  # few epochs: every picture is new each time, and the cache takes half
         save_every=500,
         workers=0,
         compile=True,
@@ -307,8 +308,8 @@ PRESETS = {
             ),
         },
         stage2={
-            "class": _tiny_denoiser(7000, 64, 1e-3, TINY_DENOISER),
-            "class-guide": _tiny_denoiser(1200, 64, 1e-3, TINY_GUIDE),
+            "class": _tiny_denoiser(2800, 32, 2e-3, TINY_DENOISER),
+            "class-guide": _tiny_denoiser(700, 32, 2e-3, TINY_GUIDE),
             "text": _tiny_denoiser(7000, 64, 1e-3, TINY_TEXT_DENOISER, TINY_TEXT),
         },
     ),

@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 from transformers import get_cosine_with_min_lr_schedule_with_warmup
 
 from train.data import Batch, TrainingPositions, TrainingStream
+from train.muon import Muon
 from train.settings import Schedule
 
 STATE, CHECKPOINT, LOG, RECORD, DAMAGED = "state", "checkpoint", "log.jsonl", "run.json", "damaged.txt"
@@ -65,7 +66,7 @@ class Task(Protocol):
 class Optimisation:
     """A network's optimisers and their schedules (warm-up, cosine, floor).
 
-    ``"adamw"`` is the paper's. ``"muon"`` takes torch's Muon, with its step sized like AdamW's, for the matrices (of a
+    ``"adamw"`` is the paper's. ``"muon"`` takes :class:`~train.muon.Muon` for the matrices (of a
     stack of matrices, such as the layer experts', each by itself) and AdamW for everything else.
     """
 
@@ -82,7 +83,7 @@ class Optimisation:
         matrices += [matrix for _, views in self.stacks for matrix in views]
         self.optimizers: list[torch.optim.Optimizer] = []
         if matrices:
-            self.optimizers.append(torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw", **settings))
+            self.optimizers.append(Muon(matrices, **settings))
         if others:
             self.optimizers.append(torch.optim.AdamW(others, betas=schedule.betas, **settings))
         # Not prepared by accelerate: prepared schedulers advance once per process.

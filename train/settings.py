@@ -17,7 +17,7 @@ class Schedule:
     batch_size: int
     lr: float
     warmup_steps: int
-    optimizer: str = "adamw"  # or "muon": torch's Muon for matrices, AdamW for the rest
+    optimizer: str = "adamw"  # or "muon": Muon for matrices, AdamW for the rest
     lr_floor: float = 0.1
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.0

@@ -106,9 +106,9 @@ def load_latents(
         raise RunError("the latents of a stream cannot be kept; give --no-cache, or a copy of the data on this disk.")
     names = [Path(path).name for path in args.data]
     folder = args.out / "latents" / f"{'-'.join(names)}-{cache_key(model, photos, row.schedule.precision, fused)}"
-    if not folder.is_dir() and not fits(model, photos.count, folder):
+    if not folder.is_dir() and not fits(model, photos, folder):
         raise RunError(
-            f"the latents take {size_in_bytes(model, photos.count) / 2**30:.1f} GiB, more than half of what is free at "
+            f"the latents take {size_in_bytes(model, photos) / 2**30:.1f} GiB, more than half of what is free at "
             f"'{args.out}'; give --no-cache to compute them anew in every epoch, or another --out."
         )
     cache = load_cache(model, photos, folder, accelerator, fused=fused)
@@ -141,7 +141,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--tokenizer", help="checkpoint or hub id to train upon (default: the preset's)")
     parser.add_argument("--classes", type=positive, help="how many there are, where the data does not say")
     parser.add_argument("--no-cache", action="store_true", help="compute the latents anew in every epoch")
-    parser.add_argument("--precision", choices=("no", "bf16"), help="the denoiser's; 'no' is fp32")
     add_data_arguments(parser)
     add_run_arguments(parser)
     parser.set_defaults(data=None, validation=None)
@@ -172,11 +171,7 @@ def main(argv: list[str] | None = None) -> None:
             condition.features = load_features(*parts, ["", *texts], args.out / "latents", accelerator)
         return positions
 
-    given = "".join(
-        f" {option} {value}"
-        for option, value in (("--tokenizer", args.tokenizer), ("--precision", args.precision))
-        if value
-    )
+    given = f" --tokenizer {args.tokenizer}" if args.tokenizer else ""
     command = f"train.stage2 --preset {args.preset} --condition {args.condition}{' --guide' * args.guide}{given}"
     shape = {key: value for key, value in condition.denoiser.config.items() if not key.startswith("_")}
     settings = {"denoiser": shape, "tokenizer": tokenizer_hash(model), "cached": not args.no_cache}
