@@ -57,6 +57,7 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
         decoder_patch_size: pixels per side that one token paints; pictures come out with side grid * patch.
         finetuned_decoder: whether a second decoder, finetuned on fused latents (phase 3), is part of the model.
         latent_statistics: ``None``, ``"std"`` or ``"mean and std"``: what latents are normalised with.
+        latent_distance: the distance (:func:`drorae.compatibility.distances`) that 99 % of held-out tokens keep.
         base_model, base_revision: where encoder and original decoder were published, for fusion adapters.
 
     Raises:
@@ -86,6 +87,7 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
         decoder_patch_size: int = 16,
         finetuned_decoder: bool = False,
         latent_statistics: str | None = None,
+        latent_distance: float | None = None,
         base_model: str | None = None,
         base_revision: str | None = None,
     ):
@@ -140,11 +142,7 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
         self.register_to_config(latent_statistics=self.statistics.kind)
 
     def set_fusion(
-        self,
-        fusion: str | None,
-        hidden_size: int | None = None,
-        beta: float = 0.2,
-        mean_layers: int | None = None,
+        self, fusion: str | None, hidden_size: int | None = None, beta: float = 0.2, mean_layers: int | None = None
     ) -> None:
         """Put a fresh fusion into the model (phase 2), or take it out (``None``, RAE). Arguments as the class's.
 
@@ -170,15 +168,11 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
         return self.decoder_finetuned
 
     def fuse(
-        self,
-        layers: tuple[Tensor, ...],
-        fusion: bool = True,
-        return_routing: bool = False,
-        keep: Tensor | None = None,
+        self, layers: tuple[Tensor, ...], fusion: bool = True, return_routing: bool = False, keep: Tensor | None = None
     ) -> FusionOutput:
         """Layer outputs (B, N, C) each to latent tokens (B, N, C); ``fusion=False`` takes LN(z_L) alone (RAE).
 
-        ``keep`` (B, L), boolean, leaves layers of a picture out of a depth-routed fusion.
+        ``keep`` (B, L) or (B, N, L), boolean, leaves layers out of a depth-routed fusion.
         """
         if fusion and self.fusion_module is not None:
             if keep is not None:

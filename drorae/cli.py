@@ -87,7 +87,7 @@ def _reconstruct(args: argparse.Namespace) -> int:
     code = 0
     for path, stem in zip(args.images, _stems(args.images), strict=True):
         try:
-            result = explore(load_image(path), model)
+            result = explore(load_image(path), model, interventions=False)
         except ImageError as error:  # the other pictures are still worth doing
             code = _fail(str(error))
             continue
@@ -133,7 +133,7 @@ def _print_table(path: Path, result: Exploration) -> None:
 
 def _routing(args: argparse.Namespace) -> int:
     model = AutoencoderDRoRAE.from_pretrained(args.model)
-    result = explore(load_image(args.image), model)
+    result = explore(load_image(args.image), model, interventions=False)
     if result.weights is None:
         return _fail(f"'{args.model}' has no fusion, so there is no routing; use a model with fusion.")
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,9 @@ The page, ``python -m drorae`` and ``train.evaluate`` all go through this module
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +16,16 @@ from PIL import Image
 from torch import Tensor
 
 from drorae.autoencoder import AutoencoderDRoRAE
+from drorae.compatibility import Compatibility, compatibility
 from drorae.fusion import FusionOutput, Routing
 from drorae.images import square, to_tensor, to_uint8
+from drorae.intervene import FusionParts, Intervention, can_intervene, strengths
+from drorae.layer_maps import correlation, shared_components, texture_energy
 from drorae.metrics import psnr, ssim
+from drorae.spectrum import detail_energies, error_energies
+
+BATCH = 8  # interventions that are mixed and decoded together
+Report = Callable[[int, int], None]  # pictures painted so far, and how many there will be
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,43 @@ class Gain:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """What an intervention paints.
+
+    Attributes:
+        picture: (H, W, 3) uint8.
+        metrics: ``psnr`` (dB), ``ssim`` and ``mae`` (8-bit levels) against the original.
+        energies: what is still wrong, by band, see :func:`drorae.spectrum.error_energies`.
+        compatibility: how far its latent is from what the decoder was trained on.
+    """
+
+    picture: np.ndarray
+    metrics: dict[str, float]
+    energies: np.ndarray
+    compatibility: Compatibility
+
+
+@dataclass(frozen=True)
+class Interventions:
+    """The interventions everybody asks for, painted by the decoder that was trained last.
+
+    Attributes:
+        beta: the trained strength.
+        betas: strengths from 0 to 1, the trained one among them; ``strengths`` are their frames, in this order.
+        removed: frame of every layer left out, (L,).
+        alone: frame of every layer as the only one in the sum, with the sign the router gave it, (L,).
+        experts: frame of every layer's expert output in place of the sum, (L,): what the layer can paint.
+    """
+
+    beta: float
+    betas: tuple[float, ...]
+    strengths: list[Frame]
+    removed: list[Frame]
+    alone: list[Frame]
+    experts: list[Frame]
+
+
+@dataclass(frozen=True)
 class Exploration:
     """One picture, seen through every route.
 
@@ -100,6 +146,11 @@ class Exploration:
         weights, shares: routing (N, L), see :class:`~drorae.fusion.Routing`; ``None`` without fusion.
         grid_size: tokens per side, N = grid_size ** 2.
         cosine: mean cosine of z_fuse and z_base over the tokens; ``None`` without fusion.
+        spectra: energy by band of the detail in ``"original"`` and in every route's picture (:mod:`drorae.spectrum`).
+        energies: energy by band of what is wrong in every route's picture.
+        components: (L, N, 3) uint8, principal components of all encoder layers as colours.
+        texture: (N,) mean gradient of the original in every token's square, 8-bit levels per pixel.
+        interventions: ``None`` for a model without a router, or where they were not asked for.
         seconds: computing time.
     """
 
@@ -111,6 +162,11 @@ class Exploration:
     shares: np.ndarray | None
     grid_size: int
     cosine: float | None
+    spectra: dict[str, np.ndarray]
+    energies: dict[str, np.ndarray]
+    components: np.ndarray
+    texture: np.ndarray
+    interventions: Interventions | None
     seconds: float
 
     @property
@@ -118,29 +174,35 @@ class Exploration:
         """Number of encoder layers that were routed, 0 without fusion."""
         return 0 if self.weights is None else self.weights.shape[1]
 
+    @property
+    def texture_correlation(self) -> np.ndarray | None:
+        """Coefficient of every layer's share with the texture, (L,); ``None`` without fusion."""
+        return None if self.shares is None else correlation(self.shares, self.texture)
 
-def explore(picture: Image.Image, model: AutoencoderDRoRAE) -> Exploration:
-    """Rebuild the central square of an RGB picture along every route and say what the router did.
+
+@torch.inference_mode()
+def explore(
+    picture: Image.Image, model: AutoencoderDRoRAE, interventions: bool = True, report: Report | None = None
+) -> Exploration:
+    """Rebuild the central square of an RGB picture along every route, say what the router did, and what would happen
+    with other strengths and other layers.
 
     Args:
         picture: as returned by :func:`drorae.images.load_image`.
         model: any :class:`~drorae.autoencoder.AutoencoderDRoRAE`; what it lacks is left out of the result.
+        interventions: ``False`` leaves them out; they are most of the work.
+        report: called while the interventions are painted.
     """
     started = time.perf_counter()
-    images = to_tensor(square(picture, model.image_size)).unsqueeze(0).to(model.device, model.dtype)
-    outputs, routing = reconstruct(model, images)
+    images = open_square(picture, model)
+    layers = model.encoder(images)
+    fused = model.fuse(layers, return_routing=True) if model.fusion_module is not None else None
+    outputs = paint_routes(model, model.fuse(layers, fusion=False).tokens, fused)
+    routing = fused.routing if fused is not None else None
     original = _array(images)
     pictures = {name: _array(output) for name, output in outputs.items()}
     errors = {
         name: np.abs(shown.astype(np.float32) - original.astype(np.float32)).mean(2) for name, shown in pictures.items()
-    }
-    metrics = {
-        name: {
-            "psnr": psnr(output, images).item(),
-            "ssim": ssim(output, images).item(),
-            "mae": float(errors[name].mean()),
-        }
-        for name, output in outputs.items()
     }
     gains = {
         name: Gain(errors["rae"] - error, float((errors["rae"] > error).mean()), float((errors["rae"] < error).mean()))
@@ -150,17 +212,96 @@ def explore(picture: Image.Image, model: AutoencoderDRoRAE) -> Exploration:
     cosine = None
     if routing is not None:
         cosine = torch.cosine_similarity(routing.fused.float(), routing.base.float(), dim=-1).mean().item()
+    painted = None
+    if interventions and can_intervene(model):
+        usual = next(frames_of(model, fused.tokens, routing.base, list(outputs.values())[-1], images))
+        painted = paint_interventions(model, layers, images, usual, report)
     return Exploration(
         original=original,
         pictures=pictures,
-        metrics=metrics,
+        metrics={name: measure(output, images) for name, output in outputs.items()},
         gains=gains,
         weights=None if routing is None else routing.weights[0].float().cpu().numpy(),
         shares=None if routing is None else routing.shares[0].float().cpu().numpy(),
         grid_size=model.grid_size,
         cosine=cosine,
+        spectra={name: detail_energies(shown) for name, shown in {"original": original, **pictures}.items()},
+        energies={name: error_energies(shown, original) for name, shown in pictures.items()},
+        components=shared_components(layers, model.encoder.norm.eps),
+        texture=texture_energy(original, model.grid_size),
+        interventions=painted,
         seconds=time.perf_counter() - started,
     )
+
+
+@torch.inference_mode()
+def intervene(picture: Image.Image, model: AutoencoderDRoRAE, intervention: Intervention) -> Frame:
+    """One intervention on the central square of an RGB picture.
+
+    Raises:
+        InterventionError: it cannot be made, or the model has no router.
+    """
+    images = open_square(picture, model)
+    parts = FusionParts(model, model.encoder(images))
+    return next(frames(parts, parts.mix([intervention]), images))
+
+
+def paint_interventions(
+    model: AutoencoderDRoRAE, layers: Sequence[Tensor], images: Tensor, usual: Frame, report: Report | None = None
+) -> Interventions:
+    """All the interventions of :class:`Interventions` on one picture (1, 3, H, H), decoded in batches.
+
+    Args:
+        usual: the frame of the trained strength and all layers; it is taken as it is, so that it equals the normal
+            reconstruction on any device and at any batch size.
+    """
+    parts, numbers = FusionParts(model, layers), range(1, model.encoder.num_layers + 1)
+    trained = model.fusion_module.beta
+    betas = strengths(trained)
+    wanted = [Intervention(beta=beta) for beta in betas if beta != trained]
+    wanted += [Intervention(layers=tuple(n for n in numbers if n != layer)) for layer in numbers]
+    wanted += [Intervention(layers=(layer,)) for layer in numbers]
+    chunks = [wanted[start : start + BATCH] for start in range(0, len(wanted), BATCH)]
+    done: list[Frame] = []
+    for tokens in itertools.chain(map(parts.mix, chunks), parts.experts().split(BATCH)):
+        done += frames(parts, tokens, images)
+        if report is not None:
+            report(len(done), len(wanted) + len(numbers))
+    done.insert(betas.index(trained), usual)
+    count = len(numbers)
+    removed, alone, experts = (done[len(betas) + i * count :][:count] for i in range(3))
+    return Interventions(trained, betas, done[: len(betas)], removed, alone, experts)
+
+
+def frames(parts: FusionParts, tokens: Tensor, images: Tensor) -> Iterator[Frame]:
+    """Paint and measure tokens (b, N, C) on one picture (1, 3, H, H)."""
+    yield from frames_of(parts.model, tokens, parts.base, parts.paint(tokens), images)
+
+
+def frames_of(
+    model: AutoencoderDRoRAE, tokens: Tensor, base: Tensor, painted: Tensor, images: Tensor
+) -> Iterator[Frame]:
+    """Measure what was painted, (b, 3, H, H), from tokens (b, N, C)."""
+    original = _array(images)
+    for i, standing in enumerate(compatibility(model, tokens, base)):
+        output = painted[i : i + 1]
+        shown = _array(output)
+        yield Frame(shown, measure(output, images), error_energies(shown, original), standing)
+
+
+def open_square(picture: Image.Image, model: AutoencoderDRoRAE) -> Tensor:
+    """The central square of a picture as the model takes it, (1, 3, H, H) in [0, 1]."""
+    return to_tensor(square(picture, model.image_size)).unsqueeze(0).to(model.device, model.dtype)
+
+
+def measure(output: Tensor, images: Tensor) -> dict[str, float]:
+    """``psnr``, ``ssim`` and ``mae`` of one picture (1, 3, H, H) against another, on 8-bit values."""
+    shown, original = (_array(each).astype(np.float32) for each in (output, images))
+    return {
+        "psnr": psnr(output, images).item(),
+        "ssim": ssim(output, images).item(),
+        "mae": float(np.abs(shown - original).mean()),
+    }
 
 
 def _array(images: Tensor) -> np.ndarray:

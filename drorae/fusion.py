@@ -51,7 +51,7 @@ def energy_shares(weights: Tensor, eps: float = 1e-6) -> Tensor:
     return weights / (weights.square().sum(-1, keepdim=True) + eps).sqrt()
 
 
-def incremental_correction(base: Tensor, fused: Tensor, beta: float, eps: float = 1e-6) -> Tensor:
+def incremental_correction(base: Tensor, fused: Tensor, beta: float | Tensor, eps: float = 1e-6) -> Tensor:
     """Equation 5: z_final = LN(z_base + beta (z_fuse - z_base)). beta = 0 keeps z_base, beta = 1 gives z_fuse."""
     return layer_norm(base + beta * (fused - base), eps)
 
@@ -139,23 +139,30 @@ class DepthRoutedFusion(nn.Module):
     ) -> FusionOutput:
         """L block outputs (B, N, C), not yet normalised, to fused tokens (B, N, C) with unit token variance.
 
-        ``keep`` (B, L), boolean, leaves layers of a picture out of the sum; the energy of the others is renormalised.
+        ``keep`` (B, L) or (B, N, L), boolean, leaves layers out of the sum; the energy of the others is renormalised.
         """
+        output = self.mix(*self.read(layers), keep if keep is None or keep.ndim == 3 else keep[:, None])
+        return output if return_routing else FusionOutput(output.tokens, None)
+
+    def read(self, layers: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """All before the sum: z_base (B, N, C), expert outputs (L, B, N, C) and the router's output (B, N, L)."""
         if len(layers) != self.num_layers:
             raise ValueError(f"this fusion was built for {self.num_layers} layers and got {len(layers)}")
-        batch, tokens, _dim = layers[0].shape
         normed = layer_norm(torch.stack(tuple(layers)), self.eps)  # (L, B, N, C)
-        base = normed[-1]
+        h = self.experts(normed.flatten(1, 2)).unflatten(1, normed.shape[1:3])  # (2)
+        return normed[-1], h, self.router(normed.permute(1, 2, 0, 3).flatten(2))  # (3)
 
-        h = self.experts(normed.flatten(1, 2)).unflatten(1, (batch, tokens))  # (2)
-        weights = self.router(normed.permute(1, 2, 0, 3).flatten(2))  # (3)
+    def mix(
+        self, base: Tensor, h: Tensor, weights: Tensor, keep: Tensor | None = None, beta: Tensor | None = None
+    ) -> FusionOutput:
+        """The sum and the correction; ``keep`` broadcasts to (B, N, L), ``beta``, if not the fusion's, to (B, N, 1)."""
         if keep is not None:
-            weights = weights.masked_fill(~keep[:, None], -torch.inf if self.weighting == "softmax" else 0)
+            weights = weights.masked_fill(~keep, -torch.inf if self.weighting == "softmax" else 0)
         if self.weighting == "softmax":
             weights = shares = weights.float().softmax(-1)
         else:
             shares = energy_shares(weights, self.eps)
-        total = torch.einsum("bnl,lbnc->bnc", shares.to(h.dtype), h)
+        total = torch.einsum("bnl,lbnc->bnc", shares.to(h.dtype), h.expand(-1, len(shares), -1, -1))
         fused = layer_norm(total, self.eps)  # (4)
-        final = incremental_correction(base, fused, self.beta, self.eps)  # (5)
-        return FusionOutput(final, Routing(weights.float(), shares, base, fused) if return_routing else None)
+        final = incremental_correction(base, fused, self.beta if beta is None else beta, self.eps)  # (5)
+        return FusionOutput(final, Routing(weights.float(), shares, base, fused))

@@ -11,9 +11,10 @@ import base64
 import numpy as np
 from PIL import Image
 
-from drorae.explore import ROUTES, Exploration, Gain
+from drorae.explore import ROUTES, Exploration, Frame, Gain
 from drorae.generate import Generation, Progress
 from drorae.images import png_with_settings
+from drorae.spectrum import band_edges, recovered
 
 
 def compare_value(result: Exploration) -> dict:
@@ -53,6 +54,54 @@ def routing_value(result: Exploration) -> dict | None:
         "divided": not np.array_equal(result.weights, result.shares),  # softmax and mean sums are not (equation 4)
         "cosine": result.cosine,
     }
+
+
+def intervene_value(result: Exploration) -> dict | None:
+    """Value of the intervene viewer: a frame per strength, per removed layer and per single layer, and what the layers
+    look like; ``None`` for a model without a router."""
+    done = result.interventions
+    if done is None:
+        return None
+    return {
+        "grid": result.grid_size,
+        "layers": result.num_layers,
+        "beta": done.beta,
+        "betas": list(done.betas),
+        "strengths": [frame_value(frame) for frame in done.strengths],
+        "removed": [frame_value(frame) for frame in done.removed],
+        "alone": [frame_value(frame) for frame in done.alone],
+        "experts": [frame_value(frame) for frame in done.experts],
+        "components": _base64(result.components),  # layers by tokens by RGB, uint8
+    }
+
+
+def frame_value(frame: Frame) -> dict:
+    """One intervention: the picture, its metrics, and where its latent stands."""
+    metrics = {key: _finite(value) for key, value in frame.metrics.items()}
+    standing = frame.compatibility
+    return {"picture": _png(frame.picture), **metrics, **standing._asdict(), "verdict": standing.verdict}
+
+
+def frequency_value(result: Exploration) -> dict:
+    """Value of the frequency viewer: energies by band, and shares of what the last layer lost; ``None`` for bands in
+    which it lost nothing."""
+    lost, done = result.energies["rae"], result.interventions
+    layers = None
+    if done is not None:
+        usual = done.strengths[done.betas.index(done.beta)].energies
+        # what is wrong without the layer and was not with it
+        layers = [_shares(1 - recovered(lost, frame.energies - usual)) for frame in done.removed]
+    return {
+        "edges": band_edges().tolist(),
+        "titles": {"original": "Original", **{route.name: route.title for route in ROUTES}},
+        "spectra": {name: energies.tolist() for name, energies in result.spectra.items()},
+        "shares": {name: _shares(recovered(lost, left)) for name, left in result.energies.items() if name != "rae"},
+        "layers": layers,
+    }
+
+
+def _shares(values: np.ndarray) -> list[float | None]:
+    return [float(value) if np.isfinite(value) else None for value in values]
 
 
 def progress_value(progress: Progress) -> dict:

@@ -1,4 +1,4 @@
-"""Gradio components of the explorer: the picture input and the two viewers that run in the browser."""
+"""Gradio components of the explorer: the picture input, a slider, and the viewers that run in the browser."""
 
 from __future__ import annotations
 
@@ -83,6 +83,23 @@ class RoutingViewer(Viewer):
 
     def __init__(self, value: dict | None = None, **kwargs: Any):
         super().__init__("routing", value, **kwargs)
+
+
+class InterveneViewer(Viewer):
+    """Strengths, layer switches and a region brush; ``intervene`` asks for what is not there yet.
+
+    The prop ``answer`` takes the reply, so that the pictures need not travel again.
+    """
+
+    def __init__(self, value: dict | None = None, **kwargs: Any):
+        super().__init__("intervene", value, **{"answer": None, **kwargs})
+
+
+class FrequencyViewer(Viewer):
+    """Spectra, the share of lost energy that came back, and a matrix of layers and bands."""
+
+    def __init__(self, value: dict | None = None, **kwargs: Any):
+        super().__init__("frequency", value, **kwargs)
 
 
 class GenerateViewer(Viewer):

@@ -12,10 +12,12 @@ from drorae.explore import explore
 from drorae.images import load_image
 from drorae.ui.compare import compare_tab
 from drorae.ui.components import PictureInput
+from drorae.ui.frequency import frequency_tab
 from drorae.ui.generate import first_generation, generate_tab
 from drorae.ui.generators import available_generators
+from drorae.ui.intervene import intervene_tab
 from drorae.ui.routing import routing_tab
-from drorae.ui.wiring import done, status_line, wire, wire_generate
+from drorae.ui.wiring import Views, done, status_line, wire, wire_generate
 
 EXAMPLES = [
     str(ASSETS / "examples" / f"{name}.jpg")
@@ -86,9 +88,11 @@ def build_demo(
             with gr.Column(scale=4, min_width=300), gr.Tabs() as tabs:
                 compare = compare_tab(first)
                 routing = routing_tab(first)
+                intervene = intervene_tab(first)
+                frequency = frequency_tab(first)
                 generated = generate_tab(generators, sampled)
         gr.Markdown(ABOUT.format(**facts), elem_id="about")
-        wire(model, picture, upload, status, compare, routing)
+        wire(model, picture, upload, status, Views(compare, routing, intervene, frequency))
         if generated is not None:
             wire_generate(generators, generated, picture, tabs)
     return demo.queue(max_size=32)

@@ -6,61 +6,130 @@ import base64
 import random
 from collections.abc import Iterator
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
 from drorae.autoencoder import AutoencoderDRoRAE
 from drorae.checkpoints import CheckpointError
-from drorae.explore import Exploration, explore
+from drorae.explore import Exploration, explore, intervene
 from drorae.generate import Progress, Request, generate
 from drorae.images import ImageError, load_image
+from drorae.intervene import Intervention, InterventionError
 from drorae.pipeline import SamplingError
-from drorae.ui.bundle import compare_value, generation_value, progress_value, routing_value
-from drorae.ui.components import CompareViewer, PictureInput
+from drorae.ui.bundle import (
+    compare_value,
+    frame_value,
+    frequency_value,
+    generation_value,
+    intervene_value,
+    progress_value,
+    routing_value,
+)
+from drorae.ui.components import CompareViewer, FrequencyViewer, InterveneViewer, PictureInput
 from drorae.ui.generate import GenerateTab, controls_for
 from drorae.ui.generators import TEXT, Generator
 from drorae.ui.routing import RoutingTab, profile_figure
 
 PNG_PREFIX = "data:image/png;base64,"
+PROGRESS = gr.Progress()  # Gradio puts the request's own in its place
 MAX_SEED_DRAWN = 10_000  # short enough to be written down
 
 
-def wire(
-    model: AutoencoderDRoRAE,
-    picture: PictureInput,
-    upload: gr.UploadButton,
-    status: gr.HTML,
-    compare: CompareViewer,
-    routing: RoutingTab,
-) -> None:
-    """Explore every new picture and fill the outputs of all tabs."""
+class Views(NamedTuple):
+    """What a picture fills."""
 
-    def explore_picture(path: str | None) -> tuple[Any, ...]:
-        """Rebuild a picture from the encoder's last layer and from all layers, and say how the layers were routed.
+    compare: CompareViewer
+    routing: RoutingTab
+    intervene: InterveneViewer
+    frequency: FrequencyViewer
+
+
+def wire(
+    model: AutoencoderDRoRAE, picture: PictureInput, upload: gr.UploadButton, status: gr.HTML, views: Views
+) -> None:
+    """Explore every new picture and fill the outputs of all tabs; answer interventions."""
+    empty = [gr.skip()] * 5
+
+    def explore_picture(path: str | None, progress: gr.Progress = PROGRESS) -> tuple[Any, ...]:
+        """Rebuild a picture from the encoder's last layer and from all layers, say how the layers were routed, and what
+        other strengths and fewer layers would have given.
 
         Args:
             path: the picture; its central square is used.
         """
         if path is None:  # cleared: what is shown stays until the next picture
-            return (status_line("Choose another picture, or keep looking at this one."), *[gr.skip()] * 3)
+            return (status_line("Choose another picture, or keep looking at this one."), *empty)
         try:
-            result = explore(load_image(path), model)
+            result = explore(
+                load_image(path), model, report=lambda n, total: progress((n, total), desc="interventions")
+            )
         except ImageError as error:
-            return (status_line(str(error), error=True), *[gr.skip()] * 3)
-        return (status_line(done(result)), compare_value(result), routing_value(result), profile_figure(result))
+            return (status_line(str(error), error=True), *empty)
+        return (
+            status_line(done(result)),
+            compare_value(result),
+            routing_value(result),
+            profile_figure(result),
+            gr.update(value=intervene_value(result), answer=None),
+            frequency_value(result),
+        )
+
+    def answer(event: gr.EventData, path: str | None) -> dict[str, Any]:
+        """Paint one intervention that was not there yet."""
+        wish = event._data if isinstance(event._data, dict) else {}
+        try:
+            if path is None:
+                raise InterventionError("The picture was cleared; choose one first.")
+            frame = intervene(load_image(path), model, wished(wish))
+        except (ImageError, InterventionError) as error:
+            return gr.update(answer={"id": wish.get("id"), "error": str(error)})
+        return gr.update(answer={"id": wish.get("id"), "frame": frame_value(frame)})
 
     # the picture's own upload area hides while a picture is shown, which it always is
     upload.upload(lambda path: path, upload, picture, api_visibility="private", show_progress="hidden", queue=False)
     picture.change(
         explore_picture,
         inputs=picture,
-        outputs=[status, compare, routing.viewer, routing.profile],
+        outputs=[
+            status,
+            views.compare,
+            views.routing.viewer,
+            views.routing.profile,
+            views.intervene,
+            views.frequency,
+        ],
         api_name="explore",
         concurrency_limit=1,
+        concurrency_id="explore",
         trigger_mode="always_last",
         show_progress_on=[picture],
     )
+    views.intervene.intervene(
+        answer,
+        picture,
+        views.intervene,
+        api_visibility="private",
+        concurrency_limit=1,
+        concurrency_id="explore",
+        trigger_mode="always_last",
+        show_progress="hidden",
+    )
+
+
+def wished(wish: dict[str, Any]) -> Intervention:
+    """What the viewer asked for; values of a wrong kind are refused when the intervention is checked.
+
+    Raises:
+        InterventionError: no list where one belongs.
+    """
+    lists = {}
+    for name in ("layers", "tokens"):
+        value = wish.get(name)
+        if value is not None and not isinstance(value, list):
+            raise InterventionError(f"The {name} must be a list of numbers, not {value!r}.")
+        lists[name] = None if value is None else tuple(value)
+    return Intervention(beta=wish.get("beta"), **lists)
 
 
 def wire_generate(generators: list[Generator], tab: GenerateTab, picture: PictureInput, tabs: gr.Tabs) -> None:

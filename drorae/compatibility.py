@@ -1,0 +1,66 @@
+"""How far a latent has left what its decoder was trained on: the number behind the explorer's warning."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from drorae.autoencoder import AutoencoderDRoRAE
+
+QUANTILE = 0.99  # of held-out tokens, which the model's ``latent_distance`` bounds
+INSIDE, EDGE = 0.05, 0.25  # shares of tokens beyond it up to which a latent is called inside, and at the edge
+
+
+class Compatibility(NamedTuple):
+    """Where a latent stands.
+
+    Attributes:
+        cosine: mean cosine of its tokens and those of the last layer, -1..1.
+        mean, variance: of the latent normalised with the model's statistics; about 0 and 1 for photos. ``None`` for a
+            model without statistics.
+        beyond: share of tokens, 0..1, that lie farther out than 99 % of held-out tokens; ``None`` where that distance
+            was not measured.
+    """
+
+    cosine: float
+    mean: float | None
+    variance: float | None
+    beyond: float | None
+
+    @property
+    def verdict(self) -> str:
+        """``"inside"``, ``"edge"`` or ``"outside"`` the range of held-out photos; ``"unknown"``."""
+        if self.beyond is None:
+            return "unknown"
+        return "inside" if self.beyond <= INSIDE else "edge" if self.beyond <= EDGE else "outside"
+
+
+def distances(model: AutoencoderDRoRAE, tokens: Tensor) -> Tensor:
+    """Mean over the channels of the squared normalised latent of every token: (B, N, C) to (B, N), about 1 for photos.
+
+    It is the squared Mahalanobis distance of a diagonal covariance, divided by C, under the statistics (per channel and
+    position) of the model's own latents.
+
+    Raises:
+        ValueError: the model has no latent statistics.
+    """
+    if model.statistics is None:
+        raise ValueError("the model has no latent statistics; run python -m train.latent_stats on it")
+    return model.tokens_to_latent(tokens).float().square().mean(1).flatten(1)
+
+
+@torch.inference_mode()
+def compatibility(model: AutoencoderDRoRAE, tokens: Tensor, base: Tensor) -> list[Compatibility]:
+    """Of every latent of a batch (B, N, C); ``base`` are the tokens of the last layer, broadcast to it."""
+    cosines = torch.cosine_similarity(tokens.float(), base.float(), dim=-1).mean(-1).tolist()
+    if model.statistics is None:
+        return [Compatibility(cosine, None, None, None) for cosine in cosines]
+    latents = model.tokens_to_latent(tokens).float().flatten(1)
+    means, variances = latents.mean(1).tolist(), latents.var(1, unbiased=False).tolist()
+    limit = model.config.latent_distance
+    beyond = [None] * len(tokens)
+    if limit is not None:
+        beyond = (distances(model, tokens) > limit).float().mean(1).tolist()
+    return [Compatibility(*numbers) for numbers in zip(cosines, means, variances, beyond, strict=True)]

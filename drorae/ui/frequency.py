@@ -1,0 +1,15 @@
+"""Tab *Frequency*: at which size of detail something was lost, and which layer brings it back."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from drorae.explore import Exploration
+from drorae.ui.bundle import frequency_value
+from drorae.ui.components import FrequencyViewer
+
+
+def frequency_tab(first: Exploration) -> FrequencyViewer:
+    """Build the tab around a finished example."""
+    with gr.Tab("Frequency", id="frequency"):
+        return FrequencyViewer(frequency_value(first), elem_id="frequency")

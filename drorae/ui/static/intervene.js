@@ -1,0 +1,316 @@
+// Intervene viewer: strengths, single removals and single layers are all here already; any other wish is one request.
+
+const state = { value: null, beta: 0, on: [], region: new Set(), painting: false, token: 0, wish: 0, answer: null, waiting: false };
+element.__intervene = state;
+
+const brush = find("brush");
+const BRUSH = 512; // canvas pixels; the style scales it to the column
+let hover = null; // the token under the cursor
+let stroke = null; // true while painting, false while clearing
+
+const usual = () => state.value.strengths[state.value.betas.indexOf(state.value.beta)];
+const removed = () => state.on.flatMap((kept, layer) => (kept ? [] : [layer]));
+const decibel = (value) => (value === null ? "identical" : `${value.toFixed(2)} dB`);
+
+// The frame of the present wish; null while it has to be asked for.
+function local() {
+  const { value } = state;
+  const trained = state.beta === value.betas.indexOf(value.beta);
+  const out = removed();
+  if (trained && !out.length) return usual();
+  if (state.region.size) return null;
+  if (!out.length) return value.strengths[state.beta];
+  if (!trained) return null;
+  if (out.length === 1) return value.removed[out[0]];
+  if (out.length === value.layers - 1) return value.alone[state.on.indexOf(true)];
+  return null;
+}
+
+function show(frame) {
+  state.frame = frame;
+  find("picture").src = frame.picture;
+  find("picture").alt = "The picture as the decoder paints it";
+  find("save").href = frame.picture;
+  const difference = (key, digits, unit) => {
+    const [now, before] = [frame[key], usual()[key]];
+    return now === null || before === null || now === before ? "" : ` (${signed(now - before, digits)}${unit})`;
+  };
+  find("metrics").textContent =
+    `${decibel(frame.psnr)}${difference("psnr", 2, " dB")}, SSIM ${frame.ssim.toFixed(3)}${difference("ssim", 3, "")}` +
+    (frame === usual() ? ": as trained." : " against the picture as trained, in brackets.");
+  drawMeter(frame);
+}
+
+function drawMeter(frame) {
+  const known = frame.beyond !== null;
+  const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
+  const share = known ? `${percent(frame.beyond)} of its tokens lie farther out than 99 % of those of held-out photos.` : "";
+  const sentence = {
+    inside: `Yes: it lies where the decoder was trained. ${share}`,
+    edge: `Partly: it is at the edge of what the decoder was trained on. ${share}`,
+    outside: `No: it has left what the decoder was trained on, so the picture shows its guessing, too. ${share}`,
+    unknown: "Not measured for this model; run python -m train.latent_distance on it.",
+  }[frame.verdict];
+  const layers = removed().length
+    ? " No layer was ever missing in training: what you see is the missing layer and a decoder that does not expect it."
+    : "";
+  find("verdict").textContent = sentence + layers;
+  find("meter").dataset.verdict = frame.verdict;
+  find("needle").style.left = known ? `${100 * Math.sqrt(Math.min(1, frame.beyond))}%` : "0%";
+  const facts = [`cosine with the last layer ${signed(frame.cosine, 3)}`];
+  if (frame.mean !== null) {
+    facts.push(`normalised latent: mean ${signed(frame.mean, 3)} (photos: 0), variance ${frame.variance.toFixed(3)} (photos: 1)`);
+  }
+  find("facts").textContent = `${facts.join("; ")}.`;
+}
+
+function update() {
+  const { value } = state;
+  find("strength").value = state.beta;
+  const beta = value.betas[state.beta];
+  const words = `${beta.toFixed(2)}${beta === value.beta ? ", as trained" : ""}`;
+  find("beta").textContent = words;
+  find("strength").setAttribute("aria-valuetext", words);
+  state.rows.forEach((row, layer) => row.keep.setAttribute("aria-pressed", state.on[layer]));
+  const only = removed().length === value.layers - 1 ? state.on.indexOf(true) : null;
+  state.rows.forEach((row, layer) => row.only.setAttribute("aria-pressed", layer === only));
+  find("paint").setAttribute("aria-pressed", state.painting);
+  find("clear").hidden = !state.region.size;
+  find("count").textContent = state.region.size ? `${state.region.size} of ${value.grid ** 2} tokens` : "the whole picture";
+  drawBrush();
+  const frame = local();
+  state.wish += 1;
+  state.waiting = frame === null;
+  if (frame) {
+    show(frame);
+    return;
+  }
+  find("metrics").textContent = "Painting ...";
+  const asked = {
+    id: state.wish,
+    layers: removed().length ? state.on.flatMap((kept, layer) => (kept ? [layer + 1] : [])) : null,
+    beta: value.betas[state.beta],
+    tokens: state.region.size ? [...state.region].sort((a, b) => a - b) : null,
+  };
+  trigger("intervene", asked);
+}
+
+// The answer to a request; one that a newer wish has overtaken is dropped.
+function receive() {
+  const { answer } = props;
+  if (!answer || !state.value || answer.id !== state.wish) return;
+  state.waiting = false;
+  if (answer.error) {
+    find("metrics").textContent = answer.error;
+    return;
+  }
+  show(answer.frame);
+}
+
+function toggle(layer) {
+  const on = state.on.map((kept, i) => (i === layer ? !kept : kept));
+  if (!on.some(Boolean)) {
+    find("metrics").textContent = "Keep at least one layer; a strength of 0 shows the last layer alone.";
+    return;
+  }
+  state.on = on;
+  update();
+}
+
+function only(layer) {
+  const alone = removed().length === state.value.layers - 1 && state.on[layer];
+  state.on = state.on.map((_, i) => alone || i === layer);
+  update();
+}
+
+function reset() {
+  state.beta = state.value.betas.indexOf(state.value.beta);
+  state.on = Array(state.value.layers).fill(true);
+  state.region.clear();
+  state.painting = false;
+  update();
+}
+
+function buildSwitches() {
+  state.rows = state.value.removed.map((frame, layer) => {
+    const row = document.createElement("div");
+    const keep = document.createElement("button");
+    keep.type = "button";
+    keep.textContent = `${layer + 1}`;
+    keep.dataset.layer = layer + 1;
+    keep.setAttribute("aria-label", `layer ${layer + 1} in the sum`);
+    keep.onclick = () => toggle(layer);
+    const change = document.createElement("span");
+    const known = frame.psnr !== null && usual().psnr !== null;
+    change.textContent = known ? signed(frame.psnr - usual().psnr, 1) : "";
+    change.title = `without layer ${layer + 1}: ${decibel(frame.psnr)}`;
+    const alone = document.createElement("button");
+    alone.type = "button";
+    alone.className = "only";
+    alone.textContent = "only";
+    alone.setAttribute("aria-label", `only layer ${layer + 1}`);
+    alone.onclick = () => only(layer);
+    row.append(keep, change, alone);
+    return { row, keep, only: alone };
+  });
+  find("switches").replaceChildren(...state.rows.map(({ row }) => row));
+}
+
+function buildStrip() {
+  const { value } = state;
+  const colours = new Uint8Array(decodeBase64(value.components));
+  find("strip").replaceChildren(
+    ...value.experts.map((frame, layer) => {
+      const figure = document.createElement("figure");
+      figure.dataset.layer = layer + 1;
+      const map = document.createElement("canvas");
+      map.width = value.grid;
+      map.height = value.grid;
+      const context = map.getContext("2d");
+      const pixels = context.createImageData(value.grid, value.grid);
+      for (let token = 0; token < value.grid ** 2; token += 1) {
+        const at = 3 * (layer * value.grid ** 2 + token);
+        pixels.data.set([colours[at], colours[at + 1], colours[at + 2], 255], 4 * token);
+      }
+      context.putImageData(pixels, 0, 0);
+      const picture = document.createElement("img");
+      picture.className = "pixels";
+      picture.src = frame.picture;
+      picture.alt = `painted from layer ${layer + 1}`;
+      const caption = document.createElement("figcaption");
+      const name = document.createElement("b");
+      name.textContent = `layer ${layer + 1}`;
+      caption.append(name, decibel(frame.psnr));
+      figure.append(map, picture, caption);
+      return figure;
+    }),
+  );
+}
+
+function drawBrush() {
+  const { grid } = state.value;
+  brush.width = BRUSH;
+  brush.height = BRUSH;
+  const context = brush.getContext("2d");
+  const cell = BRUSH / grid;
+  brush.classList.toggle("active", state.painting);
+  if (state.region.size) {
+    context.fillStyle = "rgba(15, 15, 20, 0.45)"; // what stays as trained is dimmed
+    for (let token = 0; token < grid ** 2; token += 1) {
+      if (!state.region.has(token)) context.fillRect((token % grid) * cell, Math.floor(token / grid) * cell, cell, cell);
+    }
+  }
+  if (!state.painting) return;
+  const at = hover === null ? state.token : hover;
+  for (const [width, colour] of [[5, "#000"], [2, "#fff"]]) {
+    context.lineWidth = width;
+    context.strokeStyle = colour;
+    const [low, high] = reach(at);
+    context.strokeRect(low.column * cell, low.row * cell, (high.column - low.column + 1) * cell, (high.row - low.row + 1) * cell);
+  }
+}
+
+// First and last row and column under the brush at a token.
+function reach(token) {
+  const { grid } = state.value;
+  const half = (Number(find("size").value) - 1) / 2;
+  const [row, column] = [Math.floor(token / grid), token % grid];
+  const clip = (place) => Math.max(0, Math.min(grid - 1, place));
+  return [{ row: clip(row - half), column: clip(column - half) }, { row: clip(row + half), column: clip(column + half) }];
+}
+
+function dab(token, paint) {
+  const [low, high] = reach(token);
+  for (let row = low.row; row <= high.row; row += 1) {
+    for (let column = low.column; column <= high.column; column += 1) {
+      if (paint) state.region.add(row * state.value.grid + column);
+      else state.region.delete(row * state.value.grid + column);
+    }
+  }
+  drawBrush();
+}
+
+function tokenAt(event) {
+  const box = brush.getBoundingClientRect();
+  const { grid } = state.value;
+  const at = (offset, length) => Math.max(0, Math.min(grid - 1, Math.floor((offset / length) * grid)));
+  return at(event.clientY - box.top, box.height) * grid + at(event.clientX - box.left, box.width);
+}
+
+function press(event) {
+  if (!state.value || !state.painting || event.ctrlKey || event.metaKey || event.altKey) return;
+  const { grid } = state.value;
+  const [row, column] = [Math.floor(state.token / grid), state.token % grid];
+  const go = (r, c) => {
+    hover = null;
+    state.token = Math.max(0, Math.min(grid - 1, r)) * grid + Math.max(0, Math.min(grid - 1, c));
+    drawBrush();
+  };
+  const actions = {
+    ArrowUp: () => go(row - 1, column),
+    ArrowDown: () => go(row + 1, column),
+    ArrowLeft: () => go(row, column - 1),
+    ArrowRight: () => go(row, column + 1),
+    " ": () => { dab(state.token, !state.region.has(state.token)); update(); },
+    Escape: () => { state.region.clear(); update(); },
+  };
+  if (actions[event.key]) {
+    event.preventDefault();
+    actions[event.key]();
+  }
+}
+
+function load() {
+  const { value } = props;
+  find("root").hidden = !value;
+  state.value = value;
+  if (!value) return;
+  find("strength").max = value.betas.length - 1;
+  state.token = Math.floor(value.grid / 2) * (value.grid + 1);
+  buildSwitches();
+  buildStrip();
+  reset();
+}
+
+find("strength").addEventListener("input", (event) => { state.beta = Number(event.target.value); update(); });
+find("reset").addEventListener("click", reset);
+find("paint").addEventListener("click", () => { state.painting = !state.painting; update(); });
+find("clear").addEventListener("click", () => { state.region.clear(); update(); });
+find("size").addEventListener("change", () => drawBrush());
+const hold = find("hold");
+const peek = (held) => {
+  if (!state.value) return;
+  hold.setAttribute("aria-pressed", held);
+  find("picture").src = (held || !state.frame ? usual() : state.frame).picture;
+};
+for (const kind of ["pointerdown", "keydown"]) {
+  hold.addEventListener(kind, (event) => { if (kind === "pointerdown" || [" ", "Enter"].includes(event.key)) peek(true); });
+}
+for (const kind of ["pointerup", "pointerleave", "pointercancel", "keyup", "blur"]) hold.addEventListener(kind, () => peek(false));
+brush.addEventListener("pointerdown", (event) => {
+  if (!state.value || !state.painting) return;
+  event.preventDefault();
+  brush.focus({ preventScroll: true });
+  brush.setPointerCapture(event.pointerId);
+  state.token = tokenAt(event);
+  stroke = !state.region.has(state.token);
+  dab(state.token, stroke);
+});
+brush.addEventListener("pointermove", (event) => {
+  if (!state.value || !state.painting) return;
+  hover = tokenAt(event);
+  if (stroke !== null) dab(hover, stroke);
+  else drawBrush();
+});
+brush.addEventListener("pointerleave", () => { hover = null; if (state.value) drawBrush(); });
+for (const kind of ["pointerup", "pointercancel"]) {
+  brush.addEventListener(kind, () => {
+    if (stroke === null) return;
+    stroke = null;
+    update();
+  });
+}
+brush.addEventListener("keydown", press);
+watch("value", load);
+watch("answer", receive);
+load();
