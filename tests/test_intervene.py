@@ -197,7 +197,7 @@ def test_without_statistics_only_the_cosine_is_known(model, images):
 
 
 def test_verdicts():
-    at = {share: Compatibility(1.0, 0.0, 1.0, share).verdict for share in (0.0, 0.05, 0.06, 0.25, 0.26, 1.0)}
+    at = {share: Compatibility(1.0, 0.0, 1.0, share).verdict for share in (0.0, 0.08, 0.09, 0.25, 0.26, 1.0)}
     assert list(at.values()) == ["inside", "inside", "edge", "edge", "outside", "outside"]
 
 

@@ -44,6 +44,8 @@ CSS = """
 #introduction p { max-width: 100ch; font-size: 16px; }
 .status { margin: 0; font-size: 13.5px; color: var(--body-text-color-subdued); }
 .status.error { color: var(--error-text-color); font-weight: 600; font-size: 15px; }
+/* a row of tabs too wide for a phone must not widen the page: Gradio then puts the last ones into a menu */
+.tab-wrapper { contain: inline-size; }
 #about p { font-size: 13px; color: var(--body-text-color-subdued); }
 """
 

@@ -1,0 +1,215 @@
+"""The tabs Intervene and Frequency in a real browser."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from browser import NEEDS_CHROMIUM, Watched, contrast, shown_pixels
+from playwright.sync_api import expect
+
+from drorae.explore import intervene
+from drorae.intervene import Intervention
+from drorae.ui.page import build_demo, launch_options
+
+pytestmark = NEEDS_CHROMIUM
+PAINTED = "#intervene [data-part=picture]"
+
+
+@pytest.fixture(scope="module")
+def url(embedded):
+    demo = build_demo(embedded, "drorae-tiny")
+    _, address, _ = demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **launch_options())
+    yield address
+    demo.close()
+
+
+@pytest.fixture
+def view(browser, url):
+    watched = Watched(browser, url)
+    watched.page.get_by_role("tab", name="Intervene").click()
+    watched.page.wait_for_selector("#intervene figure img")
+    watched.requests.clear()
+    yield watched
+    watched.check()
+    watched.page.close()
+
+
+def posted(view: Watched) -> list[str]:
+    return [url for url in view.requests if "queue/join" in url]
+
+
+def strength(view: Watched, index: int) -> None:
+    slider = view.page.locator("#intervene [data-part=strength]")
+    slider.evaluate("(node, value) => { node.value = value; node.dispatchEvent(new Event('input')); }", str(index))
+
+
+def keep(view: Watched, layer: int):
+    return view.page.locator(f"#intervene .switches button[data-layer='{layer}']")
+
+
+def answered(view: Watched) -> None:
+    expect(view.page.locator("#intervene [data-part=metrics]")).to_contain_text("in brackets")
+
+
+def test_strengths_and_single_layers_flip_without_a_request(view, explored):
+    made, page = explored.interventions, view.page
+    metrics = page.locator("#intervene [data-part=metrics]")
+    assert np.array_equal(shown_pixels(page, PAINTED), explored.pictures["drorae"])
+    expect(metrics).to_contain_text("as trained")
+    for index, frame in enumerate(made.strengths):
+        strength(view, index)
+        assert np.array_equal(shown_pixels(page, PAINTED), frame.picture)
+        expect(metrics).to_contain_text(f"{frame.metrics['psnr']:.2f} dB")
+        expect(page.locator("#intervene [data-part=beta]")).to_contain_text(f"{made.betas[index]:.2f}")
+    strength(view, 2)
+    assert np.array_equal(shown_pixels(page, PAINTED), explored.pictures["drorae"])  # bit for bit
+    for layer in (1, 12):
+        keep(view, layer).click()
+        assert keep(view, layer).get_attribute("aria-pressed") == "false"
+        assert np.array_equal(shown_pixels(page, PAINTED), made.removed[layer - 1].picture)
+        keep(view, layer).click()
+    page.get_by_role("button", name="only layer 2", exact=True).click()
+    assert np.array_equal(shown_pixels(page, PAINTED), made.alone[1].picture)
+    expect(page.locator("#intervene [data-part=verdict]")).to_contain_text("No layer was ever missing in training")
+    page.get_by_role("button", name="only layer 2", exact=True).click()
+    assert np.array_equal(shown_pixels(page, PAINTED), explored.pictures["drorae"])
+    assert not posted(view)
+
+
+def test_the_slider_works_by_keyboard_and_the_button_shows_the_usual_picture(view, explored):
+    page = view.page
+    page.locator("#intervene [data-part=strength]").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    frame = explored.interventions.strengths[5]
+    assert np.array_equal(shown_pixels(page, PAINTED), frame.picture)
+    hold = page.get_by_role("button", name="Hold: as trained")
+    hold.focus()
+    page.keyboard.down("Enter")
+    assert np.array_equal(shown_pixels(page, PAINTED), explored.pictures["drorae"])
+    page.keyboard.up("Enter")
+    assert np.array_equal(shown_pixels(page, PAINTED), frame.picture)
+    page.get_by_role("button", name="Reset").click()
+    assert np.array_equal(shown_pixels(page, PAINTED), explored.pictures["drorae"])
+    assert not posted(view)
+
+
+def test_any_other_subset_is_one_request_and_equals_the_library(view, embedded, cat):
+    keep(view, 1).click()
+    keep(view, 12).click()
+    answered(view)
+    expected = intervene(cat, embedded, Intervention(layers=tuple(range(2, 12))))
+    assert len(posted(view)) == 1
+    assert np.abs(shown_pixels(view.page, PAINTED).astype(int) - expected.picture.astype(int)).max() <= 1
+    expect(view.page.locator("#intervene [data-part=metrics]")).to_contain_text(f"{expected.metrics['psnr']:.2f} dB")
+
+
+def test_a_painted_region_confines_the_change(view, embedded, cat, explored):
+    page = view.page
+    page.get_by_role("button", name="Paint a region").click()
+    page.locator("#intervene [data-part=size]").select_option("5")
+    brush = page.locator("#intervene [data-part=brush]")
+    brush.scroll_into_view_if_needed()
+    box = brush.bounding_box()
+
+    def at(column: int, row: int) -> tuple[float, float]:
+        return box["x"] + (column + 0.5) / 16 * box["width"], box["y"] + (row + 0.5) / 16 * box["height"]
+
+    page.mouse.move(*at(4, 4))
+    page.mouse.down()
+    page.mouse.move(*at(6, 4), steps=4)
+    page.mouse.up()
+    region = view.state("intervene", "[...state.region].sort((a, b) => a - b)")
+    assert region == [row * 16 + column for row in range(2, 7) for column in range(2, 9)]
+    assert not posted(view)  # nothing is changed there yet
+    strength(view, 0)
+    answered(view)
+    expected = intervene(cat, embedded, Intervention(beta=0.0, tokens=tuple(region)))
+    shown = shown_pixels(page, PAINTED).astype(int)
+    assert np.abs(shown - expected.picture.astype(int)).max() <= 1
+    change = np.abs(shown - explored.pictures["drorae"].astype(int)).mean(2)
+    assert change[16:56, 16:72].mean() > 5 * change[80:].mean()
+    # by keyboard: a token less, and all of them
+    brush.focus()
+    view.state("intervene", "(state.token = 0)")
+    page.locator("#intervene [data-part=size]").select_option("1")
+    brush.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Space")
+    assert view.state("intervene", "state.region.has(1)")
+    page.keyboard.press("Escape")
+    assert view.state("intervene", "state.region.size") == 0
+    assert np.array_equal(shown_pixels(page, PAINTED), explored.interventions.strengths[0].picture)
+
+
+def test_the_last_layer_cannot_be_switched_off(view):
+    view.page.get_by_role("button", name="only layer 3", exact=True).click()
+    keep(view, 3).click()
+    expect(view.page.locator("#intervene [data-part=metrics]")).to_contain_text("Keep at least one layer")
+    assert view.state("intervene", "state.on.filter(Boolean).length") == 1
+
+
+def test_a_cleared_picture_is_answered_in_a_sentence(view):
+    view.page.get_by_label("Remove Image").click()
+    expect(view.page.locator("#status")).to_contain_text("Choose another picture")
+    keep(view, 1).click()
+    keep(view, 2).click()
+    expect(view.page.locator("#intervene [data-part=metrics]")).to_contain_text("The picture was cleared")
+
+
+def test_the_meter_follows(view, explored):
+    needle = view.page.locator("#intervene [data-part=needle]")
+    meter = view.page.locator("#intervene [data-part=meter]")
+    for index in (2, 10):
+        strength(view, index)
+        standing = explored.interventions.strengths[index].compatibility
+        assert meter.get_attribute("data-verdict") == standing.verdict
+        left = float(needle.evaluate("node => node.style.left").rstrip("%"))
+        assert left == pytest.approx(100 * standing.beyond**0.5, abs=0.01)
+        expect(view.page.locator("#intervene [data-part=facts]")).to_contain_text(f"{abs(standing.cosine):.3f}")
+    assert explored.interventions.strengths[2].compatibility.verdict == "inside"
+    assert explored.interventions.strengths[10].compatibility.verdict == "outside"
+
+
+def test_frequencies_are_those_of_the_library(view, explored):
+    page = view.page
+    page.get_by_role("tab", name="Frequency").click()
+    page.wait_for_selector("#frequency tbody tr")
+    lost = explored.energies["rae"]
+    share = 1 - explored.energies["drorae"] / lost
+    headline = page.locator("#frequency [data-part=headline]")
+    expect(headline).to_contain_text(f"mends {100 * share[0]:.0f} % in coarse shapes")
+    assert page.locator("#frequency polyline").count() == 4
+    assert page.locator("#frequency rect[data-route=drorae]").count() == 8
+    made = explored.interventions
+    usual = made.strengths[2].energies
+    for layer in (1, 12):
+        expected = (made.removed[layer - 1].energies - usual) / lost
+        cells = page.locator(f"#frequency tbody tr:nth-child({layer}) td").all_inner_texts()
+        found = [float(cell.replace("−", "-").removesuffix(" %")) / 100 for cell in cells]
+        assert found == pytest.approx(expected.tolist(), abs=0.0051)
+    assert not posted(view)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_both_tabs_fit_and_are_readable(browser, url, width, theme):
+    view = Watched(browser, url, width, f"?__theme={theme}")
+    for name in ("Intervene", "Frequency"):
+        open_tab(view, name)
+        view.page.wait_for_selector(f"#{name.lower()} h3")
+        assert view.page.evaluate("document.documentElement.scrollWidth") <= width
+        for part in ("h3", ".hint"):
+            assert contrast(view.page, f"#{name.lower()} {part}") >= 4.5
+    view.check()
+    view.page.close()
+
+
+def open_tab(view: Watched, name: str) -> None:
+    """Also where the row of tabs is too narrow for all of them."""
+    tab = view.page.get_by_role("tab", name=name)
+    if not tab.is_visible():
+        view.page.locator(".overflow-menu > button").first.click()
+        view.page.locator(".overflow-dropdown button", has_text=name).click()
+        return
+    tab.click()
