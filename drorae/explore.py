@@ -145,11 +145,12 @@ class Exploration:
         gains: fused route name to its :class:`Gain` over ``rae``.
         weights, shares: routing (N, L), see :class:`~drorae.fusion.Routing`; ``None`` without fusion.
         grid_size: tokens per side, N = grid_size ** 2.
-        cosine: mean cosine of z_fuse and z_base over the tokens; ``None`` without fusion.
+        cosines: cosine of z_fuse and z_base at every token, (N,); ``None`` without fusion.
         spectra: energy by band of the detail in ``"original"`` and in every route's picture (:mod:`drorae.spectrum`).
         energies: energy by band of what is wrong in every route's picture.
         components: (L, N, 3) uint8, principal components of all encoder layers as colours.
         texture: (N,) mean gradient of the original in every token's square, 8-bit levels per pixel.
+        beta: strength of the correction; ``None`` without one.
         interventions: ``None`` for a model without a router, or where they were not asked for.
         seconds: computing time.
     """
@@ -161,11 +162,12 @@ class Exploration:
     weights: np.ndarray | None
     shares: np.ndarray | None
     grid_size: int
-    cosine: float | None
+    cosines: np.ndarray | None
     spectra: dict[str, np.ndarray]
     energies: dict[str, np.ndarray]
     components: np.ndarray
     texture: np.ndarray
+    beta: float | None
     interventions: Interventions | None
     seconds: float
 
@@ -173,6 +175,11 @@ class Exploration:
     def num_layers(self) -> int:
         """Number of encoder layers that were routed, 0 without fusion."""
         return 0 if self.weights is None else self.weights.shape[1]
+
+    @property
+    def cosine(self) -> float | None:
+        """Mean cosine of z_fuse and z_base; ``None`` without fusion."""
+        return None if self.cosines is None else float(self.cosines.mean())
 
     @property
     def texture_correlation(self) -> np.ndarray | None:
@@ -209,9 +216,9 @@ def explore(
         for name, error in errors.items()
         if name != "rae"
     }
-    cosine = None
+    cosines = None
     if routing is not None:
-        cosine = torch.cosine_similarity(routing.fused.float(), routing.base.float(), dim=-1).mean().item()
+        cosines = torch.cosine_similarity(routing.fused.float(), routing.base.float(), dim=-1)[0].cpu().numpy()
     painted = None
     if interventions and can_intervene(model):
         usual = next(frames_of(model, fused.tokens, routing.base, list(outputs.values())[-1], images))
@@ -224,11 +231,12 @@ def explore(
         weights=None if routing is None else routing.weights[0].float().cpu().numpy(),
         shares=None if routing is None else routing.shares[0].float().cpu().numpy(),
         grid_size=model.grid_size,
-        cosine=cosine,
+        cosines=cosines,
         spectra={name: detail_energies(shown) for name, shown in {"original": original, **pictures}.items()},
         energies={name: error_energies(shown, original) for name, shown in pictures.items()},
         components=shared_components(layers, model.encoder.norm.eps),
         texture=texture_energy(original, model.grid_size),
+        beta=getattr(model.fusion_module, "beta", None),
         interventions=painted,
         seconds=time.perf_counter() - started,
     )

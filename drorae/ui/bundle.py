@@ -41,7 +41,8 @@ def compare_value(result: Exploration) -> dict:
 def routing_value(result: Exploration) -> dict | None:
     """Value of the routing viewer: the photo and the routing of every token and layer; ``None`` without fusion.
 
-    ``weights`` and ``shares`` are base64 of little-endian float32, tokens by layers, row-major.
+    ``weights`` and ``shares`` are base64 of little-endian float32, tokens by layers, row-major; ``texture`` and
+    ``cosines`` have one number per token.
     """
     if result.weights is None or result.shares is None:
         return None
@@ -52,7 +53,11 @@ def routing_value(result: Exploration) -> dict | None:
         "weights": _base64(result.weights.astype("<f4")),
         "shares": _base64(result.shares.astype("<f4")),
         "divided": not np.array_equal(result.weights, result.shares),  # softmax and mean sums are not (equation 4)
+        "beta": result.beta,
         "cosine": result.cosine,
+        "cosines": _base64(result.cosines.astype("<f4")),
+        "texture": _base64(result.texture.astype("<f4")),
+        "correlation": _finite_list(result.texture_correlation),
     }
 
 
@@ -90,17 +95,20 @@ def frequency_value(result: Exploration) -> dict:
     if done is not None:
         usual = done.strengths[done.betas.index(done.beta)].energies
         # what is wrong without the layer and was not with it
-        layers = [_shares(1 - recovered(lost, frame.energies - usual)) for frame in done.removed]
+        layers = [_finite_list(1 - recovered(lost, frame.energies - usual)) for frame in done.removed]
     return {
         "edges": band_edges().tolist(),
         "titles": {"original": "Original", **{route.name: route.title for route in ROUTES}},
         "spectra": {name: energies.tolist() for name, energies in result.spectra.items()},
-        "shares": {name: _shares(recovered(lost, left)) for name, left in result.energies.items() if name != "rae"},
+        "shares": {
+            name: _finite_list(recovered(lost, left)) for name, left in result.energies.items() if name != "rae"
+        },
         "layers": layers,
     }
 
 
-def _shares(values: np.ndarray) -> list[float | None]:
+def _finite_list(values: np.ndarray) -> list[float | None]:
+    """NaN, which JSON cannot hold, becomes null."""
     return [float(value) if np.isfinite(value) else None for value in values]
 
 

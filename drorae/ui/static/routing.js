@@ -1,16 +1,23 @@
 // Routing viewer: which layer is added or suppressed at every token. All of it is local; the value came in one piece.
 
-const state = { value: null, token: null, pins: [], layer: null, limit: 1 };
+const state = { value: null, token: null, pins: [], layer: null, limit: 1, stroke: null };
 element.__routing = state;
 
 const stage = find("stage");
 const STAGE = 640; // canvas pixels; the style scales it to the column
-const share = (token, layer) => state.shares[token * state.value.layers + layer];
-const weight = (token, layer) => state.weights[token * state.value.layers + layer];
-const place = (token) => `row ${Math.floor(token / state.value.grid) + 1}, column ${(token % state.value.grid) + 1}`;
+// What is looked at is a token, or several that were brushed over: then it is their mean.
+const tokensOf = (chosen) => (Array.isArray(chosen) ? chosen : [chosen]);
+const mean = (chosen, read) => tokensOf(chosen).reduce((sum, token) => sum + read(token), 0) / tokensOf(chosen).length;
+const share = (chosen, layer) => mean(chosen, (token) => state.shares[token * state.value.layers + layer]);
+const weight = (chosen, layer) => mean(chosen, (token) => state.weights[token * state.value.layers + layer]);
+const place = (chosen) =>
+  Array.isArray(chosen)
+    ? `mean of ${chosen.length} tokens`
+    : `row ${Math.floor(chosen / state.value.grid) + 1}, column ${(chosen % state.value.grid) + 1}`;
+const LEANING = 0.1; // share of the tokens that are outlined for a layer
 let loads = 0;
 
-// The tokens the bars show: two pins, or a pin and the token under the cursor, or that token alone.
+// What the bars show: two pins, or a pin and the token under the cursor, or that token alone.
 function shown() {
   if (state.pins.length === 2) return state.pins;
   if (state.pins.length === 1) {
@@ -24,6 +31,12 @@ function layerMap(layer) {
   const map = new Float32Array(state.value.grid ** 2);
   for (let token = 0; token < map.length; token += 1) map[token] = share(token, layer) / state.limit;
   return map;
+}
+
+// The tokens that lean on a layer most.
+function leaning(layer) {
+  const all = [...Array(state.value.grid ** 2).keys()];
+  return all.sort((a, b) => share(b, layer) - share(a, layer)).slice(0, Math.max(1, Math.round(LEANING * all.length)));
 }
 
 function drawStage() {
@@ -53,19 +66,38 @@ function drawStage() {
   }
   context.stroke();
 
-  const outline = (token, inner, outer) => {
-    const [x, y] = [(token % grid) * cell, Math.floor(token / grid) * cell];
-    context.lineWidth = outer;
-    context.strokeStyle = "#000";
-    context.strokeRect(x, y, cell, cell);
-    context.lineWidth = inner;
-    context.strokeStyle = "#fff";
-    context.strokeRect(x, y, cell, cell);
+  // around a set of tokens: the edges that have one of them on one side only
+  const outline = (chosen, inner, outer, colour = "#fff") => {
+    const inside = new Set(tokensOf(chosen));
+    context.beginPath();
+    for (const token of inside) {
+      const [row, column] = [Math.floor(token / grid), token % grid];
+      const edges = [
+        [row > 0 && inside.has(token - grid), column, row, column + 1, row],
+        [row < grid - 1 && inside.has(token + grid), column, row + 1, column + 1, row + 1],
+        [column > 0 && inside.has(token - 1), column, row, column, row + 1],
+        [column < grid - 1 && inside.has(token + 1), column + 1, row, column + 1, row + 1],
+      ];
+      for (const [shared, x1, y1, x2, y2] of edges) {
+        if (shared) continue;
+        context.moveTo(x1 * cell, y1 * cell);
+        context.lineTo(x2 * cell, y2 * cell);
+      }
+    }
+    context.lineCap = "square";
+    for (const [width, paint] of [[outer, "#000"], [inner, colour]]) {
+      context.lineWidth = width;
+      context.strokeStyle = paint;
+      context.stroke();
+    }
   };
+  if (state.layer !== null) outline(leaning(state.layer), 2, 5, "#ffd54a");
   if (state.token !== null) outline(state.token, 2, 5);
-  state.pins.forEach((token, i) => {
-    outline(token, 4, 8);
-    const [x, y] = [(token % grid + 0.5) * cell, (Math.floor(token / grid) + 0.5) * cell];
+  if (state.stroke) outline([...state.stroke], 3, 6);
+  state.pins.forEach((chosen, i) => {
+    outline(chosen, 4, 8);
+    const centre = (read) => (mean(chosen, read) + 0.5) * cell;
+    const [x, y] = [centre((token) => token % grid), centre((token) => Math.floor(token / grid))];
     context.font = `700 ${Math.round(Math.max(cell * 0.62, 18))}px system-ui, sans-serif`;
     context.textAlign = "center";
     context.textBaseline = "middle";
@@ -144,7 +176,137 @@ function drawBars() {
   find("where").textContent =
     `Token in ${place(last)}: most added layer ${most + 1} (${signed(share(last, most), 2)}), ` +
     `${low < 0 ? "most suppressed" : "least added"} layer ${least + 1} (${signed(low, 2)})` +
-    (state.layer === null ? "" : `; the photo shows layer ${state.layer + 1}`);
+    (state.layer === null ? "" : `; the photo shows layer ${state.layer + 1}, outlined are the tokens that lean on it most`);
+  drawFormula();
+}
+
+// Equations 4 and 5 of what the bars show first, with its own numbers.
+function drawFormula() {
+  const [chosen] = shown();
+  const { layers, beta, divided } = state.value;
+  const text = (content, kind = "span") => {
+    const node = document.createElement(kind);
+    node.textContent = content;
+    return node;
+  };
+  const terms = Array.from({ length: layers }, (_, layer) => {
+    const term = document.createElement("button");
+    term.type = "button";
+    term.dataset.layer = layer + 1;
+    const value = (divided ? weight : share)(chosen, layer);
+    term.className = value < 0 ? "term suppresses" : "term adds";
+    term.append(text(signed(value, 2)), text("h", "i"), text(String(layer + 1), "sub"));
+    term.setAttribute("aria-label", `layer ${layer + 1}, weight ${signed(value, 2)}`);
+    term.setAttribute("aria-pressed", layer === state.layer);
+    term.onclick = () => chooseLayer(state.layer === layer ? null : layer);
+    return term;
+  });
+  const energy = Math.sqrt(mean(chosen, (token) => {
+    let sum = 0;
+    for (let layer = 0; layer < layers; layer += 1) sum += state.weights[token * layers + layer] ** 2;
+    return sum;
+  }));
+  const first = document.createElement("div");
+  first.append(text("z", "i"), text("fuse", "sub"), text(" = LN( ["), ...terms, text(divided ? ` ] / ${energy.toFixed(2)} )` : " ] )"));
+  const second = document.createElement("div");
+  const strength = beta === null ? [] : [text(" = LN( "), text("z", "i"), text("base", "sub"), text(` + ${beta} (`), text("z", "i"), text("fuse", "sub"), text(" \u2212 "), text("z", "i"), text("base", "sub"), text(") )")];
+  second.append(text("z", "i"), text("final", "sub"), ...(strength.length ? strength : [text(" = "), text("z", "i"), text("fuse", "sub")]));
+  find("formula").replaceChildren(first, second);
+  const cosine = mean(chosen, (token) => state.cosines[token]);
+  const meaning = divided ? `The divisor is \u221a(sum of all w\u00b2). ` : "";
+  find("formula-note").textContent =
+    `${tokensOf(chosen).length > 1 ? `Means over ${tokensOf(chosen).length} tokens. ` : `Token in ${place(chosen)}. `}${meaning}` +
+    `The cosine of z_fuse and z_base is ${signed(cosine, 2)}${Math.abs(cosine) < 0.3 ? ": the fused vector points almost nowhere near the last layer's, so it is a correction of its own" : ""}.`;
+}
+
+// Share of a layer against the texture of the photo, token by token.
+function drawScatter() {
+  const { correlation, layers, grid } = state.value;
+  const strongest = [...Array(layers).keys()].sort((a, b) => Math.abs(correlation[b] ?? 0) - Math.abs(correlation[a] ?? 0))[0];
+  const layer = state.layer === null ? strongest : state.layer;
+  const canvas = find("scatter");
+  const [width, height, edge] = [560, 320, 12];
+  canvas.width = width;
+  canvas.height = height;
+  const context = canvas.getContext("2d");
+  const style = getComputedStyle(canvas);
+  const most = Math.max(...state.texture, 1e-6);
+  const y = (value) => height / 2 - (Math.max(-1, Math.min(1, value)) * (height - 2 * edge)) / 2;
+  context.strokeStyle = style.color;
+  context.globalAlpha = 0.4;
+  context.beginPath();
+  context.moveTo(edge, y(0));
+  context.lineTo(width - edge, y(0));
+  context.stroke();
+  context.globalAlpha = 0.75;
+  for (let token = 0; token < grid ** 2; token += 1) {
+    const value = share(token, layer);
+    context.fillStyle = style.getPropertyValue(value < 0 ? "--suppresses" : "--adds");
+    context.beginPath();
+    context.arc(edge + (state.texture[token] / most) * (width - 2 * edge), y(value), 4, 0, 2 * Math.PI);
+    context.fill();
+  }
+  context.globalAlpha = 1;
+  const known = correlation[layer] !== null;
+  const words = known
+    ? `Layer ${layer + 1}: r = ${signed(correlation[layer], 2)}. ${Math.abs(correlation[layer]) < 0.2 ? "It does not care about texture here." : correlation[layer] > 0 ? "It is used more where the photo is textured." : "It is used more where the photo is smooth."}`
+    : `Layer ${layer + 1} is used alike everywhere: there is no coefficient.`;
+  find("scatter-words").textContent = words;
+  canvas.setAttribute("aria-label", `Share of a layer against texture, one dot per token. ${words}`);
+  find("correlations").replaceChildren(
+    ...correlation.map((value, i) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.dataset.layer = i + 1;
+      button.setAttribute("aria-pressed", i === layer);
+      const name = document.createElement("b");
+      name.textContent = `${i + 1}`;
+      button.append(name, value === null ? "\u2013" : signed(value, 2));
+      button.setAttribute("aria-label", `layer ${i + 1}, coefficient ${value === null ? "none" : signed(value, 2)}`);
+      button.onclick = () => chooseLayer(i);
+      return button;
+    }),
+  );
+}
+
+// The paper's figures 7 and 9 in words, next to the same layers here: mean share, and its spread over the photo.
+const FINGERPRINT = [
+  [1, 3, "added a little; layer 1 where there is texture"],
+  [4, 5, "first suppressed in places"],
+  [6, 7, "suppressed everywhere, most on the subject"],
+  [8, 9, "added exactly where 6 and 7 are suppressed"],
+  [10, 12, "added alike everywhere"],
+];
+
+function drawFingerprint() {
+  const { layers, grid, cosine } = state.value;
+  const rows = FINGERPRINT.map(([from, to, paper]) => {
+    const [first, last] = [Math.round(((from - 1) * layers) / 12), Math.max(Math.round(((from - 1) * layers) / 12) + 1, Math.round((to * layers) / 12))];
+    const values = [];
+    for (let token = 0; token < grid ** 2; token += 1) {
+      for (let layer = first; layer < last; layer += 1) values.push(share(token, layer));
+    }
+    const average = values.reduce((sum, value) => sum + value, 0) / values.length;
+    const spread = Math.sqrt(values.reduce((sum, value) => sum + (value - average) ** 2, 0) / values.length);
+    const negative = values.filter((value) => value < 0).length / values.length;
+    const name = last - first > 1 ? `${first + 1}\u2013${last}` : `${first + 1}`;
+    return [name, paper, `${signed(average, 2)} \u00b1 ${spread.toFixed(2)}, suppressed at ${(100 * negative).toFixed(0)} %`];
+  });
+  rows.push(["cosine", "\u22120.21 to \u22120.24 on four photos", signed(cosine, 2)]);
+  find("fingerprint").replaceChildren(
+    ...rows.map((cells) => {
+      const row = document.createElement("tr");
+      row.append(
+        ...cells.map((content, i) => {
+          const cell = document.createElement(i ? "td" : "th");
+          if (!i) cell.scope = "row";
+          cell.textContent = content;
+          return cell;
+        }),
+      );
+      return row;
+    }),
+  );
 }
 
 function drawStrip() {
@@ -185,6 +347,7 @@ function chooseLayer(layer) {
   pressStrip();
   drawStage();
   drawBars();
+  drawScatter();
 }
 
 function moveTo(token) {
@@ -250,9 +413,12 @@ async function load() {
   state.picture = picture;
   state.weights = new Float32Array(decodeBase64(value.weights));
   state.shares = new Float32Array(decodeBase64(value.shares));
+  state.texture = new Float32Array(decodeBase64(value.texture));
+  state.cosines = new Float32Array(decodeBase64(value.cosines));
   state.limit = robustLimit(state.shares, 0.01);
   state.value = value;
   state.pins = [];
+  state.stroke = null;
   if (state.layer !== null && state.layer >= value.layers) state.layer = null;
   state.token = Math.floor(value.grid / 2) * (value.grid + 1); // the middle, where most photos have their subject
   find("low").textContent = `suppressed \u2212${state.limit.toFixed(2)}`;
@@ -267,10 +433,28 @@ async function load() {
   drawStrip();
   drawStage();
   drawBars();
+  drawScatter();
+  drawFingerprint();
 }
 
-stage.addEventListener("pointermove", (event) => { if (state.value) moveTo(tokenAt(event)); });
-stage.addEventListener("click", (event) => { if (state.value) { moveTo(tokenAt(event)); pin(tokenAt(event)); } });
+// Dragging brushes over tokens, whose mean is then pinned; a click pins one token.
+stage.addEventListener("pointerdown", (event) => {
+  if (!state.value || event.pointerType === "touch") return; // a finger scrolls
+  state.stroke = new Set([tokenAt(event)]);
+});
+stage.addEventListener("pointermove", (event) => {
+  if (!state.value) return;
+  if (state.stroke) state.stroke.add(tokenAt(event));
+  moveTo(tokenAt(event));
+});
+stage.addEventListener("pointerleave", () => { if (state.stroke) { state.stroke = null; drawStage(); } });
+stage.addEventListener("click", (event) => {
+  if (!state.value) return;
+  const brushed = state.stroke ? [...state.stroke].sort((a, b) => a - b) : [];
+  state.stroke = null;
+  moveTo(tokenAt(event));
+  pin(brushed.length > 1 ? brushed : tokenAt(event));
+});
 stage.addEventListener("keydown", press);
 find("unpin").addEventListener("click", () => { state.pins = []; drawStage(); drawBars(); });
 watch("value", load);
