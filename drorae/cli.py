@@ -1,5 +1,5 @@
-"""Command line: ``python -m drorae reconstruct IMAGE... --out DIR``, ``... routing IMAGE --out FILE`` and
-``... sample --class NAME --out FILE`` or ``... sample --prompt TEXT --out FILE``.
+"""Command line: ``python -m drorae reconstruct IMAGE... --out DIR``, ``... routing IMAGE --out FILE``,
+``... intervene IMAGE --without LAYER --out FILE`` and ``... sample --class NAME --out FILE`` or ``--prompt TEXT``.
 
 Exit code 0 when everything worked, 2 with one sentence per problem on the error stream otherwise.
 """
@@ -20,11 +20,20 @@ from drorae import __version__
 from drorae.autoencoder import DECODERS, AutoencoderDRoRAE
 from drorae.checkpoints import DEFAULT_GENERATOR, DEFAULT_MODEL, DEFAULT_TEXT_GENERATOR, CheckpointError
 from drorae.class_pipeline import DRoRAEClassPipeline
-from drorae.explore import ROUTES, Exploration, explore
+from drorae.explore import ROUTES, Exploration, explore, intervene
 from drorae.generate import class_name, decoder_names
 from drorae.images import ImageError, load_image, png_with_settings
+from drorae.intervene import Intervention, InterventionError
 from drorae.pipeline import GUIDANCE, SamplingError
 from drorae.text_pipeline import DRoRAETextPipeline
+
+# How a verdict is said in a sentence.
+STANDING = {
+    "inside": "inside",
+    "edge": "at the edge of",
+    "outside": "outside",
+    "unknown": "not measured against",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return args.run(args)
-    except (CheckpointError, ImageError, SamplingError) as error:
+    except (CheckpointError, ImageError, InterventionError, SamplingError) as error:
         return _fail(str(error))
     except OSError as error:
         reason = error.strerror or type(error).__name__
@@ -59,6 +68,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("image", type=Path, metavar="IMAGE")
     command.add_argument("--out", type=Path, required=True, help="file to write (.npz)")
     command.set_defaults(run=_routing)
+
+    command = commands.add_parser("intervene", parents=[common], help="rebuild a picture with other layers or strength")
+    command.add_argument("image", type=Path, metavar="IMAGE")
+    layers = command.add_mutually_exclusive_group()
+    layers.add_argument("--layers", type=int, nargs="+", help="numbers, from 1, of the layers that stay in the sum")
+    layers.add_argument("--without", type=int, nargs="+", help="numbers of the layers that are left out")
+    command.add_argument("--beta", type=float, help="strength of the correction, 0 to 1 (default: as trained)")
+    command.add_argument("--tokens", type=int, nargs="+", help="change only these, numbered row by row from 0")
+    command.add_argument("--out", type=Path, required=True, help="file to write (PNG, it holds the settings)")
+    command.add_argument("--json", action="store_true", help="print one JSON object instead of a sentence")
+    command.set_defaults(run=_intervene)
 
     command = commands.add_parser("sample", help="make a picture of a class or of a text")
     command.add_argument("--generator", help="pipeline folder or Hub id (default: the embedded one)")
@@ -147,6 +167,30 @@ def _routing(args: argparse.Namespace) -> int:
             layers=np.arange(1, result.num_layers + 1),
         )
     print(f"{args.out}: weights {result.weights.shape} (tokens, layers), grid {result.grid_size} x {result.grid_size}")
+    return 0
+
+
+def _intervene(args: argparse.Namespace) -> int:
+    model = AutoencoderDRoRAE.from_pretrained(args.model)
+    layers = args.layers
+    if args.without is not None:
+        Intervention(tuple(args.without)).check(model.encoder.num_layers, model.grid_size**2)
+        layers = [n for n in range(1, model.encoder.num_layers + 1) if n not in args.without]
+    as_tuple = [None if values is None else tuple(values) for values in (layers, args.tokens)]
+    frame = intervene(load_image(args.image), model, Intervention(as_tuple[0], args.beta, as_tuple[1]))
+    settings = {"model": args.model, "layers": layers, "beta": args.beta, "tokens": args.tokens}
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    kept = {key: value for key, value in settings.items() if value is not None}
+    args.out.write_bytes(png_with_settings(Image.fromarray(frame.picture), kept))
+    numbers = frame.metrics | frame.compatibility._asdict() | {"verdict": frame.compatibility.verdict}
+    if args.json:
+        finite = {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in numbers.items()}
+        print(json.dumps({"image": str(args.image), **settings, **finite, "file": str(args.out)}))
+    else:
+        print(
+            f"{args.out}: {numbers['psnr']:.2f} dB, SSIM {numbers['ssim']:.3f}; the latent is "
+            f"{STANDING[numbers['verdict']]} what the decoder was trained on"
+        )
     return 0
 
 

@@ -51,6 +51,7 @@ ALLOWED = {
         "explore",
         "generate",
         "images",
+        "intervene",
         "pipeline",
         "text_pipeline",
     },

@@ -9,8 +9,9 @@ from conftest import ROOT, build
 from PIL import Image
 
 from drorae.cli import _stems, main
-from drorae.explore import explore
+from drorae.explore import explore, intervene
 from drorae.images import load_image, png_settings
+from drorae.intervene import Intervention
 
 CAT = str(ROOT / "assets" / "examples" / "cat.jpg")
 
@@ -158,3 +159,34 @@ def test_sample_of_a_text(text_pipeline, tmp_path, capsys):
     assert "holds a DRoRAETextPipeline, not a DRoRAEClassPipeline" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["sample", "--out", "x.png"])
+
+
+def test_an_intervention_is_the_librarys_and_the_file_remembers_it(tmp_path, capsys, embedded, cat):
+    out = tmp_path / "new" / "cat.png"
+    arguments = ["intervene", CAT, "--without", "12", "3", "--beta", "0.3", "--out", str(out), "--json"]
+    assert main(arguments) == 0
+    printed = json.loads(capsys.readouterr().out)
+    kept = (1, 2, 4, 5, 6, 7, 8, 9, 10, 11)
+    frame = intervene(cat, embedded, Intervention(kept, 0.3))
+    saved = Image.open(out)
+    assert np.array_equal(np.array(saved), frame.picture)
+    assert png_settings(out) == {"model": "assets/drorae-tiny", "layers": list(kept), "beta": 0.3}
+    assert printed["psnr"] == frame.metrics["psnr"]
+    assert printed["beyond"] == frame.compatibility.beyond
+    assert main(["intervene", CAT, "--layers", "1", "2", "--tokens", "0", "--out", str(out)]) == 0
+    assert "the latent is inside what the decoder was trained on" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--without", "13"], "There is no layer 13; layers are numbered 1 to 12."),
+        (["--without", *map(str, range(1, 13))], "Keep at least one layer"),
+        (["--beta", "nan"], "not nan"),
+        (["--tokens", "256"], "There is no token 256"),
+    ],
+)
+def test_an_impossible_intervention_is_one_sentence(tmp_path, capsys, options, sentence):
+    assert main(["intervene", CAT, *options, "--out", str(tmp_path / "x.png")]) == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "x.png").exists()

@@ -4,7 +4,7 @@ const state = { value: null };
 element.__frequency = state;
 
 const PLOT = { left: 52, right: 8, top: 10, bottom: 34, width: 480, height: 260 };
-const COLOURS = { original: "var(--body-text-color)", rae: "#8c510a", phase2: "#35978f", drorae: "#01665e" };
+const COLOURS = { original: "var(--body-text-color)", rae: "var(--rae)", phase2: "var(--phase2)", drorae: "var(--drorae)" };
 const DASHES = { original: "2 3", rae: "7 4", phase2: "", drorae: "" };
 
 function draw(name, attributes, text) {
@@ -42,7 +42,7 @@ function key(part, names) {
     ...names.map((name) => {
       const item = document.createElement("span");
       const swatch = draw("svg", { viewBox: "0 0 26 10", width: 26, height: 10 });
-      const style = { stroke: COLOURS[name], "stroke-width": 3, "stroke-dasharray": DASHES[name] };
+      const style = { style: `stroke: ${COLOURS[name]}`, "stroke-width": 3, "stroke-dasharray": DASHES[name] };
       swatch.append(draw("line", { x1: 1, x2: 25, y1: 5, y2: 5, ...style }));
       item.append(swatch, state.value.titles[name]);
       return item;
@@ -61,7 +61,7 @@ function drawSpectrum() {
   }
   const lines = Object.entries(spectra).map(([name, energies]) => {
     const points = energies.map((v, band) => `${across(band + 0.5)},${height(Math.log10(Math.max(v, 1e-3)))}`);
-    const style = { stroke: COLOURS[name], "stroke-width": 2.5, "stroke-dasharray": DASHES[name] };
+    const style = { style: `stroke: ${COLOURS[name]}`, "stroke-width": 2.5, "stroke-dasharray": DASHES[name] };
     return draw("polyline", { points: points.join(" "), fill: "none", "data-route": name, ...style });
   });
   find("spectrum").replaceChildren(...axes(height, ticks), ...lines);
@@ -85,7 +85,7 @@ function drawShares() {
       if (share === null) return [];
       const [top, bottom] = [height(Math.max(0, share)), height(Math.min(0, share))];
       const x = across(band + 0.1) + i * width;
-      const bar = draw("rect", { x, y: top, width: width - 1, height: Math.max(1, bottom - top), fill: COLOURS[name], "data-route": name });
+      const bar = draw("rect", { x, y: top, width: width - 1, height: Math.max(1, bottom - top), style: `fill: ${COLOURS[name]}`, "data-route": name });
       bar.append(draw("title", {}, `${state.value.titles[name]}, ${sizeOf(band)} pixels per wave: ${percent(share)}`));
       return [bar];
     }),

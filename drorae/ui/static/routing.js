@@ -231,7 +231,8 @@ function drawScatter() {
   const context = canvas.getContext("2d");
   const style = getComputedStyle(canvas);
   const most = Math.max(...state.texture, 1e-6);
-  const y = (value) => height / 2 - (Math.max(-1, Math.min(1, value)) * (height - 2 * edge)) / 2;
+  const tallest = Math.max(...Array.from({ length: grid ** 2 }, (_, token) => Math.abs(share(token, layer))), 1e-6);
+  const y = (value) => height / 2 - ((value / tallest) * (height - 2 * edge)) / 2;
   context.strokeStyle = style.color;
   context.globalAlpha = 0.4;
   context.beginPath();
