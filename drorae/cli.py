@@ -1,5 +1,6 @@
-"""Command line: ``python -m drorae reconstruct IMAGE... --out DIR``, ``... routing IMAGE --out FILE``,
-``... intervene IMAGE --without LAYER --out FILE`` and ``... sample --class NAME --out FILE`` or ``--prompt TEXT``.
+"""Command line: ``python -m drorae`` with ``reconstruct IMAGE... --out DIR``, ``routing IMAGE --out FILE``,
+``intervene IMAGE --without LAYER --out FILE``, ``batch IMAGE... --out FILE``, and ``sample --class NAME --out FILE`` or
+``sample --prompt TEXT --out FILE``.
 
 Exit code 0 when everything worked, 2 with one sentence per problem on the error stream otherwise.
 """
@@ -15,9 +16,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tqdm.auto import tqdm
 
 from drorae import __version__
 from drorae.autoencoder import DECODERS, AutoencoderDRoRAE
+from drorae.batch import batch, to_csv
 from drorae.checkpoints import DEFAULT_GENERATOR, DEFAULT_MODEL, DEFAULT_TEXT_GENERATOR, CheckpointError
 from drorae.class_pipeline import DRoRAEClassPipeline
 from drorae.explore import ROUTES, Exploration, explore, intervene
@@ -79,6 +82,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, required=True, help="file to write (PNG, it holds the settings)")
     command.add_argument("--json", action="store_true", help="print one JSON object instead of a sentence")
     command.set_defaults(run=_intervene)
+
+    command = commands.add_parser("batch", parents=[common], help="a table of many pictures")
+    command.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    command.add_argument("--out", type=Path, required=True, help="file to write (.csv)")
+    command.set_defaults(run=_batch)
 
     command = commands.add_parser("sample", help="make a picture of a class or of a text")
     command.add_argument("--generator", help="pipeline folder or Hub id (default: the embedded one)")
@@ -192,6 +200,18 @@ def _intervene(args: argparse.Namespace) -> int:
             f"{STANDING[numbers['verdict']]} what the decoder was trained on"
         )
     return 0
+
+
+def _batch(args: argparse.Namespace) -> int:
+    model = AutoencoderDRoRAE.from_pretrained(args.model)
+    rows = list(batch(tqdm(args.images, disable=None), model))
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(to_csv(rows), encoding="utf-8")
+    gains = [row.gain for row in rows if row.gain is not None]
+    mean = f", mean gain {np.mean(gains):+.2f} dB" if gains else ""
+    print(f"{args.out}: {sum(row.error is None for row in rows)} pictures{mean}")
+    bad = [row.error for row in rows if row.error is not None]
+    return _fail("\n".join(bad)) if bad else 0
 
 
 def _sample(args: argparse.Namespace) -> int:

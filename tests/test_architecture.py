@@ -43,9 +43,11 @@ ALLOWED = {
         "metrics",
         "spectrum",
     },
+    "batch": {"autoencoder", "explore", "images"},
     "plots": set(),
     "cli": {
         "autoencoder",
+        "batch",
         "checkpoints",
         "class_pipeline",
         "explore",

@@ -1,4 +1,4 @@
-"""An :class:`~drorae.explore.Exploration` or :class:`~drorae.generate.Generation` as plain JSON for the viewers.
+"""What :mod:`drorae.explore`, :mod:`drorae.batch` and :mod:`drorae.generate` return, as plain JSON for the viewers.
 
 Everything a viewer can show travels once; hovering, pinning and switching then need no request. Pictures are PNG, so
 the browser shows exactly the pixels the numbers were computed on.
@@ -11,6 +11,7 @@ import base64
 import numpy as np
 from PIL import Image
 
+from drorae.batch import BatchRow, to_csv
 from drorae.explore import ROUTES, Exploration, Frame, Gain
 from drorae.generate import Generation, Progress
 from drorae.images import png_with_settings
@@ -110,6 +111,31 @@ def frequency_value(result: Exploration) -> dict:
 def _finite_list(values: np.ndarray) -> list[float | None]:
     """NaN, which JSON cannot hold, becomes null."""
     return [float(value) if np.isfinite(value) else None for value in values]
+
+
+def batch_value(rows: list[BatchRow], total: int, running: bool) -> dict:
+    """Value of the batch viewer. While it runs the thumbnails stay at home, since it is sent again and again."""
+    routes = [route for route in ROUTES if any(route.name in row.metrics for row in rows)]
+    return {
+        "routes": [{"name": route.name, "title": route.title} for route in routes],
+        "total": total,
+        "running": running,
+        "csv": to_csv(rows),
+        "rows": [
+            {
+                "index": index,
+                "name": row.name,
+                "psnr": {route: _finite(numbers["psnr"]) for route, numbers in row.metrics.items()},
+                "ssim": {route: numbers["ssim"] for route, numbers in row.metrics.items()},
+                "gain": None if row.gain is None else _finite(row.gain),
+                "harmed": row.harmed,
+                "layer": row.layer,
+                "error": row.error,
+                "thumbnail": None if running or row.thumbnail is None else _png(row.thumbnail),
+            }
+            for index, row in enumerate(rows)
+        ],
+    }
 
 
 def progress_value(progress: Progress) -> dict:

@@ -102,6 +102,16 @@ class FrequencyViewer(Viewer):
         super().__init__("frequency", value, **kwargs)
 
 
+class BatchViewer(Viewer):
+    """A table of many pictures, sorted and filtered locally; ``select`` asks for one of them.
+
+    The prop ``stopped`` changes when the batch was stopped.
+    """
+
+    def __init__(self, value: dict | None = None, **kwargs: Any):
+        super().__init__("batch", value, **{"stopped": None, **kwargs})
+
+
 class GenerateViewer(Viewer):
     """Samples, the film of the chosen one, both decoders, and its settings; ``select`` hands a picture over."""
 

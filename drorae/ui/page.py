@@ -10,6 +10,7 @@ from drorae.autoencoder import AutoencoderDRoRAE
 from drorae.checkpoints import ASSETS
 from drorae.explore import explore
 from drorae.images import load_image
+from drorae.ui.batch import batch_tab
 from drorae.ui.compare import compare_tab
 from drorae.ui.components import PictureInput
 from drorae.ui.frequency import frequency_tab
@@ -17,7 +18,7 @@ from drorae.ui.generate import first_generation, generate_tab
 from drorae.ui.generators import available_generators
 from drorae.ui.intervene import intervene_tab
 from drorae.ui.routing import routing_tab
-from drorae.ui.wiring import Views, done, status_line, wire, wire_generate
+from drorae.ui.wiring import Views, done, status_line, wire, wire_batch, wire_generate
 
 EXAMPLES = [
     str(ASSETS / "examples" / f"{name}.jpg")
@@ -92,9 +93,11 @@ def build_demo(
                 routing = routing_tab(first)
                 intervene = intervene_tab(first)
                 frequency = frequency_tab(first)
+                many = batch_tab()
                 generated = generate_tab(generators, sampled)
         gr.Markdown(ABOUT.format(**facts), elem_id="about")
         wire(model, picture, upload, status, Views(compare, routing, intervene, frequency))
+        wire_batch(model, many, picture, tabs)
         if generated is not None:
             wire_generate(generators, generated, picture, tabs)
     return demo.queue(max_size=32)

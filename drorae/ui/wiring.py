@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import base64
 import random
+import time
 from collections.abc import Iterator
 from html import escape
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
+from PIL import Image
 
 from drorae.autoencoder import AutoencoderDRoRAE
+from drorae.batch import batch
 from drorae.checkpoints import CheckpointError
 from drorae.explore import Exploration, explore, intervene
 from drorae.generate import Progress, Request, generate
 from drorae.images import ImageError, load_image
 from drorae.intervene import Intervention, InterventionError
 from drorae.pipeline import SamplingError
+from drorae.ui.batch import MAX_BATCH, BatchTab
 from drorae.ui.bundle import (
+    batch_value,
     compare_value,
     frame_value,
     frequency_value,
@@ -32,6 +38,7 @@ from drorae.ui.generators import TEXT, Generator
 from drorae.ui.routing import RoutingTab, profile_figure
 
 PNG_PREFIX = "data:image/png;base64,"
+BATCH_SECONDS = 1.0  # between two looks at a running batch
 PROGRESS = gr.Progress()  # Gradio puts the request's own in its place
 MAX_SEED_DRAWN = 10_000  # short enough to be written down
 
@@ -130,6 +137,71 @@ def wished(wish: dict[str, Any]) -> Intervention:
             raise InterventionError(f"The {name} must be a list of numbers, not {value!r}.")
         lists[name] = None if value is None else tuple(value)
     return Intervention(beta=wish.get("beta"), **lists)
+
+
+def wire_batch(model: AutoencoderDRoRAE, tab: BatchTab, picture: PictureInput, tabs: gr.Tabs) -> None:
+    """Explore many pictures, row by row, until done or stopped; a row can become the page's picture."""
+
+    def buttons(running: bool) -> list[gr.Button]:
+        return [gr.Button(interactive=not running), gr.Button(interactive=running)]
+
+    def explore_all(paths: list[str] | None) -> Iterator[tuple[Any, ...]]:
+        """Explore pictures one after another; the last value has all rows.
+
+        Args:
+            paths: the pictures.
+        """
+        if not paths or len(paths) > MAX_BATCH:
+            what = (
+                f"{len(paths)} pictures are too many; choose at most {MAX_BATCH}."
+                if paths
+                else "Choose pictures first."
+            )
+            yield (status_line(what, error=True), gr.skip(), *buttons(False))
+            return
+        rows, sent = [], -BATCH_SECONDS
+        for row in batch(paths, model):
+            rows.append(row)
+            if len(rows) < len(paths) and time.monotonic() - sent >= BATCH_SECONDS:
+                sent = time.monotonic()
+                yield (status_line(""), batch_value(rows, len(paths), True), *buttons(True))
+        yield (status_line(""), batch_value(rows, len(paths), False), *buttons(False))
+
+    def open_row(event: gr.EventData, paths: list[str] | None) -> tuple[Any, ...]:
+        """Make a picture of the batch the page's picture."""
+        index = event._data.get("index") if isinstance(event._data, dict) else None
+        try:
+            if not isinstance(index, int) or not 0 <= index < len(paths or ()):
+                raise ImageError("That picture is no longer there; choose the pictures again.")
+            return (status_line(""), load_image(paths[index]), gr.Tabs(selected="compare"))
+        except ImageError as error:
+            return (status_line(str(error), error=True), gr.skip(), gr.skip())
+
+    quiet = {"api_visibility": "private", "show_progress": "hidden"}
+    run = tab.run.click(
+        explore_all,
+        tab.files,
+        [tab.status, tab.viewer, tab.run, tab.stop],
+        api_name="batch",
+        concurrency_limit=1,
+        concurrency_id="explore",
+        show_progress="hidden",
+    )
+    tab.stop.click(
+        lambda: (status_line("Stopped."), gr.update(stopped=time.time()), *buttons(False)),
+        None,
+        [tab.status, tab.viewer, tab.run, tab.stop],
+        cancels=run,
+        queue=False,
+        **quiet,
+    )
+    tab.folder.upload(only_pictures, tab.folder, tab.files, queue=False, **quiet)
+    tab.viewer.select(open_row, tab.files, [tab.status, picture, tabs], queue=False, **quiet)
+
+
+def only_pictures(paths: list[str]) -> list[str]:
+    """The files of a folder that can be pictures."""
+    return [path for path in paths if Path(path).suffix.lower() in Image.registered_extensions()]
 
 
 def wire_generate(generators: list[Generator], tab: GenerateTab, picture: PictureInput, tabs: gr.Tabs) -> None:

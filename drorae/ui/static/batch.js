@@ -1,0 +1,196 @@
+// Batch viewer: the rows are all here; sorting, filtering and the histogram need no request.
+
+const state = { value: null, key: "gain", down: true, search: "", bin: null };
+element.__batch = state;
+
+const BINS = 12;
+const number = (value, digits) => (value === null || value === undefined ? "" : value.toFixed(digits));
+const percent = (value) => (value === null ? "" : `${(100 * value).toFixed(0)} %`);
+
+function columns() {
+  const routes = state.value.routes;
+  return [
+    { key: "name", title: "picture", read: (row) => row.name, show: (row) => row.name },
+    ...routes.map((route) => ({ key: `${route.name}-psnr`, title: `${route.title}, dB`, read: (row) => row.psnr[route.name], show: (row) => number(row.psnr[route.name], 2) })),
+    ...routes.map((route) => ({ key: `${route.name}-ssim`, title: `${route.title}, SSIM`, read: (row) => row.ssim[route.name], show: (row) => number(row.ssim[route.name], 3) })),
+    ...(routes.length > 1
+      ? [
+          { key: "gain", title: "gain, dB", read: (row) => row.gain, show: (row) => (row.gain === null ? "" : signed(row.gain, 2)) },
+          { key: "harmed", title: "harmed", read: (row) => row.harmed, show: (row) => percent(row.harmed) },
+          { key: "layer", title: "layer", read: (row) => row.layer, show: (row) => (row.layer === null ? "" : String(row.layer)) },
+        ]
+      : []),
+  ];
+}
+
+const ORDERS = [
+  { title: "best gain first", key: "gain", down: true },
+  { title: "worst gain first", key: "gain", down: false },
+  { title: "most harmed first", key: "harmed", down: true },
+];
+
+// Limits of the histogram: from the smallest to the largest gain.
+function limits() {
+  const gains = state.value.rows.map((row) => row.gain).filter((gain) => gain !== null);
+  const [low, high] = [Math.min(...gains), Math.max(...gains)];
+  return { gains, low, step: (high - low || 1) / BINS };
+}
+
+function binOf(gain) {
+  const { low, step } = limits();
+  return Math.min(BINS - 1, Math.floor((gain - low) / step));
+}
+
+function visibleRows() {
+  const { read } = columns().find((column) => column.key === state.key) || columns()[0];
+  const wanted = state.search.toLowerCase();
+  const kept = state.value.rows.filter(
+    (row) => row.name.toLowerCase().includes(wanted) && (state.bin === null || (row.gain !== null && binOf(row.gain) === state.bin)),
+  );
+  const missing = (value) => value === null || value === undefined;
+  return kept.sort((a, b) => {
+    const [x, y] = [read(a), read(b)];
+    if (missing(x) || missing(y)) return missing(x) - missing(y); // what has no number comes last
+    const order = typeof x === "string" ? x.localeCompare(y) : x - y;
+    return state.down ? -order : order;
+  });
+}
+
+function drawHistogram() {
+  const { gains, low, step } = limits();
+  find("histogram-card").style.display = gains.length ? "" : "none";
+  if (!gains.length) return;
+  const counts = Array(BINS).fill(0);
+  for (const gain of gains) counts[binOf(gain)] += 1;
+  const most = Math.max(...counts);
+  const make = (name, attributes, text) => {
+    const node = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+    if (text !== undefined) node.textContent = text;
+    return node;
+  };
+  const nodes = counts.flatMap((count, bin) => {
+    const height = (count / most) * 120;
+    const [x, from, to] = [bin * 60, low + bin * step, low + (bin + 1) * step];
+    const bar = make("rect", { x: x + 2, y: 140 - height, width: 56, height: Math.max(height, 1), rx: 3, class: state.bin === bin ? "chosen" : "", tabindex: 0, role: "button" });
+    bar.setAttribute("aria-label", `${count} pictures from ${signed(from, 1)} to ${signed(to, 1)} dB`);
+    const choose = () => { state.bin = state.bin === bin ? null : bin; draw(); };
+    bar.onclick = choose;
+    bar.onkeydown = (event) => { if (["Enter", " "].includes(event.key)) { event.preventDefault(); choose(); } };
+    const label = count ? [make("text", { x: x + 30, y: 134 - height, "text-anchor": "middle" }, String(count))] : [];
+    return [bar, ...label, make("text", { x: x + 30, y: 158, "text-anchor": "middle" }, signed((from + to) / 2, 1))];
+  });
+  find("histogram").replaceChildren(...nodes);
+}
+
+function drawTable() {
+  const all = columns();
+  find("heads").replaceChildren(
+    ...all.map((column) => {
+      const head = document.createElement("th");
+      head.scope = "col";
+      head.setAttribute("aria-sort", column.key !== state.key ? "none" : state.down ? "descending" : "ascending");
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = `${column.title}${column.key !== state.key ? "" : state.down ? " \u2193" : " \u2191"}`;
+      button.onclick = () => {
+        state.down = column.key === state.key ? !state.down : column.key !== "name";
+        state.key = column.key;
+        draw();
+      };
+      head.append(button);
+      return head;
+    }),
+  );
+  find("rows").replaceChildren(
+    ...visibleRows().map((row) => {
+      const line = document.createElement("tr");
+      line.dataset.index = row.index;
+      const first = document.createElement("th");
+      first.scope = "row";
+      const button = document.createElement("button");
+      button.type = "button";
+      if (row.thumbnail) {
+        const picture = document.createElement("img");
+        picture.src = row.thumbnail;
+        picture.alt = "";
+        button.append(picture);
+      }
+      button.append(row.name);
+      button.disabled = row.error !== null;
+      button.onclick = () => trigger("select", { index: row.index });
+      first.append(button);
+      line.append(first);
+      if (row.error !== null) {
+        const cell = document.createElement("td");
+        cell.colSpan = all.length - 1;
+        cell.className = "error";
+        cell.textContent = row.error;
+        line.append(cell);
+        return line;
+      }
+      for (const column of all.slice(1)) {
+        const cell = document.createElement("td");
+        cell.textContent = column.show(row);
+        line.append(cell);
+      }
+      return line;
+    }),
+  );
+}
+
+function drawHeadline() {
+  const { rows, total, running, routes } = state.value;
+  const good = rows.filter((row) => row.error === null);
+  const gains = good.map((row) => row.gain).filter((gain) => gain !== null);
+  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  const parts = [running ? `${rows.length} of ${total} pictures.` : `${rows.length} pictures.`];
+  if (gains.length) {
+    const worse = gains.filter((gain) => gain < 0).length;
+    parts.push(`${routes[routes.length - 1].title} gains ${signed(mean(gains), 2)} dB on average over the last layer; ${worse || "none"} of them got worse.`);
+  }
+  if (good.length < rows.length) parts.push(`${rows.length - good.length} could not be read.`);
+  find("headline").textContent = parts.join(" ");
+  find("progress").hidden = !running;
+  find("bar").style.width = `${(100 * rows.length) / Math.max(1, total)}%`;
+}
+
+function draw() {
+  drawHeadline();
+  drawHistogram();
+  drawTable();
+  find("all").hidden = state.bin === null;
+  [...find("orders").children].forEach((button, i) =>
+    button.setAttribute("aria-pressed", ORDERS[i].key === state.key && ORDERS[i].down === state.down),
+  );
+}
+
+function load() {
+  const { value } = props;
+  find("root").hidden = !value || !value.rows.length;
+  state.value = value;
+  if (!value || !value.rows.length) return;
+  if (value.rows.length === 1) state.bin = null; // another batch began
+  URL.revokeObjectURL(find("csv").href);
+  find("csv").href = URL.createObjectURL(new Blob([value.csv], { type: "text/csv" }));
+  draw();
+}
+
+find("orders").replaceChildren(
+  ...ORDERS.map((order) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = order.title;
+    button.onclick = () => { state.key = order.key; state.down = order.down; draw(); };
+    return button;
+  }),
+);
+find("search").addEventListener("input", (event) => { state.search = event.target.value; if (state.value) draw(); });
+find("all").addEventListener("click", () => { state.bin = null; draw(); });
+watch("value", load);
+watch("stopped", () => {
+  if (!state.value || !state.value.running) return;
+  state.value = { ...state.value, running: false };
+  draw();
+});
+load();

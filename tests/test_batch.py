@@ -1,0 +1,95 @@
+"""Rows of many pictures against single calls, and the table that is saved."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from conftest import ROOT, build
+
+from drorae.batch import THUMBNAIL, batch, to_csv
+from drorae.cli import main
+from drorae.explore import explore
+from drorae.images import load_image
+from drorae.ui.bundle import batch_value
+from drorae.ui.wiring import only_pictures
+
+EXAMPLES = [ROOT / "assets" / "examples" / f"{name}.jpg" for name in ("cat", "coffee")]
+
+
+@pytest.fixture
+def files(tmp_path):
+    bad = tmp_path / "notes, about.png"
+    bad.write_text("no picture")
+    return [EXAMPLES[0], bad, EXAMPLES[1]]
+
+
+def test_rows_are_those_of_single_calls(model, files):
+    rows = list(batch(files, model))
+    assert [row.name for row in rows] == ["cat.jpg", "notes, about.png", "coffee.jpg"]
+    for row, path in zip(rows[::2], EXAMPLES, strict=True):
+        single = explore(load_image(path), model)
+        assert row.metrics == single.metrics
+        assert row.gain == single.metrics["drorae"]["psnr"] - single.metrics["rae"]["psnr"]
+        assert row.harmed == single.gains["drorae"].harmed
+        assert row.layer == np.argmax(single.shares.mean(0)) + 1
+        assert row.thumbnail.shape == (THUMBNAIL, THUMBNAIL, 3)
+        assert row.error is None
+    assert "is not a picture that can be read" in rows[1].error
+    assert (rows[1].metrics, rows[1].gain, rows[1].thumbnail) == ({}, None, None)
+
+
+def test_nothing_is_computed_ahead(model, files):
+    """500 pictures do not grow the memory: a row is made when it is asked for."""
+    opened = []
+
+    def paths():
+        for path in files:
+            opened.append(path)
+            yield path
+
+    rows = batch(paths(), model)
+    assert not opened
+    next(rows)
+    assert len(opened) == 1
+
+
+def test_a_model_without_fusion_has_one_route_and_no_gain():
+    (row,) = batch(EXAMPLES[:1], build(fusion=None))
+    assert list(row.metrics) == ["rae"]
+    assert (row.gain, row.harmed, row.layer) == (None, None, None)
+
+
+def test_the_csv_is_read_back(model, files):
+    rows = list(batch(files, model))
+    table = list(csv.DictReader(io.StringIO(to_csv(rows))))
+    assert [line["picture"] for line in table] == [row.name for row in rows]
+    assert float(table[0]["drorae_psnr"]) == pytest.approx(rows[0].metrics["drorae"]["psnr"], rel=1e-5)
+    assert float(table[2]["harmed"]) == pytest.approx(rows[2].harmed, rel=1e-5)
+    assert int(table[2]["dominant_layer"]) == rows[2].layer
+    assert table[1]["rae_psnr"] == ""
+    assert table[1]["error"] == rows[1].error
+
+
+def test_the_page_gets_thumbnails_at_the_end_only(model, files):
+    rows = list(batch(files, model))
+    running, done = (batch_value(rows, 3, flag) for flag in (True, False))
+    assert all(row["thumbnail"] is None for row in running["rows"])
+    assert [row["thumbnail"] is None for row in done["rows"]] == [False, True, False]
+    assert done["csv"] == to_csv(rows)
+    assert [route["name"] for route in done["routes"]] == ["rae", "phase2", "drorae"]
+
+
+def test_of_a_folder_only_pictures_are_taken():
+    assert only_pictures(["a/x.JPG", "a/y.txt", "a/z.webp", "a/.DS_Store"]) == ["a/x.JPG", "a/z.webp"]
+
+
+def test_the_command_writes_the_table_and_names_bad_files(tmp_path, capsys, files):
+    folder = tmp_path / "model"
+    build(finetuned_decoder=True).save_pretrained(folder)
+    out = tmp_path / "new" / "rows.csv"
+    assert main(["batch", *map(str, files), "--model", str(folder), "--out", str(out)]) == 2
+    printed = capsys.readouterr()
+    assert "2 pictures, mean gain" in printed.out
+    assert "notes, about.png" in printed.err
+    assert len(list(csv.DictReader(out.open()))) == 3

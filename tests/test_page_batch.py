@@ -1,0 +1,118 @@
+"""The tab Batch in a real browser."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+from browser import NEEDS_CHROMIUM, Watched, contrast, shown_pixels
+from conftest import ROOT, build
+from playwright.sync_api import expect
+
+from drorae.batch import batch, to_csv
+from drorae.explore import explore
+from drorae.images import load_image
+from drorae.ui.page import build_demo, launch_options
+
+pytestmark = NEEDS_CHROMIUM
+EXAMPLES = [ROOT / "assets" / "examples" / f"{name}.jpg" for name in ("cat", "coffee", "galaxies")]
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return build(finetuned_decoder=True)
+
+
+@pytest.fixture(scope="module")
+def url(tiny):
+    demo = build_demo(tiny, "tiny")
+    _, address, _ = demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **launch_options())
+    yield address
+    demo.close()
+
+
+def opened(browser, url, width=1280, query="") -> Watched:
+    view = Watched(browser, url, width, query)
+    tab = view.page.get_by_role("tab", name="Batch")
+    if not tab.is_visible():
+        view.page.locator(".overflow-menu > button").first.click()
+        view.page.locator(".overflow-dropdown button", has_text="Batch").click()
+    else:
+        tab.click()
+    return view
+
+
+def explore_all(view: Watched, files) -> None:
+    view.page.locator("#batch-files input[type=file]").set_input_files(files)
+    expect(view.page.locator("#batch-files")).to_contain_text(files[-1].stem)
+    view.page.get_by_role("button", name="Explore all").click()
+    expect(view.page.locator("#batch tbody tr")).to_have_count(len(files))
+    expect(view.page.locator("#batch tbody img")).to_have_count(len([f for f in files if f.suffix == ".jpg"]))
+
+
+def names(view: Watched) -> list[str]:
+    return view.page.locator("#batch tbody tr th").all_inner_texts()
+
+
+def test_a_batch_is_sorted_filtered_saved_and_opened(browser, url, tiny, tmp_path):
+    view = opened(browser, url)
+    page = view.page
+    bad = tmp_path / "notes.png"
+    bad.write_text("no picture")
+    files = [*EXAMPLES, bad]
+    explore_all(view, files)
+    rows = list(batch(files, tiny))
+    good = sorted(rows[:3], key=lambda row: -row.gain)
+    assert names(view) == [*(row.name for row in good), "notes.png"]  # best first; what has no number last
+    expect(page.locator("#batch td.error")).to_contain_text("is not a picture that can be read")
+    page.get_by_role("button", name="worst gain first").click()
+    assert names(view) == [*(row.name for row in reversed(good)), "notes.png"]
+    page.get_by_role("button", name="most harmed first").click()
+    assert names(view)[:3] == [row.name for row in sorted(rows[:3], key=lambda row: -row.harmed)]
+    cells = page.locator("#batch tbody tr", has_text="coffee.jpg").locator("td").all_inner_texts()
+    assert float(cells[2]) == pytest.approx(rows[1].metrics["drorae"]["psnr"], abs=0.006)
+    assert int(cells[-1]) == rows[1].layer
+
+    page.locator("#batch [data-part=search]").fill("COFF")
+    assert names(view) == ["coffee.jpg"]
+    page.locator("#batch [data-part=search]").fill("")
+    page.locator("#batch rect").last.click()
+    assert good[0].name in names(view)
+    assert good[-1].name not in names(view)
+    page.get_by_role("button", name="Show all gains").click()
+    assert len(names(view)) == 4
+
+    with page.expect_download() as download:
+        page.locator("#batch [data-part=csv]").click()
+    download.value.save_as(tmp_path / "rows.csv")
+    assert (tmp_path / "rows.csv").read_text() == to_csv(rows)
+    assert len(list(csv.reader((tmp_path / "rows.csv").open()))) == 5
+
+    page.locator("#batch tbody tr", has_text="galaxies.jpg").get_by_role("button").click()
+    expected = explore(load_image(EXAMPLES[2]), tiny)
+    expect(page.locator("#compare tr[data-route=drorae] td").first).to_contain_text(
+        f"{expected.metrics['drorae']['psnr']:.2f}"
+    )
+    assert np.array_equal(shown_pixels(page, "#compare figure[data-route=rae] img"), expected.pictures["rae"])
+    view.check()
+    page.close()
+
+
+def test_nothing_chosen_is_one_sentence(browser, url):
+    view = opened(browser, url)
+    view.page.get_by_role("button", name="Explore all").click()
+    expect(view.page.locator("#batch-status .error")).to_contain_text("Choose pictures first")
+    view.check()
+    view.page.close()
+
+
+@pytest.mark.parametrize(("width", "theme"), [(1280, "dark"), (390, "light")])
+def test_the_tab_fits_and_is_readable(browser, url, width, theme):
+    view = opened(browser, url, width, f"?__theme={theme}")
+    explore_all(view, EXAMPLES)
+    assert view.page.evaluate("document.documentElement.scrollWidth") <= width
+    for part in (".headline", ".hint", "tbody td"):
+        assert contrast(view.page, f"#batch {part}") >= 4.5
+    view.check()
+    view.page.close()
