@@ -19,6 +19,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from drorae import __version__
+from drorae.answers import batch_answer, frame_answer, reconstruction_answer, routing_answer
 from drorae.autoencoder import DECODERS, AutoencoderDRoRAE
 from drorae.batch import batch, to_csv
 from drorae.checkpoints import DEFAULT_GENERATOR, DEFAULT_MODEL, DEFAULT_TEXT_GENERATOR, CheckpointError
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("routing", parents=[common], help="save the routing weight of every layer and token")
     command.add_argument("image", type=Path, metavar="IMAGE")
     command.add_argument("--out", type=Path, required=True, help="file to write (.npz)")
+    command.add_argument("--json", action="store_true", help="print everything as JSON instead of a sentence")
     command.set_defaults(run=_routing)
 
     command = commands.add_parser("intervene", parents=[common], help="rebuild a picture with other layers or strength")
@@ -86,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("batch", parents=[common], help="a table of many pictures")
     command.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     command.add_argument("--out", type=Path, required=True, help="file to write (.csv)")
+    command.add_argument("--json", action="store_true", help="print one JSON object per picture, too")
     command.set_defaults(run=_batch)
 
     command = commands.add_parser("sample", help="make a picture of a class or of a text")
@@ -142,12 +145,9 @@ def _stems(paths: list[Path]) -> list[str]:
 
 
 def _as_json(path: Path, result: Exploration, files: dict[str, Path]) -> dict:
-    row: dict = {"image": str(path), "size": result.original.shape[0]}
-    for name, numbers in result.metrics.items():
-        # PSNR of two equal pictures is infinite, which JSON cannot hold
-        psnr = round(numbers["psnr"], 4) if np.isfinite(numbers["psnr"]) else None
-        row[name] = {"psnr": psnr, "ssim": round(numbers["ssim"], 5), "file": str(files[name])}
-    row["original"] = {"file": str(files["original"])}
+    row = {"image": str(path), **reconstruction_answer(result), "original": {}}
+    for name, file in files.items():
+        row[name] |= {"file": str(file)}
     return row
 
 
@@ -174,6 +174,9 @@ def _routing(args: argparse.Namespace) -> int:
             grid=np.array([result.grid_size, result.grid_size]),
             layers=np.arange(1, result.num_layers + 1),
         )
+    if args.json:
+        print(json.dumps(routing_answer(result)))
+        return 0
     print(f"{args.out}: weights {result.weights.shape} (tokens, layers), grid {result.grid_size} x {result.grid_size}")
     return 0
 
@@ -190,14 +193,12 @@ def _intervene(args: argparse.Namespace) -> int:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     kept = {key: value for key, value in settings.items() if value is not None}
     args.out.write_bytes(png_with_settings(Image.fromarray(frame.picture), kept))
-    numbers = frame.metrics | frame.compatibility._asdict() | {"verdict": frame.compatibility.verdict}
     if args.json:
-        finite = {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in numbers.items()}
-        print(json.dumps({"image": str(args.image), **settings, **finite, "file": str(args.out)}))
+        print(json.dumps({"image": str(args.image), **settings, **frame_answer(frame), "file": str(args.out)}))
     else:
         print(
-            f"{args.out}: {numbers['psnr']:.2f} dB, SSIM {numbers['ssim']:.3f}; the latent is "
-            f"{STANDING[numbers['verdict']]} what the decoder was trained on"
+            f"{args.out}: {frame.metrics['psnr']:.2f} dB, SSIM {frame.metrics['ssim']:.3f}; the latent is "
+            f"{STANDING[frame.compatibility.verdict]} what the decoder was trained on"
         )
     return 0
 
@@ -207,6 +208,8 @@ def _batch(args: argparse.Namespace) -> int:
     rows = list(batch(tqdm(args.images, disable=None), model))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(to_csv(rows), encoding="utf-8")
+    for row in rows if args.json else ():
+        print(json.dumps(batch_answer(row)))
     gains = [row.gain for row in rows if row.gain is not None]
     mean = f", mean gain {np.mean(gains):+.2f} dB" if gains else ""
     print(f"{args.out}: {sum(row.error is None for row in rows)} pictures{mean}")

@@ -44,8 +44,10 @@ ALLOWED = {
         "spectrum",
     },
     "batch": {"autoencoder", "explore", "images"},
+    "answers": {"batch", "explore"},
     "plots": set(),
     "cli": {
+        "answers",
         "autoencoder",
         "batch",
         "checkpoints",

@@ -13,6 +13,7 @@ from drorae.images import load_image
 from drorae.ui.batch import batch_tab
 from drorae.ui.compare import compare_tab
 from drorae.ui.components import PictureInput
+from drorae.ui.endpoints import add_endpoints
 from drorae.ui.frequency import frequency_tab
 from drorae.ui.generate import first_generation, generate_tab
 from drorae.ui.generators import available_generators
@@ -98,6 +99,7 @@ def build_demo(
         gr.Markdown(ABOUT.format(**facts), elem_id="about")
         wire(model, picture, upload, status, Views(compare, routing, intervene, frequency))
         wire_batch(model, many, picture, tabs)
+        add_endpoints(model, generators)
         if generated is not None:
             wire_generate(generators, generated, picture, tabs)
     return demo.queue(max_size=32)

@@ -106,7 +106,7 @@ def wire(
             views.intervene,
             views.frequency,
         ],
-        api_name="explore",
+        api_visibility="private",
         concurrency_limit=1,
         concurrency_id="explore",
         trigger_mode="always_last",
@@ -182,7 +182,7 @@ def wire_batch(model: AutoencoderDRoRAE, tab: BatchTab, picture: PictureInput, t
         explore_all,
         tab.files,
         [tab.status, tab.viewer, tab.run, tab.stop],
-        api_name="batch",
+        api_visibility="private",
         concurrency_limit=1,
         concurrency_id="explore",
         show_progress="hidden",
@@ -287,7 +287,7 @@ def wire_generate(generators: list[Generator], tab: GenerateTab, picture: Pictur
     settings = {"concurrency_limit": 1, "concurrency_id": "generate", "show_progress": "hidden"}
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
     runs = [
-        tab.run.click(sample, inputs, outputs, api_name="generate", **settings),
+        tab.run.click(sample, inputs, outputs, api_name="generate", api_visibility="undocumented", **settings),
         tab.prompt.submit(sample, inputs, outputs, api_visibility="private", **settings),
         tab.other_seeds.click(lambda: random.randrange(MAX_SEED_DRAWN), None, tab.seed, queue=False, **quiet).then(
             sample, inputs, outputs, api_visibility="private", **settings

@@ -1,0 +1,160 @@
+"""The public endpoints: what programs and agents call, by HTTP or MCP. They are the functions behind the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from drorae.answers import batch_answer, frame_answer, reconstruction_answer, routing_answer
+from drorae.autoencoder import AutoencoderDRoRAE
+from drorae.batch import batch
+from drorae.checkpoints import CheckpointError
+from drorae.explore import explore
+from drorae.explore import intervene as intervene_picture
+from drorae.generate import Generation, Request, generate
+from drorae.images import ImageError, load_image
+from drorae.intervene import InterventionError
+from drorae.pipeline import SamplingError
+from drorae.ui.batch import MAX_BATCH
+from drorae.ui.components import PictureInput
+from drorae.ui.generators import CLASS, TEXT, Generator
+from drorae.ui.wiring import whole, wished
+
+KNOWN = (CheckpointError, ImageError, InterventionError, SamplingError)
+
+
+def add_endpoints(model: AutoencoderDRoRAE, generators: list[Generator]) -> None:
+    """Endpoints ``reconstruct``, ``routing``, ``intervene``, ``batch``, and with a generator of that kind
+    ``sample_class`` and ``sample_text``."""
+    with gr.Row(visible=False):
+        picture, image, numbers = PictureInput(label="picture"), gr.Image(format="png"), gr.JSON()
+        layers, tokens = gr.JSON(None, label="layers"), gr.JSON(None, label="tokens")
+        beta, files = gr.Number(None, label="beta"), gr.File(file_count="multiple", label="pictures")
+        label, prompt = gr.Textbox(label="label"), gr.Textbox(label="prompt")
+        negative = gr.Textbox("", label="negative_prompt")
+        seed, steps = gr.Number(0, label="seed"), gr.Number(25, label="steps")
+        guidance, scale = gr.Textbox("none", label="guidance"), gr.Number(1.0, label="scale")
+        button = gr.Button()
+
+    def one(path: str | None) -> Image.Image:
+        if path is None:
+            raise ImageError("There is no picture; send one.")
+        return load_image(path)
+
+    def reconstruct(picture: str | None) -> tuple[Image.Image, dict[str, Any]]:
+        """Rebuild the central square of a picture from the encoder's last layer (rae), from all layers with the same
+        decoder (phase2) and with the finetuned decoder (drorae). Returns the best one and the metrics of all.
+
+        Args:
+            picture: the picture.
+        """
+        result = explore(one(picture), model, interventions=False)
+        return Image.fromarray(list(result.pictures.values())[-1]), reconstruction_answer(result)
+
+    def routing(picture: str | None) -> dict[str, Any]:
+        """Signed weight and share of every encoder layer at every token of a picture.
+
+        Args:
+            picture: the picture.
+        """
+        result = explore(one(picture), model, interventions=False)
+        if result.weights is None:
+            raise InterventionError("This model has no fusion, so there is no routing.")
+        return routing_answer(result)
+
+    def intervene(
+        picture: str | None, layers: list[int] | None, beta: float | None, tokens: list[int] | None
+    ) -> tuple[Image.Image, dict[str, Any]]:
+        """Rebuild a picture with other layers or another strength, everywhere or at some tokens.
+
+        Args:
+            picture: the picture.
+            layers: numbers, from 1, of the layers that stay in the sum; null for all.
+            beta: strength of the correction, 0 (last layer only) to 1 (fused only); null for the trained one.
+            tokens: row-major numbers, from 0, of the tokens to change; null for all.
+        """
+        frame = intervene_picture(one(picture), model, wished({"layers": layers, "beta": beta, "tokens": tokens}))
+        return Image.fromarray(frame.picture), frame_answer(frame)
+
+    def many(pictures: list[str] | None) -> list[dict[str, Any]]:
+        """Metrics, gain, harmed share and dominant layer of many pictures; bad files are named in their rows.
+
+        Args:
+            pictures: up to 500 pictures.
+        """
+        if not pictures or len(pictures) > MAX_BATCH:
+            raise ImageError(f"Send between 1 and {MAX_BATCH} pictures, not {len(pictures or ())}.")
+        return [batch_answer(row) for row in batch(pictures, model)]
+
+    def sample_class(
+        label: str, seed: float, steps: float, guidance: str, scale: float
+    ) -> tuple[Image.Image, dict[str, Any]]:
+        """Sample one picture of a class.
+
+        Args:
+            label: the class by name or number.
+            seed: of the noise.
+            steps: of the sampler.
+            guidance: none, cfg or autoguidance.
+            scale: of guidance, 1 is none.
+        """
+        return sample(CLASS, Request(label, whole(seed), 1, whole(steps), guidance, scale, compare=False))
+
+    def sample_text(
+        prompt: str, negative_prompt: str, seed: float, steps: float, guidance: str, scale: float
+    ) -> tuple[Image.Image, dict[str, Any]]:
+        """Sample one picture of a text.
+
+        Args:
+            prompt: what to show.
+            negative_prompt: what classifier-free guidance leads away from.
+            seed: of the noise.
+            steps: of the sampler.
+            guidance: none or cfg.
+            scale: of guidance, 1 is none.
+        """
+        settings = (whole(seed), 1, whole(steps), guidance, scale)
+        return sample(TEXT, Request(prompt, *settings, compare=False, negative=negative_prompt))
+
+    def sample(kind: str, request: Request) -> tuple[Image.Image, dict[str, Any]]:
+        generator = next(generator for generator in generators if generator.kind == kind)
+        *_, made = generate(generator.load(), request, generator.title)
+        return finished(made)
+
+    explored = {"concurrency_limit": 1, "concurrency_id": "explore"}
+    sampled = {"concurrency_limit": 1, "concurrency_id": "generate"}
+    kinds = {generator.kind for generator in generators}
+    button.click(told(reconstruct), picture, [image, numbers], api_name="reconstruct", **explored)
+    button.click(told(routing), picture, numbers, api_name="routing", **explored)
+    button.click(told(intervene), [picture, layers, beta, tokens], [image, numbers], api_name="intervene", **explored)
+    button.click(told(many), files, numbers, api_name="batch", **explored)
+    if CLASS in kinds:
+        inputs = [label, seed, steps, guidance, scale]
+        button.click(told(sample_class), inputs, [image, numbers], api_name="sample_class", **sampled)
+    if TEXT in kinds:
+        inputs = [prompt, negative, seed, steps, guidance, scale]
+        button.click(told(sample_text), inputs, [image, numbers], api_name="sample_text", **sampled)
+
+
+def finished(made: Generation) -> tuple[Image.Image, dict[str, Any]]:
+    """The picture of the decoder that was trained last, and its settings."""
+    row = made.rows[0]
+    *_, pictures = row.pictures.values()
+    return Image.fromarray(pictures[0]), row.settings[0]
+
+
+def told(function: Callable) -> Callable:
+    """The same function; what a caller can mend is told in one sentence and without a traceback."""
+
+    @wraps(function)
+    def wrapped(*args: Any) -> Any:
+        try:
+            return function(*args)
+        except KNOWN as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    return wrapped

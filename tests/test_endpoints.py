@@ -1,0 +1,143 @@
+"""Three doors, one room: page, HTTP and command line give equal numbers for the same picture."""
+
+import base64
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from conftest import ROOT, build
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from drorae.cli import main
+from drorae.explore import explore
+from drorae.images import load_image
+from drorae.ui.bundle import compare_value, intervene_value, routing_value
+from drorae.ui.page import build_demo, launch_options
+
+CAT, COFFEE = (str(ROOT / "assets" / "examples" / f"{name}.jpg") for name in ("cat", "coffee"))
+PUBLIC = {"/reconstruct", "/routing", "/intervene", "/batch", "/sample_class", "/sample_text"}
+
+
+@pytest.fixture(scope="module")
+def client(pipeline, text_pipeline, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("generators")
+    pipeline.save_pretrained(folder / "class")
+    text_pipeline.save_pretrained(folder / "text")
+    demo = build_demo(pipeline.autoencoder, "tiny", str(folder / "class"), str(folder / "text"))
+    _, address, _ = demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **launch_options())
+    yield Client(address, verbose=False)
+    demo.close()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(pipeline, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    pipeline.autoencoder.save_pretrained(folder)
+    return str(folder)
+
+
+def printed(capsys, *arguments: str) -> dict:
+    assert main(list(arguments)) == 0
+    return json.loads(capsys.readouterr().out.splitlines()[0])
+
+
+def test_these_endpoints_and_no_others_are_public_and_described(client):
+    found = client.view_api(return_format="dict")["named_endpoints"]
+    assert set(found) == PUBLIC
+    assert all(each["description"].strip() for each in found.values())
+    documented = {p["parameter_name"] for p in found["/intervene"]["parameters"]}
+    assert documented == {"picture", "layers", "beta", "tokens"}
+
+
+def test_reconstruct_is_the_same_through_all_doors(client, checkpoint, pipeline, capsys, tmp_path):
+    file, by_http = client.predict(handle_file(CAT), api_name="/reconstruct")
+    by_command = printed(capsys, "reconstruct", CAT, "--model", checkpoint, "--out", str(tmp_path), "--json")
+    result = explore(load_image(CAT), pipeline.autoencoder)
+    on_page = {route["name"]: route for route in compare_value(result)["routes"]}
+    for name in ("rae", "phase2", "drorae"):
+        assert by_http[name] == {key: value for key, value in by_command[name].items() if key != "file"}
+        assert {key: by_http[name][key] for key in ("psnr", "ssim", "mae")} == on_page[name]["metrics"]
+        if name != "rae":
+            assert by_http[name]["harmed"] == on_page[name]["gain"]["harmed"]
+    assert np.array_equal(np.array(Image.open(file)), np.array(Image.open(by_command["drorae"]["file"])))
+    assert np.array_equal(np.array(Image.open(file)), result.pictures["drorae"])
+
+
+def test_routing_is_the_same_through_all_doors(client, checkpoint, pipeline, capsys, tmp_path):
+    by_http = client.predict(handle_file(CAT), api_name="/routing")
+    out = tmp_path / "weights.npz"
+    by_command = printed(capsys, "routing", CAT, "--model", checkpoint, "--out", str(out), "--json")
+    assert by_http == by_command
+    value = routing_value(explore(load_image(CAT), pipeline.autoencoder))
+    for key in ("weights", "shares"):
+        sent = np.frombuffer(base64.b64decode(value[key]), "<f4").reshape(16, 3)
+        assert np.array_equal(np.array(by_http[key], "<f4"), sent)
+    assert np.array_equal(np.load(out)["weights"], np.array(by_http["weights"], "<f4"))
+    assert by_http["cosine"] == value["cosine"]
+
+
+def test_intervene_is_the_same_through_all_doors(client, checkpoint, pipeline, capsys, tmp_path):
+    file, by_http = client.predict(handle_file(CAT), [1, 3], None, None, api_name="/intervene")
+    out = tmp_path / "x.png"
+    by_command = printed(capsys, "intervene", CAT, "--without", "2", "--model", checkpoint, "--out", str(out), "--json")
+    assert by_http == {key: by_command[key] for key in by_http}
+    assert np.array_equal(np.array(Image.open(file)), np.array(Image.open(out)))
+    frame = intervene_value(explore(load_image(CAT), pipeline.autoencoder))["removed"][1]
+    shown = np.array(Image.open(io.BytesIO(base64.b64decode(frame["picture"].partition(",")[2])))).astype(int)
+    assert np.abs(shown - np.array(Image.open(file)).astype(int)).max() <= 1  # the page decodes several at once
+    assert frame["psnr"] == pytest.approx(by_http["psnr"], abs=0.01)
+    _, region = client.predict(handle_file(CAT), None, 0.7, [0, 1, 5], api_name="/intervene")
+    by_command = printed(
+        capsys, *f"intervene {CAT} --beta 0.7 --tokens 0 1 5 --model {checkpoint} --out {out} --json".split()
+    )
+    assert region == {key: by_command[key] for key in region}
+
+
+def test_batch_is_the_same_by_http_and_command(client, checkpoint, capsys, tmp_path):
+    by_http = client.predict([handle_file(CAT), handle_file(COFFEE)], api_name="/batch")
+    assert main(["batch", CAT, COFFEE, "--model", checkpoint, "--out", str(tmp_path / "x.csv"), "--json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert by_http == [json.loads(line) for line in lines[:2]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "command"),
+    [
+        ("class", ("church", 3, 4, "autoguidance", 1.5), ["--class", "church", "--guidance", "autoguidance"]),
+        ("text", ("a church", "", 3, 4, "cfg", 1.5), ["--prompt", "a church", "--guidance", "cfg"]),
+    ],
+)
+def test_samples_are_the_same_by_http_and_command(
+    client, pipeline, text_pipeline, capsys, tmp_path, kind, arguments, command
+):
+    file, settings = client.predict(*arguments, api_name=f"/sample_{kind}")
+    folder, out = tmp_path / "generator", tmp_path / "x.png"
+    (pipeline if kind == "class" else text_pipeline).save_pretrained(folder)
+    more = ["--seed", "3", "--steps", "4", "--scale", "1.5", "--generator", str(folder), "--out", str(out)]
+    assert main(["sample", *command, *more]) == 0
+    capsys.readouterr()
+    assert np.array_equal(np.array(Image.open(file)), np.array(Image.open(out)))
+    assert settings["seed"] == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "sentence"),
+    [
+        ("intervene", ([9], None, None), "There is no layer 9"),
+        ("intervene", (None, 2.0, None), "The strength must be between 0"),
+        ("intervene", ("all", None, None), "The layers must be a list of numbers"),
+    ],
+)
+def test_bad_values_are_one_sentence(client, name, arguments, sentence):
+    with pytest.raises(AppError, match=re.escape(sentence)):
+        client.predict(handle_file(CAT), *arguments, api_name=f"/{name}")
+
+
+def test_without_generators_there_is_nothing_to_sample():
+    demo = build_demo(build(), "tiny")
+    names = {each["api_name"] for each in demo.config["dependencies"] if each.get("api_visibility") == "public"}
+    assert names == {"reconstruct", "routing", "intervene", "batch"}
