@@ -1,5 +1,6 @@
 """Training a denoiser: the loss against its formula, the classes of the data, resuming, and what a checkpoint holds."""
 
+import dataclasses
 import json
 import math
 import os
@@ -119,6 +120,41 @@ def test_held_out_photos_of_other_classes_are_measured_without_labels(generators
     (tmp_path / "mine" / "train").rename(tmp_path / "mine" / "validation")
     stage2.main([*smoke(out), "--condition", "class", "--validation", str(tmp_path / "mine")])
     assert "have other classes; their loss is measured without labels" in capsys.readouterr().out
+
+
+def test_a_run_can_go_on_from_a_finished_pipeline(generators, tmp_path):
+    out, before = tmp_path / "runs", generators / "smoke" / "class" / "checkpoint"
+    (out / "smoke").mkdir(parents=True)
+    (out / "smoke" / "finetune").symlink_to(generators / "smoke" / "finetune")
+    model = AutoencoderDRoRAE.from_pretrained(generators / "smoke" / "finetune" / "checkpoint")
+    condition = ClassCondition(
+        stage2.build_denoiser(model, PRESETS["smoke"].stage2["class"], num_classes=2), ["warm", "cold"]
+    )
+    stage2.start_from(str(before), condition, False, model)
+    saved = load_file(before / "denoiser" / "diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(value, saved[name]) for name, value in condition.denoiser.state_dict().items())
+    stage2.main([*smoke(out), "--condition", "class", "--start", str(before)])
+    record = json.loads((out / "smoke" / "class" / "run.json").read_text())
+    assert record["command"].endswith(f"--start {before}")
+    log = [json.loads(line) for line in (out / "smoke" / "class" / "log.jsonl").read_text().splitlines()]
+    first = json.loads((generators / "smoke" / "class" / "log.jsonl").read_text().splitlines()[0])
+    assert log[0]["validation_loss"] < first["validation_loss"]
+
+
+def test_a_start_of_another_kind_is_refused_in_a_sentence(generators):
+    model = AutoencoderDRoRAE.from_pretrained(generators / "smoke" / "finetune" / "checkpoint")
+    before = str(generators / "smoke" / "class" / "checkpoint")
+    row = PRESETS["smoke"].stage2["class"]
+    same = stage2.build_denoiser(model, row, num_classes=2)
+    with pytest.raises(RunError, match="its classes are not those of --data"):
+        stage2.start_from(before, ClassCondition(same, ["cold", "warm"]), False, model)
+    with pytest.raises(RunError, match="it has no guide"):
+        stage2.start_from(before, ClassCondition(same, ["warm", "cold"]), True, model)
+    deeper = stage2.build_denoiser(
+        model, dataclasses.replace(row, denoiser={**row.denoiser, "depth": (3, 1)}), num_classes=2
+    )
+    with pytest.raises(RunError, match="another shape"):
+        stage2.start_from(before, ClassCondition(deeper, ["warm", "cold"]), False, model)
 
 
 def test_the_commands_leave_a_pipeline(generators):

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from drorae import AutoencoderDRoRAE, DiTDH
+from drorae import AutoencoderDRoRAE, DiTDH, DRoRAEClassPipeline, DRoRAETextPipeline
 from drorae.adapter import load_tokenizer
 from drorae.text import load_text_encoder, token_width
 from train.arguments import (
@@ -33,7 +33,15 @@ from train.conditions import ClassCondition, TextCondition
 from train.data import TrainingPositions, TrainingStream, ValidationPhotos
 from train.evaluate import positive
 from train.generation import Generation
-from train.latent_cache import LatentPositions, cache_key, fits, load_cache, size_in_bytes, tokenizer_hash
+from train.latent_cache import (
+    LatentPositions,
+    cache_key,
+    fits,
+    load_cache,
+    module_hash,
+    size_in_bytes,
+    tokenizer_hash,
+)
 from train.presets import PRESETS
 from train.run import CHECKPOINT, RunError
 from train.settings import Stage2Preset
@@ -84,6 +92,33 @@ def text_condition(args: argparse.Namespace, model: AutoencoderDRoRAE, row: Stag
         encoder = build_encoder(len(tokenizer), text.hidden_size, text.num_layers, text.max_tokens, row.schedule.seed)
     denoiser = build_denoiser(model, row, text_dim=token_width(encoder))
     return TextCondition(denoiser, tokenizer, encoder, text.max_tokens, text.encoder, text.examples)
+
+
+def start_from(name: str, condition: ClassCondition | TextCondition, guide: bool, model: AutoencoderDRoRAE) -> None:
+    """Take the weights of a finished pipeline: its denoiser or its guide, and its text encoder where that is trained.
+
+    Raises:
+        CheckpointError: it cannot be loaded, or was trained on another latent than that of ``model``.
+        RunError: it has another shape, other classes or another vocabulary.
+    """
+    kind = DRoRAEClassPipeline if isinstance(condition, ClassCondition) else DRoRAETextPipeline
+    pipeline = kind.from_pretrained(name, autoencoder=model)
+    source = pipeline.guide if guide else pipeline.denoiser
+    if source is None:
+        raise RunError(f"--start {name}: it has no guide to go on from.")
+    pairs = [(source, condition.denoiser)]
+    if isinstance(condition, ClassCondition):
+        if list(pipeline.config.labels or ()) != condition.names:
+            raise RunError(f"--start {name}: its classes are not those of --data.")
+    elif condition.trained:
+        if pipeline.tokenizer is None or pipeline.tokenizer.get_vocab() != condition.tokenizer.get_vocab():
+            raise RunError(f"--start {name}: its vocabulary is not that of the captions of --data.")
+        pairs.append((pipeline.text_encoder, condition.text_encoder))
+    for old, new in pairs:
+        shapes = [{key: value.shape for key, value in network.state_dict().items()} for network in (old, new)]
+        if shapes[0] != shapes[1]:
+            raise RunError(f"--start {name}: its network has another shape than the preset's.")
+        new.load_state_dict(old.state_dict())
 
 
 def load_latents(
@@ -139,6 +174,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--condition", choices=CONDITIONS, required=True)
     parser.add_argument("--guide", action="store_true", help="train the weak network of AutoGuidance")
     parser.add_argument("--tokenizer", help="checkpoint or hub id to train upon (default: the preset's)")
+    parser.add_argument("--start", help="pipeline (folder or hub id) whose denoiser to go on from (default: afresh)")
     parser.add_argument("--classes", type=positive, help="how many there are, where the data does not say")
     parser.add_argument("--no-cache", action="store_true", help="compute the latents anew in every epoch")
     add_data_arguments(parser)
@@ -171,11 +207,14 @@ def main(argv: list[str] | None = None) -> None:
             condition.features = load_features(*parts, ["", *texts], args.out / "latents", accelerator)
         return positions
 
-    given = f" --tokenizer {args.tokenizer}" if args.tokenizer else ""
+    if args.start:
+        start_from(args.start, condition, args.guide, model)
+    given = "".join(f" --{name} {value}" for name in ("tokenizer", "start") if (value := getattr(args, name)))
     command = f"train.stage2 --preset {args.preset} --condition {args.condition}{' --guide' * args.guide}{given}"
     shape = {key: value for key, value in condition.denoiser.config.items() if not key.startswith("_")}
     settings = {"denoiser": shape, "tokenizer": tokenizer_hash(model), "cached": not args.no_cache}
     settings |= {"classes": condition.names} if args.condition == "class" else {}
+    settings |= {"start": module_hash(condition.network)} if args.start else {}
     train(args, command, run, settings, row, build, load)
 
 
