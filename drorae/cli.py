@@ -1,6 +1,6 @@
 """Command line: ``python -m drorae`` with ``reconstruct IMAGE... --out DIR``, ``routing IMAGE --out FILE``,
-``intervene IMAGE --without LAYER --out FILE``, ``batch IMAGE... --out FILE``, and ``sample --class NAME --out FILE`` or
-``sample --prompt TEXT --out FILE``.
+``intervene IMAGE --without LAYER --out FILE``, ``report IMAGE --out FILE``, ``batch IMAGE... --out FILE``, and
+``sample --class NAME --out FILE`` or ``sample --prompt TEXT --out FILE``.
 
 Exit code 0 when everything worked, 2 with one sentence per problem on the error stream otherwise.
 """
@@ -29,6 +29,7 @@ from drorae.generate import class_name, decoder_names
 from drorae.images import ImageError, load_image, png_with_settings
 from drorae.intervene import Intervention, InterventionError
 from drorae.pipeline import GUIDANCE, SamplingError
+from drorae.report import report
 from drorae.text_pipeline import DRoRAETextPipeline
 
 # How a verdict is said in a sentence.
@@ -84,6 +85,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, required=True, help="file to write (PNG, it holds the settings)")
     command.add_argument("--json", action="store_true", help="print one JSON object instead of a sentence")
     command.set_defaults(run=_intervene)
+
+    command = commands.add_parser("report", parents=[common], help="one HTML file with everything the page shows")
+    command.add_argument("image", type=Path, metavar="IMAGE")
+    command.add_argument("--out", type=Path, required=True, help="file to write (.html)")
+    command.set_defaults(run=_report)
 
     command = commands.add_parser("batch", parents=[common], help="a table of many pictures")
     command.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
@@ -200,6 +206,15 @@ def _intervene(args: argparse.Namespace) -> int:
             f"{args.out}: {frame.metrics['psnr']:.2f} dB, SSIM {frame.metrics['ssim']:.3f}; the latent is "
             f"{STANDING[frame.compatibility.verdict]} what the decoder was trained on"
         )
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    model = AutoencoderDRoRAE.from_pretrained(args.model)
+    text = report(explore(load_image(args.image), model), model, args.model, str(args.image))
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(text, encoding="utf-8")
+    print(f"{args.out}: {len(text) / 2**20:.1f} MiB, to be opened in any browser")
     return 0
 
 

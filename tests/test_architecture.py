@@ -45,6 +45,8 @@ ALLOWED = {
     },
     "batch": {"autoencoder", "explore", "images"},
     "answers": {"batch", "explore"},
+    "bundle": {"batch", "explore", "generate", "images", "spectrum"},
+    "report": {"autoencoder", "bundle", "explore"},
     "plots": set(),
     "cli": {
         "answers",
@@ -57,6 +59,7 @@ ALLOWED = {
         "images",
         "intervene",
         "pipeline",
+        "report",
         "text_pipeline",
     },
 }

@@ -8,10 +8,10 @@ import pytest
 from conftest import ROOT, build
 
 from drorae.batch import THUMBNAIL, batch, to_csv
+from drorae.bundle import batch_value
 from drorae.cli import main
 from drorae.explore import explore
 from drorae.images import load_image
-from drorae.ui.bundle import batch_value
 from drorae.ui.wiring import only_pictures
 
 EXAMPLES = [ROOT / "assets" / "examples" / f"{name}.jpg" for name in ("cat", "coffee")]

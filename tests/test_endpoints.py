@@ -12,10 +12,10 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from drorae.bundle import compare_value, intervene_value, routing_value
 from drorae.cli import main
 from drorae.explore import explore
 from drorae.images import load_image
-from drorae.ui.bundle import compare_value, intervene_value, routing_value
 from drorae.ui.page import build_demo, launch_options
 
 CAT, COFFEE = (str(ROOT / "assets" / "examples" / f"{name}.jpg") for name in ("cat", "coffee"))

@@ -10,11 +10,11 @@ from conftest import build
 from PIL import Image
 from test_fusion import norm64
 
+from drorae.bundle import frame_value, intervene_value
 from drorae.compatibility import Compatibility, compatibility, distances
 from drorae.explore import explore, intervene
 from drorae.intervene import FusionParts, Intervention, InterventionError, strengths
 from drorae.latents import LatentStatistics
-from drorae.ui.bundle import frame_value, intervene_value
 from drorae.ui.wiring import wished
 
 SHAPE = (48, 4, 4)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gradio as gr
 
+from drorae.bundle import compare_value
 from drorae.explore import Exploration
-from drorae.ui.bundle import compare_value
 from drorae.ui.components import CompareViewer
+from drorae.ui.examples import NAMES
 
 
 def compare_tab(first: Exploration) -> CompareViewer:
     """Build the tab around a finished example."""
     with gr.Tab("Compare", id="compare"):
-        return CompareViewer(compare_value(first), elem_id="compare")
+        return CompareViewer(compare_value(first, NAMES[0]), elem_id="compare")

@@ -40,7 +40,7 @@ class Dial(gr.Slider):
 
 
 class Viewer(gr.HTML):
-    """A view drawn in the browser from one JSON value; see :mod:`drorae.ui.bundle` for what the values hold.
+    """A view drawn in the browser from one JSON value; see :mod:`drorae.bundle` for what the values hold.
 
     Markup, style and script are ``static/{name}.html``, ``.css`` and ``.js``; the script starts with what all viewers
     share (``static/shared.js``).
@@ -110,6 +110,13 @@ class BatchViewer(Viewer):
 
     def __init__(self, value: dict | None = None, **kwargs: Any):
         super().__init__("batch", value, **{"stopped": None, **kwargs})
+
+
+class ReportButton(Viewer):
+    """Asks for a report with ``make`` and saves the file that its value brings: ``name`` and ``text``, or ``error``."""
+
+    def __init__(self, value: dict | None = None, **kwargs: Any):
+        super().__init__("report", value, **kwargs)
 
 
 class GenerateViewer(Viewer):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gradio as gr
 
+from drorae.bundle import frequency_value
 from drorae.explore import Exploration
-from drorae.ui.bundle import frequency_value
 from drorae.ui.components import FrequencyViewer
 
 

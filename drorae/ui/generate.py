@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import gradio as gr
 import torch
 
+from drorae.bundle import generation_value
 from drorae.generate import MAX_PICTURES, MAX_STEPS, Generation, Request, generate
-from drorae.ui.bundle import generation_value
 from drorae.ui.components import Dial, GenerateViewer
 from drorae.ui.generators import CLASS, RAE_NEEDS, TEXT, Generator
 

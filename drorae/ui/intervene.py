@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gradio as gr
 
+from drorae.bundle import intervene_value
 from drorae.explore import Exploration
-from drorae.ui.bundle import intervene_value
 from drorae.ui.components import InterveneViewer
+from drorae.ui.examples import NAMES
 
 
 def intervene_tab(first: Exploration) -> InterveneViewer:
@@ -18,4 +19,4 @@ def intervene_tab(first: Exploration) -> InterveneViewer:
                 "switch and no strength to set.",
                 elem_id="no-interventions",
             )
-        return InterveneViewer(intervene_value(first), elem_id="intervene")
+        return InterveneViewer(intervene_value(first, NAMES[0]), elem_id="intervene")

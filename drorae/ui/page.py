@@ -7,24 +7,19 @@ from typing import Any
 import gradio as gr
 
 from drorae.autoencoder import AutoencoderDRoRAE
-from drorae.checkpoints import ASSETS
 from drorae.explore import explore
 from drorae.images import load_image
 from drorae.ui.batch import batch_tab
 from drorae.ui.compare import compare_tab
-from drorae.ui.components import PictureInput
+from drorae.ui.components import PictureInput, ReportButton
 from drorae.ui.endpoints import add_endpoints
+from drorae.ui.examples import EXAMPLES
 from drorae.ui.frequency import frequency_tab
 from drorae.ui.generate import first_generation, generate_tab
 from drorae.ui.generators import available_generators
 from drorae.ui.intervene import intervene_tab
 from drorae.ui.routing import routing_tab
-from drorae.ui.wiring import Views, done, status_line, wire, wire_batch, wire_generate
-
-EXAMPLES = [
-    str(ASSETS / "examples" / f"{name}.jpg")
-    for name in ("cat", "astronaut", "coffee", "rocket", "handwriting", "galaxies")
-]
+from drorae.ui.wiring import Views, done, status_line, wire, wire_batch, wire_generate, wire_link, wire_report
 
 INTRODUCTION = """
 # See what the layers see
@@ -66,7 +61,8 @@ def build_demo(
     """
     generators = available_generators(generator, text_generator, model)
     sampled = first_generation(generators[0]) if generators and generators[0].is_loaded() else None
-    first = explore(load_image(EXAMPLES[0]), model)
+    start = next(iter(EXAMPLES.values()))
+    first = explore(load_image(start), model)
     facts = {
         "model": name,
         "layers": model.encoder.num_layers,
@@ -78,7 +74,7 @@ def build_demo(
         with gr.Row():
             with gr.Column(scale=1, min_width=250):
                 picture = PictureInput(
-                    EXAMPLES[0],
+                    start,
                     label="Your picture",
                     format="png",
                     height=260,
@@ -88,7 +84,8 @@ def build_demo(
                 )
                 upload = gr.UploadButton("Upload a photo", file_types=["image"], variant="primary", elem_id="upload")
                 status = gr.HTML(status_line(done(first)), elem_id="status")
-                gr.Examples(EXAMPLES, picture, label="Or one of these", elem_id="examples")
+                gr.Examples(list(EXAMPLES.values()), picture, label="Or one of these", elem_id="examples")
+                save = ReportButton(elem_id="report")
             with gr.Column(scale=4, min_width=300), gr.Tabs() as tabs:
                 compare = compare_tab(first)
                 routing = routing_tab(first)
@@ -98,6 +95,8 @@ def build_demo(
                 generated = generate_tab(generators, sampled)
         gr.Markdown(ABOUT.format(**facts), elem_id="about")
         wire(model, picture, upload, status, Views(compare, routing, intervene, frequency))
+        wire_link(demo, picture, tabs, status)
+        wire_report(model, name, picture, save)
         wire_batch(model, many, picture, tabs)
         add_endpoints(model, generators)
         if generated is not None:

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import gradio as gr
 
+from drorae.bundle import routing_value
 from drorae.explore import Exploration
 from drorae.plots import layer_profile
-from drorae.ui.bundle import routing_value
 from drorae.ui.components import RoutingViewer
+from drorae.ui.examples import NAMES
 
 
 class RoutingTab(NamedTuple):
@@ -25,7 +26,7 @@ def routing_tab(first: Exploration) -> RoutingTab:
         routed = first.shares is not None
         if not routed:
             gr.Markdown("This model reads the last layer only, so there is no routing to show.", elem_id="no-routing")
-        viewer = RoutingViewer(routing_value(first), elem_id="routing")
+        viewer = RoutingViewer(routing_value(first, NAMES[0]), elem_id="routing")
         gr.Markdown(
             "### The whole photo in one line\nMean share of each layer over all tokens; the whiskers hold the middle "
             "80 % of them. A long whisker means that the layer is used in some places and not in others.",

@@ -15,14 +15,7 @@ from PIL import Image
 
 from drorae.autoencoder import AutoencoderDRoRAE
 from drorae.batch import batch
-from drorae.checkpoints import CheckpointError
-from drorae.explore import Exploration, explore, intervene
-from drorae.generate import Progress, Request, generate
-from drorae.images import ImageError, load_image
-from drorae.intervene import Intervention, InterventionError
-from drorae.pipeline import SamplingError
-from drorae.ui.batch import MAX_BATCH, BatchTab
-from drorae.ui.bundle import (
+from drorae.bundle import (
     batch_value,
     compare_value,
     frame_value,
@@ -32,12 +25,22 @@ from drorae.ui.bundle import (
     progress_value,
     routing_value,
 )
-from drorae.ui.components import CompareViewer, FrequencyViewer, InterveneViewer, PictureInput
+from drorae.checkpoints import CheckpointError
+from drorae.explore import Exploration, explore, intervene
+from drorae.generate import Progress, Request, generate
+from drorae.images import ImageError, load_image
+from drorae.intervene import Intervention, InterventionError
+from drorae.pipeline import SamplingError
+from drorae.report import report
+from drorae.ui.batch import MAX_BATCH, BatchTab
+from drorae.ui.components import CompareViewer, FrequencyViewer, InterveneViewer, PictureInput, ReportButton
+from drorae.ui.examples import EXAMPLES, NAMES, example_of
 from drorae.ui.generate import GenerateTab, controls_for
 from drorae.ui.generators import TEXT, Generator
 from drorae.ui.routing import RoutingTab, profile_figure
 
 PNG_PREFIX = "data:image/png;base64,"
+TABS = ("compare", "routing", "intervene", "frequency", "batch", "generate")
 BATCH_SECONDS = 1.0  # between two looks at a running batch
 PROGRESS = gr.Progress()  # Gradio puts the request's own in its place
 MAX_SEED_DRAWN = 10_000  # short enough to be written down
@@ -73,12 +76,13 @@ def wire(
             )
         except ImageError as error:
             return (status_line(str(error), error=True), *empty)
+        example = example_of(path)
         return (
             status_line(done(result)),
-            compare_value(result),
-            routing_value(result),
+            compare_value(result, example),
+            routing_value(result, example),
             profile_figure(result),
-            gr.update(value=intervene_value(result), answer=None),
+            gr.update(value=intervene_value(result, example), answer=None),
             frequency_value(result),
         )
 
@@ -137,6 +141,45 @@ def wished(wish: dict[str, Any]) -> Intervention:
             raise InterventionError(f"The {name} must be a list of numbers, not {value!r}.")
         lists[name] = None if value is None else tuple(value)
     return Intervention(beta=wish.get("beta"), **lists)
+
+
+def wire_link(demo: gr.Blocks, picture: PictureInput, tabs: gr.Tabs, status: gr.HTML) -> None:
+    """Open what a link names: one of the examples, and a tab. The viewers read the rest of it themselves."""
+
+    def restore(request: gr.Request) -> tuple[Any, ...]:
+        example, tab = (request.query_params.get(name) for name in ("example", "tab"))
+        shown = gr.Tabs(selected=tab) if tab in TABS else gr.skip()
+        if example is None or example == NAMES[0]:
+            return gr.skip(), shown, gr.skip()
+        if example not in EXAMPLES:
+            text = f"The link names an example '{example[:40]}' that is not here; there are {', '.join(NAMES)}."
+            return gr.skip(), shown, status_line(text, error=True)
+        return EXAMPLES[example], shown, gr.skip()
+
+    demo.load(restore, None, [picture, tabs, status], queue=False, api_visibility="private", show_progress="hidden")
+
+
+def wire_report(model: AutoencoderDRoRAE, name: str, picture: PictureInput, button: ReportButton) -> None:
+    """Write the report of the picture when it is asked for."""
+
+    def write(path: str | None) -> dict[str, str]:
+        try:
+            if path is None:
+                raise ImageError("The picture was cleared; choose one first.")
+            text = report(explore(load_image(path), model), model, name, Path(path).name)
+        except ImageError as error:
+            return {"error": str(error)}
+        return {"name": f"drorae-{Path(path).stem}.html", "text": text}
+
+    button.make(
+        write,
+        picture,
+        button,
+        api_visibility="private",
+        concurrency_limit=1,
+        concurrency_id="explore",
+        show_progress="hidden",
+    )
 
 
 def wire_batch(model: AutoencoderDRoRAE, tab: BatchTab, picture: PictureInput, tabs: gr.Tabs) -> None:

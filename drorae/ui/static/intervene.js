@@ -269,7 +269,20 @@ function load() {
   state.token = Math.floor(value.grid / 2) * (value.grid + 1);
   buildSwitches();
   buildStrip();
-  reset();
+  if (comesFromLink(value)) restore();
+  else reset();
+}
+
+// What the link chose.
+function restore() {
+  const { betas, beta, layers, grid } = state.value;
+  const wanted = betas.findIndex((value) => Math.abs(value - Number(link.get("beta") ?? NaN)) < 0.005);
+  state.beta = wanted >= 0 ? wanted : betas.indexOf(beta);
+  const off = readNumbers(link.get("off"), layers + 1);
+  state.on = Array.from({ length: layers }, (_, layer) => !off.includes(layer + 1));
+  if (!state.on.some(Boolean)) state.on.fill(true);
+  state.region = new Set(readNumbers(link.get("region"), grid ** 2));
+  update();
 }
 
 find("strength").addEventListener("input", (event) => { state.beta = Number(event.target.value); update(); });

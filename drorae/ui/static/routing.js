@@ -420,6 +420,12 @@ async function load() {
   state.value = value;
   state.pins = [];
   state.stroke = null;
+  if (comesFromLink(value)) {
+    state.pins = link.getAll("token").slice(0, 2).map((text) => readNumbers(text, value.grid ** 2)).filter((tokens) => tokens.length);
+    state.pins = state.pins.map((tokens) => (tokens.length > 1 ? tokens : tokens[0]));
+    const [layer] = readNumbers(link.get("layer"), value.layers + 1);
+    state.layer = layer > 0 ? layer - 1 : null;
+  }
   if (state.layer !== null && state.layer >= value.layers) state.layer = null;
   state.token = Math.floor(value.grid / 2) * (value.grid + 1); // the middle, where most photos have their subject
   find("low").textContent = `suppressed \u2212${state.limit.toFixed(2)}`;

@@ -59,3 +59,33 @@ function signed(value, digits) {
 }
 
 const find = (name) => element.querySelector(`[data-part="${name}"]`);
+
+// A link brings back a view: the example it is about, and what was chosen there. report.js writes one.
+const link = new URLSearchParams(window.location.search);
+
+// True once, for the picture that the link is about.
+function comesFromLink(value) {
+  if (state.linked || (link.get("example") ?? value.example) !== value.example) return false;
+  state.linked = true;
+  return true;
+}
+
+// "3.7-9" to [3, 7, 8, 9], of the numbers below `end`; what cannot be read is left out.
+function readNumbers(text, end) {
+  const parts = (text ?? "").split(".").filter(Boolean).flatMap((part) => {
+    const [low, high = low] = part.split("-").map(Number);
+    if (!(Number.isInteger(low) && Number.isInteger(high) && low >= 0 && high < end && low <= high)) return [];
+    return Array.from({ length: high - low + 1 }, (_, i) => low + i);
+  });
+  return [...new Set(parts)];
+}
+
+function writeNumbers(numbers) {
+  const runs = [];
+  for (const number of [...numbers].sort((a, b) => a - b)) {
+    const last = runs[runs.length - 1];
+    if (last && last[1] === number - 1) last[1] = number;
+    else runs.push([number, number]);
+  }
+  return runs.map(([low, high]) => (low === high ? `${low}` : `${low}-${high}`)).join(".");
+}

@@ -18,9 +18,10 @@ from drorae.images import png_with_settings
 from drorae.spectrum import band_edges, recovered
 
 
-def compare_value(result: Exploration) -> dict:
-    """Value of the compare viewer: pictures, metrics and gain maps by route."""
+def compare_value(result: Exploration, example: str | None = None) -> dict:
+    """Value of the compare viewer: pictures, metrics and gain maps by route; ``example`` names one of the page's."""
     return {
+        "example": example,
         "size": result.original.shape[0],
         "layers": result.num_layers,
         "original": _png(result.original),
@@ -39,7 +40,7 @@ def compare_value(result: Exploration) -> dict:
     }
 
 
-def routing_value(result: Exploration) -> dict | None:
+def routing_value(result: Exploration, example: str | None = None) -> dict | None:
     """Value of the routing viewer: the photo and the routing of every token and layer; ``None`` without fusion.
 
     ``weights`` and ``shares`` are base64 of little-endian float32, tokens by layers, row-major; ``texture`` and
@@ -48,6 +49,7 @@ def routing_value(result: Exploration) -> dict | None:
     if result.weights is None or result.shares is None:
         return None
     return {
+        "example": example,
         "picture": _png(result.original),
         "grid": result.grid_size,
         "layers": result.num_layers,
@@ -62,13 +64,14 @@ def routing_value(result: Exploration) -> dict | None:
     }
 
 
-def intervene_value(result: Exploration) -> dict | None:
+def intervene_value(result: Exploration, example: str | None = None) -> dict | None:
     """Value of the intervene viewer: a frame per strength, per removed layer and per single layer, and what the layers
     look like; ``None`` for a model without a router."""
     done = result.interventions
     if done is None:
         return None
     return {
+        "example": example,
         "grid": result.grid_size,
         "layers": result.num_layers,
         "beta": done.beta,

@@ -1,0 +1,16 @@
+"""The pictures that come with the page, by name: links name them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from drorae.checkpoints import ASSETS
+
+NAMES = ("cat", "astronaut", "coffee", "rocket", "handwriting", "galaxies")
+EXAMPLES = {name: str(ASSETS / "examples" / f"{name}.jpg") for name in NAMES}
+
+
+def example_of(path: str) -> str | None:
+    """Name of the example that a file is a copy of; ``None`` for other pictures."""
+    content = Path(path).read_bytes()
+    return next((name for name, file in EXAMPLES.items() if Path(file).read_bytes() == content), None)

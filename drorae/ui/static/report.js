@@ -1,0 +1,62 @@
+// Keeps what is seen: a report, which is asked for and saved when it arrives, and a link to the view.
+
+const state = { value: null };
+element.__report = state;
+
+const note = find("note");
+const usual = note.textContent;
+find("make").addEventListener("click", () => {
+  find("make").disabled = true;
+  note.textContent = "Writing ...";
+  trigger("make");
+});
+watch("value", () => {
+  find("make").disabled = false;
+  const { value } = props;
+  note.textContent = value && value.error ? value.error : usual;
+  if (!value || !value.text) return;
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([value.text], { type: "text/html" }));
+  link.download = value.name;
+  link.click();
+  URL.revokeObjectURL(link.href);
+});
+
+// What another viewer of the page has chosen.
+function stateOf(name) {
+  const node = [...document.querySelectorAll(`#${name}, #${name} *`)].find((each) => each[`__${name}`]);
+  return node && node[`__${name}`].value ? node[`__${name}`] : null;
+}
+
+function address() {
+  const chosen = new URLSearchParams();
+  const [compare, routing, intervene] = ["compare", "routing", "intervene"].map(stateOf);
+  if (compare && compare.value.example) chosen.set("example", compare.value.example);
+  const tab = document.querySelector('[role="tab"][aria-selected="true"]');
+  if (tab) chosen.set("tab", tab.dataset.tabId);
+  if (intervene) {
+    const { betas, beta } = intervene.value;
+    if (betas[intervene.beta] !== beta) chosen.set("beta", String(betas[intervene.beta]));
+    const off = intervene.on.flatMap((kept, layer) => (kept ? [] : [layer + 1]));
+    if (off.length) chosen.set("off", writeNumbers(off));
+    if (intervene.region.size) chosen.set("region", writeNumbers(intervene.region));
+  }
+  if (routing) {
+    for (const pin of routing.pins) chosen.append("token", writeNumbers(Array.isArray(pin) ? pin : [pin]));
+    if (routing.layer !== null) chosen.set("layer", String(routing.layer + 1));
+  }
+  return `${window.location.origin}${window.location.pathname}?${chosen}`;
+}
+
+find("copy").addEventListener("click", async () => {
+  const text = address();
+  state.address = text;
+  const compare = stateOf("compare");
+  const upload = compare && !compare.value.example ? " It holds your settings, not your picture: for that, save the report." : "";
+  try {
+    await navigator.clipboard.writeText(text);
+    note.textContent = `Copied.${upload}`;
+  } catch {
+    note.textContent = `${text}${upload}`; // no clipboard here
+  }
+});

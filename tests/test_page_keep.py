@@ -1,0 +1,116 @@
+"""What a visitor takes along: the report and the link, in a real browser."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from browser import NEEDS_CHROMIUM, Watched, shown_pixels
+from conftest import ROOT, build
+from playwright.sync_api import expect
+
+from drorae.explore import explore, intervene
+from drorae.images import load_image
+from drorae.intervene import Intervention
+from drorae.ui.page import build_demo, launch_options
+
+pytestmark = NEEDS_CHROMIUM
+ROCKET = ROOT / "assets" / "examples" / "rocket.jpg"
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return build(finetuned_decoder=True)
+
+
+@pytest.fixture(scope="module")
+def url(tiny):
+    demo = build_demo(tiny, "tiny")
+    _, address, _ = demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **launch_options())
+    yield address
+    demo.close()
+
+
+def test_the_report_button_saves_a_file_that_names_the_picture(browser, url, tmp_path):
+    view = Watched(browser, url)
+    with view.page.expect_download() as download:
+        view.page.get_by_role("button", name="Save report").click()
+    assert download.value.suggested_filename == "drorae-cat.html"
+    download.value.save_as(tmp_path / "x.html")
+    assert "python -m drorae report cat.jpg --model tiny" in (tmp_path / "x.html").read_text()
+    view.page.get_by_label("Remove Image").click()
+    view.page.get_by_role("button", name="Save report").click()
+    expect(view.page.locator("#report [data-part=note]")).to_contain_text("The picture was cleared")
+    view.check()
+    view.page.close()
+
+
+def test_a_link_restores_example_layers_strength_tokens_and_tab(browser, url, tiny):
+    """It is written by the page, and read by a page that was opened anew."""
+    view = Watched(browser, url)
+    page = view.page
+    page.locator("#examples button, #examples .gallery-item").nth(3).click()
+    expected = explore(load_image(ROCKET), tiny)
+    row = page.locator("#compare tr[data-route=rae] td").first
+    expect(row).to_contain_text(f"{expected.metrics['rae']['psnr']:.2f}")
+    page.get_by_role("tab", name="Routing").click()
+    page.locator("#routing .strip button").nth(1).click()
+    page.locator("#routing [data-part=stage]").focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    page.get_by_role("tab", name="Intervene").click()
+    page.locator("#intervene .switches button[data-layer='3']").click()
+    page.get_by_role("button", name="Copy link").click()
+    address = view.state("report", "state.address")
+    assert address.partition("?")[2] == "example=rocket&tab=intervene&off=3&token=0&layer=2"
+    page.close()
+
+    view = Watched(browser, address)
+    page = view.page
+    expect(page.get_by_role("tab", name="Intervene")).to_have_attribute("aria-selected", "true")
+    expect(page.locator("#intervene .switches button[data-layer='3']")).to_have_attribute("aria-pressed", "false")
+    frame = intervene(load_image(ROCKET), tiny, Intervention(layers=(1, 2)))
+    expect(page.locator("#intervene [data-part=metrics]")).to_contain_text(f"{frame.metrics['psnr']:.2f} dB")
+    shown = shown_pixels(page, "#intervene [data-part=picture]").astype(int)
+    assert np.abs(shown - frame.picture.astype(int)).max() <= 1
+    view.routing()
+    assert view.state("routing", "[state.layer, state.pins]") == [1, [0]]
+    view.check()
+    page.close()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "?example=cat&beta=2&off=0.99.x&region=7-3.9999&token=-1&layer=77&tab=nothing",
+        "?off=1-3&beta=%3Cscript%3E",
+    ],
+)
+def test_a_link_that_makes_no_sense_shows_the_usual_page(browser, url, query):
+    view = Watched(browser, url, query=query)
+    view.page.get_by_role("tab", name="Intervene").click()
+    expect(view.page.locator("#intervene [data-part=metrics]")).to_contain_text("as trained")
+    view.check()
+    view.page.close()
+
+
+def test_an_unknown_example_is_one_sentence(browser, url):
+    view = Watched(browser, url, query="?example=<b>dog</b>")
+    expect(view.page.locator("#status .error")).to_contain_text("The link names an example '<b>dog</b>'")
+    view.check()
+    view.page.close()
+
+
+def test_a_link_of_an_upload_says_that_the_picture_stays_here(browser, url, tmp_path):
+    view = Watched(browser, url)
+    (tmp_path / "mine.jpg").write_bytes(ROCKET.read_bytes() + b"\0")  # not the example's bytes
+    view.page.locator("#picture input[type=file]").set_input_files(tmp_path / "mine.jpg")
+    expect(view.page.locator("#compare tr[data-route=rae] td").first).not_to_be_empty()
+    view.page.wait_for_function(
+        "() => { const n = [...document.querySelectorAll('#compare, #compare *')].find((e) => e.__compare);"
+        " return n.__compare.value.example === null; }"
+    )
+    view.page.get_by_role("button", name="Copy link").click()
+    expect(view.page.locator("#report [data-part=note]")).to_contain_text("not your picture")
+    assert "example" not in view.state("report", "state.address")
+    view.check()
+    view.page.close()
