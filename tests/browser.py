@@ -46,8 +46,17 @@ class Watched:
         if message.type == "error":
             self.complaints.append(message.text)
 
+    def open(self, tab: str) -> None:
+        """Open a tab, also where the row of tabs is too narrow for all of them."""
+        button = self.page.get_by_role("tab", name=tab)
+        if button.count() and button.is_visible():
+            button.click()
+            return
+        self.page.locator(".overflow-menu > button").click()
+        self.page.locator(".overflow-dropdown button", has_text=tab).click()
+
     def routing(self) -> None:
-        self.page.get_by_role("tab", name="Routing").click()
+        self.open("Routing")
         self.page.wait_for_selector("#routing .strip button")
 
     def state(self, viewer: str, expression: str):

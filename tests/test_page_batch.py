@@ -34,12 +34,7 @@ def url(tiny):
 
 def opened(browser, url, width=1280, query="") -> Watched:
     view = Watched(browser, url, width, query)
-    tab = view.page.get_by_role("tab", name="Batch")
-    if not tab.is_visible():
-        view.page.locator(".overflow-menu > button").first.click()
-        view.page.locator(".overflow-dropdown button", has_text="Batch").click()
-    else:
-        tab.click()
+    view.open("Batch")
     return view
 
 

@@ -47,7 +47,7 @@ def view(browser, url) -> Iterator[Watched]:
 
 
 def opened(watched: Watched) -> None:
-    watched.page.get_by_role("tab", name="Generate").click()
+    watched.open("Generate")
     watched.page.wait_for_selector("#samples .sample")
 
 
@@ -240,7 +240,7 @@ def test_without_a_generator_the_tab_says_how_to_get_one(browser):
     demo = build_demo(build(), "no generator")
     _, address, _ = demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **launch_options())
     view = Watched(browser, address)
-    view.page.get_by_role("tab", name="Generate").click()
+    view.open("Generate")
     expect(view.page.locator("#no-generator")).to_contain_text("python -m train.stage2")
     expect(view.page.locator("#no-generator")).to_contain_text("CUDA GPU")
     view.check()

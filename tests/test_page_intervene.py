@@ -26,7 +26,7 @@ def url(embedded):
 @pytest.fixture
 def view(browser, url):
     watched = Watched(browser, url)
-    watched.page.get_by_role("tab", name="Intervene").click()
+    watched.open("Intervene")
     watched.page.wait_for_selector("#intervene figure img")
     watched.requests.clear()
     yield watched
@@ -173,7 +173,7 @@ def test_the_meter_follows(view, explored):
 
 def test_frequencies_are_those_of_the_library(view, explored):
     page = view.page
-    page.get_by_role("tab", name="Frequency").click()
+    view.open("Frequency")
     page.wait_for_selector("#frequency tbody tr")
     lost = explored.energies["rae"]
     share = 1 - explored.energies["drorae"] / lost
@@ -196,20 +196,10 @@ def test_frequencies_are_those_of_the_library(view, explored):
 def test_both_tabs_fit_and_are_readable(browser, url, width, theme):
     view = Watched(browser, url, width, f"?__theme={theme}")
     for name in ("Intervene", "Frequency"):
-        open_tab(view, name)
+        view.open(name)
         view.page.wait_for_selector(f"#{name.lower()} h3")
         assert view.page.evaluate("document.documentElement.scrollWidth") <= width
         for part in ("h3", ".hint"):
             assert contrast(view.page, f"#{name.lower()} {part}") >= 4.5
     view.check()
     view.page.close()
-
-
-def open_tab(view: Watched, name: str) -> None:
-    """Also where the row of tabs is too narrow for all of them."""
-    tab = view.page.get_by_role("tab", name=name)
-    if not tab.is_visible():
-        view.page.locator(".overflow-menu > button").first.click()
-        view.page.locator(".overflow-dropdown button", has_text=name).click()
-        return
-    tab.click()

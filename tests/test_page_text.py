@@ -37,7 +37,7 @@ def view(browser, url) -> Iterator[Watched]:
 
 
 def opened(watched: Watched) -> None:
-    watched.page.get_by_role("tab", name="Generate").click()
+    watched.open("Generate")
     watched.page.wait_for_selector("#samples .sample")
     watched.page.get_by_label("a text", exact=True).check()
     expect(watched.page.locator("#prompt textarea")).to_be_visible()
