@@ -39,11 +39,11 @@ def test_a_generator_is_stored_measured_and_described(generators, tmp_path, monk
 def test_the_grid_shows_guided_and_unguided_pictures_side_by_side(text_pipeline, monkeypatch):
     """On random weights, where guidance changes much; after six steps of training it hardly does."""
     monkeypatch.setattr(publish_text, "STEPS", 2)
-    sheet = publish_text.grid(text_pipeline, 3.0)
+    sheet = publish_text.grid(text_pipeline, 10.0)
     shown = {}
     for guidance, left in (("cfg", 2 * 68), ("none", 2 * 68 + 32)):
         shown[guidance] = np.asarray(sheet.crop((left, 32, left + 32, 64))).astype(int)
-        expected = text_pipeline(publish_text.PROMPTS[6], 2, guidance, 3.0, seed=0).images[0]
+        expected = text_pipeline(publish_text.PROMPTS[6], 2, guidance, 10.0, seed=0).images[0]
         assert np.abs(shown[guidance] - np.asarray(expected)).max() <= 1
     assert np.abs(shown["cfg"] - shown["none"]).max() > 10
 

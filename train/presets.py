@@ -308,8 +308,8 @@ PRESETS = {
             ),
         },
         stage2={
-            "class": _tiny_denoiser(2800, 32, 2e-3, TINY_DENOISER),
-            "class-guide": _tiny_denoiser(700, 32, 2e-3, TINY_GUIDE),
+            "class": _tiny_denoiser(7000, 64, 2e-3, TINY_DENOISER),
+            "class-guide": _tiny_denoiser(1200, 64, 2e-3, TINY_GUIDE),
             "text": _tiny_denoiser(7000, 64, 1e-3, TINY_TEXT_DENOISER, TINY_TEXT),
         },
     ),
