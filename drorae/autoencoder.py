@@ -139,7 +139,7 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
         """Normalise latents from now on with these statistics, (C, h, w): see ``LatentStatistics.of``."""
         shape = (self.encoder.dim, self.grid_size, self.grid_size)
         self.statistics = LatentStatistics.of(shape, std, mean).to(self.device)
-        self.register_to_config(latent_statistics=self.statistics.kind)
+        self.register_to_config(latent_statistics=self.statistics.kind, latent_distance=None)
 
     def set_fusion(
         self, fusion: str | None, hidden_size: int | None = None, beta: float = 0.2, mean_layers: int | None = None
@@ -149,16 +149,13 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
         Raises:
             ValueError: an unknown fusion or impossible values.
         """
-        layers, dim, eps = self.encoder.num_layers, self.encoder.dim, self.encoder.norm.eps
-        module = build_fusion(fusion, layers, dim, eps, hidden_size, beta, mean_layers)
+        encoder = self.encoder
+        module = build_fusion(fusion, encoder.num_layers, encoder.dim, encoder.norm.eps, hidden_size, beta, mean_layers)
         self.fusion_module = None if module is None else module.to(self.device, self.dtype)
         self.statistics = None  # they were of another latent
+        self.register_to_config(latent_statistics=None, latent_distance=None)
         self.register_to_config(
-            latent_statistics=None,
-            fusion=fusion,
-            fusion_hidden_size=hidden_size,
-            fusion_beta=beta,
-            fusion_mean_layers=mean_layers,
+            fusion=fusion, fusion_hidden_size=hidden_size, fusion_beta=beta, fusion_mean_layers=mean_layers
         )
 
     def add_finetuned_decoder(self) -> nn.Module:

@@ -11,6 +11,7 @@ import base64
 import numpy as np
 from PIL import Image
 
+from drorae.answers import finite, frame_answer
 from drorae.batch import BatchRow, to_csv
 from drorae.explore import ROUTES, Exploration, Frame, Gain
 from drorae.generate import Generation, Progress
@@ -31,7 +32,7 @@ def compare_value(result: Exploration, example: str | None = None) -> dict:
                 "title": route.title,
                 "explanation": route.explanation,
                 "picture": _png(result.pictures[route.name]),
-                "metrics": {key: _finite(value) for key, value in result.metrics[route.name].items()},
+                "metrics": finite(result.metrics[route.name]),
                 "gain": _gain(result.gains[route.name]) if route.name in result.gains else None,
             }
             for route in ROUTES
@@ -86,9 +87,7 @@ def intervene_value(result: Exploration, example: str | None = None) -> dict | N
 
 def frame_value(frame: Frame) -> dict:
     """One intervention: the picture, its metrics, and where its latent stands."""
-    metrics = {key: _finite(value) for key, value in frame.metrics.items()}
-    standing = frame.compatibility
-    return {"picture": _png(frame.picture), **metrics, **standing._asdict(), "verdict": standing.verdict}
+    return {"picture": _png(frame.picture), **frame_answer(frame)}
 
 
 def frequency_value(result: Exploration) -> dict:
@@ -128,12 +127,9 @@ def batch_value(rows: list[BatchRow], total: int, running: bool) -> dict:
             {
                 "index": index,
                 "name": row.name,
-                "psnr": {route: _finite(numbers["psnr"]) for route, numbers in row.metrics.items()},
+                "psnr": {route: finite(numbers)["psnr"] for route, numbers in row.metrics.items()},
                 "ssim": {route: numbers["ssim"] for route, numbers in row.metrics.items()},
-                "gain": None if row.gain is None else _finite(row.gain),
-                "harmed": row.harmed,
-                "layer": row.layer,
-                "error": row.error,
+                **finite({"gain": row.gain, "harmed": row.harmed, "layer": row.layer, "error": row.error}),
                 "thumbnail": None if running or row.thumbnail is None else _png(row.thumbnail),
             }
             for index, row in enumerate(rows)
@@ -193,11 +189,6 @@ def _gain(gain: Gain) -> dict:
         "improved": gain.improved,
         "harmed": gain.harmed,
     }
-
-
-def _finite(value: float) -> float | None:
-    """PSNR of two equal pictures is infinite, which JSON cannot hold."""
-    return value if np.isfinite(value) else None
 
 
 def _base64(array: np.ndarray) -> str:

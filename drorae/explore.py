@@ -25,7 +25,7 @@ from drorae.metrics import psnr, ssim
 from drorae.spectrum import detail_energies, error_energies
 
 BATCH = 8  # interventions that are mixed and decoded together
-Report = Callable[[int, int], None]  # pictures painted so far, and how many there will be
+Painted = Callable[[int, int], None]  # is told how many interventions are painted, and how many there will be
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class Exploration:
 
 @torch.inference_mode()
 def explore(
-    picture: Image.Image, model: AutoencoderDRoRAE, interventions: bool = True, report: Report | None = None
+    picture: Image.Image, model: AutoencoderDRoRAE, interventions: bool = True, progress: Painted | None = None
 ) -> Exploration:
     """Rebuild the central square of an RGB picture along every route, say what the router did, and what would happen
     with other strengths and other layers.
@@ -198,7 +198,7 @@ def explore(
         picture: as returned by :func:`drorae.images.load_image`.
         model: any :class:`~drorae.autoencoder.AutoencoderDRoRAE`; what it lacks is left out of the result.
         interventions: ``False`` leaves them out; they are most of the work.
-        report: called while the interventions are painted.
+        progress: called while the interventions are painted.
     """
     started = time.perf_counter()
     images = open_square(picture, model)
@@ -222,7 +222,7 @@ def explore(
     painted = None
     if interventions and can_intervene(model):
         usual = next(frames_of(model, fused.tokens, routing.base, list(outputs.values())[-1], images))
-        painted = paint_interventions(model, layers, images, usual, report)
+        painted = paint_interventions(model, layers, images, usual, progress)
     return Exploration(
         original=original,
         pictures=pictures,
@@ -255,7 +255,7 @@ def intervene(picture: Image.Image, model: AutoencoderDRoRAE, intervention: Inte
 
 
 def paint_interventions(
-    model: AutoencoderDRoRAE, layers: Sequence[Tensor], images: Tensor, usual: Frame, report: Report | None = None
+    model: AutoencoderDRoRAE, layers: Sequence[Tensor], images: Tensor, usual: Frame, progress: Painted | None = None
 ) -> Interventions:
     """All the interventions of :class:`Interventions` on one picture (1, 3, H, H), decoded in batches.
 
@@ -273,8 +273,8 @@ def paint_interventions(
     done: list[Frame] = []
     for tokens in itertools.chain(map(parts.mix, chunks), parts.experts().split(BATCH)):
         done += frames(parts, tokens, images)
-        if report is not None:
-            report(len(done), len(wanted) + len(numbers))
+        if progress is not None:
+            progress(len(done), len(wanted) + len(numbers))
     done.insert(betas.index(trained), usual)
     count = len(numbers)
     removed, alone, experts = (done[len(betas) + i * count :][:count] for i in range(3))

@@ -24,6 +24,7 @@ from torch import nn
 from drorae import AutoencoderDRoRAE, DiTDH, DRoRAEClassPipeline, DRoRAETextPipeline, flow
 from drorae.explore import Exploration, explore
 from drorae.images import load_image
+from drorae.ui.page import build_demo, launch_options
 from train import encoder, latent_stats, stage1, stage2
 from train.data import Crop, TrainingPositions
 from train.sources import load_photos
@@ -200,3 +201,18 @@ def browser(tmp_path_factory) -> Iterator[BrowserContext]:
         )
         yield context
         context.close()
+
+
+@pytest.fixture(scope="session")
+def tiny() -> AutoencoderDRoRAE:
+    """A random model with fusion and both decoders. Do not change it."""
+    return build(finetuned_decoder=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_url(tiny) -> Iterator[str]:
+    """The page of that model."""
+    demo = build_demo(tiny, "tiny")
+    _, address, _ = demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **launch_options())
+    yield address
+    demo.close()

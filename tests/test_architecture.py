@@ -45,7 +45,7 @@ ALLOWED = {
     },
     "batch": {"autoencoder", "explore", "images"},
     "answers": {"batch", "explore"},
-    "bundle": {"batch", "explore", "generate", "images", "spectrum"},
+    "bundle": {"answers", "batch", "explore", "generate", "images", "spectrum"},
     "report": {"autoencoder", "bundle", "explore"},
     "plots": set(),
     "cli": {

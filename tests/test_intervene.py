@@ -125,7 +125,7 @@ def test_what_the_page_sends_is_checked():
 
 def test_frames_are_those_of_single_calls_and_the_trained_one_is_the_usual_picture(model, picture):
     seen = []
-    result = explore(picture, model, report=lambda done, count: seen.append((done, count)))
+    result = explore(picture, model, progress=lambda done, count: seen.append((done, count)))
     made = result.interventions
     assert made.betas == (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
     assert made.beta == 0.2
@@ -194,6 +194,17 @@ def test_without_statistics_only_the_cosine_is_known(model, images):
     assert (first.mean, first.variance, first.beyond, first.verdict) == (None, None, None, "unknown")
     with pytest.raises(ValueError, match=r"train\.latent_stats"):
         distances(model, base)
+
+
+def test_a_distance_does_not_outlive_its_latent(model):
+    std = torch.ones(SHAPE)
+    model.set_statistics(std)
+    model.register_to_config(latent_distance=1.4)
+    model.set_statistics(2 * std)
+    assert model.config.latent_distance is None
+    model.register_to_config(latent_distance=1.4)
+    model.set_fusion("mean")
+    assert model.config.latent_distance is None
 
 
 def test_verdicts():

@@ -7,29 +7,16 @@ import csv
 import numpy as np
 import pytest
 from browser import NEEDS_CHROMIUM, Watched, contrast, shown_pixels
-from conftest import ROOT, build
+from conftest import ROOT
+from PIL import Image
 from playwright.sync_api import expect
 
 from drorae.batch import batch, to_csv
 from drorae.explore import explore
 from drorae.images import load_image
-from drorae.ui.page import build_demo, launch_options
 
 pytestmark = NEEDS_CHROMIUM
 EXAMPLES = [ROOT / "assets" / "examples" / f"{name}.jpg" for name in ("cat", "coffee", "galaxies")]
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return build(finetuned_decoder=True)
-
-
-@pytest.fixture(scope="module")
-def url(tiny):
-    demo = build_demo(tiny, "tiny")
-    _, address, _ = demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **launch_options())
-    yield address
-    demo.close()
 
 
 def opened(browser, url, width=1280, query="") -> Watched:
@@ -50,8 +37,8 @@ def names(view: Watched) -> list[str]:
     return view.page.locator("#batch tbody tr th").all_inner_texts()
 
 
-def test_a_batch_is_sorted_filtered_saved_and_opened(browser, url, tiny, tmp_path):
-    view = opened(browser, url)
+def test_a_batch_is_sorted_filtered_saved_and_opened(browser, tiny_url, tiny, tmp_path):
+    view = opened(browser, tiny_url)
     page = view.page
     bad = tmp_path / "notes.png"
     bad.write_text("no picture")
@@ -94,8 +81,30 @@ def test_a_batch_is_sorted_filtered_saved_and_opened(browser, url, tiny, tmp_pat
     page.close()
 
 
-def test_nothing_chosen_is_one_sentence(browser, url):
-    view = opened(browser, url)
+def test_stop_keeps_the_rows_and_frees_the_model(browser, tiny_url, tmp_path):
+    view = opened(browser, tiny_url)
+    files = [tmp_path / f"{number:03}.png" for number in range(400)]
+    for file in files:
+        Image.effect_noise((64, 64), 60).convert("RGB").save(file)
+    view.page.locator("#batch-files input[type=file]").set_input_files(files)
+    expect(view.page.locator("#batch-files")).to_contain_text("399", timeout=60_000)
+    view.page.get_by_role("button", name="Explore all").click()
+    view.page.wait_for_selector("#batch tbody tr")
+    view.page.get_by_role("button", name="Stop").click()
+    expect(view.page.locator("#batch-status")).to_contain_text("Stopped.")
+    expect(view.page.locator("#batch [data-part=progress]")).to_be_hidden()
+    rows = view.page.locator("#batch tbody tr").count()
+    assert 0 < rows < 400
+    # the next picture is answered at once, not after 400
+    view.page.locator("#picture input[type=file]").set_input_files(EXAMPLES[1])
+    expect(view.page.locator("#status")).to_contain_text("rebuilt along 3 routes", timeout=10_000)
+    expect(view.page.locator("#batch tbody tr")).to_have_count(rows)
+    view.check()
+    view.page.close()
+
+
+def test_nothing_chosen_is_one_sentence(browser, tiny_url):
+    view = opened(browser, tiny_url)
     view.page.get_by_role("button", name="Explore all").click()
     expect(view.page.locator("#batch-status .error")).to_contain_text("Choose pictures first")
     view.check()
@@ -103,8 +112,8 @@ def test_nothing_chosen_is_one_sentence(browser, url):
 
 
 @pytest.mark.parametrize(("width", "theme"), [(1280, "dark"), (390, "light")])
-def test_the_tab_fits_and_is_readable(browser, url, width, theme):
-    view = opened(browser, url, width, f"?__theme={theme}")
+def test_the_tab_fits_and_is_readable(browser, tiny_url, width, theme):
+    view = opened(browser, tiny_url, width, f"?__theme={theme}")
     explore_all(view, EXAMPLES)
     assert view.page.evaluate("document.documentElement.scrollWidth") <= width
     for part in (".headline", ".hint", "tbody td"):

@@ -5,33 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from browser import NEEDS_CHROMIUM, Watched, shown_pixels
-from conftest import ROOT, build
+from conftest import ROOT
 from playwright.sync_api import expect
 
 from drorae.explore import explore, intervene
 from drorae.images import load_image
 from drorae.intervene import Intervention
-from drorae.ui.page import build_demo, launch_options
 
 pytestmark = NEEDS_CHROMIUM
 ROCKET = ROOT / "assets" / "examples" / "rocket.jpg"
 
 
-@pytest.fixture(scope="module")
-def tiny():
-    return build(finetuned_decoder=True)
-
-
-@pytest.fixture(scope="module")
-def url(tiny):
-    demo = build_demo(tiny, "tiny")
-    _, address, _ = demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **launch_options())
-    yield address
-    demo.close()
-
-
-def test_the_report_button_saves_a_file_that_names_the_picture(browser, url, tmp_path):
-    view = Watched(browser, url)
+def test_the_report_button_saves_a_file_that_names_the_picture(browser, tiny_url, tmp_path):
+    view = Watched(browser, tiny_url)
     with view.page.expect_download() as download:
         view.page.get_by_role("button", name="Save report").click()
     assert download.value.suggested_filename == "drorae-cat.html"
@@ -44,9 +30,9 @@ def test_the_report_button_saves_a_file_that_names_the_picture(browser, url, tmp
     view.page.close()
 
 
-def test_a_link_restores_example_layers_strength_tokens_and_tab(browser, url, tiny):
+def test_a_link_restores_example_layers_strength_tokens_and_tab(browser, tiny_url, tiny):
     """It is written by the page, and read by a page that was opened anew."""
-    view = Watched(browser, url)
+    view = Watched(browser, tiny_url)
     page = view.page
     page.locator("#examples button, #examples .gallery-item").nth(3).click()
     expected = explore(load_image(ROCKET), tiny)
@@ -78,6 +64,36 @@ def test_a_link_restores_example_layers_strength_tokens_and_tab(browser, url, ti
     page.close()
 
 
+def test_a_link_restores_a_strength_in_a_region(browser, tiny_url, tiny, cat):
+    view = Watched(browser, tiny_url)
+    page = view.page
+    view.open("Intervene")
+    page.get_by_role("button", name="Paint a region").click()
+    page.locator("#intervene [data-part=size]").select_option("3")
+    brush = page.locator("#intervene [data-part=brush]")
+    brush.scroll_into_view_if_needed()
+    box = brush.bounding_box()
+    page.mouse.click(box["x"] + box["width"] * 0.1, box["y"] + box["height"] * 0.1)  # the corner: two by two tokens
+    slider = page.locator("#intervene [data-part=strength]")
+    slider.focus()
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    page.get_by_role("button", name="Copy link").click()
+    address = view.state("report", "state.address")
+    assert address.partition("?")[2] == "example=cat&tab=intervene&beta=0.7&region=0-1.4-5"
+    view.check()
+    page.close()
+
+    view = Watched(browser, address)
+    frame = intervene(cat, tiny, Intervention(beta=0.7, tokens=(0, 1, 4, 5)))
+    expect(view.page.locator("#intervene [data-part=metrics]")).to_contain_text(f"{frame.metrics['psnr']:.2f} dB")
+    expect(view.page.locator("#intervene [data-part=beta]")).to_have_text("0.70")
+    shown = shown_pixels(view.page, "#intervene [data-part=picture]").astype(int)
+    assert np.abs(shown - frame.picture.astype(int)).max() <= 1
+    view.check()
+    view.page.close()
+
+
 @pytest.mark.parametrize(
     "query",
     [
@@ -85,23 +101,23 @@ def test_a_link_restores_example_layers_strength_tokens_and_tab(browser, url, ti
         "?off=1-3&beta=%3Cscript%3E",
     ],
 )
-def test_a_link_that_makes_no_sense_shows_the_usual_page(browser, url, query):
-    view = Watched(browser, url, query=query)
+def test_a_link_that_makes_no_sense_shows_the_usual_page(browser, tiny_url, query):
+    view = Watched(browser, tiny_url, query=query)
     view.page.get_by_role("tab", name="Intervene").click()
     expect(view.page.locator("#intervene [data-part=metrics]")).to_contain_text("as trained")
     view.check()
     view.page.close()
 
 
-def test_an_unknown_example_is_one_sentence(browser, url):
-    view = Watched(browser, url, query="?example=<b>dog</b>")
+def test_an_unknown_example_is_one_sentence(browser, tiny_url):
+    view = Watched(browser, tiny_url, query="?example=<b>dog</b>")
     expect(view.page.locator("#status .error")).to_contain_text("The link names an example '<b>dog</b>'")
     view.check()
     view.page.close()
 
 
-def test_a_link_of_an_upload_says_that_the_picture_stays_here(browser, url, tmp_path):
-    view = Watched(browser, url)
+def test_a_link_of_an_upload_says_that_the_picture_stays_here(browser, tiny_url, tmp_path):
+    view = Watched(browser, tiny_url)
     (tmp_path / "mine.jpg").write_bytes(ROCKET.read_bytes() + b"\0")  # not the example's bytes
     view.page.locator("#picture input[type=file]").set_input_files(tmp_path / "mine.jpg")
     expect(view.page.locator("#compare tr[data-route=rae] td").first).not_to_be_empty()

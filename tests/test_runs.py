@@ -36,7 +36,7 @@ def after(runs, out, before="decoder"):
 
 
 def test_bf16_that_would_be_emulated_is_refused_unless_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     plain, asked = argparse.Namespace(precision=None), argparse.Namespace(precision="bf16")
     half = PRESETS["tiny"].stage2["class"].schedule
@@ -44,6 +44,9 @@ def test_bf16_that_would_be_emulated_is_refused_unless_asked_for(tmp_path, monke
         check_precision(plain, half)
     check_precision(asked, half)
     check_precision(plain, dataclasses.replace(half, precision="no"))
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    check_precision(plain, half)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     check_precision(plain, half)
 

@@ -144,7 +144,7 @@ def check_precision(args: argparse.Namespace, schedule: Schedule) -> None:
     """
     chosen = getattr(args, "precision", None) is not None
     # AVX2 is what x86 without AVX-512 reports: no bf16 there, and torch emulates it some fifty times slower than fp32
-    emulated = not torch.cuda.is_available() and torch.backends.cpu.get_cpu_capability() in ("AVX2", "DEFAULT")
+    emulated = not torch.accelerator.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX2"
     if schedule.precision == "bf16" and emulated and not chosen:
         raise RunError(
             "this CPU has no bf16 arithmetic, and emulating it is many times slower than fp32; give --precision no "

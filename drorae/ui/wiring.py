@@ -72,7 +72,7 @@ def wire(
             return (status_line("Choose another picture, or keep looking at this one."), *empty)
         try:
             result = explore(
-                load_image(path), model, report=lambda n, total: progress((n, total), desc="interventions")
+                load_image(path), model, progress=lambda n, total: progress((n, total), desc="interventions")
             )
         except ImageError as error:
             return (status_line(str(error), error=True), *empty)

@@ -63,22 +63,16 @@ function drawHistogram() {
   const counts = Array(BINS).fill(0);
   for (const gain of gains) counts[binOf(gain)] += 1;
   const most = Math.max(...counts);
-  const make = (name, attributes, text) => {
-    const node = document.createElementNS("http://www.w3.org/2000/svg", name);
-    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-    if (text !== undefined) node.textContent = text;
-    return node;
-  };
   const nodes = counts.flatMap((count, bin) => {
     const height = (count / most) * 120;
     const [x, from, to] = [bin * 60, low + bin * step, low + (bin + 1) * step];
-    const bar = make("rect", { x: x + 2, y: 140 - height, width: 56, height: Math.max(height, 1), rx: 3, class: state.bin === bin ? "chosen" : "", tabindex: 0, role: "button" });
+    const bar = svgNode("rect", { x: x + 2, y: 140 - height, width: 56, height: Math.max(height, 1), rx: 3, class: state.bin === bin ? "chosen" : "", tabindex: 0, role: "button" });
     bar.setAttribute("aria-label", `${count} pictures from ${signed(from, 1)} to ${signed(to, 1)} dB`);
     const choose = () => { state.bin = state.bin === bin ? null : bin; draw(); };
     bar.onclick = choose;
     bar.onkeydown = (event) => { if (["Enter", " "].includes(event.key)) { event.preventDefault(); choose(); } };
-    const label = count ? [make("text", { x: x + 30, y: 134 - height, "text-anchor": "middle" }, String(count))] : [];
-    return [bar, ...label, make("text", { x: x + 30, y: 158, "text-anchor": "middle" }, signed((from + to) / 2, 1))];
+    const label = count ? [svgNode("text", { x: x + 30, y: 134 - height, "text-anchor": "middle" }, String(count))] : [];
+    return [bar, ...label, svgNode("text", { x: x + 30, y: 158, "text-anchor": "middle" }, signed((from + to) / 2, 1))];
   });
   find("histogram").replaceChildren(...nodes);
 }

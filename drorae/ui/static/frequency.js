@@ -7,13 +7,6 @@ const PLOT = { left: 52, right: 8, top: 10, bottom: 34, width: 480, height: 260 
 const COLOURS = { original: "var(--body-text-color)", rae: "var(--rae)", phase2: "var(--phase2)", drorae: "var(--drorae)" };
 const DASHES = { original: "2 3", rae: "7 4", phase2: "", drorae: "" };
 
-function draw(name, attributes, text) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
-
 const bands = () => state.value.edges.length - 1;
 const across = (place) => PLOT.left + (place / bands()) * (PLOT.width - PLOT.left - PLOT.right);
 const percent = (share) => `${share <= -0.005 ? "\u2212" : ""}${Math.abs(100 * share).toFixed(0)} %`;
@@ -27,13 +20,13 @@ function sizeOf(band) {
 
 function axes(height, ticks) {
   const nodes = ticks.flatMap(({ value, text }) => [
-    draw("line", { x1: PLOT.left, x2: PLOT.width - PLOT.right, y1: height(value), y2: height(value), class: value === 0 ? "zero" : "grid" }),
-    draw("text", { x: PLOT.left - 6, y: height(value) + 4, "text-anchor": "end" }, text),
+    svgNode("line", { x1: PLOT.left, x2: PLOT.width - PLOT.right, y1: height(value), y2: height(value), class: value === 0 ? "zero" : "grid" }),
+    svgNode("text", { x: PLOT.left - 6, y: height(value) + 4, "text-anchor": "end" }, text),
   ]);
   for (let band = 0; band < bands(); band += 1) {
-    nodes.push(draw("text", { x: across(band + 0.5), y: PLOT.height - 18, "text-anchor": "middle" }, sizeOf(band)));
+    nodes.push(svgNode("text", { x: across(band + 0.5), y: PLOT.height - 18, "text-anchor": "middle" }, sizeOf(band)));
   }
-  nodes.push(draw("text", { x: across(bands() / 2), y: PLOT.height - 3, "text-anchor": "middle" }, "pixels per wave"));
+  nodes.push(svgNode("text", { x: across(bands() / 2), y: PLOT.height - 3, "text-anchor": "middle" }, "pixels per wave"));
   return nodes;
 }
 
@@ -41,9 +34,9 @@ function key(part, names) {
   find(part).replaceChildren(
     ...names.map((name) => {
       const item = document.createElement("span");
-      const swatch = draw("svg", { viewBox: "0 0 26 10", width: 26, height: 10 });
+      const swatch = svgNode("svg", { viewBox: "0 0 26 10", width: 26, height: 10 });
       const style = { style: `stroke: ${COLOURS[name]}`, "stroke-width": 3, "stroke-dasharray": DASHES[name] };
-      swatch.append(draw("line", { x1: 1, x2: 25, y1: 5, y2: 5, ...style }));
+      swatch.append(svgNode("line", { x1: 1, x2: 25, y1: 5, y2: 5, ...style }));
       item.append(swatch, state.value.titles[name]);
       return item;
     }),
@@ -62,7 +55,7 @@ function drawSpectrum() {
   const lines = Object.entries(spectra).map(([name, energies]) => {
     const points = energies.map((v, band) => `${across(band + 0.5)},${height(Math.log10(Math.max(v, 1e-3)))}`);
     const style = { style: `stroke: ${COLOURS[name]}`, "stroke-width": 2.5, "stroke-dasharray": DASHES[name] };
-    return draw("polyline", { points: points.join(" "), fill: "none", "data-route": name, ...style });
+    return svgNode("polyline", { points: points.join(" "), fill: "none", "data-route": name, ...style });
   });
   find("spectrum").replaceChildren(...axes(height, ticks), ...lines);
   find("spectrum").setAttribute("aria-label", "Energy by size of the detail, one line per picture");
@@ -85,8 +78,8 @@ function drawShares() {
       if (share === null) return [];
       const [top, bottom] = [height(Math.max(0, share)), height(Math.min(0, share))];
       const x = across(band + 0.1) + i * width;
-      const bar = draw("rect", { x, y: top, width: width - 1, height: Math.max(1, bottom - top), style: `fill: ${COLOURS[name]}`, "data-route": name });
-      bar.append(draw("title", {}, `${state.value.titles[name]}, ${sizeOf(band)} pixels per wave: ${percent(share)}`));
+      const bar = svgNode("rect", { x, y: top, width: width - 1, height: Math.max(1, bottom - top), style: `fill: ${COLOURS[name]}`, "data-route": name });
+      bar.append(svgNode("title", {}, `${state.value.titles[name]}, ${sizeOf(band)} pixels per wave: ${percent(share)}`));
       return [bar];
     }),
   );

@@ -48,6 +48,14 @@ function paintMap(canvas, values, columns, rows, scale) {
   context.putImageData(pixels, 0, 0);
 }
 
+// An SVG node with these attributes.
+function svgNode(name, attributes, text) {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  if (text !== undefined) node.textContent = text;
+  return node;
+}
+
 // Smallest size that at most `share` of all sizes exceed: keeps a few outliers from washing a whole map out.
 function robustLimit(values, share) {
   const sizes = Float32Array.from(values, Math.abs).sort();
