@@ -13,6 +13,7 @@ from test_fusion import norm64
 from drorae.bundle import frame_value, intervene_value
 from drorae.compatibility import Compatibility, compatibility, distances
 from drorae.explore import explore, intervene
+from drorae.images import to_uint8
 from drorae.intervene import FusionParts, Intervention, InterventionError, strengths
 from drorae.latents import LatentStatistics
 from drorae.ui.wiring import wished
@@ -140,6 +141,11 @@ def test_frames_are_those_of_single_calls_and_the_trained_one_is_the_usual_pictu
         others = tuple(n for n in (1, 2, 3) if n != layer)
         check(made.removed[layer - 1], intervene(picture, model, Intervention(layers=others)))
         check(made.alone[layer - 1], intervene(picture, model, Intervention(layers=(layer,))))
+        images = torch.from_numpy(result.original).permute(2, 0, 1)[None].float() / 255
+        with torch.no_grad():
+            parts = FusionParts(model, model.encoder(images))
+            painted = to_uint8(parts.paint(parts.experts()[layer - 1 : layer])[0]).permute(1, 2, 0).numpy()
+        assert np.abs(made.experts[layer - 1].picture.astype(int) - painted.astype(int)).max() <= 1
 
 
 def check(frame, single) -> None:
