@@ -59,7 +59,7 @@ def test_a_finished_example_is_there_at_first_paint_and_lossless(view, explored)
 def test_an_uploaded_photo_goes_through(view, embedded, tmp_path):
     values = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     Image.fromarray(values).resize((300, 200), Image.Resampling.BICUBIC).save(tmp_path / "mine.png")
-    expected = explore(load_image(tmp_path / "mine.png"), embedded)
+    expected = explore(load_image(tmp_path / "mine.png"), embedded, interventions=False)
     upload(view, tmp_path / "mine.png")
     row = view.page.locator("#compare tr[data-route=drorae] td").first
     expect(row).to_contain_text(f"{expected.metrics['drorae']['psnr']:.2f}")
@@ -73,7 +73,7 @@ def test_an_uploaded_photo_goes_through(view, embedded, tmp_path):
 
 def test_a_photo_dropped_on_the_picture_goes_through(view, embedded):
     path = ROOT / "assets" / "examples" / "rocket.jpg"
-    expected = explore(load_image(path), embedded)
+    expected = explore(load_image(path), embedded, interventions=False)
     view.page.locator("#picture input[type=file]").set_input_files(path)
     row = view.page.locator("#compare tr[data-route=phase2] td").first
     expect(row).to_contain_text(f"{expected.metrics['phase2']['psnr']:.2f}")
@@ -87,7 +87,7 @@ def test_clearing_the_picture_loses_nothing(view):
 
 
 def test_an_example_goes_through(view, embedded):
-    expected = explore(load_image(ROOT / "assets" / "examples" / "coffee.jpg"), embedded)
+    expected = explore(load_image(ROOT / "assets" / "examples" / "coffee.jpg"), embedded, interventions=False)
     view.page.locator("#examples button, #examples .gallery-item").nth(2).click()
     row = view.page.locator("#compare tr[data-route=rae] td").first
     expect(row).to_contain_text(f"{expected.metrics['rae']['psnr']:.2f}")
@@ -266,7 +266,7 @@ def test_views_follow_a_second_picture_and_the_last_of_two_quick_ones(view, embe
     view.page.mouse.click(*token_at(view, 2, 3))
     names = ("astronaut", "galaxies")
     paths = [ROOT / "assets" / "examples" / f"{name}.jpg" for name in names]
-    expected = explore(load_image(paths[-1]), embedded)
+    expected = explore(load_image(paths[-1]), embedded, interventions=False)
     for path in paths:
         view.page.locator("#picture input[type=file]").set_input_files(path)
     view.page.wait_for_function(

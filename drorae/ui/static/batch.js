@@ -110,7 +110,10 @@ function drawTable() {
         picture.alt = "";
         button.append(picture);
       }
-      button.append(row.name);
+      const name = document.createElement("span");
+      name.textContent = row.name;
+      button.title = row.name;
+      button.append(name);
       button.disabled = row.error !== null;
       button.onclick = () => trigger("select", { index: row.index });
       first.append(button);

@@ -11,10 +11,11 @@ const bands = () => state.value.edges.length - 1;
 const across = (place) => PLOT.left + (place / bands()) * (PLOT.width - PLOT.left - PLOT.right);
 const percent = (share) => `${share <= -0.005 ? "\u2212" : ""}${Math.abs(100 * share).toFixed(0)} %`;
 
+const pixels = (edge) => (1 / edge).toFixed(1 / edge < 10 && (1 / edge) % 1 ? 1 : 0);
+
 // Size of the detail of a band, in pixels per wave.
 function sizeOf(band) {
   const [low, high] = [state.value.edges[band], state.value.edges[band + 1]];
-  const pixels = (edge) => (1 / edge).toFixed(1 / edge < 10 && (1 / edge) % 1 ? 1 : 0);
   return low === 0 ? `over ${pixels(high)}` : `${pixels(low)}\u2013${pixels(high)}`;
 }
 
@@ -23,8 +24,8 @@ function axes(height, ticks) {
     svgNode("line", { x1: PLOT.left, x2: PLOT.width - PLOT.right, y1: height(value), y2: height(value), class: value === 0 ? "zero" : "grid" }),
     svgNode("text", { x: PLOT.left - 6, y: height(value) + 4, "text-anchor": "end" }, text),
   ]);
-  for (let band = 0; band < bands(); band += 1) {
-    nodes.push(svgNode("text", { x: across(band + 0.5), y: PLOT.height - 18, "text-anchor": "middle" }, sizeOf(band)));
+  for (let edge = 1; edge < bands(); edge += 1) {
+    nodes.push(svgNode("text", { x: across(edge), y: PLOT.height - 18, "text-anchor": "middle" }, pixels(state.value.edges[edge])));
   }
   nodes.push(svgNode("text", { x: across(bands() / 2), y: PLOT.height - 3, "text-anchor": "middle" }, "pixels per wave"));
   return nodes;

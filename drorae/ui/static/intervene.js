@@ -46,7 +46,7 @@ function drawMeter(frame) {
   const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
   const share = known ? `${percent(frame.beyond)} of its tokens lie farther out than 99 % of those of held-out photos.` : "";
   const sentence = {
-    inside: `Yes: it lies where the decoder was trained. ${share}`,
+    inside: `Yes: its tokens lie where those of held-out photos do. ${share}`,
     edge: `Partly: it is at the edge of what the decoder was trained on. ${share}`,
     outside: `No: it has left what the decoder was trained on, so the picture shows its guessing, too. ${share}`,
     unknown: "Not measured for this model; run python -m train.latent_distance on it.",
@@ -194,12 +194,7 @@ function drawBrush() {
   const context = brush.getContext("2d");
   const cell = BRUSH / grid;
   brush.classList.toggle("active", state.painting);
-  if (state.region.size) {
-    context.fillStyle = "rgba(15, 15, 20, 0.45)"; // what stays as trained is dimmed
-    for (let token = 0; token < grid ** 2; token += 1) {
-      if (!state.region.has(token)) context.fillRect((token % grid) * cell, Math.floor(token / grid) * cell, cell, cell);
-    }
-  }
+  outlineTokens(context, state.region, grid, cell, [[5, "#000"], [2, "#ffd54a"]]);
   if (!state.painting) return;
   const at = hover === null ? state.token : hover;
   for (const [width, colour] of [[5, "#000"], [2, "#fff"]]) {
@@ -230,12 +225,7 @@ function dab(token, paint) {
   drawBrush();
 }
 
-function tokenAt(event) {
-  const box = brush.getBoundingClientRect();
-  const { grid } = state.value;
-  const at = (offset, length) => Math.max(0, Math.min(grid - 1, Math.floor((offset / length) * grid)));
-  return at(event.clientY - box.top, box.height) * grid + at(event.clientX - box.left, box.width);
-}
+const tokenAt = (event) => tokenUnder(brush, event, state.value.grid);
 
 function press(event) {
   if (!state.value || !state.painting || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -306,13 +296,15 @@ brush.addEventListener("pointerdown", (event) => {
   brush.focus({ preventScroll: true });
   brush.setPointerCapture(event.pointerId);
   state.token = tokenAt(event);
+  hover = state.token;
   stroke = !state.region.has(state.token);
   dab(state.token, stroke);
 });
 brush.addEventListener("pointermove", (event) => {
   if (!state.value || !state.painting) return;
-  hover = tokenAt(event);
-  if (stroke !== null) dab(hover, stroke);
+  const [before, token] = [hover, tokenAt(event)];
+  hover = token;
+  if (stroke !== null) tokensBetween(before ?? token, token, state.value.grid).forEach((each) => dab(each, stroke));
   else drawBrush();
 });
 brush.addEventListener("pointerleave", () => { hover = null; if (state.value) drawBrush(); });

@@ -66,31 +66,8 @@ function drawStage() {
   }
   context.stroke();
 
-  // around a set of tokens: the edges that have one of them on one side only
-  const outline = (chosen, inner, outer, colour = "#fff") => {
-    const inside = new Set(tokensOf(chosen));
-    context.beginPath();
-    for (const token of inside) {
-      const [row, column] = [Math.floor(token / grid), token % grid];
-      const edges = [
-        [row > 0 && inside.has(token - grid), column, row, column + 1, row],
-        [row < grid - 1 && inside.has(token + grid), column, row + 1, column + 1, row + 1],
-        [column > 0 && inside.has(token - 1), column, row, column, row + 1],
-        [column < grid - 1 && inside.has(token + 1), column + 1, row, column + 1, row + 1],
-      ];
-      for (const [shared, x1, y1, x2, y2] of edges) {
-        if (shared) continue;
-        context.moveTo(x1 * cell, y1 * cell);
-        context.lineTo(x2 * cell, y2 * cell);
-      }
-    }
-    context.lineCap = "square";
-    for (const [width, paint] of [[outer, "#000"], [inner, colour]]) {
-      context.lineWidth = width;
-      context.strokeStyle = paint;
-      context.stroke();
-    }
-  };
+  const outline = (chosen, inner, outer, colour = "#fff") =>
+    outlineTokens(context, tokensOf(chosen), grid, cell, [[outer, "#000"], [inner, colour]]);
   if (state.layer !== null) outline(leaning(state.layer), 2, 5, "#ffd54a");
   if (state.token !== null) outline(state.token, 2, 5);
   if (state.stroke) outline([...state.stroke], 3, 6);
@@ -367,12 +344,7 @@ function pin(token) {
   drawBars();
 }
 
-function tokenAt(event) {
-  const box = stage.getBoundingClientRect();
-  const { grid } = state.value;
-  const at = (offset, length) => Math.max(0, Math.min(grid - 1, Math.floor((offset / length) * grid)));
-  return at(event.clientY - box.top, box.height) * grid + at(event.clientX - box.left, box.width);
-}
+const tokenAt = (event) => tokenUnder(stage, event, state.value.grid);
 
 function press(event) {
   // many keyboards need AltGr or Option for the brackets
@@ -447,12 +419,14 @@ async function load() {
 // Dragging brushes over tokens, whose mean is then pinned; a click pins one token.
 stage.addEventListener("pointerdown", (event) => {
   if (!state.value || event.pointerType === "touch") return; // a finger scrolls
-  state.stroke = new Set([tokenAt(event)]);
+  moveTo(tokenAt(event));
+  state.stroke = new Set([state.token]);
 });
 stage.addEventListener("pointermove", (event) => {
   if (!state.value) return;
-  if (state.stroke) state.stroke.add(tokenAt(event));
-  moveTo(tokenAt(event));
+  const token = tokenAt(event);
+  if (state.stroke) tokensBetween(state.token, token, state.value.grid).forEach((each) => state.stroke.add(each));
+  moveTo(token);
 });
 stage.addEventListener("pointerleave", () => { if (state.stroke) { state.stroke = null; drawStage(); } });
 stage.addEventListener("click", (event) => {

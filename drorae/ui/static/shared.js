@@ -63,7 +63,49 @@ function robustLimit(values, share) {
 }
 
 function signed(value, digits) {
-  return (value < 0 ? "\u2212" : "+") + Math.abs(value).toFixed(digits);
+  const size = Math.abs(value).toFixed(digits);
+  return Number(size) === 0 ? size : (value < 0 ? "\u2212" : "+") + size; // no "-0.0"
+}
+
+// Outline a set of tokens of a grid, cells of `cell` pixels: the edges that have one of them on one side only.
+function outlineTokens(context, tokens, grid, cell, strokes) {
+  const inside = new Set(tokens);
+  context.beginPath();
+  for (const token of inside) {
+    const [row, column] = [Math.floor(token / grid), token % grid];
+    const edges = [
+      [row > 0 && inside.has(token - grid), column, row, column + 1, row],
+      [row < grid - 1 && inside.has(token + grid), column, row + 1, column + 1, row + 1],
+      [column > 0 && inside.has(token - 1), column, row, column, row + 1],
+      [column < grid - 1 && inside.has(token + 1), column + 1, row, column + 1, row + 1],
+    ];
+    for (const [shared, x1, y1, x2, y2] of edges) {
+      if (shared) continue;
+      context.moveTo(x1 * cell, y1 * cell);
+      context.lineTo(x2 * cell, y2 * cell);
+    }
+  }
+  context.lineCap = "square";
+  for (const [width, colour] of strokes) {
+    context.lineWidth = width;
+    context.strokeStyle = colour;
+    context.stroke();
+  }
+}
+
+// The token of a grid under a pointer.
+function tokenUnder(canvas, event, grid) {
+  const box = canvas.getBoundingClientRect();
+  const at = (offset, length) => Math.max(0, Math.min(grid - 1, Math.floor((offset / length) * grid)));
+  return at(event.clientY - box.top, box.height) * grid + at(event.clientX - box.left, box.width);
+}
+
+// The tokens on the straight line between two, both included: a quick hand moves over some without an event.
+function tokensBetween(from, to, grid) {
+  const [row, column] = [Math.floor(from / grid), from % grid];
+  const [down, right] = [Math.floor(to / grid) - row, (to % grid) - column];
+  const steps = Math.max(Math.abs(down), Math.abs(right), 1);
+  return Array.from({ length: steps + 1 }, (_, i) => Math.round(row + (down * i) / steps) * grid + Math.round(column + (right * i) / steps));
 }
 
 const find = (name) => element.querySelector(`[data-part="${name}"]`);
