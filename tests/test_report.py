@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 
@@ -14,7 +15,7 @@ from playwright.sync_api import expect
 from drorae import __version__
 from drorae.cli import main
 from drorae.explore import explore
-from drorae.report import model_hash, report
+from drorae.report import _json, model_hash, report
 
 CAT = str(ROOT / "assets" / "examples" / "cat.jpg")
 
@@ -26,6 +27,12 @@ def test_names_are_data_and_facts_are_there(model, cat):
     assert "a &lt;model&gt;" in text
     assert model_hash(model) in text
     assert f"drorae {__version__}" in text
+
+
+def test_no_value_can_end_the_element_it_stands_in():
+    value = {"name": "</script><b>", "share": None}
+    assert "<" not in _json(value)
+    assert json.loads(_json(value)) == value
 
 
 def test_the_hash_is_of_the_weights():
