@@ -64,7 +64,7 @@ function drawHistogram() {
   for (const gain of gains) counts[binOf(gain)] += 1;
   const most = Math.max(...counts);
   const nodes = counts.flatMap((count, bin) => {
-    const height = (count / most) * 120;
+    const height = (count / most) * 108;
     const [x, from, to] = [bin * 60, low + bin * step, low + (bin + 1) * step];
     const bar = svgNode("rect", { x: x + 2, y: 140 - height, width: 56, height: Math.max(height, 1), rx: 3, class: state.bin === bin ? "chosen" : "", tabindex: 0, role: "button" });
     bar.setAttribute("aria-label", `${count} pictures from ${signed(from, 1)} to ${signed(to, 1)} dB`);
@@ -72,7 +72,9 @@ function drawHistogram() {
     bar.onclick = choose;
     bar.onkeydown = (event) => { if (["Enter", " "].includes(event.key)) { event.preventDefault(); choose(); } };
     const label = count ? [svgNode("text", { x: x + 30, y: 134 - height, "text-anchor": "middle" }, String(count))] : [];
-    return [bar, ...label, svgNode("text", { x: x + 30, y: 158, "text-anchor": "middle" }, signed((from + to) / 2, 1))];
+    // every other bin is named: on a phone they would touch
+    const name = bin % 2 ? [] : [svgNode("text", { x: x + 30, y: 164, "text-anchor": "middle" }, signed((from + to) / 2, 1))];
+    return [bar, ...label, ...name];
   });
   find("histogram").replaceChildren(...nodes);
 }
