@@ -18,6 +18,7 @@ DEFAULT_GENERATOR = "assets/drorae-tiny-class"
 DEFAULT_TEXT_GENERATOR = "assets/drorae-tiny-text"
 CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+PATTERNS = ["*.json", "*.safetensors", "*.md"]  # of a Hub repository: nothing that could run
 
 
 class CheckpointError(RuntimeError):
@@ -29,22 +30,46 @@ def is_bundled(name: str) -> bool:
     return (ASSETS.parent / name).is_dir()
 
 
+def local_folder(name: str | Path) -> Path | None:
+    """The folder of a path or a bundled name (``drorae-tiny``, ``assets/drorae-tiny``), if there is one."""
+    places = (Path(name), ASSETS.parent / name, ASSETS / name)
+    return next((place for place in places if place.is_dir()), None)
+
+
 def resolve(name: str | Path, revision: str | None = None) -> Path:
     """Checkpoint folder for a path, a bundled name (``drorae-tiny``, ``assets/drorae-tiny``) or a Hub id.
 
     Raises:
         CheckpointError: there is no such folder and no such repository, or the Hub cannot be reached.
     """
-    for folder in (Path(name), ASSETS.parent / name, ASSETS / name):
-        if folder.is_dir():
-            return folder
+    folder = local_folder(name)
+    if folder is not None:
+        return folder
     try:
-        return Path(snapshot_download(str(name), revision=revision, allow_patterns=["*.json", "*.safetensors", "*.md"]))
+        return Path(snapshot_download(str(name), revision=revision, allow_patterns=PATTERNS))
     except Exception as error:  # no network, no such repository, a proxy's refusal: many types, one thing to do
         raise CheckpointError(
             f"There is no checkpoint folder '{name}' and no Hub repository of that name could be fetched "
             f"({type(error).__name__}); check the name, or use '{DEFAULT_MODEL}'."
         ) from None
+
+
+def stored_folder(name: str) -> Path | None:
+    """The folder of a checkpoint that is on this disk, also in the Hub's cache; the network is not asked.
+
+    Args:
+        name: path, bundled name, or Hub id with an optional ``@revision``.
+    """
+    folder = local_folder(name)
+    if folder is not None:
+        return folder
+    repository, _, revision = name.partition("@")
+    try:
+        return Path(
+            snapshot_download(repository, revision=revision or None, allow_patterns=PATTERNS, local_files_only=True)
+        )
+    except (OSError, ValueError):  # not there, or no name of a repository
+        return None
 
 
 def fetch_file(repository: str, file: str, revision: str | None = None) -> Path:

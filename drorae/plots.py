@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 
 # The ends of ColorBrewer's RdBu scale, in the shades that read on light and dark pages: as in the routing viewer.
 ADDED, SUPPRESSED = "#c43c39", "#2f79b5"
+INK = "#808080"
 
 
 def layer_profile(shares: np.ndarray) -> go.Figure:
@@ -38,16 +39,24 @@ def layer_profile(shares: np.ndarray) -> go.Figure:
             "%{customdata[1]:.3f}<extra></extra>",
         )
     )
-    grey = "rgba(128,128,128,0.25)"
+    figure.update_layout(showlegend=False, bargap=0.35)
+    figure.update_xaxes(title="encoder layer, shallow to deep", type="category")
+    figure.update_yaxes(title="mean share")
+    return styled(figure, 300)
+
+
+def styled(figure: go.Figure, height: int) -> go.Figure:
+    """The look of all charts: no background, so that light and dark pages both show through; ``height`` in pixels."""
     figure.update_layout(
-        height=300,
-        margin={"l": 60, "r": 16, "t": 16, "b": 48},
+        template="none",
+        height=height,
+        margin={"l": 60, "r": 16, "t": 28, "b": 48},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        font={"color": "#808080", "size": 13},
-        showlegend=False,
-        bargap=0.35,
-        xaxis={"title": "encoder layer, shallow to deep", "type": "category", "fixedrange": True},
-        yaxis={"title": "mean share", "gridcolor": grey, "zerolinecolor": "#8a8a8a", "fixedrange": True},
+        font={"color": INK, "size": 13},
+        hoverlabel={"font": {"size": 13}},
     )
+    lines = {"gridcolor": "rgba(128,128,128,0.25)", "zerolinecolor": "#8a8a8a", "fixedrange": True}
+    figure.update_xaxes(**lines)
+    figure.update_yaxes(**lines)
     return figure

@@ -48,6 +48,10 @@ ALLOWED = {
     "bundle": {"answers", "batch", "explore", "generate", "images", "spectrum"},
     "report": {"autoencoder", "bundle", "explore"},
     "plots": set(),
+    "published": set(),
+    "study": {"published"},
+    "study_plots": {"plots", "published", "study"},
+    "fetching": {"checkpoints"},
     "cli": {
         "answers",
         "autoencoder",

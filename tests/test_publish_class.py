@@ -14,6 +14,7 @@ from drorae.checkpoints import CheckpointError
 from train import publish_class
 from train.evaluate_generated import table
 from train.mobilenet import MobileNetV2
+from train.run import LOG, RECORD
 
 WEIGHTS = PHOTOS / "weights"
 
@@ -52,3 +53,16 @@ def test_a_generator_is_stored_sampled_measured_and_described(generators, tmp_pa
 def test_unfinished_runs_are_named(tmp_path):
     with pytest.raises(CheckpointError, match="class/checkpoint' is not there; finish that run first"):
         publish_class.main([*smoke(tmp_path), "--to", str(tmp_path / "x")])
+
+
+def test_the_curve_goes_through_the_runs_that_were_gone_on_from(tmp_path):
+    runs = {"first": ("", [(4, 1.1), (6, 1.05)]), "second": (f" --start '{tmp_path}/first/checkpoint'", [(3, 1.02)])}
+    for name, (start, losses) in runs.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / RECORD).write_text(json.dumps({"command": f"python -m train.stage2 --condition class{start}"}))
+        rows = [{"step": step, "validation_loss": loss} for step, loss in losses]
+        (folder / LOG).write_text("\n".join(map(json.dumps, rows)))
+    assert publish_class.lineage(tmp_path / "second") == [tmp_path / "first", tmp_path / "second"]
+    assert publish_class.lineage(tmp_path / "first") == [tmp_path / "first"]
+    assert publish_class.loss_curve(tmp_path / "second") == "4: 1.1000, 6: 1.0500, 9: 1.0200"

@@ -15,6 +15,7 @@ import torch
 from drorae import AutoencoderDRoRAE
 from drorae.adapter import cast_weights
 from drorae.checkpoints import CheckpointError
+from drorae.study import MEASURED
 from train.arguments import add_data_arguments, main_guard
 from train.evaluate import measure, positive, table
 from train.latent_stats import RECORD as LATENT_RECORD
@@ -22,7 +23,7 @@ from train.presets import PHASES, PRESETS
 from train.run import CHECKPOINT, LOG, RECORD
 from train.settings import Preset
 
-REPORT = "measured.json"
+REPORT = MEASURED  # the page reads it, too
 
 CARD = """---
 license: apache-2.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import time
 from pathlib import Path
 
@@ -77,7 +78,7 @@ MobileNetV2 took no part in the training. {speed}
 
 Loss on held-out photos by step: {curves}
 
-Data: {data}, central squares and their mirror images, the training split only. Class dropout {dropout}, EMA {ema},
+Data: {data}, {views}, the training split only. Class dropout {dropout}, EMA {ema},
 {precision}, logit-normal times shifted by {shift:.2f}.
 
 ## Limits
@@ -120,6 +121,13 @@ def grid(pipeline: DRoRAEClassPipeline, scale: float) -> Image.Image:
     return Image.fromarray(np.concatenate([np.concatenate(rows[:half]), gap, np.concatenate(rows[half:])], axis=1))
 
 
+def lineage(folder: Path) -> list[Path]:
+    """A run and, before it, the runs that it went on from with ``--start``, where they are still there."""
+    words = shlex.split(json.loads((folder / RECORD).read_text())["command"])
+    start = Path(words[words.index("--start") + 1]).parent if "--start" in words else None
+    return [*(lineage(start) if start is not None and (start / RECORD).is_file() else []), folder]
+
+
 def run_row(run: str, folder: Path, network: DiTDH) -> str:
     """One line of the training table."""
     record = json.loads((folder / RECORD).read_text())
@@ -136,10 +144,14 @@ def run_row(run: str, folder: Path, network: DiTDH) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def loss_curve(log: Path) -> str:
-    """Held-out loss by step, as a run logged it."""
-    rows = [json.loads(line) for line in log.read_text().splitlines()]
-    return ", ".join(f"{row['step']}: {row['validation_loss']:.4f}" for row in rows if "validation_loss" in row)
+def loss_curve(run: Path) -> str:
+    """Held-out loss by step, as a run and those before it logged it; their steps count on."""
+    points, before = [], 0
+    for folder in lineage(run):
+        rows = [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
+        points += [f"{before + row['step']}: {row['validation_loss']:.4f}" for row in rows if "validation_loss" in row]
+        before += rows[-1]["step"]
+    return ", ".join(points)
 
 
 def sample_and_measure(args: argparse.Namespace, folder: Path) -> dict:
@@ -201,14 +213,20 @@ def main(argv: list[str] | None = None) -> None:
         table=table(report),
         evaluation=report["command"],
         speed=speed,
-        runs="\n".join(run_row(run, runs / run, network) for run, network in parts.items()),
-        curves="; ".join(f"{run} {loss_curve(runs / run / LOG)}" for run in parts),
+        runs="\n".join(
+            run_row(folder.name, folder, network) for run, network in parts.items() for folder in lineage(runs / run)
+        ),
+        curves="; ".join(f"{run} {loss_curve(runs / run)}" for run in parts),
         data=", ".join(f"{name} ({count} photos)" for name, count in data),
+        views="central squares" + (" and their mirror images" if trained["schedule"]["flip"] else ""),
         dropout=trained["dropout"],
         ema=trained["schedule"]["ema_decay"],
-        precision=trained["schedule"]["precision"],
+        precision={"no": "fp32"}.get(trained["schedule"]["precision"], trained["schedule"]["precision"]),
         shift=pipeline.scheduler.config.shift,
-        limits=LIMITS.format(hours=hours(runs / "class" / LOG), devices=", ".join(record["devices"])),
+        limits=LIMITS.format(
+            hours=sum(hours(folder / LOG) for folder in lineage(runs / "class")),
+            devices=", ".join(record["devices"]),
+        ),
     )
     (args.to / "README.md").write_text(text, encoding="utf-8")
     print(table(report))

@@ -9,6 +9,7 @@ import gradio as gr
 from drorae.autoencoder import AutoencoderDRoRAE
 from drorae.explore import explore
 from drorae.images import load_image
+from drorae.ui.about import about_tab, model_facts
 from drorae.ui.batch import batch_tab
 from drorae.ui.compare import compare_tab
 from drorae.ui.components import PictureInput, ReportButton
@@ -18,22 +19,20 @@ from drorae.ui.frequency import frequency_tab
 from drorae.ui.generate import first_generation, generate_tab
 from drorae.ui.generators import available_generators
 from drorae.ui.intervene import intervene_tab
+from drorae.ui.models import Shelf, described, model_controls
 from drorae.ui.routing import routing_tab
-from drorae.ui.wiring import Views, done, status_line, wire, wire_batch, wire_generate, wire_link, wire_report
-
-INTRODUCTION = """
-# See what the layers see
-
-A frozen vision encoder looks at your photo in {layers} layers. Most tokenizers keep only the last one.
-**DRoRAE** reads them all: see what the last layer lost, what fusing all layers brings back,
-and which layer did it where.
-"""
-
-ABOUT = """
-Model: `{model}`, {size} × {size} pixels, {layers} layers, {tokens} tokens; its card says on what it was trained.
-Your picture stays on the machine that serves this page and is deleted within two hours.
-Method: *Beyond the Last Layer: Multi-Layer Representation Fusion for Visual Tokenization*, arXiv 2605.10780.
-"""
+from drorae.ui.study import measured_of, study_tab
+from drorae.ui.wiring import (
+    Views,
+    done,
+    status_line,
+    wire,
+    wire_batch,
+    wire_generate,
+    wire_link,
+    wire_models,
+    wire_report,
+)
 
 CSS = """
 .gradio-container { max-width: 1280px !important; margin: 0 auto !important; }
@@ -43,18 +42,27 @@ CSS = """
 .status.error { color: var(--error-text-color); font-weight: 600; font-size: 15px; }
 /* a row of tabs too wide for a phone must not widen the page: Gradio then puts the last ones into a menu */
 .tab-wrapper { contain: inline-size; }
-#about p { font-size: 13px; color: var(--body-text-color-subdued); }
+/* names of all peers do not fit a phone; pointing at a mark tells its own */
+@media (max-width: 640px) { #study-peers .textpoint { display: none; } }
+#facts p, #facts li, #card p, #card li { max-width: 100ch; }
+#card table { display: block; overflow-x: auto; border: 0; }
+#card th, #card td { word-break: normal; overflow-wrap: normal; }
 """
 
 
 def build_demo(
-    model: AutoencoderDRoRAE, name: str, generator: str | None = None, text_generator: str | None = None
+    model: AutoencoderDRoRAE,
+    name: str,
+    generator: str | None = None,
+    text_generator: str | None = None,
+    switch: bool = False,
 ) -> gr.Blocks:
     """The page for a model, with the first example already explored and the first pictures sampled.
 
     Args:
         name: what the page calls the model.
         generator, text_generator: folders or Hub ids of pipelines for the tab Generate, of classes and of texts.
+        switch: whether visitors may load other models, each for themselves. They would fill a shared machine.
 
     Raises:
         CheckpointError: a generator cannot be used.
@@ -63,14 +71,9 @@ def build_demo(
     sampled = first_generation(generators[0]) if generators and generators[0].is_loaded() else None
     start = next(iter(EXAMPLES.values()))
     first = explore(load_image(start), model)
-    facts = {
-        "model": name,
-        "layers": model.encoder.num_layers,
-        "size": model.image_size,
-        "tokens": model.grid_size**2,
-    }
+    shelf = Shelf(model, name, switch)
     with gr.Blocks(title="DRoRAE explorer", delete_cache=(3600, 3600)) as demo:
-        gr.Markdown(INTRODUCTION.format(**facts), elem_id="introduction")
+        introduction = gr.Markdown(model_facts(model, name).introduction, elem_id="introduction")
         with gr.Row():
             with gr.Column(scale=1, min_width=250):
                 picture = PictureInput(
@@ -86,6 +89,7 @@ def build_demo(
                 status = gr.HTML(status_line(done(first)), elem_id="status")
                 gr.Examples(list(EXAMPLES.values()), picture, label="Or one of these", elem_id="examples")
                 save = ReportButton(elem_id="report")
+                models = model_controls(shelf, status_line(described(model, name)))
             with gr.Column(scale=4, min_width=300), gr.Tabs() as tabs:
                 compare = compare_tab(first)
                 routing = routing_tab(first)
@@ -93,11 +97,13 @@ def build_demo(
                 frequency = frequency_tab(first)
                 many = batch_tab()
                 generated = generate_tab(generators, sampled)
-        gr.Markdown(ABOUT.format(**facts), elem_id="about")
-        wire(model, picture, upload, status, Views(compare, routing, intervene, frequency))
+                study = study_tab(measured_of(name))
+                about = about_tab(model, name)
+        wire(shelf, models.current, picture, upload, status, Views(compare, routing, intervene, frequency))
         wire_link(demo, picture, tabs, status)
-        wire_report(model, name, picture, save)
-        wire_batch(model, many, picture, tabs)
+        wire_models(shelf, models, introduction, about, study)
+        wire_report(shelf, models.current, picture, save)
+        wire_batch(shelf, models.current, many, picture, tabs)
         add_endpoints(model, generators)
         if generated is not None:
             wire_generate(generators, generated, picture, tabs)

@@ -14,26 +14,31 @@ from drorae.ui.examples import NAMES
 
 
 class RoutingTab(NamedTuple):
-    """The outputs of the tab."""
+    """The outputs of the tab; what is to be said of a model without fusion is hidden otherwise, and the rest then."""
 
     viewer: RoutingViewer
+    note: gr.Markdown
+    heading: gr.Markdown
     profile: gr.Plot
 
 
 def routing_tab(first: Exploration) -> RoutingTab:
     """Build the tab around a finished example."""
+    routed = first.shares is not None
     with gr.Tab("Routing", id="routing"):
-        routed = first.shares is not None
-        if not routed:
-            gr.Markdown("This model reads the last layer only, so there is no routing to show.", elem_id="no-routing")
+        note = gr.Markdown(
+            "This model reads the last layer only, so there is no routing to show.",
+            visible=not routed,
+            elem_id="no-routing",
+        )
         viewer = RoutingViewer(routing_value(first, NAMES[0]), elem_id="routing")
-        gr.Markdown(
+        heading = gr.Markdown(
             "### The whole photo in one line\nMean share of each layer over all tokens; the whiskers hold the middle "
             "80 % of them. A long whisker means that the layer is used in some places and not in others.",
             visible=routed,
         )
         profile = gr.Plot(profile_figure(first), show_label=False, container=False, visible=routed, elem_id="profile")
-    return RoutingTab(viewer, profile)
+    return RoutingTab(viewer, note, heading, profile)
 
 
 def profile_figure(result: Exploration):

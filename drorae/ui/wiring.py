@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import gradio as gr
 from PIL import Image
 
-from drorae.autoencoder import AutoencoderDRoRAE
 from drorae.batch import batch
 from drorae.bundle import (
     batch_value,
@@ -32,15 +31,19 @@ from drorae.images import ImageError, load_image
 from drorae.intervene import Intervention, InterventionError
 from drorae.pipeline import SamplingError
 from drorae.report import report
+from drorae.ui.about import AboutTab, model_card, model_facts
 from drorae.ui.batch import MAX_BATCH, BatchTab
-from drorae.ui.components import CompareViewer, FrequencyViewer, InterveneViewer, PictureInput, ReportButton
+from drorae.ui.components import CompareViewer, FrequencyViewer, PictureInput, ReportButton
 from drorae.ui.examples import EXAMPLES, NAMES, example_of
 from drorae.ui.generate import GenerateTab, controls_for
 from drorae.ui.generators import TEXT, Generator
+from drorae.ui.intervene import InterveneTab
+from drorae.ui.models import ModelControls, Shelf, described
 from drorae.ui.routing import RoutingTab, profile_figure
+from drorae.ui.study import StudyTab
 
 PNG_PREFIX = "data:image/png;base64,"
-TABS = ("compare", "routing", "intervene", "frequency", "batch", "generate")
+TABS = ("compare", "routing", "intervene", "frequency", "batch", "generate", "study", "about")
 BATCH_SECONDS = 1.0  # between two looks at a running batch
 PROGRESS = gr.Progress()  # Gradio puts the request's own in its place
 MAX_SEED_DRAWN = 10_000  # short enough to be written down
@@ -51,80 +54,134 @@ class Views(NamedTuple):
 
     compare: CompareViewer
     routing: RoutingTab
-    intervene: InterveneViewer
+    intervene: InterveneTab
     frequency: FrequencyViewer
+
+    def outputs(self) -> list[Any]:
+        """The components, in the order of :func:`shown`."""
+        return [self.compare, *self.routing, *self.intervene, self.frequency]
+
+
+def shown(result: Exploration, example: str | None) -> list[Any]:
+    """An exploration for :class:`Views`; what the model has no part for is hidden."""
+    routed, movable = result.shares is not None, result.interventions is not None
+    return [
+        compare_value(result, example),
+        routing_value(result, example),
+        gr.update(visible=not routed),
+        gr.update(visible=routed),
+        gr.update(value=profile_figure(result), visible=routed),
+        gr.update(value=intervene_value(result, example), answer=None),
+        gr.update(visible=not movable),
+        frequency_value(result),
+    ]
 
 
 def wire(
-    model: AutoencoderDRoRAE, picture: PictureInput, upload: gr.UploadButton, status: gr.HTML, views: Views
+    shelf: Shelf, current: gr.State, picture: PictureInput, upload: gr.UploadButton, status: gr.HTML, views: Views
 ) -> None:
-    """Explore every new picture and fill the outputs of all tabs; answer interventions."""
-    empty = [gr.skip()] * 5
+    """Explore every new picture, and the same one with another model; answer interventions."""
+    outputs = [status, *views.outputs()]
+    kept = [gr.skip()] * (len(outputs) - 1)
 
-    def explore_picture(path: str | None, progress: gr.Progress = PROGRESS) -> tuple[Any, ...]:
+    def explore_picture(path: str | None, name: str, progress: gr.Progress = PROGRESS) -> tuple[Any, ...]:
         """Rebuild a picture from the encoder's last layer and from all layers, say how the layers were routed, and what
         other strengths and fewer layers would have given.
 
         Args:
             path: the picture; its central square is used.
+            name: of the model.
         """
         if path is None:  # cleared: what is shown stays until the next picture
-            return (status_line("Choose another picture, or keep looking at this one."), *empty)
+            return (status_line("Choose another picture, or keep looking at this one."), *kept)
         try:
             result = explore(
-                load_image(path), model, progress=lambda n, total: progress((n, total), desc="interventions")
+                load_image(path), shelf.get(name), progress=lambda n, total: progress((n, total), desc="interventions")
             )
-        except ImageError as error:
-            return (status_line(str(error), error=True), *empty)
-        example = example_of(path)
-        return (
-            status_line(done(result)),
-            compare_value(result, example),
-            routing_value(result, example),
-            profile_figure(result),
-            gr.update(value=intervene_value(result, example), answer=None),
-            frequency_value(result),
-        )
+        except (CheckpointError, ImageError) as error:
+            return (status_line(str(error), error=True), *kept)
+        return (status_line(done(result)), *shown(result, example_of(path)))
 
-    def answer(event: gr.EventData, path: str | None) -> dict[str, Any]:
+    def answer(event: gr.EventData, path: str | None, name: str) -> dict[str, Any]:
         """Paint one intervention that was not there yet."""
         wish = event._data if isinstance(event._data, dict) else {}
         try:
             if path is None:
                 raise InterventionError("The picture was cleared; choose one first.")
-            frame = intervene(load_image(path), model, wished(wish))
-        except (ImageError, InterventionError) as error:
+            frame = intervene(load_image(path), shelf.get(name), wished(wish))
+        except (CheckpointError, ImageError, InterventionError) as error:
             return gr.update(answer={"id": wish.get("id"), "error": str(error)})
         return gr.update(answer={"id": wish.get("id"), "frame": frame_value(frame)})
 
     # the picture's own upload area hides while a picture is shown, which it always is
     upload.upload(lambda path: path, upload, picture, api_visibility="private", show_progress="hidden", queue=False)
-    picture.change(
-        explore_picture,
-        inputs=picture,
-        outputs=[
-            status,
-            views.compare,
-            views.routing.viewer,
-            views.routing.profile,
-            views.intervene,
-            views.frequency,
-        ],
-        api_visibility="private",
-        concurrency_limit=1,
-        concurrency_id="explore",
-        trigger_mode="always_last",
-        show_progress_on=[picture],
-    )
-    views.intervene.intervene(
+    explored = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "explore"}
+    for changed in (picture, current):
+        changed.change(
+            explore_picture,
+            inputs=[picture, current],
+            outputs=outputs,
+            trigger_mode="always_last",
+            show_progress_on=[picture],
+            **explored,
+        )
+    views.intervene.viewer.intervene(
         answer,
-        picture,
-        views.intervene,
-        api_visibility="private",
-        concurrency_limit=1,
-        concurrency_id="explore",
+        [picture, current],
+        views.intervene.viewer,
         trigger_mode="always_last",
         show_progress="hidden",
+        **explored,
+    )
+
+
+def wire_models(
+    shelf: Shelf, controls: ModelControls, introduction: gr.Markdown, about: AboutTab, study: StudyTab
+) -> None:
+    """Load the model that was asked for; what it changes besides the picture's views follows it."""
+    buttons = [controls.status, controls.load, controls.cancel]
+    following = [introduction, *about, *study.following()]
+
+    def state(text: str, running: bool, error: bool = False) -> tuple[Any, ...]:
+        return (status_line(text, error), gr.Button(interactive=not running), gr.Button(interactive=running))
+
+    def switch(wish: str | None, plane: str) -> Iterator[tuple[Any, ...]]:
+        """Load a model and make it the one of this page; a failed attempt leaves the page as it is.
+
+        Args:
+            wish: folder or Hub id.
+            plane: what the chart of the peers shows.
+        """
+        name, kept = (wish or "").strip(), [gr.skip()] * (1 + len(following))
+        try:
+            for text in shelf.load(name):
+                yield (*state(text, True), *kept)
+            model = shelf.get(name)
+        except CheckpointError as error:
+            yield (*state(str(error), False, error=True), *kept)
+            return
+        facts = model_facts(model, name)
+        yield (
+            *state(described(model, name), False),
+            name,
+            facts.introduction,
+            facts.about,
+            model_card(name),
+            *study.follow(name, plane),
+        )
+
+    outputs = [*buttons, controls.current, *following]
+    settings = {"api_visibility": "private", "show_progress": "hidden"}
+    run = controls.load.click(
+        switch, [controls.name, study.plane], outputs, concurrency_limit=1, concurrency_id="load", **settings
+    )
+    controls.cancel.click(
+        lambda: state("Cancelled; the model is the one from before.", False),
+        None,
+        buttons,
+        cancels=run,
+        queue=False,
+        **settings,
     )
 
 
@@ -159,21 +216,22 @@ def wire_link(demo: gr.Blocks, picture: PictureInput, tabs: gr.Tabs, status: gr.
     demo.load(restore, None, [picture, tabs, status], queue=False, api_visibility="private", show_progress="hidden")
 
 
-def wire_report(model: AutoencoderDRoRAE, name: str, picture: PictureInput, button: ReportButton) -> None:
+def wire_report(shelf: Shelf, current: gr.State, picture: PictureInput, button: ReportButton) -> None:
     """Write the report of the picture when it is asked for."""
 
-    def write(path: str | None) -> dict[str, str]:
+    def write(path: str | None, name: str) -> dict[str, str]:
         try:
             if path is None:
                 raise ImageError("The picture was cleared; choose one first.")
+            model = shelf.get(name)
             text = report(explore(load_image(path), model), model, name, Path(path).name)
-        except ImageError as error:
+        except (CheckpointError, ImageError) as error:
             return {"error": str(error)}
         return {"name": f"drorae-{Path(path).stem}.html", "text": text}
 
     button.make(
         write,
-        picture,
+        [picture, current],
         button,
         api_visibility="private",
         concurrency_limit=1,
@@ -182,17 +240,18 @@ def wire_report(model: AutoencoderDRoRAE, name: str, picture: PictureInput, butt
     )
 
 
-def wire_batch(model: AutoencoderDRoRAE, tab: BatchTab, picture: PictureInput, tabs: gr.Tabs) -> None:
+def wire_batch(shelf: Shelf, current: gr.State, tab: BatchTab, picture: PictureInput, tabs: gr.Tabs) -> None:
     """Explore many pictures, row by row, until done or stopped; a row can become the page's picture."""
 
     def buttons(running: bool) -> list[gr.Button]:
         return [gr.Button(interactive=not running), gr.Button(interactive=running)]
 
-    def explore_all(paths: list[str] | None) -> Iterator[tuple[Any, ...]]:
+    def explore_all(paths: list[str] | None, name: str) -> Iterator[tuple[Any, ...]]:
         """Explore pictures one after another; the last value has all rows.
 
         Args:
             paths: the pictures.
+            name: of the model.
         """
         if not paths or len(paths) > MAX_BATCH:
             what = (
@@ -201,6 +260,11 @@ def wire_batch(model: AutoencoderDRoRAE, tab: BatchTab, picture: PictureInput, t
                 else "Choose pictures first."
             )
             yield (status_line(what, error=True), gr.skip(), *buttons(False))
+            return
+        try:
+            model = shelf.get(name)
+        except CheckpointError as error:
+            yield (status_line(str(error), error=True), gr.skip(), *buttons(False))
             return
         rows, sent = [], -BATCH_SECONDS
         for row in batch(paths, model):
@@ -223,7 +287,7 @@ def wire_batch(model: AutoencoderDRoRAE, tab: BatchTab, picture: PictureInput, t
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
     run = tab.run.click(
         explore_all,
-        tab.files,
+        [tab.files, current],
         [tab.status, tab.viewer, tab.run, tab.stop],
         api_visibility="private",
         concurrency_limit=1,

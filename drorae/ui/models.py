@@ -1,0 +1,137 @@
+"""Which model the page shows: the one it was started with, or another that somebody asked for."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+from typing import NamedTuple
+
+import gradio as gr
+import torch
+
+from drorae.adapter import load_tokenizer
+from drorae.autoencoder import AutoencoderDRoRAE
+from drorae.checkpoints import CheckpointError
+from drorae.fetching import fetch
+
+KEPT = 2  # models besides the first: they are large
+SECONDS = 0.5  # between two looks at a model that is being loaded
+RAE = "nyu-visionx/RAE-dinov2-wReg-base-ViTXL-n08"
+
+
+class Shelf:
+    """Loaded models by name: the first, and the last few that were asked for. Visitors share them.
+
+    Args:
+        model: the first.
+        name: what it is called.
+        open_to_all: whether visitors may load others.
+    """
+
+    def __init__(self, model: AutoencoderDRoRAE, name: str, open_to_all: bool):
+        self.first, self.open_to_all = name, open_to_all
+        self._models = OrderedDict({name: model})
+        self._lock = Lock()
+
+    def get(self, name: str) -> AutoencoderDRoRAE:
+        """A model that was loaded.
+
+        Raises:
+            CheckpointError: others have taken its place since.
+        """
+        with self._lock:
+            if name not in self._models:
+                raise CheckpointError(f"'{name}' is no longer loaded; load it again.")
+            if name != self.first:
+                self._models.move_to_end(name)
+            return self._models[name]
+
+    def load(self, name: str) -> Iterator[str]:
+        """Fetch and load a model, saying how far it is; afterwards :meth:`get` has it.
+
+        Raises:
+            CheckpointError: it cannot be had, in one sentence. The models that are there stay.
+        """
+        if not self.open_to_all:
+            raise CheckpointError("On this page the model is fixed; run your own copy to load others.")
+        if not name:
+            raise CheckpointError("Name a folder or a Hub repository first.")
+        with self._lock:
+            if name in self._models:
+                return
+        repository, _, revision = name.partition("@")
+        yield f"Looking for {name} ..."
+        for state in fetch(repository, revision or None):
+            yield f"Fetching {name}: {megabytes(state.done)} of {megabytes(state.total)} ..."
+        # in a thread of its own, so that whoever cancels need not wait for it
+        pool = ThreadPoolExecutor(1)
+        try:
+            loading, started = pool.submit(load_tokenizer, name), time.monotonic()
+            while not loading.done():
+                yield f"Loading {name}: {time.monotonic() - started:.0f} s ..."
+                time.sleep(SECONDS)
+            model = loading.result()
+        except (MemoryError, OSError, RuntimeError) as error:
+            if isinstance(error, CheckpointError):
+                raise
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise CheckpointError(f"'{name}' could not be loaded here: {reason}") from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        if torch.cuda.is_available():
+            model = model.to("cuda")
+        with self._lock:
+            self._models[name] = model
+            others = [other for other in self._models if other != self.first]
+            for other in others[:-KEPT]:
+                del self._models[other]
+
+
+def megabytes(size: int) -> str:
+    """Bytes, to be read."""
+    return f"{size / 1e6:,.0f} MB" if size >= 1e6 else f"{size / 1e3:,.0f} kB"
+
+
+def described(model: AutoencoderDRoRAE, name: str) -> str:
+    """Name, size and device of a model in one sentence."""
+    count, size = 0, 0
+    for parameter in model.parameters():
+        count += parameter.numel()
+        size += parameter.numel() * parameter.element_size()
+    what = (
+        "no fusion: its last layer only" if model.fusion_module is None else f"{model.encoder.num_layers} layers fused"
+    )
+    return f"{name}: {count / 1e6:.1f} M parameters, {megabytes(size)} on the {model.device.type.upper()}, {what}."
+
+
+class ModelControls(NamedTuple):
+    """What chooses the model. ``current`` holds its name, for each visitor."""
+
+    current: gr.State
+    name: gr.Dropdown
+    load: gr.Button
+    cancel: gr.Button
+    status: gr.HTML
+
+
+def model_controls(shelf: Shelf, status: str) -> ModelControls:
+    """Build the controls, hidden where the model is fixed; ``status`` is their first line."""
+    current = gr.State(shelf.first)
+    with gr.Accordion("Another model", open=False, visible=shelf.open_to_all, elem_id="model"):
+        name = gr.Dropdown(
+            [shelf.first, RAE],
+            value=shelf.first,
+            label="Folder or Hub id",
+            info="A checkpoint folder on this machine, or a repository on the Hugging Face Hub (also id@revision).",
+            allow_custom_value=True,
+            filterable=True,
+            elem_id="model-name",
+        )
+        with gr.Row():
+            load = gr.Button("Load", elem_id="model-load", min_width=80)
+            cancel = gr.Button("Cancel", variant="stop", interactive=False, elem_id="model-cancel", min_width=80)
+        line = gr.HTML(status, elem_id="model-status")
+    return ModelControls(current, name, load, cancel, line)

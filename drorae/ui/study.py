@@ -1,0 +1,255 @@
+"""Tab *Study*: the paper's tables as charts, its fits redone, its peers, and what was measured of the loaded model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import gradio as gr
+import plotly.graph_objects as go
+
+from drorae import published, study_plots
+from drorae.checkpoints import stored_folder
+from drorae.study import Measured, measured, refits
+
+INTRODUCTION = """
+What the paper and its peers published, on ImageNet at 256 pixels, as charts to point at. **Filled marks are
+published numbers; open diamonds and dotted lines were measured here**, on other photos. Every group has its own
+evaluation, so small differences mean nothing. Of the paper's numbers nothing has been reproduced here yet.
+"""
+
+PHASES = """
+### What each phase adds
+The paper's DINOv2-B at 256 pixels next to the model on this page. Same method, other encoder, other photos: compare
+the steps, not the heights. {own}
+"""
+
+PEERS = """
+### Where it stands
+Left and down is better where an axis says so. The paper's three routes are joined: **rFID falls and generation
+without guidance gets worse** (2.16, 2.45, 2.68); only with AutoGuidance it gains (1.74, 1.70, 1.65).
+"""
+
+SCALING = """
+### Does a larger fusion help?
+rFID of phase 2 against the width of the experts and the number of layers, each point a separate training of the
+authors. The line refitted from the paper's own table is {slope:.4f} · log10(parameters) + {intercept:.3f} with R²
+{r2:.2f}; the paper states {stated_slope} · log10(parameters) + {stated_intercept} with R² {stated_r2}. **The slopes
+agree, the stated intercept does not fit its own points.** By layers: {layer_slope:.2e} per layer, R² {layer_r2:.2f}
+(stated {stated_layer_slope:.1e}, {stated_layer_r2}); both together R² {unified_r2:.2f} ({stated_unified_r2}). Nine
+layers do better than twelve, ten worse than nine by 0.075: one seed per point is not enough for a law.
+"""
+
+DESIGNS = """
+### Which fusion?
+Without the incremental correction reconstruction is best (left) and a generator learns the latent worst (top). The
+paper's choice, *energy + incremental*, gives up a little rFID for a latent that can be generated. Cross-attention
+(rFID 0.498) has no published loss.
+"""
+
+STRATEGIES = """
+### What to train?
+Training the backbone too gives the best rFID and a latent that cannot be generated: gFID 18.36.
+"""
+
+GENEVAL = """
+### Text to image
+GenEval of generators of about 1 B parameters that differ in the tokenizer only. DRoRAE gains 0.04 over RAE; VA-VAE
+and RPiAE stay ahead by 0.01. The paper's text gives DRoRAE 0.59, its table 0.60.
+"""
+
+
+class StudyTab(NamedTuple):
+    """What changes on the tab: the plane of the peers by choice, the rest with the model."""
+
+    plane: gr.Radio
+    heading: gr.Markdown
+    phases: gr.Plot
+    table: gr.Markdown
+    peers: gr.Plot
+    own: gr.State
+
+    def following(self) -> list[Any]:
+        """What changes with the model."""
+        return [self.heading, self.phases, self.table, self.peers, self.own]
+
+    def follow(self, name: str, plane: str) -> list[Any]:
+        """Their values for a model."""
+        own = measured_of(name)
+        charts = (study_plots.phases(own), study_plots.peers(plane, own))
+        return [phases_text(own), charts[0], phases_table(own), charts[1], own]
+
+
+def measured_of(name: str) -> Measured | None:
+    """What was measured of a model, where that lies beside it."""
+    folder = stored_folder(name)
+    return None if folder is None else measured(folder)
+
+
+def study_tab(own: Measured | None) -> StudyTab:
+    """Build the tab.
+
+    Args:
+        own: what was measured of the page's model.
+    """
+    with gr.Tab("Study", id="study"):
+        gr.Markdown(INTRODUCTION, elem_id="study-introduction")
+        heading = gr.Markdown(phases_text(own), elem_id="study-phases-text")
+        phases = chart(study_plots.phases(own), "study-phases")
+        with numbers():
+            table = gr.Markdown(phases_table(own))
+        gr.Markdown(PEERS)
+        plane = gr.Radio(
+            list(study_plots.PLANES), value=next(iter(study_plots.PLANES)), label="Show", elem_id="study-plane"
+        )
+        peers = chart(study_plots.peers(plane.value, own), "study-peers")
+        with numbers():
+            gr.Markdown(peers_table())
+        gr.Markdown(scaling_text())
+        chart(study_plots.scaling(), "study-scaling")
+        with numbers():
+            gr.Markdown(scaling_table())
+        gr.Markdown(DESIGNS)
+        chart(study_plots.designs(), "study-designs")
+        with numbers():
+            gr.Markdown(markdown_table(("fusion (table 3)", "rFID", "generator's loss"), published.VARIANTS))
+        gr.Markdown(STRATEGIES)
+        chart(study_plots.strategies(), "study-strategies")
+        with numbers():
+            header = ("trained (table 4)", "rFID", "gFID", "gFID, AutoGuidance")
+            gr.Markdown(markdown_table(header, published.STRATEGIES))
+        gr.Markdown(GENEVAL)
+        chart(study_plots.geneval(), "study-geneval")
+        with numbers():
+            rows = [(name, *scores) for name, scores in published.GENEVAL.items()]
+            gr.Markdown(markdown_table(("tokenizer (tables 2, 7)", *published.GENEVAL_TASKS), rows))
+        state = gr.State(own)
+        plane.input(study_plots.peers, [plane, state], peers, queue=False, api_visibility="private")
+    return StudyTab(plane, heading, phases, table, peers, state)
+
+
+def chart(figure: go.Figure, name: str) -> gr.Plot:
+    """A chart without a frame."""
+    return gr.Plot(figure, show_label=False, container=False, elem_id=name)
+
+
+def numbers() -> gr.Accordion:
+    """The same as text, for those who cannot see a chart, and for copying."""
+    return gr.Accordion("Numbers and sources", open=False)
+
+
+def phases_text(own: Measured | None) -> str:
+    """What the open diamonds are."""
+    if own is None:
+        return PHASES.format(own="There are no measurements beside the loaded model, so it has no points here.")
+    return PHASES.format(
+        own=f"Open diamonds: `{plain(own.name)}` on {own.photos:,} photos of {plain(own.reference)} "
+        f"({plain(own.crop)}), printed by `{plain(own.command)}`."
+    )
+
+
+def phases_table(own: Measured | None) -> str:
+    """Table 1's rows of the paper, and the same routes of the model."""
+    header = ("route", "rFID", "PSNR, dB", "LPIPS", "SSIM", "gFID", "gFID, AutoGuidance")
+    rows: list[Sequence[Any]] = [route[1:] for route in published.ROUTES]
+    if own is not None:
+        rows += [
+            (
+                f"{plain(own.name)}, {key} (measured here)",
+                None,
+                f"{value:.2f}",
+                None,
+                f"{own.ssim[key]:.3f}",
+                None,
+                None,
+            )
+            for key, value in own.psnr.items()
+        ]
+    text = markdown_table(header, rows) + f"\n\nThe paper: {link(published.PAPER)}, table 1."
+    if own is not None and own.cosine is not None:
+        text += f" cos(z_fuse, z_base): about -0.22 in the paper, {own.cosine:.3f} measured here."
+    return text
+
+
+def peers_table() -> str:
+    """All peers with their sources."""
+    header = ("tokenizer", "source", "rFID", "PSNR, dB", "gFID (epochs)", "gFID guided (epochs)", "what it is")
+    rows = [
+        (
+            peer.name,
+            link(peer.source),
+            peer.rfid,
+            peer.psnr,
+            with_epochs(peer.gfid, peer.epochs),
+            with_epochs(peer.guided, peer.guided_epochs),
+            peer.note,
+        )
+        for peer in published.PEERS
+    ]
+    return markdown_table(header, rows)
+
+
+def scaling_text() -> str:
+    """The fits, refitted and stated."""
+    fits = refits()
+    slope, intercept, r2 = published.STATED_WIDTH_FIT
+    return SCALING.format(
+        slope=fits.widths.slope,
+        intercept=fits.widths.intercept,
+        r2=fits.widths.r2,
+        stated_slope=slope,
+        stated_intercept=intercept,
+        stated_r2=r2,
+        layer_slope=fits.layers.slope,
+        layer_r2=fits.layers.r2,
+        stated_layer_slope=published.STATED_LAYER_FIT[0],
+        stated_layer_r2=published.STATED_LAYER_FIT[2],
+        unified_r2=fits.unified.r2,
+        stated_unified_r2=published.STATED_UNIFIED_FIT[2],
+    )
+
+
+def scaling_table() -> str:
+    """Tables 8 and 9 with the residuals of both lines."""
+    fits = refits()
+    slope, intercept, _ = published.STATED_WIDTH_FIT
+    rows = []
+    for row in published.WIDTHS:
+        size = study_plots.magnitudes([row])
+        stated = slope * size[0] + intercept
+        rows.append(
+            (f"h = {row.setting}", row.parameters, row.rfid, *residuals(row.rfid, fits.widths.at(size)[0], stated))
+        )
+    for row in published.LAYERS:
+        rows.append(
+            (f"{row.setting} layers", row.parameters, row.rfid, *residuals(row.rfid, fits.layers.at([row.setting])[0]))
+        )
+    header = ("setting (tables 8, 9)", "parameters, M", "rFID", "residual, refit", "residual, stated line")
+    return markdown_table(header, rows)
+
+
+def residuals(value: float, refit: float, stated: float | None = None) -> tuple[str, str | None]:
+    """What both lines leave over."""
+    return f"{value - refit:+.3f}", None if stated is None else f"{value - stated:+.3f}"
+
+
+def with_epochs(value: float | None, epochs: int | None) -> str | None:
+    """A gFID and the epochs behind it."""
+    return None if value is None else f"{value} ({epochs or 'not stated'})"
+
+
+def link(source: str) -> str:
+    """An arXiv number as a link."""
+    return f"[arXiv {source}](https://arxiv.org/abs/{source})"
+
+
+def plain(text: str) -> str:
+    """Text of a checkpoint's files, without what Markdown would take for its own."""
+    return "".join(character for character in text if character not in "`*_[]()<>|\n\r#")
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Rows as a Markdown table; ``None`` is a dash."""
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
+    lines += [["–" if cell is None else str(cell) for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,183 @@
+"""The tabs Study and About, and another model, in a real browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from browser import NEEDS_CHROMIUM, Watched, contrast
+from conftest import ROOT, build
+from fake_hub import serve
+from playwright.sync_api import expect
+
+from drorae.ui.page import build_demo, launch_options
+
+pytestmark = NEEDS_CHROMIUM
+
+CHARTS = ("phases", "peers", "scaling", "designs", "strategies", "geneval")
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    demo = build_demo(build(finetuned_decoder=True), "tiny", switch=True)
+    _, address, _ = demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **launch_options())
+    yield address
+    demo.close()
+
+
+@pytest.fixture
+def view(browser, url) -> Iterator[Watched]:
+    watched = Watched(browser, url)
+    yield watched
+    watched.check()
+    watched.page.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_all_charts_are_drawn(browser, url, theme):
+    view = Watched(browser, url, width=390, query=f"?__theme={theme}")
+    view.open("Study")
+    for name in CHARTS:
+        chart = view.page.locator(f"#study-{name} .main-svg").first
+        chart.scroll_into_view_if_needed()
+        expect(chart).to_be_visible()
+    assert view.page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert contrast(view.page, "#study-introduction p") >= 4.5
+    view.check()
+    view.page.close()
+
+
+def test_another_plane_and_the_numbers_behind_it(view):
+    view.open("Study")
+    peers = view.page.locator("#study-peers")
+    expect(peers.get_by_text("DINO-SAE", exact=True)).to_be_visible()
+    view.page.get_by_label("PSNR and gFID with guidance").check()
+    expect(peers.get_by_text("PSNR, dB, higher is better")).to_be_visible()
+    expect(peers.get_by_text("HiRAE-24", exact=True)).to_be_visible()
+    expect(peers.get_by_text("FAE", exact=True)).to_have_count(0)  # it published no PSNR
+    view.page.get_by_role("button", name="Numbers and sources").nth(2).click()
+    expect(view.page.get_by_role("row", name="h = 3072 56.7 0.471 -0.011 -0.049")).to_be_visible()
+
+
+def test_about_has_card_limits_and_citation(view):
+    view.open("About")
+    expect(view.page.locator("#facts")).to_contain_text("32 × 32 pixels, 3 layers, 16 tokens")
+    expect(view.page.locator("#card")).to_contain_text("There is no model card")  # of a random model
+    expect(view.page.locator("#citation")).to_contain_text("2605.10780")
+    expect(view.page.get_by_role("heading", name="Limits")).to_be_visible()
+
+
+def load(view: Watched, name: str) -> None:
+    if not view.page.locator("#model-load").is_visible():
+        view.page.get_by_role("button", name="Another model").click()
+    box = view.page.locator("#model-name input")
+    box.fill(name)
+    box.press("Enter")
+    view.page.locator("#model-load").click()
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """A model without fusion, with other sizes and a card."""
+    folder = tmp_path_factory.mktemp("models") / "plain-rae"
+    build(fusion=None, encoder_input_size=48).save_pretrained(folder)
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n# Plain\n<script>alert(1)</script>\n\nA **plain** RAE.\n")
+    return folder
+
+
+def test_another_model_and_back(view, other):
+    page = view.page
+    load(view, str(other))
+    expect(page.locator("#model-status")).to_contain_text("no fusion: its last layer only")
+    expect(page.locator("#model-status")).to_contain_text("on the CPU")
+    expect(page.locator("#status")).to_contain_text("48 × 48 pixels, rebuilt along one route")
+    expect(page.locator("#compare figure")).to_have_count(2)
+    view.open("Routing")
+    expect(page.locator("#no-routing")).to_be_visible()
+    expect(page.locator("#profile")).to_have_count(0)
+    view.open("Intervene")
+    expect(page.locator("#no-interventions")).to_be_visible()
+    view.open("About")
+    expect(page.locator("#card")).to_contain_text("A plain RAE.")
+    expect(page.locator("#card")).not_to_contain_text("license")
+    assert page.locator("#card script").count() == 0
+
+    load(view, "tiny")
+    expect(page.locator("#status")).to_contain_text("32 × 32 pixels, rebuilt along 3 routes")
+    view.open("Routing")
+    expect(page.locator("#no-routing")).to_have_count(0)
+    expect(page.locator("#routing .strip button").first).to_be_visible()
+
+
+def test_a_failed_load_leaves_the_model(view, other, tmp_path):
+    page = view.page
+    broken = tmp_path / "broken"
+    shutil.copytree(other, broken)
+    (broken / "diffusion_pytorch_model.safetensors").write_bytes(b"no weights")
+    for name, told in (
+        (str(broken), "is damaged or incomplete"),
+        ("nobody/nothing", "There is no folder 'nobody/nothing'"),
+        (str(tmp_path), "config.json' is missing"),
+    ):
+        load(view, name)
+        expect(page.locator("#model-status .error")).to_contain_text(told)
+        expect(page.locator("#model-status")).not_to_contain_text("Traceback")
+    expect(page.locator("#compare figure")).to_have_count(4)
+    page.locator("#examples button").nth(1).click()
+    expect(page.locator("#status")).to_contain_text("32 × 32 pixels, rebuilt along 3 routes")
+
+
+def test_a_fixed_page_offers_no_other_model(browser, tiny_url):
+    view = Watched(browser, tiny_url)
+    assert view.page.get_by_role("button", name="Another model").count() == 0
+    view.check()
+    view.page.close()
+
+
+SERVER = """
+import sys
+sys.path.insert(0, {tests!r})
+from conftest import build
+import os
+os.environ.pop("HF_HUB_OFFLINE", None)
+import huggingface_hub.constants
+huggingface_hub.constants.HF_HUB_OFFLINE = False
+from drorae.ui.page import build_demo, launch_options
+demo = build_demo(build(), "tiny", switch=True)
+_, address, _ = demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **launch_options())
+print(address, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_download_shows_its_progress_and_can_be_cancelled(browser, other, tmp_path):
+    with serve("somebody/plain-rae", other, seconds_per_piece=1.0) as hub:
+        environment = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
+        environment |= {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path), "NO_PROXY": "127.0.0.1", "PYTHONPATH": str(ROOT)}
+        server = subprocess.Popen(
+            [sys.executable, "-c", SERVER.format(tests=str(ROOT / "tests"))],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            view = Watched(browser, server.stdout.readline().strip())
+            load(view, "somebody/plain-rae")
+            expect(view.page.locator("#model-status")).to_contain_text("Fetching somebody/plain-rae:", timeout=30_000)
+            expect(view.page.locator("#model-status")).to_contain_text(" kB of ")
+            view.page.locator("#model-cancel").click()
+            expect(view.page.locator("#model-status")).to_contain_text("Cancelled")
+            expect(view.page.locator("#model-load")).to_be_enabled()
+            view.page.wait_for_timeout(1500)
+            children = subprocess.run(["ps", "--ppid", str(server.pid), "-o", "args="], capture_output=True, text=True)
+            assert "snapshot_download" not in children.stdout
+            expect(view.page.locator("#compare figure")).to_have_count(3)
+            view.page.close()
+        finally:
+            server.terminate()
+            server.wait()

@@ -1,0 +1,101 @@
+"""The scaling study's fits against scipy and the numbers others derived, and the charts against the published rows."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import linregress
+
+from drorae import published, study_plots
+from drorae.checkpoints import ASSETS
+from drorae.study import MEASURED, fit, magnitudes, measured, refits
+from drorae.ui import study as tab
+
+
+def test_a_fit_is_scipys():
+    rng = np.random.default_rng(0)
+    x = rng.uniform(6, 8, 20)
+    y = 2 - 0.3 * x + 0.01 * rng.standard_normal(20)
+    ours, theirs = fit(x, y), linregress(x, y)
+    assert ours == pytest.approx((theirs.slope, theirs.intercept, theirs.rvalue**2))
+    assert ours.at([0.0, 1.0]) == pytest.approx([theirs.intercept, theirs.intercept + theirs.slope])
+
+
+def test_the_refits_are_those_of_the_tables():
+    fits = refits()
+    # to the two or three digits that the tables' rounding of sizes leaves
+    assert fits.widths == pytest.approx((-0.0563, 0.919, 0.860), rel=5e-3)
+    assert (fits.layers.slope, fits.layers.r2) == pytest.approx((-6.17e-3, 0.484), rel=2e-3)
+    assert fits.unified == pytest.approx((-0.0582, 0.945, 0.581), rel=5e-3)
+
+
+def test_the_stated_intercept_misses_the_papers_own_point():
+    slope, intercept, _ = published.STATED_WIDTH_FIT
+    default = next(row for row in published.WIDTHS if row.setting == 3072)
+    stated = slope * magnitudes([default])[0] + intercept
+    assert stated == pytest.approx(0.520, abs=5e-4)
+    assert default.rfid == 0.471
+    text = tab.scaling_table()
+    assert "| h = 3072 | 56.7 | 0.471 | -0.011 | -0.049 |" in text
+
+
+def test_the_chart_shows_every_row_and_residual():
+    figure = study_plots.scaling()
+    marks = [trace for trace in figure.data if trace.type == "scatter" and trace.mode == "markers"]
+    assert [list(trace.y) for trace in marks] == [
+        [row.rfid for row in rows] for rows in (published.WIDTHS, published.LAYERS)
+    ]
+    bars, lines = (
+        [t for t in figure.data if t.type == "bar"],
+        [t for t in figure.data if t.name == "refit from the tables"],
+    )
+    for mark, bar, line in zip(marks, bars, lines, strict=True):
+        assert np.array(mark.y) == pytest.approx(np.array(line.y) + np.array(bar.y))
+        assert sum(bar.y) == pytest.approx(0, abs=1e-9)  # of a line with an intercept
+
+
+@pytest.mark.parametrize("plane", study_plots.PLANES)
+def test_a_plane_has_everyone_who_published_both_numbers(plane):
+    x, y = study_plots.PLANES[plane]
+    figure = study_plots.peers(plane, None)
+    shown = {
+        name: (a, b) for trace in figure.data[:-1] for name, a, b in zip(trace.text, trace.x, trace.y, strict=True)
+    }
+    assert shown == {
+        peer.name: (getattr(peer, x), getattr(peer, y))
+        for peer in published.PEERS
+        if None not in (getattr(peer, x), getattr(peer, y))
+    }
+    assert list(figure.data[-1].x) == [getattr(route, x) for route in published.ROUTES]
+
+
+def test_what_was_measured_here_is_drawn_otherwise():
+    own = measured(ASSETS / "drorae-tiny")
+    routes = json.loads((ASSETS / "drorae-tiny" / MEASURED).read_text())["routes"]
+    paper, mine = study_plots.phases(own).data[:2]
+    assert (paper.marker.symbol or "circle") == "circle"
+    assert mine.marker.symbol == "diamond-open"
+    assert list(mine.y) == [routes[key]["psnr"] for key in ("rae", "phase2", "drorae")]
+    assert paper.marker.color != mine.marker.color
+    lines = [shape.x0 for shape in study_plots.peers("PSNR and rFID", own).layout.shapes]
+    assert lines == list(mine.y)
+    assert f"{routes['drorae']['psnr']:.2f}" in tab.phases_table(own)
+    assert len(study_plots.phases(None).data) == 2  # of the paper alone
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"routes": 1}', '{"routes": {"rae": {}}, "checkpoint": "x"}'])
+def test_measurements_that_cannot_be_read_are_none(tmp_path, content):
+    assert measured(tmp_path) is None
+    (tmp_path / MEASURED).write_text(content)
+    assert measured(tmp_path) is None
+    assert "no measurements beside" in tab.phases_text(None)
+
+
+def test_names_from_a_checkpoint_are_text():
+    own = measured(ASSETS / "drorae-tiny")._replace(name="<img src=x onerror=alert(1)> [a](javascript:b) | `c`")
+    for text in (tab.phases_text(own), tab.phases_table(own)):
+        assert "<img" not in text
+        assert "](javascript" not in text
+    assert tab.phases_table(own).count("\n| ") == 7  # a pipe in the name adds no cell
