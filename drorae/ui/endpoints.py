@@ -11,7 +11,7 @@ from PIL import Image
 
 from drorae.answers import batch_answer, frame_answer, reconstruction_answer, routing_answer
 from drorae.autoencoder import AutoencoderDRoRAE
-from drorae.batch import batch
+from drorae.batch import batch as batch_pictures
 from drorae.checkpoints import CheckpointError
 from drorae.explore import explore
 from drorae.explore import intervene as intervene_picture
@@ -50,16 +50,17 @@ def add_endpoints(model: AutoencoderDRoRAE, generators: list[Generator]) -> None
         decoder (phase2) and with the finetuned decoder (drorae). Returns the best one and the metrics of all.
 
         Args:
-            picture: the picture.
+            picture: PNG, JPEG, WebP, BMP, TIFF or a still GIF; the central square is used.
         """
         result = explore(one(picture), model, interventions=False)
         return Image.fromarray(list(result.pictures.values())[-1]), reconstruction_answer(result)
 
     def routing(picture: str | None) -> dict[str, Any]:
-        """Signed weight and share of every encoder layer at every token of a picture.
+        """Signed weight and share of every encoder layer at every token of a picture. Returns one row per token, in
+        row-major order of the grid, with one number per layer; the mean shares; and how the shares go with texture.
 
         Args:
-            picture: the picture.
+            picture: PNG, JPEG, WebP, BMP, TIFF or a still GIF; the central square is used.
         """
         result = explore(one(picture), model, interventions=False)
         if result.weights is None:
@@ -67,12 +68,16 @@ def add_endpoints(model: AutoencoderDRoRAE, generators: list[Generator]) -> None
         return routing_answer(result)
 
     def intervene(
-        picture: str | None, layers: list[int] | None, beta: float | None, tokens: list[int] | None
+        picture: str | None,
+        layers: list[int] | None = None,
+        beta: float | None = None,
+        tokens: list[int] | None = None,
     ) -> tuple[Image.Image, dict[str, Any]]:
-        """Rebuild a picture with other layers or another strength, everywhere or at some tokens.
+        """Rebuild a picture with other layers or another strength, everywhere or at some tokens. Returns the rebuilt
+        picture, its metrics, and how far its latent is from what the decoder was trained on.
 
         Args:
-            picture: the picture.
+            picture: PNG, JPEG, WebP, BMP, TIFF or a still GIF; the central square is used.
             layers: numbers, from 1, of the layers that stay in the sum; null for all.
             beta: strength of the correction, 0 (last layer only) to 1 (fused only); null for the trained one.
             tokens: row-major numbers, from 0, of the tokens to change; null for all.
@@ -80,15 +85,16 @@ def add_endpoints(model: AutoencoderDRoRAE, generators: list[Generator]) -> None
         frame = intervene_picture(one(picture), model, wished({"layers": layers, "beta": beta, "tokens": tokens}))
         return Image.fromarray(frame.picture), frame_answer(frame)
 
-    def many(pictures: list[str] | None) -> list[dict[str, Any]]:
-        """Metrics, gain, harmed share and dominant layer of many pictures; bad files are named in their rows.
+    def batch(pictures: list[str] | None) -> list[dict[str, Any]]:
+        """Metrics, gain, harmed share and dominant layer of many pictures. Returns one row per picture, in their order;
+        bad files are named in their rows.
 
         Args:
             pictures: up to 500 pictures.
         """
         if not pictures or len(pictures) > MAX_BATCH:
             raise ImageError(f"Send between 1 and {MAX_BATCH} pictures, not {len(pictures or ())}.")
-        return [batch_answer(row) for row in batch(pictures, model)]
+        return [batch_answer(row) for row in batch_pictures(pictures, model)]
 
     def sample_class(
         label: str, seed: float, steps: float, guidance: str, scale: float
@@ -97,10 +103,10 @@ def add_endpoints(model: AutoencoderDRoRAE, generators: list[Generator]) -> None
 
         Args:
             label: the class by name or number.
-            seed: of the noise.
-            steps: of the sampler.
+            seed: whole number that chooses the noise; equal seeds give equal pictures.
+            steps: number of steps of the sampler.
             guidance: none, cfg or autoguidance.
-            scale: of guidance, 1 is none.
+            scale: strength of the guidance, 1 is none.
         """
         return sample(CLASS, Request(label, whole(seed), 1, whole(steps), guidance, scale, compare=False))
 
@@ -112,10 +118,10 @@ def add_endpoints(model: AutoencoderDRoRAE, generators: list[Generator]) -> None
         Args:
             prompt: what to show.
             negative_prompt: what classifier-free guidance leads away from.
-            seed: of the noise.
-            steps: of the sampler.
+            seed: whole number that chooses the noise; equal seeds give equal pictures.
+            steps: number of steps of the sampler.
             guidance: none or cfg.
-            scale: of guidance, 1 is none.
+            scale: strength of the guidance, 1 is none.
         """
         settings = (whole(seed), 1, whole(steps), guidance, scale)
         return sample(TEXT, Request(prompt, *settings, compare=False, negative=negative_prompt))
@@ -131,7 +137,7 @@ def add_endpoints(model: AutoencoderDRoRAE, generators: list[Generator]) -> None
     button.click(told(reconstruct), picture, [image, numbers], api_name="reconstruct", **explored)
     button.click(told(routing), picture, numbers, api_name="routing", **explored)
     button.click(told(intervene), [picture, layers, beta, tokens], [image, numbers], api_name="intervene", **explored)
-    button.click(told(many), files, numbers, api_name="batch", **explored)
+    button.click(told(batch), files, numbers, api_name="batch", **explored)
     if CLASS in kinds:
         inputs = [label, seed, steps, guidance, scale]
         button.click(told(sample_class), inputs, [image, numbers], api_name="sample_class", **sampled)

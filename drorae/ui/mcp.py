@@ -1,0 +1,100 @@
+"""The endpoints as MCP tools. Gradio serves them; what its server gets wrong for pictures and JSON is mended here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, get_type_hints
+from urllib.parse import unquote
+
+import gradio as gr
+from anyio.to_thread import run_sync
+from gradio.mcp import GradioMCPServer
+from gradio_client import handle_file
+from gradio_client.utils import is_file_obj_with_meta
+from pydantic import TypeAdapter
+
+PICTURES = (
+    " A picture is given as a public http(s) URL, as a data URL, as the path that uploading a local file answers"
+    " (curl -F files=@photo.jpg SERVER/gradio_api/upload), or as the URL of an earlier answer."
+)
+UNEXPLAINED = "The server could not do this; a picture's URL must be one that it can fetch. Its log says more."
+
+
+def mcp_options(demo: gr.Blocks) -> dict[str, Any]:
+    """Arguments of ``demo.launch`` that also serve the public endpoints as MCP tools, at ``/gradio_api/mcp/``.
+
+    Raises:
+        ImportError: the package mcp is not installed.
+    """
+    demo.mcp_server_obj = ToolServer(demo)
+    demo.mcp_server = True
+    # with mcp_server=True Gradio would put its own server in the place of this one
+    return {"mcp_server": False, "app_kwargs": {"lifespan": demo.mcp_server_obj.lifespan}}
+
+
+class ToolServer(GradioMCPServer):
+    """Gradio's MCP server, with valid schemas, lists of pictures, several outputs, JSON and errors in a sentence."""
+
+    _file_data_tool_description = PICTURES
+
+    def get_input_schema(
+        self, tool_name: str, parameters: dict[str, str] | None = None
+    ) -> tuple[dict[str, Any], list[list[str | int]]]:
+        """Types from the function's annotations: those of Gradio's components are no valid schema for JSON and lists of
+        files, and know no null."""
+        schema, positions = super().get_input_schema(tool_name, parameters)
+        hints = get_type_hints(self.get_block_fn_from_endpoint_name(self.tool_to_endpoint[tool_name]).fn)
+        for name, known in schema["properties"].items():
+            kind = TypeAdapter(hints[name]).json_schema()
+            if name in schema.get("required", ()):
+                kind = kind.get("anyOf", [kind])[0]  # without null
+            schema["properties"][name] = kind | {key: known[key] for key in ("description", "default") if key in known}
+        return schema, positions
+
+    def convert_strings_to_filedata(self, value: Any, filedata_positions: list[list[str | int]]) -> Any:
+        """The arguments with pictures, alone or in a list, as files."""
+        names = {position[0] for position in filedata_positions}
+        return {name: self.sent(each) if name in names else each for name, each in value.items()}
+
+    def sent(self, picture: str | list[str]) -> Any:
+        """A picture as a file. A path is taken only if it was uploaded to this page or made by it, and so is a URL of
+        this page, which Gradio would refuse to fetch from a private address."""
+        if isinstance(picture, list):
+            return [self.sent(each) for each in picture]
+        path = unquote(picture.rpartition("/gradio_api/file=")[2])
+        if any(path in files for files in self.blocks.temp_file_sets):
+            return handle_file(path)
+        try:
+            file = super().convert_strings_to_filedata(picture, [[]])
+        except ValueError:
+            raise ValueError(f"'{picture[:80]}' is no http(s) URL, no data URL, and was not uploaded here.") from None
+        if picture.startswith("data:"):
+            self.blocks.upload_file_set.add(file["path"])  # to be deleted as all pictures are
+        return file
+
+    async def _execute_tool_without_progress(self, job: Any) -> list[Any]:
+        with explained():
+            result = await run_sync(job.result)
+        return list(result) if isinstance(result, tuple) else [result]  # a tuple: several outputs
+
+    async def _execute_tool_with_progress(self, job: Any, progress_token: str | int) -> Any:
+        with explained():
+            return await super()._execute_tool_with_progress(job, progress_token)
+
+    def postprocess_output_data(self, data: Any, root_url: str) -> list[Any]:
+        """Pictures as images, everything else as JSON, where Gradio would write Python."""
+        texts = [output if is_file_obj_with_meta(output) else json.dumps(output) for output in data]
+        return super().postprocess_output_data(texts, root_url)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Errors of a call as the sentence alone, also where Gradio says nothing of use."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        text = str(error).removeprefix("Error: ")
+        unexplained = text == "Error!" or "show_error" in text
+        raise ValueError(UNEXPLAINED if unexplained else text) from None
