@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--guidance", choices=GUIDANCE, help="(default: autoguidance where there is a guide, else cfg)"
     )
-    command.add_argument("--scale", type=float, help="of guidance, 1 is none (default: 2 for a class, 3 for a text)")
+    command.add_argument("--scale", type=float, help="of guidance, 1 is none (default: 1.5 for a class, 3 for a text)")
     command.add_argument("--decoder", choices=DECODERS, help="(default: finetuned, where there is one)")
     command.add_argument("--out", type=Path, required=True, help="file to write (PNG, it holds the settings)")
     command.set_defaults(run=_sample)
@@ -241,7 +241,7 @@ def _sample(args: argparse.Namespace) -> int:
         subject, about, scale = (
             number,
             {"class": class_name(pipeline, number)},
-            2.0 if args.scale is None else args.scale,
+            1.5 if args.scale is None else args.scale,
         )
     else:
         pipeline = DRoRAETextPipeline.from_pretrained(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -81,8 +82,10 @@ def peers(plane: str, own: Measured | None) -> go.Figure:
                 x=value, y=1, yref="paper", text=key, showarrow=False, textangle=-90, xanchor="right", yanchor="top",
                 font={"color": OURS, "size": 11},
             )  # fmt: skip
-    figure.update_xaxes(title=AXES[x], type="log" if x in LOGARITHMIC else "linear", **ticks(x))
-    figure.update_yaxes(title=AXES[y], type="log" if y in LOGARITHMIC else "linear", **ticks(y))
+    rows = [*known, *ROUTES]
+    mine = [] if own is None or x != "psnr" else list(own.psnr.values())
+    figure.update_xaxes(title=AXES[x], **scale(x, [*mine, *(getattr(row, x) for row in rows)]))
+    figure.update_yaxes(title=AXES[y], **scale(y, [getattr(row, y) for row in rows]))
     return legend_below(styled(figure, 480))
 
 
@@ -104,10 +107,19 @@ def values(x: str, y: str) -> str:
     return f"{AXES[x].split(',')[0]} %{{x}}, {AXES[y].split(',')[0]} %{{y}}"
 
 
-def ticks(axis: str) -> dict:
-    """Readable numbers on a logarithmic axis."""
-    marks = {"rfid": [0.1, 0.2, 0.3, 0.5, 0.8], "gfid": [1.5, 2, 3, 4, 6], "guided": [1, 1.2, 1.5, 2, 3]}.get(axis)
-    return {} if marks is None else {"tickvals": marks, "ticktext": [f"{mark:g}" for mark in marks]}
+def scale(axis: str, numbers: Sequence[float]) -> dict[str, Any]:
+    """Kind, range and marks of an axis, with room for the names of the outermost points."""
+    if axis not in LOGARITHMIC:
+        room = 0.1 * (max(numbers) - min(numbers))
+        return {"range": [min(numbers) - room, max(numbers) + room]}
+    room = 0.1 * np.log10(max(numbers) / min(numbers))
+    marks = {"rfid": [0.1, 0.2, 0.3, 0.5, 0.8], "gfid": [1.5, 2, 3, 4, 6], "guided": [1, 1.2, 1.5, 2, 3]}[axis]
+    return {
+        "type": "log",
+        "range": [np.log10(min(numbers)) - room, np.log10(max(numbers)) + room],
+        "tickvals": marks,
+        "ticktext": [f"{mark:g}" for mark in marks],
+    }
 
 
 def spread(rows: Sequence[Peer], x: str, y: str) -> list[str]:
@@ -169,7 +181,7 @@ def scaling() -> go.Figure:
         horizontal_spacing=GRID_GAP,
         vertical_spacing=0.1,
         shared_xaxes=True,
-        subplot_titles=("width of the experts", "number of deepest layers"),
+        subplot_titles=("by width", "by layers"),
     )
     fits = refits()
     widths = magnitudes(published.WIDTHS)
@@ -183,7 +195,7 @@ def scaling() -> go.Figure:
         mode="lines",
         line={"color": STATED, "width": 2, "dash": "dash"},
         hovertemplate="%{y:.3f}<extra>line stated in the paper</extra>",
-        name=f"stated in the paper: {slope} log10(parameters) + {intercept}",
+        name=f"stated: {slope} log10(p) + {intercept}",
         row=1,
         col=1,
     )
@@ -247,7 +259,7 @@ def designs() -> go.Figure:
             y=[row.loss for row in rows],
             mode="markers+text",
             text=[row.name for row in rows],
-            textposition=["middle left" if row.rfid > 0.55 else "middle right" for row in rows],
+            textposition=["bottom center", "bottom center", "top center", "top center", "bottom center"],
             textfont={"size": 12},
             marker={
                 "color": PAPER,
@@ -256,7 +268,7 @@ def designs() -> go.Figure:
             hovertemplate="<b>%{text}</b><br>rFID %{x}, loss %{y}<extra>the paper, table 3</extra>",
         )
     )
-    figure.update_xaxes(title=AXES["rfid"], range=[0.435, 0.585])
+    figure.update_xaxes(title=AXES["rfid"], range=[0.42, 0.6])
     figure.update_yaxes(title="generator's loss, 12 epochs", range=[0.35, 0.9])
     return styled(figure, 340)
 

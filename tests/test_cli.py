@@ -112,7 +112,7 @@ def test_sample_writes_the_pipelines_picture_and_its_settings(pipeline, tmp_path
     pipeline.save_pretrained(tmp_path / "generator")
     command = ["sample", "--generator", str(tmp_path / "generator"), "--class", "tinca tinca", "--seed", "7"]
     assert main([*command, "--steps", "3", "--out", str(tmp_path / "a" / "x.png")]) == 0
-    expected = pipeline(0, 3, "autoguidance", 2.0, seed=7).images[0]
+    expected = pipeline(0, 3, "autoguidance", 1.5, seed=7).images[0]
     with Image.open(tmp_path / "a" / "x.png") as picture:
         assert np.abs(np.asarray(picture).astype(int) - np.asarray(expected)).max() <= 1
     settings = png_settings(tmp_path / "a" / "x.png")
@@ -121,7 +121,7 @@ def test_sample_writes_the_pipelines_picture_and_its_settings(pipeline, tmp_path
         "seed": 7,
         "steps": 3,
         "guidance": "autoguidance",
-        "scale": 2.0,
+        "scale": 1.5,
         "decoder": "finetuned",
     }
     assert "class tench, seed 7, steps 3" in capsys.readouterr().out

@@ -68,7 +68,7 @@ def sample(view: Watched, row: int, number: int) -> str:
 
 
 def expected(pipeline, **changes):
-    defaults = {"subject": "tench", "seed": 0, "count": 4, "steps": 25, "guidance": "autoguidance", "scale": 2.0}
+    defaults = {"subject": "tench", "seed": 0, "count": 4, "steps": 25, "guidance": "autoguidance", "scale": 1.5}
     *_, result = generate(pipeline, Request(**{**defaults, **changes}), "tiny")
     return result
 

@@ -308,9 +308,9 @@ PRESETS = {
             ),
         },
         stage2={
-            "class": _tiny_denoiser(7000, 64, 2e-3, TINY_DENOISER),
-            "class-guide": _tiny_denoiser(1200, 64, 2e-3, TINY_GUIDE),
-            "text": _tiny_denoiser(7000, 64, 1e-3, TINY_TEXT_DENOISER, TINY_TEXT),
+            "class": _tiny_denoiser(4800, 32, 2e-3, TINY_DENOISER),
+            "class-guide": _tiny_denoiser(800, 32, 2e-3, TINY_GUIDE),
+            "text": _tiny_denoiser(4800, 32, 1e-3, TINY_TEXT_DENOISER, TINY_TEXT),
         },
     ),
     "dinov2-b": DINOV2_B,

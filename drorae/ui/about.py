@@ -96,7 +96,8 @@ def model_facts(model: AutoencoderDRoRAE, name: str) -> Facts:
 
 
 def model_card(name: str) -> str:
-    """The card of a checkpoint, without the lines for machines at its start and with smaller headings."""
+    """The card of a checkpoint with smaller headings, without the lines for machines at its start and without pictures,
+    whose files the page does not serve."""
     folder = stored_folder(name)
     try:
         text = (folder / "README.md").read_text(encoding="utf-8") if folder is not None else ""
@@ -106,7 +107,8 @@ def model_card(name: str) -> str:
         text = text.partition("\n---\n")[2]
     if not text.strip():
         return NO_CARD
-    return "\n".join(f"##{line}" if line.startswith(("# ", "## ")) else line for line in text.strip().splitlines())
+    lines = [line for line in text.strip().splitlines() if not line.startswith("![")]
+    return "\n".join(f"##{line}" if line.startswith(("# ", "## ")) else line for line in lines)
 
 
 def about_tab(model: AutoencoderDRoRAE, name: str) -> AboutTab:
@@ -116,5 +118,5 @@ def about_tab(model: AutoencoderDRoRAE, name: str) -> AboutTab:
         gr.Markdown(LIMITS)
         gr.Code(CITATION, language=None, label="BibTeX", interactive=False, elem_id="citation")
         gr.Markdown("## Model card")
-        card = gr.Markdown(model_card(name), elem_id="card")
+        card = gr.Markdown(model_card(name), elem_id="card", elem_classes="card")
     return AboutTab(facts, card)

@@ -9,13 +9,19 @@ import torch
 
 from drorae.bundle import generation_value
 from drorae.generate import MAX_PICTURES, MAX_STEPS, Generation, Request, generate
+from drorae.ui.about import NO_CARD, model_card
 from drorae.ui.components import Dial, GenerateViewer
 from drorae.ui.generators import CLASS, RAE_NEEDS, TEXT, Generator
 
 STEPS, COUNT = 25, 4
-SCALES = {CLASS: 2.0, TEXT: 3.0}
+SCALES = {CLASS: 1.5, TEXT: 3.0}
 GUIDANCE_CHOICES = [("none", "none"), ("classifier-free", "cfg"), ("AutoGuidance", "autoguidance")]
 KIND_CHOICES = [("a class", CLASS), ("a text", TEXT)]
+EMBEDDED = "drorae-tiny-class"
+EMBEDDED_NOTE = (
+    f"`{EMBEDDED}` was trained for a few hours on two CPU cores, where others take days on many GPUs: expect the "
+    "colours and settings of a class, seldom its objects."
+)
 FIRST_CLASS = "golden retriever"
 PROMPTS = (
     "two dogs run on the grass",
@@ -106,6 +112,8 @@ def generate_tab(generators: list[Generator], first: Generation | None) -> Gener
             "picture, the same on every machine.",
             elem_id="generate-introduction",
         )
+        if any(generator.title == EMBEDDED for generator in generators):
+            gr.Markdown(EMBEDDED_NOTE, elem_id="embedded-note")
         with gr.Row(elem_id="generate-controls"):
             with gr.Column(min_width=220):
                 kind = gr.Radio(
@@ -163,6 +171,11 @@ def generate_tab(generators: list[Generator], first: Generation | None) -> Gener
             stop = gr.Button("Stop", variant="stop", interactive=False, elem_id="generate-stop")
         status = gr.HTML(elem_id="generate-status")
         viewer = GenerateViewer(None if first is None else generation_value(first), elem_id="samples")
+        for generator in generators:
+            card = model_card(generator.title)
+            if card != NO_CARD:
+                with gr.Accordion(f"Card of {generator.title}", open=False):
+                    gr.Markdown(card, elem_classes="card")
     return GenerateTab(
         kind=kind,
         model=model,

@@ -44,9 +44,9 @@ CSS = """
 .tab-wrapper { contain: inline-size; }
 /* names of all peers do not fit a phone; pointing at a mark tells its own */
 @media (max-width: 640px) { #study-peers .textpoint { display: none; } }
-#facts p, #facts li, #card p, #card li { max-width: 100ch; }
-#card table { display: block; overflow-x: auto; border: 0; }
-#card th, #card td { word-break: normal; overflow-wrap: normal; }
+#facts p, #facts li, .card p, .card li { max-width: 100ch; }
+.card table { display: block; overflow-x: auto; border: 0; }
+.card th, .card td { word-break: normal; overflow-wrap: normal; }
 """
 
 
