@@ -86,7 +86,7 @@ def peers(plane: str, own: Measured | None) -> go.Figure:
     mine = [] if own is None or x != "psnr" else list(own.psnr.values())
     figure.update_xaxes(title=AXES[x], **scale(x, [*mine, *(getattr(row, x) for row in rows)]))
     figure.update_yaxes(title=AXES[y], **scale(y, [getattr(row, y) for row in rows]))
-    return legend_below(styled(figure, 480))
+    return legend_below(styled(figure, 510))
 
 
 def epochs(peer: Peer, axis: str) -> int | None:
@@ -169,7 +169,7 @@ def phases(own: Measured | None) -> go.Figure:
             row=1,
             col=column,
         )
-    return legend_below(styled(figure, 340))
+    return legend_below(styled(figure, 370))
 
 
 def scaling() -> go.Figure:
@@ -206,7 +206,7 @@ def scaling() -> go.Figure:
     figure.update_xaxes(title="layers fused", row=2, col=2)
     figure.update_yaxes(title="rFID", row=1, col=1)
     figure.update_yaxes(title="residual", row=2, col=1)
-    return legend_below(styled(figure, 460))
+    return legend_below(styled(figure, 510))
 
 
 def _add_scaling(
@@ -287,7 +287,7 @@ def strategies() -> go.Figure:
             y=names,
             mode="markers+text",
             text=[getattr(row, key) for row in published.STRATEGIES],
-            textposition="top center",
+            textposition="bottom center" if key == "guided" else "top center",
             textfont={"size": 12},
             marker={"color": colour, "size": 12, "symbol": symbol},
             hovertemplate="%{y}: %{x}<extra>" + name + "</extra>",
@@ -295,7 +295,7 @@ def strategies() -> go.Figure:
         )
     figure.update_xaxes(title="lower is better", type="log", tickvals=[0.1, 0.3, 1, 3, 10], range=[-1.1, 1.5])
     figure.update_yaxes(range=[len(names) - 0.6, -0.6])
-    figure = legend_below(styled(figure, 340))
+    figure = legend_below(styled(figure, 370))
     return figure.update_layout(margin={"l": 96})
 
 
@@ -314,14 +314,14 @@ def geneval() -> go.Figure:
             name=name,
         )
     figure.update_yaxes(title="GenEval", range=[0, 1.05])
-    return legend_below(styled(figure, 360))
+    return legend_below(styled(figure, 400))
 
 
 def legend_below(figure: go.Figure) -> go.Figure:
     """The legend under the chart, where a phone has room for it."""
     figure.update_layout(
         legend={"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0, "x": 0, "font": {"color": INK}},
-        margin={"b": 104},
+        margin={"b": 142},
     )
     figure.update_annotations(font_size=13)  # the titles of two charts side by side, on a phone
     return figure

@@ -85,7 +85,9 @@ def other(tmp_path_factory):
     """A model without fusion, with other sizes and a card."""
     folder = tmp_path_factory.mktemp("models") / "plain-rae"
     build(fusion=None, encoder_input_size=48).save_pretrained(folder)
-    (folder / "README.md").write_text("---\nlicense: mit\n---\n# Plain\n<script>alert(1)</script>\n\nA **plain** RAE.\n")
+    (folder / "README.md").write_text(
+        "---\nlicense: mit\n---\n# Plain\n<script>alert(1)</script>\n\nA **plain** RAE.\n"
+    )
     return folder
 
 

@@ -45,6 +45,8 @@ CSS = """
 /* names of all peers do not fit a phone; pointing at a mark tells its own */
 @media (max-width: 640px) { #study-peers .textpoint { display: none; } }
 #facts p, #facts li, .card p, .card li { max-width: 100ch; }
+/* long lines scroll inside; they must not widen a phone's page */
+#citation, .card { contain: inline-size; }
 .card table { display: block; overflow-x: auto; border: 0; }
 .card th, .card td { word-break: normal; overflow-wrap: normal; }
 """
