@@ -81,7 +81,7 @@ def test_finished_samples_are_there_at_first_paint(view, pipeline):
             pixels = shown_pixels(view.page, sample(view, row, number))
             difference = np.abs(pixels.astype(int) - result.rows[row].pictures["finetuned"][number])
             assert difference.max() <= 1  # the page's generator was saved and loaded
-    assert view.page.locator("#samples h3").all_inner_texts()[:2] == ["AutoGuidance, scale 2", "Unguided"]
+    assert view.page.locator("#samples h3").all_inner_texts()[:2] == ["AutoGuidance, scale 1.5", "Unguided"]
     expect(view.page.locator("#samples [data-part=headline]")).to_contain_text("tench: 4 pictures per row")
 
 

@@ -44,14 +44,18 @@ class Viewer(gr.HTML):
 
     Markup, style and script are ``static/{name}.html``, ``.css`` and ``.js``; the script starts with what all viewers
     share (``static/shared.js``).
+
+    Args:
+        heading: for screen readers, which walk a page by its headings; eyes have the tab's name.
     """
 
-    def __init__(self, name: str, value: dict | None, **kwargs: Any):
+    def __init__(self, name: str, value: dict | None, heading: str | None = None, **kwargs: Any):
         script = "\n".join((STATIC / file).read_text(encoding="utf-8") for file in ("shared.js", f"{name}.js"))
         style = "\n".join((STATIC / file).read_text(encoding="utf-8") for file in ("shared.css", f"{name}.css"))
+        markup = (STATIC / f"{name}.html").read_text(encoding="utf-8")
         super().__init__(
             value=value,
-            html_template=(STATIC / f"{name}.html").read_text(encoding="utf-8"),
+            html_template=f'<h2 class="visually-hidden">{heading}</h2>\n{markup}' if heading else markup,
             css_template=style,
             js_on_load=script,
             apply_default_css=False,
@@ -75,14 +79,14 @@ class CompareViewer(Viewer):
     """Pictures of all routes side by side, before/after slider, gain map and table of metrics."""
 
     def __init__(self, value: dict | None = None, **kwargs: Any):
-        super().__init__("compare", value, **kwargs)
+        super().__init__("compare", value, "What was lost, and what came back", **kwargs)
 
 
 class RoutingViewer(Viewer):
     """Token grid, diverging bars per layer, and one signed heat map per layer."""
 
     def __init__(self, value: dict | None = None, **kwargs: Any):
-        super().__init__("routing", value, **kwargs)
+        super().__init__("routing", value, "Which layer, where", **kwargs)
 
 
 class InterveneViewer(Viewer):
@@ -92,14 +96,14 @@ class InterveneViewer(Viewer):
     """
 
     def __init__(self, value: dict | None = None, **kwargs: Any):
-        super().__init__("intervene", value, **{"answer": None, **kwargs})
+        super().__init__("intervene", value, "What if", **{"answer": None, **kwargs})
 
 
 class FrequencyViewer(Viewer):
     """Spectra, the share of lost energy that came back, and a matrix of layers and bands."""
 
     def __init__(self, value: dict | None = None, **kwargs: Any):
-        super().__init__("frequency", value, **kwargs)
+        super().__init__("frequency", value, "At which size of detail", **kwargs)
 
 
 class BatchViewer(Viewer):
@@ -109,7 +113,7 @@ class BatchViewer(Viewer):
     """
 
     def __init__(self, value: dict | None = None, **kwargs: Any):
-        super().__init__("batch", value, **{"stopped": None, **kwargs})
+        super().__init__("batch", value, "Pictures of the batch", **{"stopped": None, **kwargs})
 
 
 class ReportButton(Viewer):
@@ -123,4 +127,4 @@ class GenerateViewer(Viewer):
     """Samples, the film of the chosen one, both decoders, and its settings; ``select`` hands a picture over."""
 
     def __init__(self, value: dict | None = None, **kwargs: Any):
-        super().__init__("generate", value, **kwargs)
+        super().__init__("generate", value, "Generated pictures", **kwargs)

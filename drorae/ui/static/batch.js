@@ -3,7 +3,8 @@
 const state = { value: null, key: "gain", down: true, search: "", bin: null };
 element.__batch = state;
 
-const BINS = 12;
+const BINS = 10; // on a phone each is as wide as a finger needs
+const WIDTH = 720 / BINS;
 const number = (value, digits) => (value === null || value === undefined ? "" : value.toFixed(digits));
 const percent = (value) => (value === null ? "" : `${(100 * value).toFixed(0)} %`);
 
@@ -63,26 +64,31 @@ function drawHistogram() {
   const counts = Array(BINS).fill(0);
   for (const gain of gains) counts[binOf(gain)] += 1;
   const most = Math.max(...counts);
+  const digits = step < 0.1 ? 2 : 1;
   const nodes = counts.flatMap((count, bin) => {
     const height = (count / most) * 108;
-    const [x, from, to] = [bin * 60, low + bin * step, low + (bin + 1) * step];
-    const bar = svgNode("rect", { x: x + 2, y: 140 - height, width: 56, height: Math.max(height, 1), rx: 3, class: state.bin === bin ? "chosen" : "", tabindex: 0, role: "button" });
-    bar.setAttribute("aria-label", `${count} pictures from ${signed(from, 1)} to ${signed(to, 1)} dB`);
-    const choose = () => { state.bin = state.bin === bin ? null : bin; draw(); };
-    bar.onclick = choose;
-    bar.onkeydown = (event) => { if (["Enter", " "].includes(event.key)) { event.preventDefault(); choose(); } };
-    const label = count ? [svgNode("text", { x: x + 30, y: 134 - height, "text-anchor": "middle" }, String(count))] : [];
+    const [x, from, to] = [bin * WIDTH, low + bin * step, low + (bin + 1) * step];
+    // the whole column is the button: the bar of a single picture is too low to be hit
+    const button = svgNode("g", { class: state.bin === bin ? "bin chosen" : "bin", tabindex: 0, role: "button", "aria-pressed": state.bin === bin });
+    button.setAttribute("aria-label", `${count === 1 ? "1 picture" : `${count} pictures`} from ${signed(from, digits)} to ${signed(to, digits)} dB`);
+    const choose = () => { state.bin = state.bin === bin ? null : bin; draw(); tellRows(); };
+    button.onclick = choose;
+    button.onkeydown = (event) => { if (["Enter", " "].includes(event.key)) { event.preventDefault(); choose(); } };
+    button.append(svgNode("rect", { x: x + 1, y: 18, width: WIDTH - 2, height: 124, class: "column" }));
+    button.append(svgNode("rect", { x: x + 2, y: 140 - height, width: WIDTH - 4, height: Math.max(height, 1), rx: 3 }));
+    const label = count ? [svgNode("text", { x: x + WIDTH / 2, y: 134 - height, "text-anchor": "middle" }, String(count))] : [];
     // every other bin is named: on a phone they would touch
-    const name = bin % 2 ? [] : [svgNode("text", { x: x + 30, y: 164, "text-anchor": "middle" }, signed((from + to) / 2, 1))];
-    return [bar, ...label, ...name];
+    const name = bin % 2 ? [] : [svgNode("text", { x: x + WIDTH / 2, y: 164, "text-anchor": "middle" }, signed((from + to) / 2, digits))];
+    return [button, ...label, ...name];
   });
-  find("histogram").replaceChildren(...nodes);
+  replace(find("histogram"), nodes);
 }
 
 function drawTable() {
   const all = columns();
-  find("heads").replaceChildren(
-    ...all.map((column) => {
+  replace(
+    find("heads"),
+    all.map((column) => {
       const head = document.createElement("th");
       head.scope = "col";
       head.setAttribute("aria-sort", column.key !== state.key ? "none" : state.down ? "descending" : "ascending");
@@ -98,8 +104,9 @@ function drawTable() {
       return head;
     }),
   );
-  find("rows").replaceChildren(
-    ...visibleRows().map((row) => {
+  replace(
+    find("rows"),
+    visibleRows().map((row) => {
       const line = document.createElement("tr");
       line.dataset.index = row.index;
       const first = document.createElement("th");
@@ -135,6 +142,7 @@ function drawTable() {
       }
       return line;
     }),
+    (button) => button.closest("tr").dataset.index,
   );
 }
 
@@ -152,6 +160,12 @@ function drawHeadline() {
   find("headline").textContent = parts.join(" ");
   find("progress").hidden = !running;
   find("bar").style.width = `${(100 * rows.length) / Math.max(1, total)}%`;
+  find("progress").setAttribute("aria-valuenow", rows.length);
+  find("progress").setAttribute("aria-valuemax", total);
+}
+
+function tellRows() {
+  say(`${find("rows").children.length} of ${state.value.rows.length} pictures in the table.`);
 }
 
 function draw() {
@@ -173,6 +187,7 @@ function load() {
   URL.revokeObjectURL(find("csv").href);
   find("csv").href = URL.createObjectURL(new Blob([value.csv], { type: "text/csv" }));
   draw();
+  if (!value.running) say(find("headline").textContent);
 }
 
 find("orders").replaceChildren(
@@ -184,8 +199,14 @@ find("orders").replaceChildren(
     return button;
   }),
 );
-find("search").addEventListener("input", (event) => { state.search = event.target.value; if (state.value) draw(); });
-find("all").addEventListener("click", () => { state.bin = null; draw(); });
+find("search").addEventListener("input", (event) => { state.search = event.target.value; if (state.value) { draw(); tellRows(); } });
+find("all").addEventListener("click", () => {
+  const bin = state.bin;
+  state.bin = null;
+  draw();
+  tellRows();
+  find("histogram").querySelectorAll(".bin")[bin].focus(); // the button is gone
+});
 watch("value", load);
 watch("stopped", () => {
   if (!state.value || !state.value.running) return;

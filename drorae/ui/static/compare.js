@@ -1,6 +1,6 @@
 // Compare viewer: all routes of one picture. Every view switches locally; the value came in one piece.
 
-const state = { value: null, left: "rae", right: "drorae", position: 50, gain: "drorae", limit: 1 };
+const state = { value: null, left: "rae", right: "drorae", position: 50, gain: "drorae", limit: 1, harmedOnly: false, mark: null, pixel: null };
 element.__compare = state;
 
 const titleOf = (name) => (name === "original" ? "Original" : state.value.routes.find((r) => r.name === name).title);
@@ -57,19 +57,39 @@ function drawPanels() {
 }
 
 // The same square is marked on every panel, so that one detail can be followed through the routes.
-function mark(event) {
+function mark(place) {
+  state.mark = place;
+  find("panels").querySelectorAll(".marker").forEach((marker) => putMarker(marker, place));
+}
+
+// Put a marker at a place, in percent of the picture; without one it is not shown.
+function putMarker(marker, place) {
+  marker.style.display = place ? "block" : "none";
+  if (place) [marker.style.left, marker.style.top] = place.map((percent) => `${percent}%`);
+}
+
+function pointAt(event) {
   const frame = event.target.closest(".frame");
-  const markers = element.querySelectorAll(".frame .marker");
   if (!frame || event.type === "pointerleave") {
-    markers.forEach((marker) => { marker.style.display = "none"; });
+    mark(null);
     return;
   }
   const box = frame.getBoundingClientRect();
-  markers.forEach((marker) => {
-    marker.style.display = "block";
-    marker.style.left = `${((event.clientX - box.left) / box.width) * 100}%`;
-    marker.style.top = `${((event.clientY - box.top) / box.height) * 100}%`;
-  });
+  mark([((event.clientX - box.left) / box.width) * 100, ((event.clientY - box.top) / box.height) * 100]);
+}
+
+// The place that an arrow key leads to, from 0 to `end` on both axes; null for other keys.
+function stepped(event, [x, y], by, end) {
+  const move = { ArrowLeft: [-by, 0], ArrowRight: [by, 0], ArrowUp: [0, -by], ArrowDown: [0, by] }[event.key];
+  if (!move || event.ctrlKey || event.metaKey || event.altKey) return null;
+  event.preventDefault();
+  return [x + move[0], y + move[1]].map((at) => Math.max(0, Math.min(end, at)));
+}
+
+function pressPanels(event) {
+  if (event.key === "Escape") mark(null);
+  const place = stepped(event, state.mark || [50, 50], 5, 100);
+  if (place) mark(place);
 }
 
 function drawSlider() {
@@ -94,6 +114,8 @@ function drawSlider() {
 
 function moveLine() {
   find("position").value = state.position;
+  const words = [`${state.position} % ${titleOf(state.left)}`, `${100 - state.position} % ${titleOf(state.right)}`];
+  find("position").setAttribute("aria-valuetext", words.join(", "));
   find("line").style.left = `${state.position}%`;
   find("before").style.clipPath = `inset(0 ${100 - state.position}% 0 0)`;
 }
@@ -108,41 +130,66 @@ function drawGain() {
   state.limit = Math.max(...maps.map((map) => robustLimit(map, 0.01)));
   const at = routes.findIndex((r) => r.name === state.gain);
   const { size } = state.value;
-  paintMap(find("gain"), maps[at].map((v) => v / state.limit), size, size, "gain");
+  const shown = (v) => (state.harmedOnly ? Math.min(0, v) : v) / state.limit;
+  paintMap(find("gain"), maps[at].map(shown), size, size, "gain");
   state.map = maps[at];
+  find("harmed-only").setAttribute("aria-pressed", state.harmedOnly);
 
   const { gain, title } = routes[at];
   const percent = (share) => `${(100 * share).toFixed(0)} %`;
   const summary = `${title}: ${percent(gain.improved)} of the pixels improved, ${percent(gain.harmed)} harmed`;
-  find("gain").setAttribute("aria-label", `Gain map. ${summary}`);
+  find("gain").setAttribute("aria-label", `Gain map. ${summary}. Arrow keys read single pixels.`);
   find("gain-low").textContent = `harmed \u2212${state.limit.toFixed(0)}`;
   find("gain-high").textContent = `+${state.limit.toFixed(0)} improved`;
   find("gain-ramp").style.background = gradient("gain");
   state.summary = `${summary}; on average ${signed(gain.mean, 1)} of 255 levels.`;
-  find("gain-shares").textContent = state.summary;
-  find("gain-choices").replaceChildren(
-    ...routes.map((route) => {
+  readPixel(null);
+  replace(
+    find("gain-choices"),
+    routes.map((route) => {
       const button = document.createElement("button");
       button.type = "button";
       button.textContent = route.title;
       button.setAttribute("aria-pressed", route.name === state.gain);
-      button.onclick = () => { state.gain = route.name; drawGain(); };
+      button.onclick = () => { state.gain = route.name; drawGain(); say(state.summary); };
       return button;
     }),
   );
 }
 
-function readGain(event) {
+function pointGain(event) {
   if (!state.map) return;
   if (event.type === "pointerleave") {
-    find("gain-shares").textContent = state.summary;
+    readPixel(null);
     return;
   }
   const box = find("gain").getBoundingClientRect();
   const { size } = state.value;
   const at = (offset, length) => Math.max(0, Math.min(size - 1, Math.floor((offset / length) * size)));
-  const [x, y] = [at(event.clientX - box.left, box.width), at(event.clientY - box.top, box.height)];
-  const gain = state.map[y * size + x];
+  readPixel([at(event.clientX - box.left, box.width), at(event.clientY - box.top, box.height)]);
+}
+
+function pressGain(event) {
+  if (!state.map) return;
+  const { size } = state.value;
+  const pixel = stepped(event, state.pixel || [Math.floor(size / 2), Math.floor(size / 2)], event.shiftKey ? 8 : 1, size - 1);
+  if (event.key === "Escape") readPixel(null);
+  if (!pixel) return;
+  readPixel(pixel);
+  putMarker(find("pixel"), pixel.map((at) => ((at + 0.5) / size) * 100)); // the mouse has its own
+  say(find("gain-shares").textContent);
+}
+
+// Say what became of a pixel; without one, of all.
+function readPixel(pixel) {
+  state.pixel = pixel;
+  putMarker(find("pixel"), null);
+  if (!pixel) {
+    find("gain-shares").textContent = state.summary;
+    return;
+  }
+  const [x, y] = pixel;
+  const gain = state.map[y * state.value.size + x];
   const change = gain === 0 ? "as far from the original as before" : `${Math.abs(gain).toFixed(1)} of 255 levels ${gain > 0 ? "closer to" : "farther from"} the original`;
   find("gain-shares").textContent = `Pixel ${x}, ${y}: ${change}`;
 }
@@ -193,15 +240,18 @@ function load() {
   drawTable();
 }
 
-find("panels").addEventListener("pointerdown", mark);
-find("panels").addEventListener("pointermove", mark);
-find("panels").addEventListener("pointerleave", mark);
+for (const kind of ["pointerdown", "pointermove", "pointerleave"]) {
+  find("panels").addEventListener(kind, pointAt);
+  find("gain").addEventListener(kind, pointGain);
+}
+find("panels").addEventListener("keydown", pressPanels);
+find("panels").addEventListener("blur", () => mark(null));
+find("gain").addEventListener("keydown", pressGain);
+find("gain").addEventListener("blur", () => { if (state.map) readPixel(null); });
+find("harmed-only").addEventListener("click", () => { state.harmedOnly = !state.harmedOnly; drawGain(); });
 find("position").addEventListener("input", (event) => { state.position = Number(event.target.value); moveLine(); });
 for (const side of ["left", "right"]) {
   find(side).addEventListener("change", (event) => { state[side] = event.target.value; drawSlider(); });
 }
-find("gain").addEventListener("pointerdown", readGain);
-find("gain").addEventListener("pointermove", readGain);
-find("gain").addEventListener("pointerleave", readGain);
 watch("value", load);
 load();

@@ -5,7 +5,7 @@ element.__frequency = state;
 
 const PLOT = { left: 52, right: 8, top: 10, bottom: 34, width: 480, height: 260 };
 const COLOURS = { original: "var(--body-text-color)", rae: "var(--rae)", phase2: "var(--phase2)", drorae: "var(--drorae)" };
-const DASHES = { original: "2 3", rae: "7 4", phase2: "", drorae: "" };
+const DASHES = { original: "2 3", rae: "7 4", phase2: "10 3 2 3", drorae: "" };
 
 const bands = () => state.value.edges.length - 1;
 const across = (place) => PLOT.left + (place / bands()) * (PLOT.width - PLOT.left - PLOT.right);
@@ -31,13 +31,12 @@ function axes(height, ticks) {
   return nodes;
 }
 
-function key(part, names) {
+function key(part, names, mark) {
   find(part).replaceChildren(
     ...names.map((name) => {
       const item = document.createElement("span");
       const swatch = svgNode("svg", { viewBox: "0 0 26 10", width: 26, height: 10 });
-      const style = { style: `stroke: ${COLOURS[name]}`, "stroke-width": 3, "stroke-dasharray": DASHES[name] };
-      swatch.append(svgNode("line", { x1: 1, x2: 25, y1: 5, y2: 5, ...style }));
+      swatch.append(mark(name));
       item.append(swatch, state.value.titles[name]);
       return item;
     }),
@@ -60,7 +59,9 @@ function drawSpectrum() {
   });
   find("spectrum").replaceChildren(...axes(height, ticks), ...lines);
   find("spectrum").setAttribute("aria-label", "Energy by size of the detail, one line per picture");
-  key("key", Object.keys(spectra));
+  key("key", Object.keys(spectra), (name) =>
+    svgNode("line", { x1: 1, x2: 25, y1: 5, y2: 5, style: `stroke: ${COLOURS[name]}`, "stroke-width": 3, "stroke-dasharray": DASHES[name] }),
+  );
 }
 
 function drawShares() {
@@ -79,22 +80,23 @@ function drawShares() {
       if (share === null) return [];
       const [top, bottom] = [height(Math.max(0, share)), height(Math.min(0, share))];
       const x = across(band + 0.1) + i * width;
-      const bar = svgNode("rect", { x, y: top, width: width - 1, height: Math.max(1, bottom - top), style: `fill: ${COLOURS[name]}`, "data-route": name });
+      const bar = svgNode("rect", { x, y: top, width: width - 2, height: Math.max(1, bottom - top), style: `color: ${COLOURS[name]}`, class: name, "data-route": name });
       bar.append(svgNode("title", {}, `${state.value.titles[name]}, ${sizeOf(band)} pixels per wave: ${percent(share)}`));
       return [bar];
     }),
   );
   find("shares").replaceChildren(...axes(height, ticks), ...bars);
-  find("shares").setAttribute("aria-label", `Share of the lost energy brought back: ${words()}`);
-  key("share-key", names);
+  find("shares").setAttribute("aria-label", `Share of the lost energy brought back. ${words()}`);
+  key("share-key", names, (name) => svgNode("rect", { x: 1, y: 1, width: 24, height: 8, style: `color: ${COLOURS[name]}`, class: name }));
 }
 
 function words() {
-  const names = Object.keys(state.value.shares);
-  return state.value.shares[names[names.length - 1]]
-    .map((share, band) => (share === null ? null : `${percent(share)} at ${sizeOf(band)} pixels per wave`))
-    .filter(Boolean)
-    .join(", ");
+  return Object.entries(state.value.shares)
+    .map(([name, shares]) => {
+      const known = shares.map((share, band) => (share === null ? null : `${percent(share)} at ${sizeOf(band)} pixels per wave`));
+      return `${state.value.titles[name]}: ${known.filter(Boolean).join(", ")}`;
+    })
+    .join(". ");
 }
 
 function drawHeadline() {
@@ -140,7 +142,7 @@ function drawMatrix() {
       if (share !== null) {
         const [r, g, b] = diverging("gain", share / limit);
         cell.style.background = `rgb(${r},${g},${b})`;
-        cell.style.color = 0.299 * r + 0.587 * g + 0.114 * b > 140 ? "#111" : "#fff";
+        cell.style.color = readable([r, g, b]);
         cell.textContent = percent(share);
       }
       row.append(cell);

@@ -35,6 +35,7 @@ function drawHeadline() {
     ? `: step ${step} of ${count}, ${flowTime(time)}. What you see is where these steps would end.`
     : `: ${pictures} per row, ${seconds.toFixed(1)} s in all.`;
   find("headline").replaceChildren(name, text);
+  if (!running || stopped) say(find("headline").textContent); // every step would never end
   find("meter").hidden = !running || stopped;
   find("bar").style.width = running ? `${(100 * step) / count}%` : "0";
   find("meter").setAttribute("aria-valuenow", running ? step : 0);

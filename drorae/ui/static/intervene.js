@@ -39,6 +39,13 @@ function show(frame) {
     `${decibel(frame.psnr)}${difference("psnr", 2, " dB")}, SSIM ${frame.ssim.toFixed(3)}${difference("ssim", 3, "")}` +
     (frame === usual() ? ": as trained." : " against the picture as trained, in brackets.");
   drawMeter(frame);
+  say(`${find("metrics").textContent} ${find("verdict").textContent}`);
+}
+
+// What went wrong stands where the numbers were.
+function complain(text) {
+  find("metrics").textContent = text;
+  say(text);
 }
 
 function drawMeter(frame) {
@@ -101,7 +108,7 @@ function receive() {
   if (!answer || !state.value || answer.id !== state.wish) return;
   state.waiting = false;
   if (answer.error) {
-    find("metrics").textContent = answer.error;
+    complain(answer.error);
     return;
   }
   show(answer.frame);
@@ -110,7 +117,7 @@ function receive() {
 function toggle(layer) {
   const on = state.on.map((kept, i) => (i === layer ? !kept : kept));
   if (!on.some(Boolean)) {
-    find("metrics").textContent = "Keep at least one layer; a strength of 0 shows the last layer alone.";
+    complain("Keep at least one layer; a strength of 0 shows the last layer alone.");
     return;
   }
   state.on = on;
@@ -228,13 +235,24 @@ function dab(token, paint) {
 const tokenAt = (event) => tokenUnder(brush, event, state.value.grid);
 
 function press(event) {
-  if (!state.value || !state.painting || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (!state.value || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (!state.painting) {
+    if (event.key !== " ") return;
+    event.preventDefault();
+    state.painting = true;
+    update();
+    say("Painting. Arrow keys move the brush.");
+    return;
+  }
   const { grid } = state.value;
   const [row, column] = [Math.floor(state.token / grid), state.token % grid];
   const go = (r, c) => {
     hover = null;
+    const from = state.token;
     state.token = Math.max(0, Math.min(grid - 1, r)) * grid + Math.max(0, Math.min(grid - 1, c));
-    drawBrush();
+    if (!event.shiftKey) return drawBrush();
+    [from, state.token].forEach((token) => dab(token, true));
+    update();
   };
   const actions = {
     ArrowUp: () => go(row - 1, column),
@@ -247,6 +265,9 @@ function press(event) {
   if (actions[event.key]) {
     event.preventDefault();
     actions[event.key]();
+    const [row, column] = [Math.floor(state.token / grid), state.token % grid];
+    const painted = state.region.has(state.token) ? "painted" : "not painted";
+    say(`Row ${row + 1}, column ${column + 1}, ${painted}. Region: ${find("count").textContent}.`);
   }
 }
 
@@ -261,6 +282,7 @@ function load() {
   buildStrip();
   if (comesFromLink(value)) restore();
   else reset();
+  clearTimeout(saying); // nobody asked yet
 }
 
 // What the link chose.
@@ -277,8 +299,12 @@ function restore() {
 
 find("strength").addEventListener("input", (event) => { state.beta = Number(event.target.value); update(); });
 find("reset").addEventListener("click", reset);
-find("paint").addEventListener("click", () => { state.painting = !state.painting; update(); });
-find("clear").addEventListener("click", () => { state.region.clear(); update(); });
+find("paint").addEventListener("click", (event) => {
+  state.painting = !state.painting;
+  update();
+  if (state.painting && event.detail === 0) brush.focus(); // pressed by a key: there it goes on
+});
+find("clear").addEventListener("click", () => { state.region.clear(); update(); find("paint").focus(); });
 find("size").addEventListener("change", () => drawBrush());
 const hold = find("hold");
 const peek = (held) => {

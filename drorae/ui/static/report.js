@@ -6,12 +6,13 @@ element.__report = state;
 const note = find("note");
 const usual = note.textContent;
 find("make").addEventListener("click", () => {
-  find("make").disabled = true;
+  if (find("make").getAttribute("aria-disabled") === "true") return;
+  find("make").setAttribute("aria-disabled", true); // unlike "disabled" it leaves the focus here
   note.textContent = "Writing ...";
   trigger("make");
 });
 watch("value", () => {
-  find("make").disabled = false;
+  find("make").setAttribute("aria-disabled", false);
   const { value } = props;
   note.textContent = value && value.error ? value.error : usual;
   if (!value || !value.text) return;
@@ -60,3 +61,11 @@ find("copy").addEventListener("click", async () => {
     note.textContent = `${text}${upload}`; // no clipboard here
   }
 });
+
+// Gradio gives the buttons of the examples no name; their files have one.
+function nameExamples() {
+  const pictures = document.querySelectorAll("#examples img");
+  for (const picture of pictures) picture.alt = picture.src.split("/").pop().split(".")[0];
+  if (!pictures.length) setTimeout(nameExamples, 100); // they are not there yet
+}
+nameExamples();

@@ -1,6 +1,6 @@
 // Routing viewer: which layer is added or suppressed at every token. All of it is local; the value came in one piece.
 
-const state = { value: null, token: null, pins: [], layer: null, limit: 1, stroke: null };
+const state = { value: null, token: null, pins: [], layer: null, limit: 1, stroke: null, corner: null };
 element.__routing = state;
 
 const stage = find("stage");
@@ -50,8 +50,12 @@ function drawStage() {
   if (state.layer !== null) {
     context.globalAlpha = 0.72;
     layerMap(state.layer).forEach((value, token) => {
+      const [x, y] = [(token % grid) * cell, Math.floor(token / grid) * cell];
       context.fillStyle = `rgb(${diverging("routing", value).join(",")})`;
-      context.fillRect((token % grid) * cell, Math.floor(token / grid) * cell, cell, cell);
+      context.fillRect(x, y, cell, cell);
+      if (value > -0.02) return;
+      context.fillStyle = "#000"; // a minus, for eyes that take the two colours for one
+      context.fillRect(x + cell * 0.35, y + cell * 0.46, cell * 0.3, Math.max(2, cell * 0.08));
     });
     context.globalAlpha = 1;
   }
@@ -153,7 +157,8 @@ function drawBars() {
   find("where").textContent =
     `Token in ${place(last)}: most added layer ${most + 1} (${signed(share(last, most), 2)}), ` +
     `${low < 0 ? "most suppressed" : "least added"} layer ${least + 1} (${signed(low, 2)})` +
-    (state.layer === null ? "" : `; the photo shows layer ${state.layer + 1}, outlined are the tokens that lean on it most`);
+    (state.layer === null ? "" : `; the photo shows layer ${state.layer + 1}, outlined are the tokens that lean on it most`) +
+    (state.corner === null || state.stroke.size < 2 ? "" : `; Enter pins the mean of ${state.stroke.size} tokens`);
   drawFormula();
 }
 
@@ -188,7 +193,7 @@ function drawFormula() {
   const second = document.createElement("div");
   const strength = beta === null ? [] : [text(" = LN( "), text("z", "i"), text("base", "sub"), text(` + ${beta} (`), text("z", "i"), text("fuse", "sub"), text(" \u2212 "), text("z", "i"), text("base", "sub"), text(") )")];
   second.append(text("z", "i"), text("final", "sub"), ...(strength.length ? strength : [text(" = "), text("z", "i"), text("fuse", "sub")]));
-  find("formula").replaceChildren(first, second);
+  replace(find("formula"), [first, second]);
   const cosine = mean(chosen, (token) => state.cosines[token]);
   const meaning = divided ? `The divisor is \u221a(sum of all w\u00b2). ` : "";
   find("formula-note").textContent =
@@ -231,8 +236,9 @@ function drawScatter() {
     : `Layer ${layer + 1} is used alike everywhere: there is no coefficient.`;
   find("scatter-words").textContent = words;
   canvas.setAttribute("aria-label", `Share of a layer against texture, one dot per token. ${words}`);
-  find("correlations").replaceChildren(
-    ...correlation.map((value, i) => {
+  replace(
+    find("correlations"),
+    correlation.map((value, i) => {
       const button = document.createElement("button");
       button.type = "button";
       button.dataset.layer = i + 1;
@@ -326,11 +332,19 @@ function chooseLayer(layer) {
   drawStage();
   drawBars();
   drawScatter();
+  say(`${find("where").textContent}. ${find("scatter-words").textContent}`);
 }
 
 function moveTo(token) {
   if (token === state.token) return;
   state.token = token;
+  drawStage();
+  drawBars();
+}
+
+function dropStroke() {
+  state.stroke = null;
+  state.corner = null;
   drawStage();
   drawBars();
 }
@@ -353,7 +367,19 @@ function press(event) {
   const { grid, layers } = state.value;
   const token = state.token === null ? 0 : state.token;
   const [row, column] = [Math.floor(token / grid), token % grid];
-  const go = (r, c) => moveTo(Math.max(0, Math.min(grid - 1, r)) * grid + Math.max(0, Math.min(grid - 1, c)));
+  const go = (r, c) => {
+    const to = Math.max(0, Math.min(grid - 1, r)) * grid + Math.max(0, Math.min(grid - 1, c));
+    if (event.shiftKey) {
+      state.corner ??= token;
+      state.stroke = new Set(tokensWithin(state.corner, to, grid));
+    } else if (state.corner !== null) dropStroke();
+    moveTo(to);
+  };
+  const choose = () => {
+    const chosen = state.corner === null ? [token] : [...state.stroke];
+    dropStroke();
+    pin(chosen.length > 1 ? chosen : token);
+  };
   const step = (by) => chooseLayer(state.layer === null ? (by > 0 ? 0 : layers - 1) : (state.layer + by + layers) % layers);
   const actions = {
     ArrowUp: () => go(row - 1, column),
@@ -362,15 +388,21 @@ function press(event) {
     ArrowRight: () => go(row, column + 1),
     Home: () => go(0, 0),
     End: () => go(grid - 1, grid - 1),
-    Enter: () => pin(token),
-    " ": () => pin(token),
-    Escape: () => { state.pins = []; chooseLayer(null); },
+    Enter: choose,
+    " ": choose,
+    Escape: () => {
+      if (state.corner !== null) return dropStroke();
+      state.pins = [];
+      chooseLayer(null);
+    },
     "[": () => step(-1),
     "]": () => step(1),
   };
   if (actions[event.key]) {
     event.preventDefault();
     actions[event.key]();
+    const pins = state.pins.map((chosen, i) => ` ${"AB"[i]} is pinned: ${place(chosen)}.`);
+    say(`${find("where").textContent}.${pins.join("")}`);
   }
 }
 
@@ -392,6 +424,7 @@ async function load() {
   state.value = value;
   state.pins = [];
   state.stroke = null;
+  state.corner = null;
   if (comesFromLink(value)) {
     state.pins = link.getAll("token").slice(0, 2).map((text) => readNumbers(text, value.grid ** 2)).filter((tokens) => tokens.length);
     state.pins = state.pins.map((tokens) => (tokens.length > 1 ? tokens : tokens[0]));
@@ -419,16 +452,17 @@ async function load() {
 // Dragging brushes over tokens, whose mean is then pinned; a click pins one token.
 stage.addEventListener("pointerdown", (event) => {
   if (!state.value || event.pointerType === "touch") return; // a finger scrolls
+  state.corner = null;
   moveTo(tokenAt(event));
   state.stroke = new Set([state.token]);
 });
 stage.addEventListener("pointermove", (event) => {
-  if (!state.value) return;
+  if (!state.value || state.corner !== null) return; // keys are choosing a rectangle
   const token = tokenAt(event);
   if (state.stroke) tokensBetween(state.token, token, state.value.grid).forEach((each) => state.stroke.add(each));
   moveTo(token);
 });
-stage.addEventListener("pointerleave", () => { if (state.stroke) { state.stroke = null; drawStage(); } });
+stage.addEventListener("pointerleave", () => { if (state.stroke && state.corner === null) dropStroke(); });
 stage.addEventListener("click", (event) => {
   if (!state.value) return;
   const brushed = state.stroke ? [...state.stroke].sort((a, b) => a - b) : [];
@@ -437,6 +471,11 @@ stage.addEventListener("click", (event) => {
   pin(brushed.length > 1 ? brushed : tokenAt(event));
 });
 stage.addEventListener("keydown", press);
-find("unpin").addEventListener("click", () => { state.pins = []; drawStage(); drawBars(); });
+find("unpin").addEventListener("click", () => {
+  state.pins = [];
+  drawStage();
+  drawBars();
+  stage.focus({ preventScroll: true }); // the button is gone
+});
 watch("value", load);
 load();

@@ -62,6 +62,12 @@ function robustLimit(values, share) {
   return sizes[Math.min(sizes.length - 1, Math.floor((1 - share) * sizes.length))] || 1;
 }
 
+// Black or white, whichever is read better on a colour: at least 4.5 to 1 (WCAG's luminance, 0.179 is even).
+function readable(channels) {
+  const [r, g, b] = channels.map((c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? "#000" : "#fff";
+}
+
 function signed(value, digits) {
   const size = Math.abs(value).toFixed(digits);
   return Number(size) === 0 ? size : (value < 0 ? "\u2212" : "+") + size; // no "-0.0"
@@ -100,6 +106,13 @@ function tokenUnder(canvas, event, grid) {
   return at(event.clientY - box.top, box.height) * grid + at(event.clientX - box.left, box.width);
 }
 
+// The tokens of the rectangle with these two at its corners.
+function tokensWithin(one, other, grid) {
+  const range = (a, b) => Array.from({ length: Math.abs(a - b) + 1 }, (_, i) => Math.min(a, b) + i);
+  const columns = range(one % grid, other % grid);
+  return range(Math.floor(one / grid), Math.floor(other / grid)).flatMap((row) => columns.map((column) => row * grid + column));
+}
+
 // The tokens on the straight line between two, both included: a quick hand moves over some without an event.
 function tokensBetween(from, to, grid) {
   const [row, column] = [Math.floor(from / grid), from % grid];
@@ -109,6 +122,22 @@ function tokensBetween(from, to, grid) {
 }
 
 const find = (name) => element.querySelector(`[data-part="${name}"]`);
+
+// Tell it to screen readers once the hand rests: what follows every key or every value would never end.
+let saying = 0;
+function say(text) {
+  clearTimeout(saying);
+  saying = setTimeout(() => { find("said").textContent = text; }, 500);
+}
+
+// Put nodes in the place of others. A button that had the focus leaves it to the one of its name, by default its number.
+function replace(place, nodes, name = (node, i) => i) {
+  const buttons = () => [...place.querySelectorAll('button, [role="button"]')];
+  const at = buttons().indexOf(document.activeElement);
+  const focused = at < 0 ? null : name(document.activeElement, at);
+  place.replaceChildren(...nodes);
+  if (at >= 0) buttons().find((node, i) => name(node, i) === focused)?.focus({ preventScroll: true });
+}
 
 // A link brings back a view: the example it is about, and what was chosen there. report.js writes one.
 const link = new URLSearchParams(window.location.search);
