@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # Before anything imports gradio or huggingface_hub: the tests reach no network.
@@ -12,6 +13,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import datasets
+import gradio as gr
 import numpy as np
 import pytest
 import torch
@@ -193,6 +195,14 @@ def same(a: dict, b: dict, prefix: str = "") -> bool:
     return all(torch.equal(a[name], b[name]) for name in names)
 
 
+@contextmanager
+def served(demo: gr.Blocks) -> Iterator[str]:
+    """A page on this machine; yields its address."""
+    _, address, _ = demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **launch_options())
+    yield address
+    demo.close()
+
+
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory) -> Iterator[BrowserContext]:
     with sync_playwright() as playwright:
@@ -212,7 +222,5 @@ def tiny() -> AutoencoderDRoRAE:
 @pytest.fixture(scope="session")
 def tiny_url(tiny) -> Iterator[str]:
     """The page of that model."""
-    demo = build_demo(tiny, "tiny")
-    _, address, _ = demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **launch_options())
-    yield address
-    demo.close()
+    with served(build_demo(tiny, "tiny")) as address:
+        yield address

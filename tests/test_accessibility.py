@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browser import NEEDS_CHROMIUM, Watched
-from conftest import ROOT
+from conftest import ROOT, served
 from playwright.sync_api import expect
 
-from drorae.ui.page import build_demo, launch_options
+from drorae.ui.page import build_demo
 
 pytestmark = NEEDS_CHROMIUM
 AXE = Axe()
@@ -31,10 +31,8 @@ def url(pipeline, tmp_path_factory) -> Iterator[str]:
     """A page with all tabs filled, those of a generator, too."""
     generator = tmp_path_factory.mktemp("generator")
     pipeline.save_pretrained(generator)
-    demo = build_demo(pipeline.autoencoder, "tiny", str(generator))
-    _, address, _ = demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **launch_options())
-    yield address
-    demo.close()
+    with served(build_demo(pipeline.autoencoder, "tiny", str(generator))) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

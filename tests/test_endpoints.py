@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from conftest import ROOT, build
+from conftest import ROOT, build, served
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -16,7 +16,7 @@ from drorae.bundle import compare_value, intervene_value, routing_value
 from drorae.cli import main
 from drorae.explore import explore
 from drorae.images import load_image
-from drorae.ui.page import build_demo, launch_options
+from drorae.ui.page import build_demo
 
 CAT, COFFEE = (str(ROOT / "assets" / "examples" / f"{name}.jpg") for name in ("cat", "coffee"))
 PUBLIC = {"/reconstruct", "/routing", "/intervene", "/batch", "/sample_class", "/sample_text"}
@@ -27,10 +27,8 @@ def client(pipeline, text_pipeline, tmp_path_factory):
     folder = tmp_path_factory.mktemp("generators")
     pipeline.save_pretrained(folder / "class")
     text_pipeline.save_pretrained(folder / "text")
-    demo = build_demo(pipeline.autoencoder, "tiny", str(folder / "class"), str(folder / "text"))
-    _, address, _ = demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **launch_options())
-    yield Client(address, verbose=False)
-    demo.close()
+    with served(build_demo(pipeline.autoencoder, "tiny", str(folder / "class"), str(folder / "text"))) as address:
+        yield Client(address, verbose=False)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import io
 import json
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -65,7 +66,9 @@ def ask(demo, method: str, *arguments, **options):
             await session.initialize()
             return await getattr(session, method)(*arguments, **options)
 
-    return asyncio.run(session())
+    # in another thread: the browser tests keep an event loop running in this one
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, session()).result()
 
 
 def call(demo, name: str, **arguments):

@@ -9,24 +9,22 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from browser import NEEDS_CHROMIUM, Watched, contrast, shown_pixels
-from conftest import ROOT, build
+from conftest import ROOT, build, served
 from PIL import Image
 from playwright.sync_api import expect
 from test_images import png_header
 
 from drorae.explore import explore
 from drorae.images import load_image
-from drorae.ui.page import build_demo, launch_options
+from drorae.ui.page import build_demo
 
 pytestmark = NEEDS_CHROMIUM
 
 
 @pytest.fixture(scope="module")
 def url(embedded) -> Iterator[str]:
-    demo = build_demo(embedded, "drorae-tiny")
-    _, address, _ = demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **launch_options())
-    yield address
-    demo.close()
+    with served(build_demo(embedded, "drorae-tiny")) as address:
+        yield address
 
 
 @pytest.fixture
@@ -294,17 +292,15 @@ def test_unpin_by_button(view):
 
 
 def test_a_model_without_fusion_shows_what_it_has(browser):
-    demo = build_demo(build(fusion=None), "plain RAE")
-    _, address, _ = demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **launch_options())
-    view = Watched(browser, address)
-    assert view.page.locator("#compare figure").count() == 2
-    assert (view.state("compare", "state.left"), view.state("compare", "state.right")) == ("original", "rae")
-    expect(view.page.locator("#compare [data-part=gain-card]")).to_be_hidden()
-    view.page.get_by_role("tab", name="Routing").click()
-    expect(view.page.locator("#no-routing")).to_contain_text("no routing to show")
-    view.check()
-    view.page.close()
-    demo.close()
+    with served(build_demo(build(fusion=None), "plain RAE")) as address:
+        view = Watched(browser, address)
+        assert view.page.locator("#compare figure").count() == 2
+        assert (view.state("compare", "state.left"), view.state("compare", "state.right")) == ("original", "rae")
+        expect(view.page.locator("#compare [data-part=gain-card]")).to_be_hidden()
+        view.page.get_by_role("tab", name="Routing").click()
+        expect(view.page.locator("#no-routing")).to_contain_text("no routing to show")
+        view.check()
+        view.page.close()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from browser import NEEDS_CHROMIUM, Watched, contrast, shown_pixels
-from conftest import build
+from conftest import build, served
 from gradio_client import Client
 from playwright.sync_api import expect
 
 from drorae import DiTDH
 from drorae.generate import Request, generate
 from drorae.images import png_settings
-from drorae.ui.page import build_demo, launch_options
+from drorae.ui.page import build_demo
 
 pytestmark = NEEDS_CHROMIUM
 
@@ -31,10 +31,8 @@ def generator(pipeline, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def url(pipeline, generator) -> Iterator[str]:
-    demo = build_demo(pipeline.autoencoder, "tiny", str(generator))
-    _, address, _ = demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **launch_options())
-    yield address
-    demo.close()
+    with served(build_demo(pipeline.autoencoder, "tiny", str(generator))) as address:
+        yield address
 
 
 @pytest.fixture
@@ -237,15 +235,13 @@ def test_the_api_gives_pictures_with_their_settings(url, generator):
 
 
 def test_without_a_generator_the_tab_says_how_to_get_one(browser):
-    demo = build_demo(build(), "no generator")
-    _, address, _ = demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **launch_options())
-    view = Watched(browser, address)
-    view.open("Generate")
-    expect(view.page.locator("#no-generator")).to_contain_text("python -m train.stage2")
-    expect(view.page.locator("#no-generator")).to_contain_text("CUDA GPU")
-    view.check()
-    view.page.close()
-    demo.close()
+    with served(build_demo(build(), "no generator")) as address:
+        view = Watched(browser, address)
+        view.open("Generate")
+        expect(view.page.locator("#no-generator")).to_contain_text("python -m train.stage2")
+        expect(view.page.locator("#no-generator")).to_contain_text("CUDA GPU")
+        view.check()
+        view.page.close()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

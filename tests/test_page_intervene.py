@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from browser import NEEDS_CHROMIUM, Watched, contrast, shown_pixels
+from conftest import served
 from playwright.sync_api import expect
 
 from drorae.explore import intervene
 from drorae.intervene import Intervention
-from drorae.ui.page import build_demo, launch_options
+from drorae.ui.page import build_demo
 
 pytestmark = NEEDS_CHROMIUM
 PAINTED = "#intervene [data-part=picture]"
@@ -17,10 +18,8 @@ PAINTED = "#intervene [data-part=picture]"
 
 @pytest.fixture(scope="module")
 def url(embedded):
-    demo = build_demo(embedded, "drorae-tiny")
-    _, address, _ = demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **launch_options())
-    yield address
-    demo.close()
+    with served(build_demo(embedded, "drorae-tiny")) as address:
+        yield address
 
 
 @pytest.fixture

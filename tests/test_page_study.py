@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 import pytest
 from browser import NEEDS_CHROMIUM, Watched, contrast
-from conftest import ROOT, build
+from conftest import ROOT, build, served
 from fake_hub import serve
 from playwright.sync_api import expect
 
-from drorae.ui.page import build_demo, launch_options
+from drorae.ui.page import build_demo
 
 pytestmark = NEEDS_CHROMIUM
 
@@ -23,10 +23,8 @@ CHARTS = ("phases", "peers", "scaling", "designs", "strategies", "geneval")
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    demo = build_demo(build(finetuned_decoder=True), "tiny", switch=True)
-    _, address, _ = demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **launch_options())
-    yield address
-    demo.close()
+    with served(build_demo(build(finetuned_decoder=True), "tiny", switch=True)) as address:
+        yield address
 
 
 @pytest.fixture
@@ -91,7 +89,7 @@ def other(tmp_path_factory):
     return folder
 
 
-def test_another_model_and_back(view, other):
+def test_another_model_and_back(view, other, tmp_path):
     page = view.page
     load(view, str(other))
     expect(page.locator("#model-status")).to_contain_text("no fusion: its last layer only")
@@ -107,6 +105,10 @@ def test_another_model_and_back(view, other):
     expect(page.locator("#card")).to_contain_text("A plain RAE.")
     expect(page.locator("#card")).not_to_contain_text("license")
     assert page.locator("#card script").count() == 0
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save report").click()
+    download.value.save_as(tmp_path / "report.html")
+    assert f"--model {other}" in (tmp_path / "report.html").read_text()
 
     load(view, "tiny")
     expect(page.locator("#status")).to_contain_text("32 × 32 pixels, rebuilt along 3 routes")

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from browser import NEEDS_CHROMIUM, Watched, contrast, shown_pixels
+from conftest import served
 from playwright.sync_api import expect
 
 from drorae.generate import Request, generate
 from drorae.images import png_settings
-from drorae.ui.page import build_demo, launch_options
+from drorae.ui.page import build_demo
 
 pytestmark = NEEDS_CHROMIUM
 
@@ -21,10 +22,8 @@ def url(pipeline, text_pipeline, tmp_path_factory) -> Iterator[str]:
     folders = [tmp_path_factory.mktemp(name) for name in ("classes", "texts")]
     for made, folder in zip((pipeline, text_pipeline), folders, strict=True):
         made.save_pretrained(folder)
-    demo = build_demo(pipeline.autoencoder, "tiny", *map(str, folders))
-    _, address, _ = demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **launch_options())
-    yield address
-    demo.close()
+    with served(build_demo(pipeline.autoencoder, "tiny", *map(str, folders))) as address:
+        yield address
 
 
 @pytest.fixture

@@ -69,6 +69,10 @@ def test_a_plane_has_everyone_who_published_both_numbers(plane):
         if None not in (getattr(peer, x), getattr(peer, y))
     }
     assert list(figure.data[-1].x) == [getattr(route, x) for route in published.ROUTES]
+    squares = {name for trace in figure.data[:-1] if trace.marker.symbol == "square" for name in trace.text}
+    behind = {"gfid": "epochs", "guided": "guided_epochs"}.get(y)
+    known = {peer.name: peer for peer in published.PEERS if peer.name in shown}
+    assert squares == {name for name, peer in known.items() if behind and getattr(peer, behind) != 80}
 
 
 def test_what_was_measured_here_is_drawn_otherwise():

@@ -16,10 +16,10 @@ from drorae.adapter import load_tokenizer
 from drorae.autoencoder import AutoencoderDRoRAE
 from drorae.checkpoints import CheckpointError
 from drorae.fetching import fetch
+from drorae.rae import MODELS
 
 KEPT = 2  # models besides the first: they are large
 SECONDS = 0.5  # between two looks at a model that is being loaded
-RAE = "nyu-visionx/RAE-dinov2-wReg-base-ViTXL-n08"
 
 
 class Shelf:
@@ -122,7 +122,7 @@ def model_controls(shelf: Shelf, status: str) -> ModelControls:
     current = gr.State(shelf.first)
     with gr.Accordion("Another model", open=False, visible=shelf.open_to_all, elem_id="model"):
         name = gr.Dropdown(
-            [shelf.first, RAE],
+            [shelf.first, *MODELS.values()],
             value=shelf.first,
             label="Folder or Hub id",
             info="A checkpoint folder on this machine, or a repository on the Hugging Face Hub (also id@revision).",
