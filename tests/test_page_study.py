@@ -8,12 +8,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
-from browser import NEEDS_CHROMIUM, Watched, contrast
-from conftest import ROOT, build, served
+from browser import NEEDS_CHROMIUM, Watched, contrast, shown_pixels
+from conftest import ROOT, TINY, build, served
 from fake_hub import serve
 from playwright.sync_api import expect
 
+from drorae.batch import batch
+from drorae.explore import intervene
+from drorae.images import load_image
+from drorae.intervene import Intervention
+from drorae.report import model_hash
 from drorae.ui.page import build_demo
 
 pytestmark = NEEDS_CHROMIUM
@@ -89,7 +95,7 @@ def other(tmp_path_factory):
     return folder
 
 
-def test_another_model_and_back(view, other, tmp_path):
+def test_another_model_and_back(view, other):
     page = view.page
     load(view, str(other))
     expect(page.locator("#model-status")).to_contain_text("no fusion: its last layer only")
@@ -105,16 +111,43 @@ def test_another_model_and_back(view, other, tmp_path):
     expect(page.locator("#card")).to_contain_text("A plain RAE.")
     expect(page.locator("#card")).not_to_contain_text("license")
     assert page.locator("#card script").count() == 0
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Save report").click()
-    download.value.save_as(tmp_path / "report.html")
-    assert f"--model {other}" in (tmp_path / "report.html").read_text()
-
     load(view, "tiny")
     expect(page.locator("#status")).to_contain_text("32 × 32 pixels, rebuilt along 3 routes")
     view.open("Routing")
     expect(page.locator("#no-routing")).to_have_count(0)
     expect(page.locator("#routing .strip button").first).to_be_visible()
+
+
+def test_every_tab_and_the_report_follow_the_model(view, tmp_path):
+    page, folder, photo = view.page, tmp_path / "four", ROOT / "assets" / "examples" / "cat.jpg"
+    four = build(encoder_args={**TINY["encoder_args"], "depth": 4}, encoder_input_size=48, finetuned_decoder=True)
+    four.save_pretrained(folder)
+    load(view, str(folder))
+    expect(page.locator("#status")).to_contain_text("48 × 48 pixels, rebuilt along 3 routes")
+
+    view.open("Intervene")
+    for layer in (2, 3):  # the pictures without one layer are there, this one has to be asked for
+        page.locator(f"#intervene .switches button[data-layer='{layer}']").click()
+    expected = intervene(load_image(photo), four, Intervention(layers=(1, 4)))
+    numbers = page.locator("#intervene [data-part=metrics]")
+    expect(numbers).to_contain_text(f"{expected.metrics['psnr']:.2f} dB")
+    painted = shown_pixels(page, "#intervene [data-part=picture]")
+    assert np.abs(painted.astype(int) - expected.picture).max() <= 1
+
+    view.open("Batch")
+    page.locator("#batch-files input[type=file]").set_input_files(photo)
+    expect(page.locator("#batch-files")).to_contain_text("cat")
+    page.get_by_role("button", name="Explore all").click()
+    expect(page.locator("#batch tbody img")).to_have_count(1)
+    (row,) = batch([photo], four)
+    expect(page.locator("#batch tbody td").nth(2)).to_contain_text(f"{row.metrics['drorae']['psnr']:.2f}")
+
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save report").click()
+    download.value.save_as(tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert f"--model {folder}" in text
+    assert f"sha256 of its weights {model_hash(four)}" in text
 
 
 def test_a_failed_load_leaves_the_model(view, other, tmp_path):
