@@ -90,6 +90,18 @@ def test_parquet_folders_image_folders_and_tar_shards_hold_the_same(tmp_path):
     assert sorted(reds(batch.images)) == values
 
 
+@pytest.mark.parametrize("kind", ["parquet", "folder"])
+def test_the_same_data_by_another_path_has_the_same_fingerprint(tmp_path, monkeypatch, kind):
+    """Kept latents are found by it, from whatever folder the training is started."""
+    write_parquet(tmp_path / "parquet", [10, 20])
+    (tmp_path / "folder" / "train" / "red").mkdir(parents=True)
+    (tmp_path / "folder" / "train" / "red" / "10.png").write_bytes(picture(10))
+    (tmp_path / "link").symlink_to(tmp_path / kind)
+    monkeypatch.chdir(tmp_path)
+    ways = (str(tmp_path / kind), kind, "link", f"folder/../{kind}")
+    assert len({load_photos(way, "train")._fingerprint for way in ways}) == 1
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -310,7 +310,7 @@ PRESETS = {
         stage2={
             "class": _tiny_denoiser(4800, 32, 2e-3, TINY_DENOISER),
             "class-guide": _tiny_denoiser(800, 32, 2e-3, TINY_GUIDE),
-            "text": _tiny_denoiser(4800, 32, 1e-3, TINY_TEXT_DENOISER, TINY_TEXT),
+            "text": _tiny_denoiser(3000, 32, 2e-3, TINY_TEXT_DENOISER, TINY_TEXT),
         },
     ),
     "dinov2-b": DINOV2_B,

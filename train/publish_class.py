@@ -145,6 +145,17 @@ def run_row(run: str, folder: Path, network: DiTDH) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def training_words(trained: dict) -> dict[str, str]:
+    """How the card says what the settings of a run were: ``views``, ``dropout``, ``ema`` and ``precision``."""
+    schedule = trained["schedule"]
+    return {
+        "views": "central squares" + (" and their mirror images" if schedule["flip"] else ""),
+        "dropout": str(trained["dropout"]),
+        "ema": str(schedule["ema_decay"]),
+        "precision": {"no": "fp32"}.get(schedule["precision"], schedule["precision"]),
+    }
+
+
 def loss_curve(run: Path) -> str:
     """Held-out loss by step, as a run and those before it logged it; their steps count on."""
     points, before = [], 0
@@ -203,7 +214,6 @@ def main(argv: list[str] | None = None) -> None:
     (args.to / REPORT).write_text(json.dumps(report, indent=2) + "\n")
     parts = {"class": pipeline.denoiser, "class-guide": pipeline.guide}
     record = json.loads((runs / "class" / RECORD).read_text())
-    trained, data = record["settings"]["row"], record["data"]
     text = CARD.format(
         name=args.to.name,
         tokenizer=tokenizer,
@@ -218,11 +228,8 @@ def main(argv: list[str] | None = None) -> None:
             run_row(folder.name, folder, network) for run, network in parts.items() for folder in lineage(runs / run)
         ),
         curves="; ".join(f"{run} {loss_curve(runs / run)}" for run in parts),
-        data=", ".join(f"{name} ({count} photos)" for name, count in data),
-        views="central squares" + (" and their mirror images" if trained["schedule"]["flip"] else ""),
-        dropout=trained["dropout"],
-        ema=trained["schedule"]["ema_decay"],
-        precision={"no": "fp32"}.get(trained["schedule"]["precision"], trained["schedule"]["precision"]),
+        data=", ".join(f"{name} ({count} photos)" for name, count in record["data"]),
+        **training_words(record["settings"]["row"]),
         shift=pipeline.scheduler.config.shift,
         limits=LIMITS.format(
             hours=sum(hours(folder / LOG) for folder in lineage(runs / "class")),

@@ -19,7 +19,7 @@ from train.arguments import SHARED, main_guard
 from train.evaluate import positive
 from train.presets import PRESETS
 from train.publish import REPORT, hours
-from train.publish_class import loss_curve, run_row
+from train.publish_class import lineage, loss_curve, run_row, training_words
 from train.run import CHECKPOINT, LOG, RECORD
 from train.text_evidence import evidence, table
 
@@ -115,7 +115,7 @@ Printed by
 
 Loss on held-out photos by step: {curves}
 
-Data: {data}, central squares and their mirror images, training split only; one caption per step, sentences made of the
+Data: {data}, {views}, training split only; one caption per step, sentences made of the
 class name where there are no captions. Text dropout {dropout}, EMA {ema}, {precision}.
 
 ## Limits
@@ -190,7 +190,6 @@ def main(argv: list[str] | None = None) -> None:
     report = evidence(pipeline, args.data, args.limit)
     (args.to / REPORT).write_text(json.dumps(report, indent=2) + "\n")
     record = json.loads((runs / "text" / RECORD).read_text())
-    trained = record["settings"]["row"]
     text = CARD.format(
         name=args.to.name,
         tokenizer=tokenizer,
@@ -203,13 +202,11 @@ def main(argv: list[str] | None = None) -> None:
         prompts="; ".join(PROMPTS),
         table=table(report),
         evaluation=report["command"],
-        runs=run_row("text", runs / "text", pipeline.denoiser),
+        runs="\n".join(run_row(folder.name, folder, pipeline.denoiser) for folder in lineage(runs / "text")),
         curves=loss_curve(runs / "text"),
         data=", ".join(f"{name} ({count} photos)" for name, count in record["data"]),
-        dropout=trained["dropout"],
-        ema=trained["schedule"]["ema_decay"],
-        precision=trained["schedule"]["precision"],
-        hours=hours(runs / "text" / LOG),
+        **training_words(record["settings"]["row"]),
+        hours=sum(hours(folder / LOG) for folder in lineage(runs / "text")),
         devices=", ".join(record["devices"]),
     )
     (args.to / "README.md").write_text(text, encoding="utf-8")

@@ -35,8 +35,9 @@ def load_photos(path: str, split: str, option: str = "--data", streaming: bool =
     if path == GENERATED:
         return GeneratedPictures(64, seed=0 if split == "train" else 1)
     folder = Path(path)
-    parquet = sorted(str(file) for file in folder.glob(f"{split}-*.parquet"))
-    shards = sorted(str(file) for file in folder.glob(f"{split}-*.tar"))
+    whole = folder.resolve()  # a data set's fingerprint names its files: the same ones, from wherever they are asked for
+    parquet = sorted(str(file) for file in whole.glob(f"{split}-*.parquet"))
+    shards = sorted(str(file) for file in whole.glob(f"{split}-*.tar"))
     if not folder.is_dir() and (folder.exists() or not HUB_NAME.fullmatch(path)):
         raise DataError(f"{option} {path}: there is no such folder; give a folder of parquet files or of pictures.")
     try:
@@ -45,7 +46,7 @@ def load_photos(path: str, split: str, option: str = "--data", streaming: bool =
         elif shards:
             rows = datasets.load_dataset("webdataset", data_files=shards, split="train", streaming=True)
         elif folder.is_dir():
-            rows = datasets.load_dataset("imagefolder", data_dir=str(folder), split=split, streaming=streaming)
+            rows = datasets.load_dataset("imagefolder", data_dir=str(whole), split=split, streaming=streaming)
         else:
             rows = datasets.load_dataset(path, split=split, streaming=streaming)
     except Exception as error:  # broken files, an unknown name, no network: many types, one thing to do
