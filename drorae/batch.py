@@ -64,7 +64,8 @@ def batch(paths: Iterable[str | Path], model: AutoencoderDRoRAE) -> Iterator[Bat
 
 
 def to_csv(rows: Iterable[BatchRow]) -> str:
-    """The rows as a table with one line per picture."""
+    """The rows as a table with one line per picture. A name that a spreadsheet would take for a formula gets a quote
+    before it."""
     rows = list(rows)
     routes = list(dict.fromkeys(route for row in rows for route in row.metrics))
     columns = [f"{route}_{metric}" for route in routes for metric in ("psnr", "ssim", "mae")]
@@ -75,5 +76,10 @@ def to_csv(rows: Iterable[BatchRow]) -> str:
         numbers = [row.metrics.get(route, {}).get(key) for route in routes for key in ("psnr", "ssim", "mae")]
         cells = [*numbers, row.gain, row.harmed]
         shown = ["" if value is None else f"{value:.6g}" for value in cells]
-        writer.writerow([row.name, *shown, row.layer or "", row.error or ""])
+        writer.writerow([_as_text(row.name), *shown, row.layer or "", _as_text(row.error or "")])
     return stream.getvalue()
+
+
+def _as_text(cell: str) -> str:
+    """A text that no spreadsheet takes for a formula."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ DEFAULT_GENERATOR = "assets/drorae-tiny-class"
 DEFAULT_TEXT_GENERATOR = "assets/drorae-tiny-text"
 CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+DISCRIMINATOR = "discriminator.safetensors"  # what training keeps beside the weights; no part of the model
 PATTERNS = ["*.json", "*.safetensors", "*.md"]  # of a Hub repository: nothing that could run
 
 
@@ -70,6 +72,15 @@ def stored_folder(name: str) -> Path | None:
         )
     except (OSError, ValueError):  # not there, or no name of a repository
         return None
+
+
+def weights_hash(folder: Path) -> str:
+    """The first half of the SHA-256 of a checkpoint's weight files, which names a model in reports and cards."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        if file.name != DISCRIMINATOR:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def fetch_file(repository: str, file: str, revision: str | None = None) -> Path:

@@ -44,6 +44,9 @@ STANDING = {
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     args = _parser().parse_args(argv)
+    wrong = _misdirected(args)
+    if wrong:
+        return _fail(wrong)
     try:
         return args.run(args)
     except (CheckpointError, ImageError, InterventionError, SamplingError) as error:
@@ -115,11 +118,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _misdirected(args: argparse.Namespace) -> str | None:
+    """What is wrong with the place for the results, before anything is computed: they never replace what is read."""
+    pictures = getattr(args, "images", None) or [image for image in [getattr(args, "image", None)] if image]
+    if args.run is _reconstruct:
+        if any(path.resolve().parent == args.out.resolve() for path in pictures):
+            return f"--out '{args.out}' holds pictures to be read, which could be overwritten; choose another folder."
+        return None
+    if args.out.is_dir():
+        return f"--out '{args.out}' is a folder; name a file in it."
+    if args.out.exists() and any(path.exists() and path.samefile(args.out) for path in pictures):
+        return f"--out '{args.out}' is a picture to be read, which would be overwritten; choose another name."
+    return None
+
+
 def _reconstruct(args: argparse.Namespace) -> int:
-    if any(path.resolve().parent == args.out.resolve() for path in args.images):
-        return _fail(
-            f"--out '{args.out}' holds pictures to be read, which could be overwritten; choose another folder."
-        )
     model = AutoencoderDRoRAE.from_pretrained(args.model)
     code = 0
     for path, stem in zip(args.images, _stems(args.images), strict=True):
@@ -233,6 +246,10 @@ def _batch(args: argparse.Namespace) -> int:
 
 
 def _sample(args: argparse.Namespace) -> int:
+    if args.negative and args.prompt is None:
+        return _fail("--negative leads away from a text; use it with --prompt, not with --class.")
+    if args.guidance == "none" and args.scale is not None:
+        return _fail(f"--scale {args.scale:g} has nothing to act on with --guidance none; leave one of them out.")
     started = time.perf_counter()
     name = args.generator or (DEFAULT_GENERATOR if args.prompt is None else DEFAULT_TEXT_GENERATOR)
     if args.prompt is None:

@@ -44,7 +44,8 @@ class Intervention:
                     raise InterventionError(f"There is no layer {layer!r}; layers are numbered 1 to {num_layers}.")
             if not self.layers:
                 raise InterventionError("Keep at least one layer; a strength of 0 shows the last layer alone.")
-        if self.beta is not None and not (isinstance(self.beta, (int, float)) and 0 <= self.beta <= 1):
+        number = isinstance(self.beta, (int, float)) and not isinstance(self.beta, bool)
+        if self.beta is not None and not (number and 0 <= self.beta <= 1):
             raise InterventionError(
                 f"The strength must be between 0 (last layer only) and 1 (fused only), not {self.beta!r}."
             )

@@ -15,6 +15,7 @@ import torch
 
 from drorae import __version__, bundle
 from drorae.autoencoder import AutoencoderDRoRAE
+from drorae.checkpoints import stored_folder, weights_hash
 from drorae.explore import Exploration
 
 STATIC = files("drorae") / "ui" / "static"
@@ -54,9 +55,8 @@ def report(result: Exploration, model: AutoencoderDRoRAE, model_name: str, pictu
     """
     values = {name: (title, value(result)) for name, (title, value) in VIEWERS.items()}
     shown = {name: pair for name, pair in values.items() if pair[1] is not None}
-    command = shlex.join(
-        ["python", "-m", "drorae", "report", picture_name, "--model", model_name, "--out", "report.html"]
-    )
+    argument = f"./{picture_name}" if picture_name.startswith("-") else picture_name  # or it would be an option
+    command = shlex.join(["python", "-m", "drorae", "report", argument, "--model", model_name, "--out", "report.html"])
     versions = {
         "drorae": __version__,
         **{name: version(name) for name in PACKAGES},
@@ -64,7 +64,7 @@ def report(result: Exploration, model: AutoencoderDRoRAE, model_name: str, pictu
     }
     facts = {
         "picture": f"{picture_name}, central square at {result.original.shape[0]} x {result.original.shape[0]} pixels",
-        "model": f"{model_name}, sha256 of its weights {model_hash(model)}",
+        "model": f"{model_name}, sha256 of its weights {model_hash(model)}{_files_hash(model_name)}",
         "layers": f"{model.encoder.num_layers}, of {model.config.encoder_name}; {result.grid_size**2} tokens",
         "computed in": f"{str(model.dtype).removeprefix('torch.')} on {model.device.type}",
         "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
@@ -98,6 +98,12 @@ def model_hash(model: AutoencoderDRoRAE) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _files_hash(model_name: str) -> str:
+    """The hash that ``train.evaluate`` and the model cards name, where the weights are files here."""
+    folder = stored_folder(model_name)
+    return "" if folder is None else f", of the files {weights_hash(folder)}"
 
 
 def _static(name: str) -> str:

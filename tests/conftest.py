@@ -11,6 +11,8 @@ from pathlib import Path
 # Before anything imports gradio or huggingface_hub: the tests reach no network.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_OFFLINE"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:  # tests in several processes: threads beyond the cores only wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import datasets
 import gradio as gr

@@ -46,7 +46,7 @@ ALLOWED = {
     "batch": {"autoencoder", "explore", "images"},
     "answers": {"batch", "explore"},
     "bundle": {"answers", "batch", "explore", "generate", "images", "spectrum"},
-    "report": {"autoencoder", "bundle", "explore"},
+    "report": {"autoencoder", "bundle", "checkpoints", "explore"},
     "plots": set(),
     "published": set(),
     "study": {"published"},

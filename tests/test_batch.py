@@ -71,6 +71,14 @@ def test_the_csv_is_read_back(model, files):
     assert table[1]["error"] == rows[1].error
 
 
+@pytest.mark.parametrize("name", ["=cmd|' !A0.png", "+1.png", "-1.png", "@a.png"])
+def test_no_name_is_a_formula(model, files, tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(files[0].read_bytes())
+    (line,) = csv.DictReader(io.StringIO(to_csv(batch([path], model))))
+    assert line["picture"] == f"'{name}"
+
+
 def test_the_page_gets_thumbnails_at_the_end_only(model, files):
     rows = list(batch(files, model))
     running, done = (batch_value(rows, 3, flag) for flag in (True, False))

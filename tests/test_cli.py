@@ -8,6 +8,7 @@ import pytest
 from conftest import ROOT, build
 from PIL import Image
 
+from drorae import cli
 from drorae.cli import _stems, main
 from drorae.explore import explore, intervene
 from drorae.images import load_image, png_settings
@@ -69,7 +70,8 @@ def test_bad_input_is_exit_code_2_and_one_sentence(tmp_path, capsys, checkpoint)
     assert "text.png" in captured.err
     assert json.loads(captured.out)["image"] == CAT  # the good picture was done all the same
 
-    assert main(["routing", str(tmp_path / "nowhere.jpg"), *out]) == 2
+    file = ["--model", checkpoint, "--out", str(tmp_path / "w.npz")]
+    assert main(["routing", str(tmp_path / "nowhere.jpg"), *file]) == 2
     assert "no picture file" in capsys.readouterr().err
 
 
@@ -89,9 +91,8 @@ def test_an_output_that_cannot_be_written_is_one_sentence(tmp_path, capsys, chec
     (tmp_path / "file").write_text("")
     assert main(["reconstruct", CAT, "--model", checkpoint, "--out", str(tmp_path / "file")]) == 2
     assert main(["routing", CAT, "--model", checkpoint, "--out", str(tmp_path / "file" / "w.npz")]) == 2
-    assert main(["routing", CAT, "--model", checkpoint, "--out", str(tmp_path)]) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 2
     assert all("cannot be written" in line and "choose another place" in line for line in lines)
 
 
@@ -100,7 +101,22 @@ def test_pictures_are_never_overwritten(tmp_path, capsys, checkpoint):
     Image.new("RGB", (40, 40), "red").save(picture)
     assert main(["reconstruct", str(picture), "--model", checkpoint, "--out", str(tmp_path)]) == 2
     assert "choose another folder" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == [picture]
+    before = picture.read_bytes()
+    other = tmp_path / "link.png"
+    other.symlink_to(picture)
+    for command in (["routing"], ["intervene", "--beta", "0.1"], ["report"], ["batch", CAT]):
+        for out in (picture, other):
+            assert main([*command, str(picture), "--model", checkpoint, "--out", str(out)]) == 2
+            assert "which would be overwritten; choose another name" in capsys.readouterr().err
+    assert picture.read_bytes() == before
+    assert sorted(tmp_path.iterdir()) == [other, picture]
+
+
+def test_a_folder_is_no_file_to_write_and_said_before_any_computing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "explore", None)
+    for command in (["routing", CAT], ["report", CAT], ["batch", CAT], ["sample", "--class", "0"]):
+        assert main([*command, "--out", str(tmp_path)]) == 2
+        assert capsys.readouterr().err == f"--out '{tmp_path}' is a folder; name a file in it.\n"
 
 
 def test_names_stay_different():
@@ -134,6 +150,8 @@ def test_sample_writes_the_pipelines_picture_and_its_settings(pipeline, tmp_path
         (["--class", "church", "--steps", "0"], "num_inference_steps is a whole number from 1 to 1000, not 0."),
         (["--class", "church", "--scale", "nan"], "guidance_scale is a number from 0 to 100, not nan"),
         (["--class", "church", "--seed", "-1"], "A seed is a whole number from 0"),
+        (["--class", "church", "--negative", "a dog"], "--negative leads away from a text; use it with --prompt"),
+        (["--class", "church", "--guidance", "none", "--scale", "7"], "--scale 7 has nothing to act on"),
     ],
 )
 def test_sample_refuses_in_one_sentence(pipeline, tmp_path, capsys, options, message):

@@ -95,6 +95,7 @@ def test_softmax_weights_are_shared_anew_among_the_layers_that_stay(images):
         (Intervention(layers=()), "Keep at least one layer"),
         (Intervention(beta=1.5), "between 0 .* and 1 .*, not 1.5"),
         (Intervention(beta=-0.1), "not -0.1"),
+        (Intervention(beta=True), "not True"),
         (Intervention(beta=math.nan), "not nan"),
         (Intervention(beta="a lot"), "not 'a lot'"),
         (Intervention(tokens=(16,)), "There is no token 16; tokens are numbered 0 to 15."),

@@ -71,12 +71,19 @@ def test_a_batch_is_sorted_filtered_saved_and_opened(browser, tiny_url, tiny, tm
     assert (tmp_path / "rows.csv").read_text() == to_csv(rows)
     assert len(list(csv.reader((tmp_path / "rows.csv").open()))) == 5
 
+    # other files are chosen and not explored yet: a row still opens its own picture
+    page.locator("#batch-files").get_by_label("Clear").first.click()
+    page.locator("#batch-files input[type=file]").set_input_files(EXAMPLES[:1])
+    expect(page.locator("#batch-files")).not_to_contain_text("galaxies")
     page.locator("#batch tbody tr", has_text="galaxies.jpg").get_by_role("button").click()
     expected = explore(load_image(EXAMPLES[2]), tiny)
     expect(page.locator("#compare tr[data-route=drorae] td").first).to_contain_text(
         f"{expected.metrics['drorae']['psnr']:.2f}"
     )
     assert np.array_equal(shown_pixels(page, "#compare figure[data-route=rae] img"), expected.pictures["rae"])
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save report").click()
+    assert download.value.suggested_filename == "drorae-galaxies.html"  # under its own name
     view.check()
     page.close()
 

@@ -1,6 +1,8 @@
-"""The tabs Intervene and Frequency in a real browser."""
+"""The tabs Intervene and Frequency in a real browser, and what Routing says of a model of twelve layers."""
 
 from __future__ import annotations
+
+import re
 
 import numpy as np
 import pytest
@@ -148,12 +150,21 @@ def test_the_last_layer_cannot_be_switched_off(view):
     assert view.state("intervene", "state.on.filter(Boolean).length") == 1
 
 
-def test_a_cleared_picture_is_answered_in_a_sentence(view):
-    view.page.get_by_label("Remove Image").click()
-    expect(view.page.locator("#status")).to_contain_text("Choose another picture")
+@pytest.mark.parametrize("lost", ["cleared", "bad"])
+def test_the_picture_that_is_shown_can_be_changed_whatever_came_after_it(view, embedded, cat, tmp_path, lost):
+    page = view.page
+    if lost == "cleared":
+        page.get_by_label("Remove Image").click()
+        expect(page.locator("#status")).to_contain_text("Choose another picture")
+    else:
+        (tmp_path / "notes.png").write_text("no picture")
+        page.locator("#upload input[type=file]").set_input_files(tmp_path / "notes.png")
+        expect(page.locator("#status")).to_contain_text("is not a picture that can be read")
     keep(view, 1).click()
     keep(view, 2).click()
-    expect(view.page.locator("#intervene [data-part=metrics]")).to_contain_text("The picture was cleared")
+    layers = tuple(range(3, embedded.encoder.num_layers + 1))
+    expected = intervene(cat, embedded, Intervention(layers)).metrics["psnr"]
+    expect(page.locator("#intervene [data-part=metrics]")).to_contain_text(f"{expected:.2f}")
 
 
 def test_the_meter_follows(view, explored):
@@ -170,6 +181,32 @@ def test_the_meter_follows(view, explored):
     assert explored.interventions.strengths[10].compatibility.verdict == "outside"
 
 
+def test_the_fingerprint_has_the_spread_over_the_photo(view, explored):
+    """Of every layer, and their mean: layers that differ from each other are not spread out over the photo."""
+    view.open("Routing")
+    rows = view.page.locator("#routing [data-part=fingerprint] tr").all_inner_texts()
+    shares = explored.shares
+    assert shares[:, :3].std() > 1.5 * shares[:, :3].std(0).mean()  # so that the two cannot be mistaken
+    assert f"\N{PLUS-MINUS SIGN} {shares[:, :3].std(0).mean():.2f}," in rows[0]
+    assert f"\N{PLUS-MINUS SIGN} {shares[:, 9:].std(0).mean():.2f}," in rows[4]
+
+
+def test_texture_is_said_of_what_a_layer_does(view, explored):
+    view.open("Routing")
+    for layer, correlation in enumerate(explored.texture_correlation):
+        view.page.locator("#routing .correlations button").nth(layer).click()
+        words = view.page.locator("#routing [data-part=scatter-words]").inner_text()
+        added = (explored.shares[:, layer] > 0).mean()
+        strength = np.corrcoef(np.abs(explored.shares[:, layer]), explored.texture)[0, 1]
+        if abs(correlation) < 0.2:
+            assert "does not care" in words
+        elif added >= 0.9 or added <= 0.1:
+            assert ("added more" if added >= 0.9 else "suppressed more") in words
+            assert ("textured" if strength > 0 else "smooth") in words
+        else:
+            assert ("rises" if correlation > 0 else "falls") in words
+
+
 def test_frequencies_are_those_of_the_library(view, explored):
     page = view.page
     view.open("Frequency")
@@ -178,6 +215,8 @@ def test_frequencies_are_those_of_the_library(view, explored):
     share = 1 - explored.energies["drorae"] / lost
     headline = page.locator("#frequency [data-part=headline]")
     expect(headline).to_contain_text(f"mends {100 * share[0]:.0f} % in coarse shapes")
+    # the last band has the corners of the spectrum, too, beyond two pixels per wave
+    expect(headline).to_contain_text(re.compile(r"in the finest detail \(under \d"))
     assert page.locator("#frequency polyline").count() == 4
     assert page.locator("#frequency rect[data-route=drorae]").count() == 8
     made = explored.interventions

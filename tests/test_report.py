@@ -27,6 +27,17 @@ def test_names_are_data_and_facts_are_there(model, cat):
     assert "a &lt;model&gt;" in text
     assert model_hash(model) in text
     assert f"drorae {__version__}" in text
+    assert "of the files" not in text  # none are known of this one
+
+
+def test_the_shipped_model_is_named_as_its_card_names_it(model, cat):
+    text = report(explore(cat, model), model, "assets/drorae-tiny", "cat.jpg")
+    files = re.search(r"of the files ([0-9a-f]{16})", text)[1]
+    assert files == json.loads((ROOT / "assets" / "drorae-tiny" / "measured.json").read_text())["sha256"]
+
+
+def test_a_name_is_no_option_of_the_command(model, cat):
+    assert "report ./-dash.png --model" in report(explore(cat, model), model, "m", "-dash.png")
 
 
 def test_no_value_can_end_the_element_it_stands_in():

@@ -103,3 +103,9 @@ def test_names_from_a_checkpoint_are_text():
         assert "<img" not in text
         assert "](javascript" not in text
     assert tab.phases_table(own).count("\n| ") == 7  # a pipe in the name adds no cell
+
+
+def test_a_command_can_be_copied():
+    own = measured(ASSETS / "drorae-tiny")._replace(name="my_model_v2", command="python -m train.evaluate my_model_v2")
+    assert "`my_model_v2`" in tab.phases_text(own)
+    assert "`python -m train.evaluate my_model_v2`" in tab.phases_text(own)

@@ -8,7 +8,6 @@ PSNR, SSIM and perceptual distance, the Frechet distance, diagnostics of the lat
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from tqdm.auto import tqdm
 
 from drorae import AutoencoderDRoRAE
 from drorae.adapter import cast_weights, load_tokenizer
-from drorae.checkpoints import DEFAULT_MODEL, resolve
+from drorae.checkpoints import DEFAULT_MODEL, resolve, weights_hash
 from drorae.explore import paint_routes
 from drorae.fusion import FusionOutput
 from drorae.fusions import MeanFusion
@@ -37,7 +36,6 @@ from train.latent_metrics import high_frequency_energy, same_class_neighbours, s
 from train.losses import LPIPS, VGG11Perceptual
 from train.mobilenet import WEIGHTS as MOBILENET
 from train.mobilenet import MobileNetV2
-from train.reconstruction import DISCRIMINATOR
 from train.sources import DataError
 
 VGG11 = "vgg11_bn_conv1to4.safetensors"
@@ -256,7 +254,7 @@ def measure(
     return {
         "command": f"python -m train.evaluate {checkpoint}{given}",
         "checkpoint": Path(checkpoint).name,
-        "sha256": weights_hash(checkpoint),
+        "sha256": weights_hash(resolve(str(checkpoint).partition("@")[0])),
         "reference": f"{Path(data).name} validation",
         "photos": len(photos) - len(photos.damaged),
         "damaged": photos.damaged,
@@ -268,15 +266,6 @@ def measure(
         "latent": latent,
         "left_out": left_out,
     }
-
-
-def weights_hash(checkpoint: str | Path) -> str:
-    """The first half of the SHA-256 of a checkpoint's weight files."""
-    digest = hashlib.sha256()
-    for file in sorted(resolve(str(checkpoint).partition("@")[0]).glob("*.safetensors")):
-        if file.name != DISCRIMINATOR:
-            digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def table(report: dict) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drorae import AutoencoderDRoRAE
+from drorae.checkpoints import DISCRIMINATOR
 from drorae.decoder import decode_tokens
 from drorae.metrics import psnr, ssim
 from train.data import Batch, ValidationPhotos, normal_draws, uniform_draws
@@ -17,7 +18,6 @@ from train.discriminator import Discriminator, augment, generator_loss, hinge_lo
 from train.losses import build_perceptual
 from train.settings import Stage1Preset
 
-DISCRIMINATOR = "discriminator.safetensors"
 TRAINED_PART = {"decoder": "decoder", "fusion": "fusion_module", "finetune": "decoder_finetuned"}
 
 

@@ -24,7 +24,7 @@ from torch import nn
 
 from drorae import AutoencoderDRoRAE
 from drorae.adapter import load_tokenizer
-from drorae.checkpoints import CheckpointError
+from drorae.checkpoints import DISCRIMINATOR, CheckpointError
 from train.arguments import (
     add_data_arguments,
     add_run_arguments,
@@ -36,7 +36,7 @@ from train.arguments import (
 from train.backbones import pretrained
 from train.dry_run import describe
 from train.presets import PHASES, PRESETS
-from train.reconstruction import DISCRIMINATOR, Reconstruction
+from train.reconstruction import Reconstruction
 from train.run import CHECKPOINT
 from train.settings import Preset, Stage1Preset
 

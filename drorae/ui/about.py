@@ -31,9 +31,10 @@ you wait; nothing is stored or invented beforehand.
 
 **How sure is that?** PSNR (in dB, higher is better) and SSIM (up to 1) compare each picture with yours pixel by
 pixel; half a dB is hard to see, two are not. The gain map shows where fusion helped and where it *harmed*, with the
-share of each. Leaving a layer out shows what depended on it in this photo, for this model; removals lead to latents
-the decoder has never seen, and the meter on the tab Intervene says when. A layer's weight says how much it is used,
-not how much it matters.
+share of each. Leaving a layer out shows what depended on it in this photo, for this model, and a decoder that
+never saw one missing. The meter on the tab Intervene compares how far out a latent lies, channel by channel, with
+held-out photos: it catches strong corrections, but a single missing layer hardly moves that distance, so a *yes* is
+no promise. A layer's weight says how much it is used, not how much it matters.
 
 **Your picture** stays on the machine that serves this page and is deleted within two hours. Links carry settings,
 never pictures; a report carries both and is made only when you ask for it.

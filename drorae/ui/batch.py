@@ -12,7 +12,7 @@ MAX_BATCH = 500
 
 
 class BatchTab(NamedTuple):
-    """Inputs, buttons and outputs of the tab."""
+    """Inputs, buttons and outputs of the tab. ``explored`` holds the files of the rows that are shown."""
 
     files: gr.File
     folder: gr.UploadButton
@@ -20,6 +20,7 @@ class BatchTab(NamedTuple):
     stop: gr.Button
     status: gr.HTML
     viewer: BatchViewer
+    explored: gr.State
 
 
 def batch_tab() -> BatchTab:
@@ -27,7 +28,7 @@ def batch_tab() -> BatchTab:
     with gr.Tab("Batch", id="batch"):
         gr.Markdown(
             f"Up to {MAX_BATCH} pictures at once: how much each of them gains, how much is harmed, and which layer "
-            "does most of it.",
+            "has the largest share.",
             elem_id="batch-introduction",
         )
         files = gr.File(
@@ -39,4 +40,5 @@ def batch_tab() -> BatchTab:
             stop = gr.Button("Stop", variant="stop", interactive=False, elem_id="batch-stop")
         status = gr.HTML(elem_id="batch-status")
         viewer = BatchViewer(elem_id="batch")
-    return BatchTab(files, folder, run, stop, status, viewer)
+        explored = gr.State([])
+    return BatchTab(files, folder, run, stop, status, viewer, explored)

@@ -10,6 +10,11 @@ NAMES = ("cat", "astronaut", "coffee", "rocket", "handwriting", "galaxies")
 EXAMPLES = {name: str(ASSETS / "examples" / f"{name}.jpg") for name in NAMES}
 
 
+def example_path(name: str | None) -> str | None:
+    """Where an example lies in the project, as the command line takes it."""
+    return name and f"assets/examples/{name}.jpg"
+
+
 def example_of(path: str) -> str | None:
     """Name of the example that a file is a copy of; ``None`` for other pictures."""
     content = Path(path).read_bytes()

@@ -17,10 +17,10 @@ STEPS, COUNT = 25, 4
 SCALES = {CLASS: 1.5, TEXT: 3.0}
 GUIDANCE_CHOICES = [("none", "none"), ("classifier-free", "cfg"), ("AutoGuidance", "autoguidance")]
 KIND_CHOICES = [("a class", CLASS), ("a text", TEXT)]
-EMBEDDED = "drorae-tiny-class"
+EMBEDDED = ("drorae-tiny-class", "drorae-tiny-text")
 EMBEDDED_NOTE = (
-    f"`{EMBEDDED}` was trained for a few hours on two CPU cores, where others take days on many GPUs: expect the "
-    "colours and settings of a class, seldom its objects."
+    "{names} trained for a few hours on two CPU cores, where others take days on many GPUs: expect the colours and "
+    "settings of {subjects}, seldom objects."
 )
 FIRST_CLASS = "golden retriever"
 PROMPTS = (
@@ -80,6 +80,16 @@ def guidance_choices(generator: Generator) -> list[tuple[str, str]]:
     return [choice for choice in GUIDANCE_CHOICES if choice[1] != "autoguidance" or generator.has_guide()]
 
 
+def about_embedded(generators: list[Generator]) -> str:
+    """What to expect of those of the shipped generators that are there."""
+    names = " and ".join(f"`{generator.title}`" for generator in generators)
+    subjects = " or ".join(f"{generator.kind}" for generator in generators)
+    return EMBEDDED_NOTE.format(
+        names=f"{names} {'was' if len(generators) == 1 else 'were'}",
+        subjects=f"a {subjects}",
+    )
+
+
 def controls_for(generator: Generator) -> dict[str, dict[str, Any]]:
     """What the controls show for a generator, by their names in :class:`GenerateTab`."""
     names, kinds, text = generator.names(), guidance_choices(generator), generator.kind == TEXT
@@ -112,8 +122,9 @@ def generate_tab(generators: list[Generator], first: Generation | None) -> Gener
             "picture, the same on every machine.",
             elem_id="generate-introduction",
         )
-        if any(generator.title == EMBEDDED for generator in generators):
-            gr.Markdown(EMBEDDED_NOTE, elem_id="embedded-note")
+        embedded = [generator for generator in generators if generator.title in EMBEDDED]
+        if embedded:
+            gr.Markdown(about_embedded(embedded), elem_id="embedded-note")
         with gr.Row(elem_id="generate-controls"):
             with gr.Column(min_width=220):
                 kind = gr.Radio(

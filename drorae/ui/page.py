@@ -101,10 +101,11 @@ def build_demo(
                 generated = generate_tab(generators, sampled)
                 study = study_tab(measured_of(name))
                 about = about_tab(model, name)
-        wire(shelf, models.current, picture, upload, status, Views(compare, routing, intervene, frequency))
+        seen = gr.State(start)
+        wire(shelf, models.current, picture, upload, status, Views(compare, routing, intervene, frequency), seen)
         wire_link(demo, picture, tabs, status)
         wire_models(shelf, models, introduction, about, study)
-        wire_report(shelf, models.current, picture, save)
+        wire_report(shelf, models.current, seen, save)
         wire_batch(shelf, models.current, many, picture, tabs)
         add_endpoints(model, generators)
         if generated is not None:

@@ -143,8 +143,8 @@ def phases_text(own: Measured | None) -> str:
     if own is None:
         return PHASES.format(own="There are no measurements beside the loaded model, so it has no points here.")
     return PHASES.format(
-        own=f"Open diamonds: `{plain(own.name)}` on {own.photos:,} photos of {plain(own.reference)} "
-        f"({plain(own.crop)}), printed by `{plain(own.command)}`."
+        own=f"Open diamonds: {code(own.name)} on {own.photos:,} photos of {plain(own.reference)} "
+        f"({plain(own.crop)}), printed by {code(own.command)}."
     )
 
 
@@ -241,6 +241,12 @@ def with_epochs(value: float | None, epochs: int | None) -> str | None:
 def link(source: str) -> str:
     """An arXiv number as a link."""
     return f"[arXiv {source}](https://arxiv.org/abs/{source})"
+
+
+def code(text: str) -> str:
+    """Text of a checkpoint's files as Markdown code; underscores, that commands need, stay."""
+    kept = "".join(character for character in text if character not in "`[]()<>|")
+    return f"`{' '.join(kept.split())}`"
 
 
 def plain(text: str) -> str:

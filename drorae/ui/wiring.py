@@ -34,7 +34,7 @@ from drorae.report import report
 from drorae.ui.about import AboutTab, model_card, model_facts
 from drorae.ui.batch import MAX_BATCH, BatchTab
 from drorae.ui.components import CompareViewer, FrequencyViewer, PictureInput, ReportButton
-from drorae.ui.examples import EXAMPLES, NAMES, example_of
+from drorae.ui.examples import EXAMPLES, NAMES, example_of, example_path
 from drorae.ui.generate import GenerateTab, controls_for
 from drorae.ui.generators import TEXT, Generator
 from drorae.ui.intervene import InterveneTab
@@ -78,10 +78,19 @@ def shown(result: Exploration, example: str | None) -> list[Any]:
 
 
 def wire(
-    shelf: Shelf, current: gr.State, picture: PictureInput, upload: gr.UploadButton, status: gr.HTML, views: Views
+    shelf: Shelf,
+    current: gr.State,
+    picture: PictureInput,
+    upload: gr.UploadButton,
+    status: gr.HTML,
+    views: Views,
+    seen: gr.State,
 ) -> None:
-    """Explore every new picture, and the same one with another model; answer interventions."""
-    outputs = [status, *views.outputs()]
+    """Explore every new picture, and the same one with another model; answer interventions.
+
+    ``seen`` holds the path of the picture that the views show, whatever was cleared or could not be read since.
+    """
+    outputs = [status, *views.outputs(), seen]
     kept = [gr.skip()] * (len(outputs) - 1)
 
     def explore_picture(path: str | None, name: str, progress: gr.Progress = PROGRESS) -> tuple[Any, ...]:
@@ -100,14 +109,12 @@ def wire(
             )
         except (CheckpointError, ImageError) as error:
             return (status_line(str(error), error=True), *kept)
-        return (status_line(done(result)), *shown(result, example_of(path)))
+        return (status_line(done(result)), *shown(result, example_of(path)), path)
 
-    def answer(event: gr.EventData, path: str | None, name: str) -> dict[str, Any]:
+    def answer(event: gr.EventData, path: str, name: str) -> dict[str, Any]:
         """Paint one intervention that was not there yet."""
         wish = event._data if isinstance(event._data, dict) else {}
         try:
-            if path is None:
-                raise InterventionError("The picture was cleared; choose one first.")
             frame = intervene(load_image(path), shelf.get(name), wished(wish))
         except (CheckpointError, ImageError, InterventionError) as error:
             return gr.update(answer={"id": wish.get("id"), "error": str(error)})
@@ -116,10 +123,10 @@ def wire(
     # the picture's own upload area hides while a picture is shown, which it always is
     upload.upload(lambda path: path, upload, picture, api_visibility="private", show_progress="hidden", queue=False)
     explored = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "explore"}
-    for changed in (picture, current):
+    for changed, path in ((picture, picture), (current, seen)):
         changed.change(
             explore_picture,
-            inputs=[picture, current],
+            inputs=[path, current],
             outputs=outputs,
             trigger_mode="always_last",
             show_progress_on=[picture],
@@ -127,7 +134,7 @@ def wire(
         )
     views.intervene.viewer.intervene(
         answer,
-        [picture, current],
+        [seen, current],
         views.intervene.viewer,
         trigger_mode="always_last",
         show_progress="hidden",
@@ -216,22 +223,21 @@ def wire_link(demo: gr.Blocks, picture: PictureInput, tabs: gr.Tabs, status: gr.
     demo.load(restore, None, [picture, tabs, status], queue=False, api_visibility="private", show_progress="hidden")
 
 
-def wire_report(shelf: Shelf, current: gr.State, picture: PictureInput, button: ReportButton) -> None:
-    """Write the report of the picture when it is asked for."""
+def wire_report(shelf: Shelf, current: gr.State, seen: gr.State, button: ReportButton) -> None:
+    """Write the report of the picture that is shown when it is asked for."""
 
-    def write(path: str | None, name: str) -> dict[str, str]:
+    def write(path: str, name: str) -> dict[str, str]:
         try:
-            if path is None:
-                raise ImageError("The picture was cleared; choose one first.")
             model = shelf.get(name)
-            text = report(explore(load_image(path), model), model, name, Path(path).name)
+            example = example_of(path)  # by the path that the command can take
+            text = report(explore(load_image(path), model), model, name, example_path(example) or Path(path).name)
         except (CheckpointError, ImageError) as error:
             return {"error": str(error)}
         return {"name": f"drorae-{Path(path).stem}.html", "text": text}
 
     button.make(
         write,
-        [picture, current],
+        [seen, current],
         button,
         api_visibility="private",
         concurrency_limit=1,
@@ -259,28 +265,29 @@ def wire_batch(shelf: Shelf, current: gr.State, tab: BatchTab, picture: PictureI
                 if paths
                 else "Choose pictures first."
             )
-            yield (status_line(what, error=True), gr.skip(), *buttons(False))
+            yield (status_line(what, error=True), gr.skip(), *buttons(False), gr.skip())
             return
         try:
             model = shelf.get(name)
         except CheckpointError as error:
-            yield (status_line(str(error), error=True), gr.skip(), *buttons(False))
+            yield (status_line(str(error), error=True), gr.skip(), *buttons(False), gr.skip())
             return
         rows, sent = [], -BATCH_SECONDS
         for row in batch(paths, model):
             rows.append(row)
             if len(rows) < len(paths) and time.monotonic() - sent >= BATCH_SECONDS:
                 sent = time.monotonic()
-                yield (status_line(""), batch_value(rows, len(paths), True), *buttons(True))
-        yield (status_line(""), batch_value(rows, len(paths), False), *buttons(False))
+                yield (status_line(""), batch_value(rows, len(paths), True), *buttons(True), paths)
+        yield (status_line(""), batch_value(rows, len(paths), False), *buttons(False), paths)
 
-    def open_row(event: gr.EventData, paths: list[str] | None) -> tuple[Any, ...]:
-        """Make a picture of the batch the page's picture."""
+    def open_row(event: gr.EventData, paths: list[str]) -> tuple[Any, ...]:
+        """Make a picture of the batch the page's picture, under its own name."""
         index = event._data.get("index") if isinstance(event._data, dict) else None
         try:
-            if not isinstance(index, int) or not 0 <= index < len(paths or ()):
+            if not isinstance(index, int) or not 0 <= index < len(paths):
                 raise ImageError("That picture is no longer there; choose the pictures again.")
-            return (status_line(""), load_image(paths[index]), gr.Tabs(selected="compare"))
+            load_image(paths[index])  # a bad one stays a row
+            return (status_line(""), paths[index], gr.Tabs(selected="compare"))
         except ImageError as error:
             return (status_line(str(error), error=True), gr.skip(), gr.skip())
 
@@ -288,7 +295,7 @@ def wire_batch(shelf: Shelf, current: gr.State, tab: BatchTab, picture: PictureI
     run = tab.run.click(
         explore_all,
         [tab.files, current],
-        [tab.status, tab.viewer, tab.run, tab.stop],
+        [tab.status, tab.viewer, tab.run, tab.stop, tab.explored],
         api_visibility="private",
         concurrency_limit=1,
         concurrency_id="explore",
@@ -303,7 +310,7 @@ def wire_batch(shelf: Shelf, current: gr.State, tab: BatchTab, picture: PictureI
         **quiet,
     )
     tab.folder.upload(only_pictures, tab.folder, tab.files, queue=False, **quiet)
-    tab.viewer.select(open_row, tab.files, [tab.status, picture, tabs], queue=False, **quiet)
+    tab.viewer.select(open_row, tab.explored, [tab.status, picture, tabs], queue=False, **quiet)
 
 
 def only_pictures(paths: list[str]) -> list[str]:

@@ -16,6 +16,7 @@ const pixels = (edge) => (1 / edge).toFixed(1 / edge < 10 && (1 / edge) % 1 ? 1 
 // Size of the detail of a band, in pixels per wave.
 function sizeOf(band) {
   const [low, high] = [state.value.edges[band], state.value.edges[band + 1]];
+  if (band === bands() - 1) return `under ${pixels(low)}`; // with the corners of the spectrum, finer than 2
   return low === 0 ? `over ${pixels(high)}` : `${pixels(low)}\u2013${pixels(high)}`;
 }
 

@@ -195,10 +195,19 @@ function drawFormula() {
   second.append(text("z", "i"), text("final", "sub"), ...(strength.length ? strength : [text(" = "), text("z", "i"), text("fuse", "sub")]));
   replace(find("formula"), [first, second]);
   const cosine = mean(chosen, (token) => state.cosines[token]);
-  const meaning = divided ? `The divisor is \u221a(sum of all w\u00b2). ` : "";
+  const one = tokensOf(chosen).length === 1;
+  const meaning = divided ? `The divisor is \u221a(sum of all w\u00b2)${one ? "" : ", the sum averaged over the tokens"}. ` : "";
   find("formula-note").textContent =
-    `${tokensOf(chosen).length > 1 ? `Means over ${tokensOf(chosen).length} tokens. ` : `Token in ${place(chosen)}. `}${meaning}` +
+    `${!one ? `Means over ${tokensOf(chosen).length} tokens. ` : `Token in ${place(chosen)}. `}${meaning}` +
     `The cosine of z_fuse and z_base is ${signed(cosine, 2)}${Math.abs(cosine) < 0.3 ? ": the fused vector points almost nowhere near the last layer's, so it is a correction of its own" : ""}.`;
+}
+
+// What a coefficient of the signed share means; a suppressed layer whose share falls is suppressed more.
+function aboutTexture(coefficient, added) {
+  if (Math.abs(coefficient) < 0.2) return "It does not care about texture here.";
+  if (added >= 0.9) return `It is added more where the photo is ${coefficient > 0 ? "textured" : "smooth"}.`;
+  if (added <= 0.1) return `It is suppressed more where the photo is ${coefficient > 0 ? "smooth" : "textured"}.`;
+  return `Its share ${coefficient > 0 ? "rises" : "falls"} with texture.`;
 }
 
 // Share of a layer against the texture of the photo, token by token.
@@ -231,8 +240,9 @@ function drawScatter() {
   }
   context.globalAlpha = 1;
   const known = correlation[layer] !== null;
+  const added = Array.from({ length: grid ** 2 }, (_, token) => share(token, layer) > 0).filter(Boolean).length / grid ** 2;
   const words = known
-    ? `Layer ${layer + 1}: r = ${signed(correlation[layer], 2)}. ${Math.abs(correlation[layer]) < 0.2 ? "It does not care about texture here." : correlation[layer] > 0 ? "It is used more where the photo is textured." : "It is used more where the photo is smooth."}`
+    ? `Layer ${layer + 1}: r = ${signed(correlation[layer], 2)}. ${aboutTexture(correlation[layer], added)}`
     : `Layer ${layer + 1} is used alike everywhere: there is no coefficient.`;
   find("scatter-words").textContent = words;
   canvas.setAttribute("aria-label", `Share of a layer against texture, one dot per token. ${words}`);
@@ -266,15 +276,18 @@ function drawFingerprint() {
   const { layers, grid, cosine } = state.value;
   const rows = FINGERPRINT.map(([from, to, paper]) => {
     const [first, last] = [Math.round(((from - 1) * layers) / 12), Math.max(Math.round(((from - 1) * layers) / 12) + 1, Math.round((to * layers) / 12))];
+    const average = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+    const spreads = []; // of every layer over the photo: how unlike two layers are is another matter
     const values = [];
-    for (let token = 0; token < grid ** 2; token += 1) {
-      for (let layer = first; layer < last; layer += 1) values.push(share(token, layer));
+    for (let layer = first; layer < last; layer += 1) {
+      const map = Array.from({ length: grid ** 2 }, (_, token) => share(token, layer));
+      const middle = average(map);
+      spreads.push(Math.sqrt(average(map.map((value) => (value - middle) ** 2))));
+      values.push(...map);
     }
-    const average = values.reduce((sum, value) => sum + value, 0) / values.length;
-    const spread = Math.sqrt(values.reduce((sum, value) => sum + (value - average) ** 2, 0) / values.length);
     const negative = values.filter((value) => value < 0).length / values.length;
     const name = last - first > 1 ? `${first + 1}\u2013${last}` : `${first + 1}`;
-    return [name, paper, `${signed(average, 2)} \u00b1 ${spread.toFixed(2)}, suppressed at ${(100 * negative).toFixed(0)} %`];
+    return [name, paper, `${signed(average(values), 2)} \u00b1 ${average(spreads).toFixed(2)}, suppressed at ${(100 * negative).toFixed(0)} %`];
   });
   rows.push(["cosine", "\u22120.21 to \u22120.24 on four photos", signed(cosine, 2)]);
   find("fingerprint").replaceChildren(

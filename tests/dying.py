@@ -1,0 +1,83 @@
+"""Training in a process of its own that dies, or finds the disk full, at a chosen moment: for ``test_runs.py``.
+
+The processes are forked from one that has imported everything once, which takes far longer than the few steps.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import accelerate.checkpointing
+
+import train.run
+from train import stage1
+from train.arguments import main_guard
+from train.reconstruction import Reconstruction
+
+SECONDS = 120
+
+
+def in_a_process(target: Callable[..., None], *args: Any) -> int:
+    """Exit code of ``target(*args)`` in a process of its own; that of a killed one is minus the signal."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    process = context.Process(target=target, args=args)
+    process.start()
+    process.join(SECONDS)
+    assert process.exitcode is not None, f"still running after {SECONDS} s"
+    return process.exitcode
+
+
+def killed(moment: str, number: int, arguments: list[str]) -> None:
+    """Train a phase and be killed, as nothing could be tidied up, at the ``number``-th such moment."""
+    if moment == "step":
+        Reconstruction.loss = _dying(Reconstruction.loss, number)
+    elif moment == "half a state":  # the model is written, the optimiser not
+        accelerate.checkpointing.save = _dying(accelerate.checkpointing.save, number)
+    elif moment == "between renames":
+        Path.rename = _dying(Path.rename, number, after=lambda path, target: str(target).endswith("state.old"))
+    elif moment == "half a checkpoint":
+        Reconstruction.export = _dying(Reconstruction.export, number, after=lambda *args: True)
+    else:
+        raise ValueError(moment)
+    stage1.main(arguments)
+
+
+def without_space(arguments: list[str], errors: str) -> None:
+    """Train a phase, and find no more space once a first state was saved; what is said goes to the file ``errors``."""
+    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT), 2)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    save, calls = train.run._save_state, []
+
+    def save_then_fill(*args: Any) -> None:
+        calls.append(1)
+        if len(calls) == 2:  # files may not grow beyond a part of what the first state took
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+        save(*args)
+
+    train.run._save_state = save_then_fill
+    main_guard(lambda: stage1.main(arguments))
+
+
+def _dying(original: Callable, number: int, after: Callable[..., bool] | None = None) -> Callable:
+    """``original``, whose ``number``-th call kills this process: before it is made, or after those for which ``after``
+    holds."""
+    calls = []
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        counts = after is None or after(*args)
+        calls.extend([1] * counts)
+        if after is None and len(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*args, **kwargs)
+        if after is not None and counts and len(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    return wrapped
