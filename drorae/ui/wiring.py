@@ -226,14 +226,15 @@ def wire_link(demo: gr.Blocks, picture: PictureInput, tabs: gr.Tabs, status: gr.
 def wire_report(shelf: Shelf, current: gr.State, seen: gr.State, button: ReportButton) -> None:
     """Write the report of the picture that is shown when it is asked for."""
 
-    def write(path: str, name: str) -> dict[str, str]:
+    def write(path: str, name: str) -> dict[str, Any]:
+        moment = time.time()  # an equal value would not reach the button, which waits for one
         try:
             model = shelf.get(name)
             example = example_of(path)  # by the path that the command can take
             text = report(explore(load_image(path), model), model, name, example_path(example) or Path(path).name)
         except (CheckpointError, ImageError) as error:
-            return {"error": str(error)}
-        return {"name": f"drorae-{Path(path).stem}.html", "text": text}
+            return {"error": str(error), "moment": moment}
+        return {"name": f"drorae-{Path(path).stem}.html", "text": text, "moment": moment}
 
     button.make(
         write,
