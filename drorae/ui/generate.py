@@ -25,9 +25,9 @@ EMBEDDED_NOTE = (
 FIRST_CLASS = "golden retriever"
 PROMPTS = (
     "two dogs run on the grass",
-    "a man climbs a rock",
     "a child plays in the snow",
-    "a boat on blue water",
+    "a boy jumps into a pool",
+    "a photo of a golden retriever",
     "a photo of a church",
     "a photo of a golf ball",
 )
@@ -88,6 +88,11 @@ def about_embedded(generators: list[Generator]) -> str:
         names=f"{names} {'was' if len(generators) == 1 else 'were'}",
         subjects=f"a {subjects}",
     )
+
+
+def about_models(kind: str) -> str | None:
+    """What the choice of generators says where the published one, of classes, cannot be chosen."""
+    return RAE_NEEDS if kind == CLASS and not torch.cuda.is_available() else None
 
 
 def controls_for(generator: Generator) -> dict[str, dict[str, Any]]:
@@ -154,7 +159,7 @@ def generate_tab(generators: list[Generator], first: Generation | None) -> Gener
                     [generator.title for generator in generators if generator.kind == start.kind],
                     value=start.title,
                     label="Model",
-                    info=None if torch.cuda.is_available() else RAE_NEEDS,
+                    info=about_models(start.kind),
                     elem_id="generator",
                 )
             with gr.Column(min_width=220):

@@ -35,7 +35,7 @@ from drorae.ui.about import AboutTab, model_card, model_facts
 from drorae.ui.batch import MAX_BATCH, BatchTab
 from drorae.ui.components import CompareViewer, FrequencyViewer, PictureInput, ReportButton
 from drorae.ui.examples import EXAMPLES, NAMES, example_of, example_path
-from drorae.ui.generate import GenerateTab, controls_for
+from drorae.ui.generate import GenerateTab, about_models, controls_for
 from drorae.ui.generators import TEXT, Generator
 from drorae.ui.intervene import InterveneTab
 from drorae.ui.models import ModelControls, Shelf, described
@@ -379,7 +379,7 @@ def wire_generate(generators: list[Generator], tab: GenerateTab, picture: Pictur
     def choose_kind(kind: str) -> tuple[Any, ...]:
         """Offer the generators of a kind, and the controls of the first of them."""
         titles = [generator.title for generator in generators if generator.kind == kind]
-        return (gr.Dropdown(choices=titles, value=titles[0]), *choose(titles[0]))
+        return (gr.Dropdown(choices=titles, value=titles[0], info=about_models(kind)), *choose(titles[0]))
 
     def choose(title: str) -> list[dict[str, Any]]:
         """The controls of another generator."""
