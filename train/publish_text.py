@@ -121,10 +121,10 @@ class name where there are no captions. Text dropout {dropout}, EMA {ema}, {prec
 ## Limits
 
 It is small and was trained for {hours:.1f} hours ({devices}) on few photos, by orders of magnitude less than such
-networks need. With guidance the setting and the main colours follow the text: grass, snow, a pool, the coat of a golden
-retriever, a church before the sky. People, animals and vehicles are smears, the colour of a named thing ("a red shirt")
-is mostly ignored, nothing is counted or placed, and without guidance texts change little. The photos carry their own terms
-(non-commercial research).
+networks need. With guidance the setting and the main colours follow the text: grass, snow, a pool, the coat of a
+golden retriever, a church before the sky. People, animals and vehicles are smears, the colour of a named thing ("a red
+shirt") is mostly ignored, nothing is counted or placed, and without guidance texts change little. The photos carry
+their own terms (non-commercial research).
 """
 
 
