@@ -8,7 +8,9 @@ from urllib.parse import urlparse
 
 import numpy as np
 import pytest
-from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import BrowserContext, Page, expect
+
+expect.set_options(timeout=30_000)  # another process of the tests may have the other core
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [

@@ -58,8 +58,8 @@ def test_bf16_that_would_be_emulated_is_refused_unless_asked_for(tmp_path, monke
 @pytest.mark.parametrize(
     ("moment", "number", "saved"),
     [
-        ("step", 5, 3),
-        ("half a state", 6, None),
+        pytest.param("step", 5, 3, marks=pytest.mark.slow),
+        pytest.param("half a state", 6, None, marks=pytest.mark.slow),
         ("half a state", 12, 3),
         ("between renames", 1, 3),
         ("half a checkpoint", 1, 6),
@@ -248,6 +248,7 @@ def test_a_stack_of_matrices_is_trained_as_separate_matrices():
     assert (network.stack - start).abs().max() > 1e-3
 
 
+@pytest.mark.slow  # five processes import torch
 def test_every_phase_runs_on_two_processes(tmp_path):
     """By torchrun: ``accelerate launch --cpu --num_processes 2`` starts a single process (seen with 1.15)."""
     phases = ["encoder", "decoder", "fusion", "finetune"]
