@@ -74,13 +74,14 @@ def stored_folder(name: str) -> Path | None:
         return None
 
 
-def weights_hash(folder: Path) -> str:
-    """The first half of the SHA-256 of a checkpoint's weight files, which names a model in reports and cards."""
+def weights_hash(folder: Path) -> str | None:
+    """First 16 hexadecimal digits of the SHA-256 of a checkpoint's weight files, which name a model in reports and
+    cards; ``None`` where there are no such files."""
+    files = [file for file in sorted(folder.glob("*.safetensors")) if file.name != DISCRIMINATOR]
     digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
-        if file.name != DISCRIMINATOR:
-            digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16] if files else None
 
 
 def fetch_file(repository: str, file: str, revision: str | None = None) -> Path:

@@ -44,11 +44,9 @@ STANDING = {
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     args = _parser().parse_args(argv)
-    wrong = _misdirected(args)
-    if wrong:
-        return _fail(wrong)
     try:
-        return args.run(args)
+        wrong = _misdirected(args)
+        return _fail(wrong) if wrong else args.run(args)
     except (CheckpointError, ImageError, InterventionError, SamplingError) as error:
         return _fail(str(error))
     except OSError as error:
@@ -120,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _misdirected(args: argparse.Namespace) -> str | None:
     """What is wrong with the place for the results, before anything is computed: they never replace what is read."""
-    pictures = getattr(args, "images", None) or [image for image in [getattr(args, "image", None)] if image]
+    pictures = args.images if "images" in args else [args.image] if "image" in args else []
     if args.run is _reconstruct:
         if any(path.resolve().parent == args.out.resolve() for path in pictures):
             return f"--out '{args.out}' holds pictures to be read, which could be overwritten; choose another folder."

@@ -103,7 +103,8 @@ def model_hash(model: AutoencoderDRoRAE) -> str:
 def _files_hash(model_name: str) -> str:
     """The hash that ``train.evaluate`` and the model cards name, where the weights are files here."""
     folder = stored_folder(model_name)
-    return "" if folder is None else f", of the files {weights_hash(folder)}"
+    known = None if folder is None else weights_hash(folder)
+    return f", of the files {known}" if known else ""
 
 
 def _static(name: str) -> str:

@@ -112,6 +112,11 @@ def test_pictures_are_never_overwritten(tmp_path, capsys, checkpoint):
     assert sorted(tmp_path.iterdir()) == [other, picture]
 
 
+def test_an_impossible_name_is_one_sentence(capsys):
+    assert main(["routing", CAT, "--out", "x" * 300 + ".npz"]) == 2
+    assert "cannot be written (File name too long)" in capsys.readouterr().err
+
+
 def test_a_folder_is_no_file_to_write_and_said_before_any_computing(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(cli, "explore", None)
     for command in (["routing", CAT], ["report", CAT], ["batch", CAT], ["sample", "--class", "0"]):

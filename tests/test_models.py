@@ -31,16 +31,7 @@ def test_the_first_stays_and_the_oldest_of_the_others_goes(tiny, folders):
     assert shelf.get(folders[KEPT]).config.fusion_hidden_size == 96
     with pytest.raises(CheckpointError, match="is no longer loaded; load it again"):
         shelf.get(folders[1])
-
-
-def test_a_folder_is_read_again_and_the_first_model_stays(tiny, folders):
-    shelf = Shelf(tiny, "tiny", open_to_all=True)
-    list(shelf.load(folders[0]))
-    build(fusion_hidden_size=96).save_pretrained(folders[0])  # trained on, say
-    list(shelf.load(folders[0]))
-    assert shelf.get(folders[0]).config.fusion_hidden_size == 96
-    assert list(shelf.load("tiny")) == []
-    assert shelf.get("tiny") is tiny
+    assert list(shelf.load(folders[0])) == []  # it is there
 
 
 def test_a_fixed_page_loads_nothing_whoever_asks(tiny, folders):

@@ -21,7 +21,7 @@ def test_a_generator_is_stored_measured_and_described(generators, tmp_path, monk
         stage2.main([*smoke(generators), "--condition", "text"])
     tokenizer, to = str(generators / "smoke" / "finetune" / "checkpoint"), tmp_path / "published"
     arguments = ["--preset", "smoke", "--out", str(generators), "--to", str(to), "--tokenizer", tokenizer]
-    publish_text.main([*arguments, "--data", "generated", "--limit", "8"])
+    publish_text.main([*arguments, "--data", "generated", "--limit", "8", "--seen", "Discs."])
     for part in ("denoiser/diffusion_pytorch_model", "text_encoder/model"):
         assert {value.dtype for value in load_file(to / f"{part}.safetensors").values()} == {torch.float16}
     pipeline = DRoRAETextPipeline.from_pretrained(to)
@@ -31,6 +31,7 @@ def test_a_generator_is_stored_measured_and_described(generators, tmp_path, monk
     report = json.loads((to / "measured.json").read_text())
     card = (to / "README.md").read_text()
     assert table(report) in card
+    assert "networks need. Discs. The photos" in card
     assert f"python -m train.text_evidence {to} --limit 8" in card
     assert "`python -m train.stage2 --preset smoke --condition text`" in card
     assert table(report) in capsys.readouterr().out

@@ -121,10 +121,7 @@ class name where there are no captions. Text dropout {dropout}, EMA {ema}, {prec
 ## Limits
 
 It is small and was trained for {hours:.1f} hours ({devices}) on few photos, by orders of magnitude less than such
-networks need. With guidance the setting and the main colours follow the text: grass, snow, a pool, the coat of a
-golden retriever, a church before the sky. People, animals and vehicles are smears, the colour of a named thing ("a red
-shirt") is mostly ignored, nothing is counted or placed, and without guidance texts change little. The photos carry
-their own terms (non-commercial research).
+networks need. {seen}The photos carry their own terms (non-commercial research).
 """
 
 
@@ -175,6 +172,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--tokenizer", help="name the card and the pipeline give (default: the preset's)")
     parser.add_argument("--scale", type=float, default=3.0, help="of guidance in the grid (default: %(default)s)")
     parser.add_argument("--data", default=str(SHARED / "captions8k"), help="captioned validation photos")
+    parser.add_argument("--seen", default="", help="what somebody saw in the grid, sentences for the card's limits")
     parser.add_argument("--limit", type=positive, help="measure on this many of them only")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where runs are kept (default: %(default)s)")
     args = parser.parse_args(argv)
@@ -210,6 +208,7 @@ def main(argv: list[str] | None = None) -> None:
         **training_words(record["settings"]["row"]),
         hours=sum(hours(folder / LOG) for folder in lineage(runs / "text")),
         devices=", ".join(record["devices"]),
+        seen=f"{args.seen} " if args.seen else "",
     )
     (args.to / "README.md").write_text(text, encoding="utf-8")
     print(table(report))

@@ -35,9 +35,7 @@ def load_photos(path: str, split: str, option: str = "--data", streaming: bool =
     if path == GENERATED:
         return GeneratedPictures(64, seed=0 if split == "train" else 1)
     folder = Path(path)
-    whole = (
-        folder.resolve()
-    )  # a data set's fingerprint names its files: the same ones, from wherever they are asked for
+    whole = folder.resolve()  # fingerprints name files: the same ones, however they were reached
     parquet = sorted(str(file) for file in whole.glob(f"{split}-*.parquet"))
     shards = sorted(str(file) for file in whole.glob(f"{split}-*.tar"))
     if not folder.is_dir() and (folder.exists() or not HUB_NAME.fullmatch(path)):

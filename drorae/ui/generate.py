@@ -19,8 +19,8 @@ GUIDANCE_CHOICES = [("none", "none"), ("classifier-free", "cfg"), ("AutoGuidance
 KIND_CHOICES = [("a class", CLASS), ("a text", TEXT)]
 EMBEDDED = ("drorae-tiny-class", "drorae-tiny-text")
 EMBEDDED_NOTE = (
-    "{names} trained for a few hours on two CPU cores, where others take days on many GPUs: expect the colours and "
-    "settings of {subjects}, seldom objects."
+    "{names} trained for hours on two CPU cores, where others take days on many GPUs: expect the colours and settings "
+    "of a {subjects}, seldom objects."
 )
 FIRST_CLASS = "golden retriever"
 PROMPTS = (
@@ -83,11 +83,9 @@ def guidance_choices(generator: Generator) -> list[tuple[str, str]]:
 def about_embedded(generators: list[Generator]) -> str:
     """What to expect of those of the shipped generators that are there."""
     names = " and ".join(f"`{generator.title}`" for generator in generators)
-    subjects = " or ".join(f"{generator.kind}" for generator in generators)
-    return EMBEDDED_NOTE.format(
-        names=f"{names} {'was' if len(generators) == 1 else 'were'}",
-        subjects=f"a {subjects}",
-    )
+    verb = "was" if len(generators) == 1 else "were"
+    subjects = " or ".join(generator.kind for generator in generators)
+    return EMBEDDED_NOTE.format(names=f"{names} {verb}", subjects=subjects)
 
 
 def about_models(kind: str) -> str | None:

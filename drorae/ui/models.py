@@ -14,7 +14,7 @@ import torch
 
 from drorae.adapter import load_tokenizer
 from drorae.autoencoder import AutoencoderDRoRAE
-from drorae.checkpoints import CheckpointError, local_folder
+from drorae.checkpoints import CheckpointError
 from drorae.fetching import fetch
 from drorae.rae import MODELS
 
@@ -60,8 +60,7 @@ class Shelf:
         if not name:
             raise CheckpointError("Name a folder or a Hub repository first.")
         with self._lock:
-            # a folder is read again, since a training may have written to it
-            if name in self._models and (name == self.first or local_folder(name) is None):
+            if name in self._models:
                 return
         repository, _, revision = name.partition("@")
         yield f"Looking for {name} ..."
@@ -86,7 +85,6 @@ class Shelf:
             model = model.to("cuda")
         with self._lock:
             self._models[name] = model
-            self._models.move_to_end(name)
             others = [other for other in self._models if other != self.first]
             for other in others[:-KEPT]:
                 del self._models[other]

@@ -230,8 +230,9 @@ def wire_report(shelf: Shelf, current: gr.State, seen: gr.State, button: ReportB
         moment = time.time()  # an equal value would not reach the button, which waits for one
         try:
             model = shelf.get(name)
-            example = example_of(path)  # by the path that the command can take
-            text = report(explore(load_image(path), model), model, name, example_path(example) or Path(path).name)
+            result = explore(load_image(path), model)
+            picture = example_path(example_of(path)) or Path(path).name  # as the command can take it
+            text = report(result, model, name, picture)
         except (CheckpointError, ImageError) as error:
             return {"error": str(error), "moment": moment}
         return {"name": f"drorae-{Path(path).stem}.html", "text": text, "moment": moment}
