@@ -53,7 +53,7 @@ function drawMeter(frame) {
   const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
   const share = known ? `${percent(frame.beyond)} of its tokens lie farther out than 99 % of those of held-out photos.` : "";
   const sentence = {
-    inside: `Yes, by its size: its tokens lie no farther out than those of held-out photos. ${share}`,
+    inside: `Yes, as far as this meter sees: its tokens lie no farther out than those of held-out photos. ${share}`,
     edge: `Partly: it is at the edge of what the decoder was trained on. ${share}`,
     outside: `No: it has left what the decoder was trained on, so the picture shows its guessing, too. ${share}`,
     unknown: "Not measured for this model; run python -m train.latent_distance on it.",
