@@ -1,5 +1,6 @@
 """A checkpoint that is not whole is an error that names the file and the fix."""
 
+import hashlib
 import json
 
 import pytest
@@ -8,7 +9,7 @@ from conftest import build
 from safetensors.torch import load_file, save_file
 
 from drorae import AutoencoderDRoRAE, CheckpointError
-from drorae.checkpoints import resolve
+from drorae.checkpoints import DISCRIMINATOR, resolve, weights_hash
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -114,3 +115,15 @@ def test_half_precision_files_are_computed_in_float32(tmp_path, images):
     assert load_file(tmp_path / WEIGHTS)["fusion_module.router.weight"].dtype == torch.float16
     assert loaded.dtype == torch.float32
     assert loaded.encode(images).latent.dtype == torch.float32
+
+
+def test_a_model_is_named_by_its_weight_files_alone(folder):
+    first = weights_hash(folder)
+    assert first == hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:16]
+    (folder / DISCRIMINATOR).write_bytes(b"kept by the training")
+    (folder / "README.md").write_text("a card")
+    assert weights_hash(folder) == first
+    change(folder, **{"decoder.decoder_pred.bias": load_file(folder / WEIGHTS)["decoder.decoder_pred.bias"] + 1})
+    assert weights_hash(folder) != first
+    (folder / WEIGHTS).unlink()
+    assert weights_hash(folder) is None

@@ -54,12 +54,13 @@ def test_the_grid_of_the_card_is_what_it_samples(pipeline):
 
 
 def test_one_picture_takes_less_than_twelve_seconds(pipeline):
+    """Of computing by one thread, which bounds the time on an idle machine whatever else runs on this one."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     try:
-        started = time.perf_counter()
+        started = time.process_time()
         pipeline("golf ball", STEPS, "autoguidance", scale(), seed=0)
-        assert time.perf_counter() - started < 12
+        assert time.process_time() - started < 12
     finally:
         torch.set_num_threads(threads)
 

@@ -66,3 +66,13 @@ def test_the_curve_goes_through_the_runs_that_were_gone_on_from(tmp_path):
     assert publish_class.lineage(tmp_path / "second") == [tmp_path / "first", tmp_path / "second"]
     assert publish_class.lineage(tmp_path / "first") == [tmp_path / "first"]
     assert publish_class.loss_curve(tmp_path / "second") == "4: 1.1000, 6: 1.0500, 9: 1.0200"
+
+
+@pytest.mark.parametrize(
+    ("flip", "precision", "views", "said"),
+    [(True, "no", "central squares and their mirror images", "fp32"), (False, "bf16", "central squares", "bf16")],
+)
+def test_the_card_says_how_a_run_was_trained(flip, precision, views, said):
+    trained = {"dropout": 0.1, "schedule": {"flip": flip, "precision": precision, "ema_decay": 0.99}}
+    words = publish_class.training_words(trained)
+    assert words == {"views": views, "precision": said, "dropout": "0.1", "ema": "0.99"}
