@@ -42,7 +42,8 @@ class Watched:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("console", self._console)
         self.page.goto(address + query)
-        self.page.wait_for_selector("#compare figure img")
+        # A link may open another tab before this one was ever drawn: being there is what counts, not being visible.
+        self.page.wait_for_selector("#compare figure img", state="attached")
 
     def _console(self, message) -> None:
         if message.type == "error":

@@ -78,7 +78,7 @@ def focused(view: Watched, attribute: str) -> str | None:
 
 
 def said(view: Watched, viewer: str, text: str) -> None:
-    expect(view.page.locator(f"#{viewer} [role=status][data-part=said]")).to_contain_text(text, timeout=20_000)
+    expect(view.page.locator(f"#{viewer} [role=status][data-part=said]")).to_contain_text(text)
 
 
 def violations(view: Watched, *selectors: str) -> list[str]:

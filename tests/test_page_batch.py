@@ -104,7 +104,7 @@ def test_stop_keeps_the_rows_and_frees_the_model(browser, tiny_url, tmp_path):
     assert 0 < rows < 400
     # the next picture is answered at once, not after 400
     view.page.locator("#picture input[type=file]").set_input_files(EXAMPLES[1])
-    expect(view.page.locator("#status")).to_contain_text("rebuilt along 3 routes", timeout=10_000)
+    expect(view.page.locator("#status")).to_contain_text("rebuilt along 3 routes")
     expect(view.page.locator("#batch tbody tr")).to_have_count(rows)
     view.check()
     view.page.close()

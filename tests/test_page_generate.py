@@ -166,11 +166,10 @@ def test_previews_while_it_runs_and_stop_frees_the_worker(view, slow):
     assert len(slow) == stopped
     assert stopped < 150  # of 300
     setting(view, "steps", 2)
-    started = time.monotonic()
     page.locator("#generate-run").click()
     expect(page.locator("#samples [data-part=headline]")).to_contain_text("4 pictures per row")
-    assert time.monotonic() - started < 5
     finished(view)
+    assert len(slow) - stopped < 20  # the worker made the few calls of this run, and did not end the first one before
 
 
 def test_other_seeds(view):
