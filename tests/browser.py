@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from urllib.parse import urlparse
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 expect.set_options(timeout=30_000)  # another process of the tests may have the other core
+
+CANCELLED_AFTER = 1000  # ms that a held request to cancel waits
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
@@ -44,6 +47,15 @@ class Watched:
         self.page.goto(address + query)
         # A link may open another tab before this one was ever drawn: being there is what counts, not being visible.
         self.page.wait_for_selector("#compare figure img", state="attached")
+
+    def cancel_late(self) -> None:
+        """Hold requests to cancel back, as a slow line would: what they shall end goes on meanwhile."""
+
+        def hold(route) -> None:
+            time.sleep(CANCELLED_AFTER / 1000)
+            route.continue_()
+
+        self.page.route("**/cancel", hold)
 
     def _console(self, message) -> None:
         if message.type == "error":

@@ -6,7 +6,7 @@ import csv
 
 import numpy as np
 import pytest
-from browser import NEEDS_CHROMIUM, Watched, contrast, shown_pixels
+from browser import CANCELLED_AFTER, NEEDS_CHROMIUM, Watched, contrast, shown_pixels
 from conftest import ROOT
 from PIL import Image
 from playwright.sync_api import expect
@@ -97,8 +97,12 @@ def test_stop_keeps_the_rows_and_frees_the_model(browser, tiny_url, tmp_path):
     expect(view.page.locator("#batch-files")).to_contain_text("399", timeout=60_000)
     view.page.get_by_role("button", name="Explore all").click()
     view.page.wait_for_selector("#batch tbody tr")
+    view.cancel_late()
     view.page.get_by_role("button", name="Stop").click()
     expect(view.page.locator("#batch-status")).to_contain_text("Stopped.")
+    view.page.wait_for_timeout(CANCELLED_AFTER + 1000)
+    expect(view.page.locator("#batch-status")).to_contain_text("Stopped.")
+    expect(view.page.get_by_role("button", name="Explore all")).to_be_enabled()
     expect(view.page.locator("#batch [data-part=progress]")).to_be_hidden()
     rows = view.page.locator("#batch tbody tr").count()
     assert 0 < rows < 400

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from browser import NEEDS_CHROMIUM, Watched, contrast, shown_pixels
+from browser import CANCELLED_AFTER, NEEDS_CHROMIUM, Watched, contrast, shown_pixels
 from conftest import build, served
 from gradio_client import Client
 from playwright.sync_api import expect
@@ -156,11 +156,16 @@ def test_previews_while_it_runs_and_stop_frees_the_worker(view, slow):
     page.locator("#generate-run").click()
     page.wait_for_selector("#samples .sample:disabled")
     expect(page.locator("#samples [data-part=headline]")).to_contain_text("of 100")
+    view.cancel_late()
     expect(page.locator("#samples [role=progressbar]")).to_be_visible()
     page.locator("#generate-stop").click()
     expect(page.locator("#samples [data-part=headline]")).to_contain_text("stopped after step")
     expect(page.locator("#generate-status")).to_contain_text("Stopped.")
-    time.sleep(0.6)
+    page.wait_for_timeout(CANCELLED_AFTER + 1000)
+    expect(page.locator("#samples [data-part=headline]")).to_contain_text("stopped after step")
+    expect(page.locator("#generate-status")).to_contain_text("Stopped.")
+    expect(page.locator("#generate-run")).to_be_enabled()
+    expect(page.locator("#generate-stop")).to_be_disabled()
     stopped = len(slow)
     time.sleep(0.6)
     assert len(slow) == stopped

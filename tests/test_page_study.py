@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from browser import NEEDS_CHROMIUM, Watched, contrast, shown_pixels
+from browser import CANCELLED_AFTER, NEEDS_CHROMIUM, Watched, contrast, shown_pixels
 from conftest import ROOT, TINY, build, served
 from fake_hub import serve
 from playwright.sync_api import expect
@@ -207,10 +207,12 @@ def test_a_download_shows_its_progress_and_can_be_cancelled(browser, other, tmp_
             load(view, "somebody/plain-rae")
             expect(view.page.locator("#model-status")).to_contain_text("Fetching somebody/plain-rae:", timeout=30_000)
             expect(view.page.locator("#model-status")).to_contain_text(" kB of ")
+            view.cancel_late()
             view.page.locator("#model-cancel").click()
             expect(view.page.locator("#model-status")).to_contain_text("Cancelled")
+            view.page.wait_for_timeout(CANCELLED_AFTER + 1000)
+            expect(view.page.locator("#model-status")).to_contain_text("Cancelled")
             expect(view.page.locator("#model-load")).to_be_enabled()
-            view.page.wait_for_timeout(1500)
             children = subprocess.run(["ps", "--ppid", str(server.pid), "-o", "args="], capture_output=True, text=True)
             assert "snapshot_download" not in children.stdout
             expect(view.page.locator("#compare figure")).to_have_count(3)

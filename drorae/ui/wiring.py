@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
+from gradio.events import Dependency
 from PIL import Image
 
 from drorae.batch import batch
@@ -182,14 +183,21 @@ def wire_models(
     run = controls.load.click(
         switch, [controls.name, study.plane], outputs, concurrency_limit=1, concurrency_id="load", **settings
     )
-    controls.cancel.click(
-        lambda: state("Cancelled; the model is the one from before.", False),
-        None,
-        buttons,
-        cancels=run,
-        queue=False,
-        **settings,
+    wire_stop(
+        controls.cancel, [run], lambda: state("Cancelled; the model is the one from before.", False), buttons
     )
+
+
+def wire_stop(button: gr.Button, runs: list[Dependency], say: Callable[[], tuple[Any, ...]], outputs: list) -> None:
+    """Let a button cancel runs and say so: at once, and again when they have ended.
+
+    What a run sent before it knew of the cancelling arrives after the first answer and would write over it. Gradio
+    counts a cancelled run as a failed one.
+    """
+    settings = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
+    button.click(say, None, outputs, cancels=runs, **settings)
+    for run in runs:
+        run.failure(say, None, outputs, **settings)
 
 
 def wished(wish: dict[str, Any]) -> Intervention:
@@ -303,13 +311,11 @@ def wire_batch(shelf: Shelf, current: gr.State, tab: BatchTab, picture: PictureI
         concurrency_id="explore",
         show_progress="hidden",
     )
-    tab.stop.click(
+    wire_stop(
+        tab.stop,
+        [run],
         lambda: (status_line("Stopped."), gr.update(stopped=time.time()), *buttons(False)),
-        None,
         [tab.status, tab.viewer, tab.run, tab.stop],
-        cancels=run,
-        queue=False,
-        **quiet,
     )
     tab.folder.upload(only_pictures, tab.folder, tab.files, queue=False, **quiet)
     tab.viewer.select(open_row, tab.explored, [tab.status, picture, tabs], queue=False, **quiet)
@@ -409,14 +415,7 @@ def wire_generate(generators: list[Generator], tab: GenerateTab, picture: Pictur
             sample, inputs, outputs, api_visibility="private", **settings
         ),
     ]
-    tab.stop.click(
-        lambda: (status_line("Stopped."), {"stopped": True}, *busy(False)),
-        None,
-        outputs,
-        cancels=runs,
-        queue=False,
-        **quiet,
-    )
+    wire_stop(tab.stop, runs, lambda: (status_line("Stopped."), {"stopped": True}, *busy(False)), outputs)
     tab.kind.input(choose_kind, tab.kind, [tab.model, *changing], **quiet)
     tab.model.input(choose, tab.model, changing, **quiet)
     tab.examples.click(lambda sample: sample[0], tab.examples, tab.prompt, queue=False, **quiet)

@@ -121,7 +121,7 @@ function drawDetail() {
 function draw() {
   const before = state.value;
   state.value = props.value;
-  if (state.value && state.value.stopped) state.value = before && { ...before, stopped: true };
+  if (state.value && state.value.stopped) state.value = before && { ...before, stopped: before.running };
   find("root").hidden = !state.value;
   if (!state.value) return;
   if (state.value.running && !state.value.rows.length) {
