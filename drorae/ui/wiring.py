@@ -183,9 +183,7 @@ def wire_models(
     run = controls.load.click(
         switch, [controls.name, study.plane], outputs, concurrency_limit=1, concurrency_id="load", **settings
     )
-    wire_stop(
-        controls.cancel, [run], lambda: state("Cancelled; the model is the one from before.", False), buttons
-    )
+    wire_stop(controls.cancel, [run], lambda: state("Cancelled; the model is the one from before.", False), buttons)
 
 
 def wire_stop(button: gr.Button, runs: list[Dependency], say: Callable[[], tuple[Any, ...]], outputs: list) -> None:
