@@ -8,6 +8,7 @@ from browser import NEEDS_CHROMIUM, Watched, shown_pixels
 from conftest import ROOT
 from playwright.sync_api import expect
 
+import drorae.ui.wiring
 from drorae.explore import explore, intervene
 from drorae.images import load_image
 from drorae.intervene import Intervention
@@ -16,10 +17,17 @@ pytestmark = NEEDS_CHROMIUM
 ROCKET = ROOT / "assets" / "examples" / "rocket.jpg"
 
 
+def written(view: Watched) -> None:
+    """Wait for the answer to the button; what went wrong would stand beside it."""
+    expect(view.page.locator("#report [data-part=make]")).to_have_attribute("aria-disabled", "false")
+    expect(view.page.locator("#report [data-part=note]")).to_contain_text("The report is one file")
+
+
 def test_the_report_button_saves_a_file_that_names_the_picture(browser, tiny_url, tmp_path):
     view = Watched(browser, tiny_url)
     with view.page.expect_download() as download:
         view.page.get_by_role("button", name="Save report").click()
+        written(view)
     assert download.value.suggested_filename == "drorae-cat.html"
     download.value.save_as(tmp_path / "x.html")
     assert "python -m drorae report assets/examples/cat.jpg --model tiny" in (tmp_path / "x.html").read_text()
@@ -29,6 +37,21 @@ def test_the_report_button_saves_a_file_that_names_the_picture(browser, tiny_url
         view.page.get_by_role("button", name="Save report").click()
     assert download.value.suggested_filename == "drorae-cat.html"
     view.check()
+    view.page.close()
+
+
+def test_a_report_that_fails_is_a_sentence_and_can_be_asked_for_again(browser, tiny_url, monkeypatch):
+    def fails(*args):
+        raise ValueError("of a kind nobody thought of")
+
+    monkeypatch.setattr(drorae.ui.wiring, "report", fails)
+    view = Watched(browser, tiny_url)
+    view.page.get_by_role("button", name="Save report").click()
+    expect(view.page.locator("#report [data-part=note]")).to_contain_text("could not be written; try again")
+    monkeypatch.undo()
+    with view.page.expect_download():
+        view.page.get_by_role("button", name="Save report").click()
+        written(view)
     view.page.close()
 
 

@@ -47,6 +47,7 @@ PNG_PREFIX = "data:image/png;base64,"
 TABS = ("compare", "routing", "intervene", "frequency", "batch", "generate", "study", "about")
 BATCH_SECONDS = 1.0  # between two looks at a running batch
 PROGRESS = gr.Progress()  # Gradio puts the request's own in its place
+FAILED = "The report could not be written; try again, or choose another picture."
 MAX_SEED_DRAWN = 10_000  # short enough to be written down
 
 
@@ -243,15 +244,10 @@ def wire_report(shelf: Shelf, current: gr.State, seen: gr.State, button: ReportB
             return {"error": str(error), "moment": moment}
         return {"name": f"drorae-{Path(path).stem}.html", "text": text, "moment": moment}
 
-    button.make(
-        write,
-        [seen, current],
-        button,
-        api_visibility="private",
-        concurrency_limit=1,
-        concurrency_id="explore",
-        show_progress="hidden",
-    )
+    quiet = {"api_visibility": "private", "show_progress": "hidden"}
+    made = button.make(write, [seen, current], button, concurrency_limit=1, concurrency_id="explore", **quiet)
+    # what nobody thought of must not leave the button waiting
+    made.failure(lambda: {"error": FAILED, "moment": time.time()}, None, button, queue=False, **quiet)
 
 
 def wire_batch(shelf: Shelf, current: gr.State, tab: BatchTab, picture: PictureInput, tabs: gr.Tabs) -> None:

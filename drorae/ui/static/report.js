@@ -20,7 +20,7 @@ watch("value", () => {
   link.href = URL.createObjectURL(new Blob([value.text], { type: "text/html" }));
   link.download = value.name;
   link.click();
-  URL.revokeObjectURL(link.href);
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // a busy browser reads it later
 });
 
 // What another viewer of the page has chosen.
