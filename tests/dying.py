@@ -1,4 +1,4 @@
-"""Training in a process of its own that dies, or finds the disk full, at a chosen moment: for ``test_runs.py``.
+"""Training in a process of its own that dies, or finds the disk full, at a chosen moment, or in two at once.
 
 The processes are forked from one that has imported everything once, which takes far longer than the few steps.
 """
@@ -9,11 +9,16 @@ import multiprocessing
 import os
 import resource
 import signal
+import socket
+import sys
 from collections.abc import Callable
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import accelerate.checkpointing
+import pytest
 
 import train.run
 from train import stage1
@@ -25,13 +30,39 @@ SECONDS = 120
 
 def in_a_process(target: Callable[..., None], *args: Any) -> int:
     """Exit code of ``target(*args)`` in a process of its own; that of a killed one is minus the signal."""
+    return _ended(_started(target, *args))
+
+
+def in_two_processes(target: Callable[..., None], *args: Any) -> list[int]:
+    """Exit codes of ``target(*args)`` in two processes that find each other as those of torchrun do."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return [_ended(process) for process in [_started(_as_rank, rank, port, target, *args) for rank in range(2)]]
+
+
+def _started(target: Callable[..., None], *args: Any) -> BaseProcess:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
+    with pytest.MonkeyPatch.context() as patch:  # before Python 3.13 the server does not get sys.path
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+        forkserver.ensure_running()
     process = context.Process(target=target, args=args)
     process.start()
+    return process
+
+
+def _ended(process: BaseProcess) -> int:
     process.join(SECONDS)
     assert process.exitcode is not None, f"still running after {SECONDS} s"
     return process.exitcode
+
+
+def _as_rank(rank: int, port: int, target: Callable[..., None], *args: Any) -> None:
+    places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in places.items()}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    target(*args)
 
 
 def killed(moment: str, number: int, arguments: list[str]) -> None:

@@ -3,14 +3,12 @@
 import dataclasses
 import json
 import math
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
-from conftest import LABELS, ROOT, SHAPE, build, network, photos, rows_of, smoke
+from conftest import LABELS, SHAPE, build, network, photos, rows_of, smoke
+from dying import in_two_processes
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -288,15 +286,12 @@ def test_the_probe_normalises_every_latent_with_its_own_statistics():
 
 
 def test_two_processes(generators, tmp_path):
-    """As the README says: torchrun on a CPU. Both see their own share, and the cache is filled by both."""
+    """With the environment torchrun makes. Both see their own share, and the cache is filled by both."""
     out = tmp_path / "runs"
     (out / "smoke").mkdir(parents=True)
     (out / "smoke" / "finetune").symlink_to(generators / "smoke" / "finetune")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29511"]
-    command += ["-m", "train.stage2", *smoke(out), "--condition", "class"]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert in_two_processes(stage2.main, [*smoke(out), "--condition", "class"]) == [0, 0]
+    assert json.loads((out / "smoke" / "class" / "run.json").read_text())["devices"][0].startswith("2 x CPU")
     (cache,), (alone,) = ((place / "latents").iterdir() for place in (out, generators))
     np.testing.assert_allclose(np.load(cache / "latents.npy"), np.load(alone / "latents.npy"), atol=4e-3)
     assert np.array_equal(np.load(cache / "labels.npy"), np.load(alone / "labels.npy"))
