@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 # Before anything imports gradio or huggingface_hub: the tests reach no network.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="drorae-tests-")  # a page that closes removes its files there
 if "PYTEST_XDIST_WORKER" in os.environ:  # tests in several processes: threads beyond the cores only wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -33,6 +36,9 @@ from train import encoder, latent_stats, stage1, stage2
 from train.data import Crop, TrainingPositions
 from train.sources import load_photos
 from train.text_encoder import build_encoder, train_tokenizer
+
+atexit.register(shutil.rmtree, os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
+datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0  # 5 s for every stream that is left early, for threads on a network
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOS = ROOT.parent / "shared" / "data"
