@@ -48,11 +48,11 @@ class Watched:
         # A link may open another tab before this one was ever drawn: being there is what counts, not being visible.
         self.page.wait_for_selector("#compare figure img", state="attached")
 
-    def cancel_late(self) -> None:
+    def cancel_late(self, milliseconds: int = CANCELLED_AFTER) -> None:
         """Hold requests to cancel back, as a slow line would: what they shall end goes on meanwhile."""
 
         def hold(route) -> None:
-            time.sleep(CANCELLED_AFTER / 1000)
+            time.sleep(milliseconds / 1000)
             route.continue_()
 
         self.page.route("**/cancel", hold)

@@ -11,6 +11,7 @@ from conftest import ROOT
 from PIL import Image
 from playwright.sync_api import expect
 
+import drorae.batch
 from drorae.batch import batch, to_csv
 from drorae.explore import explore
 from drorae.images import load_image
@@ -88,7 +89,14 @@ def test_a_batch_is_sorted_filtered_saved_and_opened(browser, tiny_url, tiny, tm
     page.close()
 
 
-def test_stop_keeps_the_rows_and_frees_the_model(browser, tiny_url, tmp_path):
+def test_stop_keeps_the_rows_and_frees_the_model(browser, tiny_url, tmp_path, monkeypatch):
+    explored = []
+
+    def counted(*args, **kwargs):
+        explored.append(1)
+        return explore(*args, **kwargs)
+
+    monkeypatch.setattr(drorae.batch, "explore", counted)
     view = opened(browser, tiny_url)
     files = [tmp_path / f"{number:03}.png" for number in range(400)]
     for file in files:
@@ -106,7 +114,10 @@ def test_stop_keeps_the_rows_and_frees_the_model(browser, tiny_url, tmp_path):
     expect(view.page.locator("#batch [data-part=progress]")).to_be_hidden()
     rows = view.page.locator("#batch tbody tr").count()
     assert 0 < rows < 400
-    # the next picture is answered at once, not after 400
+    stopped = len(explored)
+    view.page.wait_for_timeout(1000)
+    assert len(explored) == stopped < 400
+    # the next picture is answered, not after 400
     view.page.locator("#picture input[type=file]").set_input_files(EXAMPLES[1])
     expect(view.page.locator("#status")).to_contain_text("rebuilt along 3 routes")
     expect(view.page.locator("#batch tbody tr")).to_have_count(rows)

@@ -177,6 +177,18 @@ def test_previews_while_it_runs_and_stop_frees_the_worker(view, slow):
     assert len(slow) - stopped < 20  # the worker made the few calls of this run, and did not end the first one before
 
 
+def test_stop_that_comes_too_late_leaves_the_finished_pictures(view, slow):
+    page = view.page
+    setting(view, "steps", 3)
+    view.cancel_late(4000)
+    page.locator("#generate-run").click()
+    page.locator("#generate-stop").click()
+    page.wait_for_timeout(5000)
+    expect(page.locator("#samples [data-part=headline]")).to_contain_text("4 pictures per row")
+    assert page.locator("#samples .sample:disabled").count() == 0
+    expect(page.locator("#generate-run")).to_be_enabled()
+
+
 def test_other_seeds(view):
     page = view.page
     setting(view, "steps", 2)

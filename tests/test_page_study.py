@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,6 +16,8 @@ from conftest import ROOT, TINY, build, served
 from fake_hub import serve
 from playwright.sync_api import expect
 
+import drorae.ui.models
+from drorae.adapter import load_tokenizer
 from drorae.batch import batch
 from drorae.explore import intervene
 from drorae.images import load_image
@@ -150,6 +153,25 @@ def test_every_tab_and_the_report_follow_the_model(view, tmp_path):
     assert f"sha256 of its weights {model_hash(four)}" in text
 
 
+def test_a_cancel_that_comes_too_late_says_which_model_is_shown(view, other, tmp_path, monkeypatch):
+    folder = tmp_path / "late"
+    shutil.copytree(other, folder)
+
+    def slowly(name):
+        time.sleep(1)
+        return load_tokenizer(name)
+
+    monkeypatch.setattr(drorae.ui.models, "load_tokenizer", slowly)
+    view.cancel_late(4000)
+    load(view, str(folder))
+    view.page.locator("#model-cancel").click()
+    expect(view.page.locator("#model-status")).to_contain_text("Cancelled; this page shows tiny.")
+    view.page.wait_for_timeout(5000)
+    expect(view.page.locator("#compare figure")).to_have_count(2)  # it was loaded meanwhile
+    expect(view.page.locator("#model-status")).to_contain_text(f"Cancelled; this page shows {folder}.")
+    expect(view.page.locator("#model-load")).to_be_enabled()
+
+
 def test_a_failed_load_leaves_the_model(view, other, tmp_path):
     page = view.page
     broken = tmp_path / "broken"
@@ -209,7 +231,7 @@ def test_a_download_shows_its_progress_and_can_be_cancelled(browser, other, tmp_
             expect(view.page.locator("#model-status")).to_contain_text(" kB of ")
             view.cancel_late()
             view.page.locator("#model-cancel").click()
-            expect(view.page.locator("#model-status")).to_contain_text("Cancelled")
+            expect(view.page.locator("#model-status")).to_contain_text("Cancelled; this page shows tiny.")
             view.page.wait_for_timeout(CANCELLED_AFTER + 1000)
             expect(view.page.locator("#model-status")).to_contain_text("Cancelled")
             expect(view.page.locator("#model-load")).to_be_enabled()

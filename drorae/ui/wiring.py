@@ -47,7 +47,7 @@ PNG_PREFIX = "data:image/png;base64,"
 TABS = ("compare", "routing", "intervene", "frequency", "batch", "generate", "study", "about")
 BATCH_SECONDS = 1.0  # between two looks at a running batch
 PROGRESS = gr.Progress()  # Gradio puts the request's own in its place
-FAILED = "The report could not be written; try again, or choose another picture."
+REPORT_FAILED = "The report could not be written; try again, or choose another picture."
 MAX_SEED_DRAWN = 10_000  # short enough to be written down
 
 
@@ -184,19 +184,34 @@ def wire_models(
     run = controls.load.click(
         switch, [controls.name, study.plane], outputs, concurrency_limit=1, concurrency_id="load", **settings
     )
-    wire_stop(controls.cancel, [run], lambda: state("Cancelled; the model is the one from before.", False), buttons)
+
+    def cancelled(name: str) -> tuple[Any, ...]:
+        return state(f"Cancelled; this page shows {name}.", False)  # the new one, if it was there just before
+
+    wire_stop(controls.cancel, [run], cancelled, controls.current, buttons)
 
 
-def wire_stop(button: gr.Button, runs: list[Dependency], say: Callable[[], tuple[Any, ...]], outputs: list) -> None:
+def wire_stop(
+    button: gr.Button,
+    runs: list[Dependency],
+    say: Callable[..., tuple[Any, ...]],
+    inputs: gr.State | None,
+    outputs: list[Any],
+) -> None:
     """Let a button cancel runs and say so: at once, and again when they have ended.
 
-    What a run sent before it knew of the cancelling arrives after the first answer and would write over it. Gradio
-    counts a cancelled run as a failed one.
+    What a run sent before it knew of the cancelling, be it the last value, arrives after the first answer and would
+    write over it. Gradio counts a cancelled run as a failed one.
+
+    Args:
+        button: the button.
+        runs: the events it cancels.
+        say: from ``inputs`` to ``outputs``; called twice, so it must also hold for a run that came to its end.
     """
     settings = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
-    button.click(say, None, outputs, cancels=runs, **settings)
+    button.click(say, inputs, outputs, cancels=runs, **settings)
     for run in runs:
-        run.failure(say, None, outputs, **settings)
+        run.failure(say, inputs, outputs, **settings)
 
 
 def wished(wish: dict[str, Any]) -> Intervention:
@@ -247,7 +262,7 @@ def wire_report(shelf: Shelf, current: gr.State, seen: gr.State, button: ReportB
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
     made = button.make(write, [seen, current], button, concurrency_limit=1, concurrency_id="explore", **quiet)
     # what nobody thought of must not leave the button waiting
-    made.failure(lambda: {"error": FAILED, "moment": time.time()}, None, button, queue=False, **quiet)
+    made.failure(lambda: {"error": REPORT_FAILED, "moment": time.time()}, None, button, queue=False, **quiet)
 
 
 def wire_batch(shelf: Shelf, current: gr.State, tab: BatchTab, picture: PictureInput, tabs: gr.Tabs) -> None:
@@ -309,6 +324,7 @@ def wire_batch(shelf: Shelf, current: gr.State, tab: BatchTab, picture: PictureI
         tab.stop,
         [run],
         lambda: (status_line("Stopped."), gr.update(stopped=time.time()), *buttons(False)),
+        None,
         [tab.status, tab.viewer, tab.run, tab.stop],
     )
     tab.folder.upload(only_pictures, tab.folder, tab.files, queue=False, **quiet)
@@ -409,7 +425,7 @@ def wire_generate(generators: list[Generator], tab: GenerateTab, picture: Pictur
             sample, inputs, outputs, api_visibility="private", **settings
         ),
     ]
-    wire_stop(tab.stop, runs, lambda: (status_line("Stopped."), {"stopped": True}, *busy(False)), outputs)
+    wire_stop(tab.stop, runs, lambda: (status_line("Stopped."), {"stopped": True}, *busy(False)), None, outputs)
     tab.kind.input(choose_kind, tab.kind, [tab.model, *changing], **quiet)
     tab.model.input(choose, tab.model, changing, **quiet)
     tab.examples.click(lambda sample: sample[0], tab.examples, tab.prompt, queue=False, **quiet)
