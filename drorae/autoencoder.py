@@ -14,7 +14,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from drorae import checkpoints, rae
-from drorae.decoder import build_decoder, decode_tokens
+from drorae.decoder import PixelDecoder, decode_tokens
 from drorae.encoder import VisionEncoder
 from drorae.fusion import FusionOutput, Routing, layer_norm
 from drorae.fusions import build_fusion
@@ -45,7 +45,8 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
     Args:
         encoder_name: timm architecture of the frozen encoder.
         encoder_args: further timm arguments, such as ``{"patch_size": 8, "reg_tokens": 4}``.
-        encoder_input_size: side of the square picture the encoder sees, pixels.
+        encoder_input_size: side of the square picture the encoder sees, pixels; with ``any_size`` the one its position
+            embeddings are stored for.
         encoder_mean, encoder_std: per-channel normalisation of the encoder.
         encoder_norm_eps: eps of the encoder's norms, its architecture's own when ``None``.
         fusion: ``None`` (RAE), ``"depth-routed"`` (the paper), ``"depth-routed-softmax"`` (its ablation) or ``"mean"``
@@ -54,17 +55,20 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
         fusion_beta: strength of the incremental correction, equation 5.
         fusion_mean_layers: K of the mean fusion, all layers when ``None``.
         decoder_hidden_size, decoder_num_layers, decoder_num_heads, decoder_intermediate_size: the ViT decoder.
-        decoder_patch_size: pixels per side that one token paints; pictures come out with side grid * patch.
+        decoder_patch_size: pixels per side that one token paints.
         finetuned_decoder: whether a second decoder, finetuned on fused latents (phase 3), is part of the model.
         latent_statistics: ``None``, ``"std"`` or ``"mean and std"``: what latents are normalised with.
         latent_distance: the distance (:func:`drorae.compatibility.distances`) that 99 % of held-out tokens keep.
+        any_size: work at any height and width that the patch divides: pictures come out as large as they went in. The
+            patches of encoder and decoder are equal then, and latent statistics are per channel. Otherwise pictures
+            are resized to the encoder's side and come out with side grid * patch.
         base_model, base_revision: where encoder and original decoder were published, for fusion adapters.
 
     Raises:
         ValueError: a configuration that contradicts itself, naming the value.
     """
 
-    _supports_gradient_checkpointing = False
+    _supports_gradient_checkpointing = True
     _keep_in_fp32_modules: ClassVar = ["statistics"]  # small, and every digit of them scales a latent
 
     @register_to_config
@@ -88,32 +92,38 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
         finetuned_decoder: bool = False,
         latent_statistics: str | None = None,
         latent_distance: float | None = None,
+        any_size: bool = False,
         base_model: str | None = None,
         base_revision: str | None = None,
     ):
         super().__init__()
         self.encoder = VisionEncoder(
-            encoder_name, encoder_input_size, encoder_mean, encoder_std, encoder_args, encoder_norm_eps
+            encoder_name, encoder_input_size, encoder_mean, encoder_std, encoder_args, encoder_norm_eps, any_size
         )
         rows, columns = self.encoder.grid_size
         if rows != columns:
             raise ValueError(f"the encoder's token grid must be square, not {rows} x {columns}")
+        if any_size and self.encoder.patch_size != decoder_patch_size:
+            raise ValueError(
+                f"with any_size the decoder's patch must be the encoder's {self.encoder.patch_size} pixels, not "
+                f"{decoder_patch_size}"
+            )
         self.grid_size = rows
         self.image_size = rows * decoder_patch_size
 
         layers, dim, eps = self.encoder.num_layers, self.encoder.dim, self.encoder.norm.eps
         self.fusion_module = build_fusion(fusion, layers, dim, eps, fusion_hidden_size, fusion_beta, fusion_mean_layers)
-        self.decoder = build_decoder(
+        self.decoder = PixelDecoder(
             self.encoder.dim,
-            rows,
+            (rows, columns),
             decoder_patch_size,
-            decoder_hidden_size,
-            decoder_num_layers,
-            decoder_num_heads,
-            decoder_intermediate_size,
+            hidden_size=decoder_hidden_size,
+            num_layers=decoder_num_layers,
+            num_heads=decoder_num_heads,
+            intermediate_size=decoder_intermediate_size,
         )
         self.decoder_finetuned = copy.deepcopy(self.decoder) if finetuned_decoder else None
-        self.statistics = LatentStatistics.build(latent_statistics, (dim, rows, rows))
+        self.statistics = LatentStatistics.build(latent_statistics, self.statistics_shape)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str, **kwargs: Any) -> AutoencoderDRoRAE:
@@ -135,10 +145,15 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
             model.set_fusion(fusion, **fusion_args)
         return model.eval()
 
+    @property
+    def statistics_shape(self) -> tuple[int, int, int]:
+        """Shape of the latent statistics: (C, h, w), or per channel, (C, 1, 1), for a model of any size."""
+        side = 1 if self.config.any_size else self.grid_size
+        return self.encoder.dim, side, side
+
     def set_statistics(self, std: Tensor, mean: Tensor | None = None) -> None:
-        """Normalise latents from now on with these statistics, (C, h, w): see ``LatentStatistics.of``."""
-        shape = (self.encoder.dim, self.grid_size, self.grid_size)
-        self.statistics = LatentStatistics.of(shape, std, mean).to(self.device)
+        """Normalise latents from now on with these statistics, of shape :attr:`statistics_shape`."""
+        self.statistics = LatentStatistics.of(self.statistics_shape, std, mean).to(self.device)
         self.register_to_config(latent_statistics=self.statistics.kind, latent_distance=None)
 
     def set_fusion(
@@ -188,22 +203,38 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
         Only the encoder runs without gradient; fusion stays differentiable.
 
         Args:
-            x: (B, 3, H, H) in [0, 1]. Sides other than the encoder's are resized.
+            x: (B, 3, H, W) in [0, 1]. A model of any size takes every multiple of its patch; others take squares and
+                resize them to the encoder's side.
             fusion: ``False`` gives the last-layer latent of RAE.
             return_routing: also return the routing of every token and layer.
 
         Raises:
             ValueError: wrong shape or type of ``x``; routing asked of a model or route that has none.
         """
-        if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] != x.shape[3]:
-            raise ValueError(f"encode takes square images (B, 3, H, H), not {tuple(x.shape)}; crop or pad them first")
+        self.check_images(x)
         if not x.is_floating_point():
             raise ValueError(f"encode takes float images in [0, 1], not {x.dtype}; divide by 255 first")
         output = self.fuse(self.encoder(x), fusion, return_routing)
-        latent = self.tokens_to_latent(output.tokens)
+        latent = self.tokens_to_latent(output.tokens, self.encoder.grid_of(x))
         if not return_dict:
             return (latent, output.routing) if return_routing else (latent,)
         return DRoRAEEncoderOutput(latent=latent, routing=output.routing)
+
+    def check_images(self, x: Tensor) -> None:
+        """Raise a ``ValueError`` that says what this model takes, if ``x`` is not that."""
+        if x.ndim != 4 or x.shape[1] != 3:
+            raise ValueError(f"encode takes images (B, 3, H, W), not {tuple(x.shape)}")
+        height, width = x.shape[-2:]
+        patch = self.encoder.patch_size
+        if self.config.any_size and (height % patch or width % patch or not height or not width):
+            raise ValueError(
+                f"encode takes sides that are multiples of {patch} pixels, not {height} x {width}; crop or resize first"
+            )
+        if not self.config.any_size and height != width:
+            raise ValueError(
+                f"this model takes square images (B, 3, H, H) and sees them at {self.encoder.input_size} x "
+                f"{self.encoder.input_size} pixels, not {tuple(x.shape)}; crop or pad them first"
+            )
 
     @apply_forward_hook
     def decode(self, z: Tensor, decoder: str | None = None, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
@@ -214,10 +245,14 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
                 ``None``.
 
         Raises:
-            ValueError: a decoder the model does not have.
+            ValueError: a decoder the model does not have; a grid that a model of one size does not have.
         """
-        network = self.get_decoder(decoder)
-        sample = decode_tokens(network, self.latent_to_tokens(z), self.encoder.mean, self.encoder.std)
+        network, grid = self.get_decoder(decoder), (z.shape[-2], z.shape[-1])
+        if not self.config.any_size and grid != (self.grid_size, self.grid_size):
+            raise ValueError(
+                f"this model's latents are {self.grid_size} x {self.grid_size}, not {grid[0]} x {grid[1]} (h x w)"
+            )
+        sample = decode_tokens(network, self.latent_to_tokens(z), self.encoder.mean, self.encoder.std, grid)
         return DecoderOutput(sample=sample) if return_dict else (sample,)
 
     def get_decoder(self, decoder: str | None = None) -> nn.Module:
@@ -231,12 +266,15 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
         return self.decoder if decoder == "original" else self.decoder_finetuned
 
     def forward(self, sample: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
-        """Reconstruct images (B, 3, H, H) in [0, 1] with everything the model has."""
+        """Reconstruct images (B, 3, H, W) in [0, 1] with everything the model has."""
         return self.decode(self.encode(sample).latent, return_dict=return_dict)
 
-    def tokens_to_latent(self, tokens: Tensor) -> Tensor:
-        """(B, N, C) row-major tokens to (B, C, h, w), normalised where the model has statistics."""
-        latent = tokens.transpose(1, 2).unflatten(2, (self.grid_size, self.grid_size))
+    def tokens_to_latent(self, tokens: Tensor, grid_size: tuple[int, int] | None = None) -> Tensor:
+        """(B, N, C) row-major tokens to (B, C, h, w), normalised where the model has statistics.
+
+        ``grid_size`` is (h, w); the model's own square grid when ``None``.
+        """
+        latent = tokens.transpose(1, 2).unflatten(2, grid_size or (self.grid_size, self.grid_size))
         return latent if self.statistics is None else self.statistics.normalize(latent)
 
     def latent_to_tokens(self, latent: Tensor) -> Tensor:

@@ -26,6 +26,8 @@ class VisionEncoder(nn.Module):
         mean, std: per-channel normalisation the network was trained with.
         timm_args: further keyword arguments of the timm architecture (``patch_size``, ``reg_tokens``, ...).
         norm_eps: eps of every norm, where it is not the architecture's own (1e-12 for MAE).
+        any_size: take pictures of any height and width that the patch divides, as they are. Position embeddings are
+            resampled from the grid of ``input_size`` to theirs.
 
     Raises:
         ValueError: a name that is no plain architecture, arguments that would load weights, a std that is not positive.
@@ -39,6 +41,7 @@ class VisionEncoder(nn.Module):
         std: tuple[float, float, float],
         timm_args: dict[str, Any] | None = None,
         norm_eps: float | None = None,
+        any_size: bool = False,
     ):
         super().__init__()
         arguments = timm_args or {}
@@ -49,6 +52,9 @@ class VisionEncoder(nn.Module):
         if min(std) <= 0:
             raise ValueError(f"the encoder's std must be positive, not {tuple(std)}")
         self.arguments = {"num_classes": 0, "img_size": input_size, **arguments}
+        self.any_size = any_size
+        if any_size:
+            self.arguments["dynamic_img_size"] = True
         self.model = timm.create_model(name, pretrained=False, **self.arguments)
         if norm_eps is not None:
             for module in self.model.modules():
@@ -61,22 +67,32 @@ class VisionEncoder(nn.Module):
         self.num_layers = len(self.model.blocks)
         self.dim = self.model.embed_dim
         self.grid_size: tuple[int, int] = tuple(self.model.patch_embed.grid_size)
+        self.patch_size: int = self.model.patch_embed.patch_size[0]
         # Constants of the architecture, rebuilt from the config: nothing to save.
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False)
 
     def normalize(self, x: Tensor) -> Tensor:
-        """Image (B, 3, H, W) in [0, 1] to the range and size the network was trained on."""
-        if x.shape[-2:] != (self.input_size, self.input_size):
+        """Image (B, 3, H, W) in [0, 1] to the range the network was trained on, and to its size where that is fixed."""
+        if not self.any_size and x.shape[-2:] != (self.input_size, self.input_size):
             x = nn.functional.interpolate(
                 x, size=(self.input_size, self.input_size), mode="bicubic", align_corners=False
             )
         return (x - self.mean.to(x.dtype)) / self.std.to(x.dtype)
 
+    def grid_of(self, x: Tensor) -> tuple[int, int]:
+        """Tokens (rows, columns) of an image (B, 3, H, W)."""
+        if not self.any_size:
+            return self.grid_size
+        return x.shape[-2] // self.patch_size, x.shape[-1] // self.patch_size
+
     @torch.no_grad()
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Image (B, 3, H, W) in [0, 1] to L token maps (B, N, C), block outputs before the final norm."""
+        """Image (B, 3, H, W) in [0, 1] to L token maps (B, N, C), block outputs before the final norm.
+
+        N counts the patches row by row, see :meth:`grid_of`.
+        """
         return tuple(
             self.model.forward_intermediates(self.normalize(x), norm=False, output_fmt="NLC", intermediates_only=True)
         )

@@ -115,10 +115,10 @@ def test_the_adaptive_weight_is_the_ratio_of_gradients_at_the_last_layer(phase):
     loss.backward()
     gradients = {name: p.grad.clone() for name, p in task.trainable.named_parameters() if p.grad is not None}
 
-    output, _ = task.reconstruct(batch.images, batch.positions)
+    output, _, _ = task.reconstruct(batch.images, batch.positions)
     rec = (output - batch.images).abs().mean()
     draws = uniform_draws(0, batch.positions, 5, "generator")
-    generator = -task.adversary(augment(task._crop(batch.positions)(output), draws))[0].mean()
+    generator = -task.adversary(augment(task._crop(batch.positions, 32)(output), draws))[0].mean()
     weight = task.last_layer.weight
     norms = [torch.autograd.grad(part, weight, retain_graph=True)[0].norm() for part in (rec, generator)]
     adaptive = (norms[0] / (norms[1] + 1e-6)).item()

@@ -76,16 +76,16 @@ def test_noise_is_one_uniform_strength_per_picture_on_the_latent(model):
 def test_router_smoothness_is_the_mean_squared_step_between_neighbours():
     grid = torch.zeros(1, 3, 3, 2)
     grid[0, 1, 1, 0] = 2.0  # four neighbours differ by 2, in one of two layers
-    assert router_roughness(grid.flatten(1, 2), 3).item() == pytest.approx(4 * 4 / 12 / 2)
+    assert router_roughness(grid.flatten(1, 2), (3, 3)).item() == pytest.approx(4 * 4 / 12 / 2)
     ramp = torch.arange(3.0)[None, :, None, None].expand(1, 3, 3, 2)
-    assert router_roughness(ramp.flatten(1, 2), 3).item() == pytest.approx(0.5)  # 1 down, 0 across
+    assert router_roughness(ramp.flatten(1, 2), (3, 3)).item() == pytest.approx(0.5)  # 1 down, 0 across
 
 
 def test_router_options_act_in_phase_fusion_only(model, images):
     plain, _ = task(model, "fusion").loss(batch(images), 0)
     loss, parts = task(model, "fusion", router_smoothness=0.1).loss(batch(images), 0)
     weights = model.encode(images, return_routing=True).routing.weights
-    roughness = router_roughness(weights, model.grid_size)
+    roughness = router_roughness(weights, (4, 4))
     torch.testing.assert_close(loss, plain + 0.1 * roughness)
     torch.testing.assert_close(parts["router_roughness"], roughness.detach())
 
@@ -100,12 +100,12 @@ def test_router_options_act_in_phase_fusion_only(model, images):
 
 
 def test_each_picture_is_compared_in_its_own_random_square(model, images):
-    crop = task(model, "decoder", loss_crop=20)._crop(torch.tensor([5, 6]))
+    crop = task(model, "decoder", loss_crop=20)._crop(torch.tensor([5, 6]), 32)
     squares = crop(images)
     assert squares.shape == (2, 3, 20, 20)
     for image, square in zip(images, squares, strict=True):
         assert any(torch.equal(image[:, y : y + 20, x : x + 20], square) for y in range(13) for x in range(13))
-    assert torch.equal(task(model, "decoder", loss_crop=20)._crop(torch.tensor([6]))(images[1:])[0], squares[1])
+    assert torch.equal(task(model, "decoder", loss_crop=20)._crop(torch.tensor([6]), 32)(images[1:])[0], squares[1])
 
 
 def test_training_improves_what_it_trains(runs):

@@ -23,27 +23,38 @@ from drorae.pipeline import SamplingError
 from train.captions import all_captions, captions_of
 from train.data import Crop, TrainingPositions, TrainingStream, ValidationPhotos, load_held_out
 from train.latent_cache import LatentPositions
+from train.legs import find_leg
 from train.run import CHECKPOINT, RECORD, RunError, Task, fit, writing
 from train.settings import EncoderPreset, Schedule, Stage1Preset, Stage2Preset
 from train.sources import DataError, load_photos
 
 SHARED = Path("../shared/data")
+PHOTOS = str(SHARED / "photos20")
+ICONS = [str(SHARED / "emoji" / f"{style}.parquet") for style in ("fluent3d", "noto")]
+DATA, DATA_SHARES = [PHOTOS, *ICONS], (12, 1, 1)  # one picture in seven is an icon
 TRACKERS = ("tensorboard", "wandb")
 Row = TypeVar("Row", EncoderPreset, Stage1Preset, Stage2Preset)
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """``--data``, ``--validation``, ``--stream``, ``--weights`` and ``--out``."""
+    """``--data``, ``--shares``, ``--validation``, ``--stream``, ``--weights`` and ``--out``."""
     parser.add_argument(
         "--data",
         nargs="+",
-        default=[str(SHARED / "photos20"), str(SHARED / "captions8k")],
-        help="folders of train-*.parquet, of train-*.tar shards or of pictures (train/class/picture.jpg), or names of "
-        "data sets on the hub, or 'generated' (default: %(default)s)",
+        default=DATA,
+        help="folders of train-*.parquet, of train-*.tar shards or of pictures (train/class/picture.jpg), parquet "
+        "files, or names of data sets on the hub, or 'generated' (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--shares",
+        nargs="+",
+        type=int,
+        help="how often each of --data is drawn, in whole numbers (default: by their sizes; "
+        f"{' '.join(map(str, DATA_SHARES))} for the default data)",
     )
     parser.add_argument(
         "--validation",
-        default=str(SHARED / "photos20"),
+        default=PHOTOS,
         help="where the validation split is held out, in the same forms",
     )
     parser.add_argument("--stream", action="store_true", help="read the training data while training, without a copy")
@@ -54,7 +65,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """``--accumulation``, ``--workers``, ``--precision`` and ``--log``: how a preset runs on this machine."""
+    """``--accumulation``, ``--workers``, ``--precision``, ``--log``, ``--legs``: how a preset runs on this machine."""
     parser.add_argument("--accumulation", type=int, help="micro-batches per step, where a batch is too large")
     parser.add_argument("--workers", type=int, help="processes that read pictures")
     parser.add_argument(
@@ -62,6 +73,12 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--log", nargs="*", choices=TRACKERS, default=["tensorboard"], help="where curves go (default: tensorboard)"
+    )
+    parser.add_argument(
+        "--legs",
+        type=Path,
+        help="folder of {preset}-{run}.safetensors, copies of the leg.safetensors that runs on other machines left: "
+        "what has no run in --out is taken from there",
     )
 
 
@@ -80,13 +97,22 @@ def load_positions(
 ) -> TrainingPositions | TrainingStream:
     """The training data of ``--data``, in random crops or as central squares, with captions where they are wanted."""
     crop = Crop(schedule.crop_resize, schedule.crop_scale, schedule.flip, centre)
+    sides = size if centre or not schedule.sides else lambda position: schedule.side(position // schedule.batch_size)
     sources = [load_photos(path, "train", streaming=args.stream) for path in args.data]
     streamed = [isinstance(source, datasets.IterableDataset) for source in sources]
     if not any(streamed):
-        return TrainingPositions(sources, size, crop, schedule.seed, all_captions(sources) if captions else None)
+        texts = all_captions(sources) if captions else None
+        return TrainingPositions(sources, sides, crop, schedule.seed, texts, shares_of(args))
     if len(sources) > 1:
         raise DataError(f"--data: one streamed source at a time, not {len(sources)}; give one, or copies on this disk")
-    return TrainingStream(sources[0], size, crop, schedule.seed, captions_of(sources[0]) if captions else None)
+    return TrainingStream(sources[0], sides, crop, schedule.seed, captions_of(sources[0]) if captions else None)
+
+
+def shares_of(args: argparse.Namespace) -> tuple[int, ...] | None:
+    """How often each of ``--data`` is drawn; ``None``: by their sizes."""
+    if args.shares is not None:
+        return tuple(args.shares)
+    return DATA_SHARES if args.data == DATA else None
 
 
 def load_validation(args: argparse.Namespace, size: int, limit: int | None = None) -> ValidationPhotos:
@@ -131,7 +157,8 @@ def train(
         accelerator.init_trackers("drorae")
     adversary = getattr(row, "adversary", None)
     lr, start = (adversary.lr, adversary.discriminator_start) if adversary else (None, 0)
-    fit(task, positions, row.schedule, folder, accelerator, lr, start)
+    leg = find_leg(args.legs, args.preset, name)
+    fit(task, positions, row.schedule, folder, accelerator, lr, start, leg)
     for tracker in accelerator.trackers:
         tracker.finish()
 
@@ -185,7 +212,8 @@ def record_run(
         [Path(path).name, "streamed" if streamed else len(source)]
         for path, source in zip(args.data, positions.sources, strict=True)
     ]
-    fixed = json.loads(json.dumps({"settings": settings, "data": data, "processes": processes}))
+    shares = getattr(positions, "shares", None)
+    fixed = json.loads(json.dumps({"settings": settings, "data": data, "shares": shares, "processes": processes}))
     devices: list[str] = []
     if file.is_file():
         try:

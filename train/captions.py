@@ -1,4 +1,4 @@
-"""Captions of training pictures: a column of texts, or sentences made from the class name."""
+"""Captions of training pictures: a column of texts, an icon's name and tags, or sentences made from the class name."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import datasets
 
+from train.icons import is_icon_table, texts
 from train.sources import DataError, GeneratedPictures
 
 COLUMNS = ("captions", "caption", "text", "txt")  # a list of texts, or one text
@@ -21,6 +22,8 @@ def captions_of(rows: Sequence[dict], where: str = "--data") -> Callable[[dict],
     """
     if isinstance(rows, GeneratedPictures):
         return lambda row: [f"a {GeneratedPictures.CLASSES[row['label']]} disc"]
+    if is_icon_table(rows.features):
+        return lambda row: texts(row["caption"], row["tags"], row["style"])
     column = next((name for name in COLUMNS if name in rows.features), None)
     if column is not None:
         return lambda row: _texts(row[column])

@@ -16,6 +16,7 @@ import torch
 from datasets.distributed import split_dataset_by_node
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from drorae.images import ImageError, load_image, square, to_tensor
@@ -47,9 +48,9 @@ class Batch(NamedTuple):
     captions: list[str] | None = None
 
     def to(self, device: torch.device) -> Batch:
-        """The same on another device."""
-        moved = {k: v.to(device, non_blocking=True) for k, v in self._asdict().items() if isinstance(v, Tensor)}
-        return self._replace(**moved)
+        """The same on another device, but for the positions: they are read by the host alone."""
+        tensors = {k: v for k, v in self._asdict().items() if isinstance(v, Tensor) and k != "positions"}
+        return self._replace(**{k: v.to(device, non_blocking=True) for k, v in tensors.items()})
 
 
 # image, position, notes on damaged pictures, label, caption
@@ -58,8 +59,9 @@ Sample = tuple[Tensor | None, int, list[str], int, str | None]
 
 class Crop(NamedTuple):
     """How a training picture is cut: shorter side resized to ``resize`` pixels (when not ``None``), then a random
-    square of ``scale`` times the shorter side, resized to the training size; mirrored half of the time if ``flip``.
-    ``centre`` takes the central square instead."""
+    square of ``scale`` times the shorter side, resized to the training size but never enlarged while the picture has
+    a larger square; mirrored half of the time if ``flip``. ``centre`` takes the central square, as ADM does, instead.
+    """
 
     resize: int | None
     scale: tuple[float, float]
@@ -73,21 +75,44 @@ class Positions(Dataset):
     A run that is resumed at position p therefore sees exactly what an uninterrupted run would have seen, on any number
     of processes.
 
+    With ``shares`` the samples are parts of several sources, and of ``sum(shares)`` positions in a row so many belong
+    to each: within its own positions a source goes through its epochs as above.
+
     Args:
-        count: number n of different samples.
+        counts: number of different samples of each source.
+        shares: whole numbers of 1 or more, one per source; ``None`` treats the sources as one.
+
+    Raises:
+        DataError: shares that do not fit the sources.
     """
 
-    def __init__(self, count: int, seed: int):
-        self.count, self.seed = count, seed
-        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
+    def __init__(self, counts: Sequence[int], seed: int, shares: Sequence[int] | None = None):
+        if shares is not None and (len(shares) != len(counts) or min(shares) < 1 or min(counts) < 1):
+            raise DataError(
+                f"--shares {' '.join(map(str, shares))}: give one whole number of 1 or more for each of {len(counts)} "
+                "sources, none of which may be empty."
+            )
+        self.count, self.seed, self.shares = sum(counts), seed, None if shares is None else tuple(shares)
+        self._parts = [self.count] if shares is None else list(counts)
+        self._starts = [0, *np.cumsum(self._parts).tolist()]
+        self._orders: dict[int, tuple[int, np.ndarray]] = {}  # of each source the epoch it is in
 
     def index(self, position: int, skip: int = 0) -> int:
-        """Which sample a position stands for, or the one ``skip`` after it."""
-        epoch, offset = divmod(position, self.count)
-        if epoch != self._epoch:
-            self._epoch = epoch
-            self._order = np.random.default_rng((self.seed, epoch)).permutation(self.count)
-        return int(self._order[(offset + skip) % self.count])
+        """Which sample a position stands for, or the one ``skip`` after it in the same source."""
+        source = 0
+        if self.shares is not None:
+            turn, place = divmod(position, sum(self.shares))
+            while place >= self.shares[source]:
+                place -= self.shares[source]
+                source += 1
+            position = turn * self.shares[source] + place
+        epoch, offset = divmod(position, self._parts[source])
+        known, order = self._orders.get(source, (None, None))
+        if epoch != known:
+            key = (self.seed, epoch) if source == 0 else (self.seed, epoch, source)
+            order = np.random.default_rng(key).permutation(self._parts[source])
+            self._orders[source] = epoch, order
+        return self._starts[source] + int(order[(offset + skip) % self._parts[source]])
 
     def collate(self, samples: Sequence[Any]) -> Batch:
         """Samples to one batch."""
@@ -119,23 +144,26 @@ class TrainingPositions(Positions):
 
     Args:
         sources: one or more sequences of rows with an ``image``; they are concatenated.
-        size: side of the pictures, pixels.
+        size: side of the pictures, pixels, or a function from the position in the run to it.
         captions: of every row over all sources, where they are wanted.
+        shares: how often each source is drawn, see :class:`Positions`; ``None``: by its size.
     """
 
     def __init__(
         self,
         sources: Sequence[Sequence[dict]],
-        size: int,
+        size: int | Callable[[int], int],
         crop: Crop,
         seed: int,
         captions: list[list[str]] | None = None,
+        shares: Sequence[int] | None = None,
     ):
         self.sources, self.size, self.crop, self.captions = sources, size, crop, captions
-        self.ends = np.cumsum([len(source) for source in sources])
+        counts = [len(source) for source in sources]
+        self.ends = np.cumsum(counts)
         if not self.ends[-1]:
             raise DataError("--data: the training split has no rows")
-        super().__init__(int(self.ends[-1]), seed)
+        super().__init__(counts, seed, shares)
 
     @property
     def photos(self) -> int:
@@ -163,7 +191,8 @@ class TrainingPositions(Positions):
                 damaged.append(str(error))
                 continue
             text = None if self.captions is None else draw(self.captions[index], self.seed, position)
-            return cut(picture, self.size, self.crop, self.seed, position), position, damaged, label_of(row), text
+            image = cut(picture, side_at(self.size, position), self.crop, self.seed, position)
+            return image, position, damaged, label_of(row), text
         raise DataError(f"{TOLERATED} training pictures in a row cannot be read; the first: {damaged[0]}")
 
 
@@ -176,12 +205,17 @@ class TrainingStream:
 
     Args:
         rows: a ``datasets.IterableDataset`` with an encoded ``image``.
-        size: side of the pictures, pixels.
+        size: side of the pictures, pixels, or a function from the position in the run to it.
         captions: from a row to all its captions, where they are wanted.
     """
 
     def __init__(
-        self, rows: Any, size: int, crop: Crop, seed: int, captions: Callable[[dict], list[str]] | None = None
+        self,
+        rows: Any,
+        size: int | Callable[[int], int],
+        crop: Crop,
+        seed: int,
+        captions: Callable[[dict], list[str]] | None = None,
     ):
         self.rows, self.size, self.crop, self.seed, self.captions = rows, size, crop, seed, captions
         self.sources = [rows]
@@ -215,10 +249,12 @@ class TrainingStream:
             except ImageError as error:
                 return None, position, [str(error)], -1, None
             text = None if self.captions is None else draw(self.captions(row), self.seed, position)
-            return cut(picture, self.size, self.crop, self.seed, position), position, [], label_of(row), text
+            image = cut(picture, side_at(self.size, position), self.crop, self.seed, position)
+            return image, position, [], label_of(row), text
 
         # what a damaged picture is replaced by: the last whole one, also of an earlier sitting
-        last = torch.full((3, self.size, self.size), 0.5), -1, None if self.captions is None else ""
+        side = side_at(self.size, start_step * micro * world)
+        last = torch.full((3, side, side), 0.5), -1, None if self.captions is None else ""
         for item in reversed(recent):
             image, _, _, *about = prepare(item)
             if image is not None:
@@ -233,8 +269,15 @@ class TrainingStream:
                 if missing == TOLERATED:
                     raise DataError(f"{TOLERATED} pictures in a row cannot be read; the last: {damaged[0]}")
                 last = (image, *about) if image is not None else last
-                batch.append((last[0], position, damaged, *last[1:]))
+                side = side_at(self.size, position)
+                whole = last[0] if last[0].shape[-1] == side else resized(last[0], side)
+                batch.append((whole, position, damaged, *last[1:]))
             yield collate(batch)
+
+
+def side_at(size: int | Callable[[int], int], position: int) -> int:
+    """The side of the picture at a position of the run, pixels."""
+    return size(position) if callable(size) else size
 
 
 def prefetch(work: Callable[[Any], Any], items: Iterable[Any], threads: int) -> Iterator[Any]:
@@ -247,6 +290,11 @@ def prefetch(work: Callable[[Any], Any], items: Iterable[Any], threads: int) -> 
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def resized(image: Tensor, side: int) -> Tensor:
+    """An image (3, H, H) in [0, 1] at another side."""
+    return F.interpolate(image[None], (side, side), mode="bicubic", antialias=True)[0].clamp(0, 1)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -286,7 +334,7 @@ def cut(picture: Image.Image, size: int, crop: Crop, seed: int, position: int) -
         target = [max(crop.resize, round(side * factor)) for side in picture.size]
         picture = picture.resize(target, Image.Resampling.BICUBIC)
     if crop.centre:
-        image = to_tensor(square(picture, size))
+        image = to_tensor(adm_square(picture, size))
         return image.flip(-1) if crop.flip and mirrored(seed, position) else image
     return to_tensor(random_crop(picture, size, crop.scale, crop.flip, random.Random(f"{seed}-{position}")))
 
@@ -300,7 +348,9 @@ def random_crop(
     picture: Image.Image, size: int, scale: tuple[float, float], flip: bool, rng: random.Random
 ) -> Image.Image:
     """Random square crop, resized to ``size`` where it is not that large already, mirrored half of the time."""
-    side = min(picture.size) * rng.uniform(*scale)
+    shorter = min(picture.size)
+    smallest = min(1.0, size / shorter)  # a smaller square would only be enlarged
+    side = shorter * rng.uniform(max(scale[0], smallest), max(scale[1], smallest))
     left = rng.uniform(0, picture.width - side)
     top = rng.uniform(0, picture.height - side)
     if round(side) == size:
@@ -424,7 +474,9 @@ def uniform_draws(seed: int, positions: Tensor, count: int, what: str) -> Tensor
 
 
 def normal_draws(seed: int, positions: Tensor, shape: Sequence[int], device: torch.device) -> Tensor:
-    """Standard normal noise per position, (B, *shape), drawn on ``device``."""
+    """Standard normal noise per position, (B, *shape), drawn on ``device``; on ``meta`` its shape alone."""
+    if device.type == "meta":
+        return torch.empty(len(positions), *shape, device=device)
     generator = torch.Generator(device)
     noise = []
     for position in positions.tolist():

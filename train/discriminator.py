@@ -87,7 +87,13 @@ class Discriminator(nn.Module):
 
     def __init__(self, preset: AdversaryPreset, weights_folder):
         super().__init__()
-        model = load_timm(preset.backbone, preset.backbone_weights, weights_folder, img_size=preset.input_size)
+        model = load_timm(
+            preset.backbone,
+            preset.backbone_weights,
+            weights_folder,
+            img_size=preset.input_size,
+            act_layer="gelu_tanh",  # as RAE's
+        )
         self._frozen = (FrozenFeatures(preset, model),)  # in a tuple, so that it is no submodule
         self.heads = nn.ModuleList([Head(model.embed_dim) for _ in range(len(preset.taps) + 1)])
 

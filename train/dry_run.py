@@ -57,7 +57,7 @@ def build_on_meta(preset: Preset, phase: Stage1Preset) -> Reconstruction:
         model = AutoencoderDRoRAE(**(preset.model if phase.phase != "decoder" else {**preset.model, "fusion": None}))
         if phase.phase == "finetune":
             model.add_finetuned_decoder()
-        row = dataclasses.replace(phase, perceptual=None, adversary=adversary, noise_tau=0.0)
+        row = dataclasses.replace(phase, perceptual=None, adversary=adversary)
         task = Reconstruction(model, row, Path(), validation=None)
         task.preset = dataclasses.replace(row, perceptual=phase.perceptual)
         task.perceptual = _Features(phase.perceptual) if phase.perceptual else None
@@ -79,13 +79,13 @@ def step_cost(task: Reconstruction) -> Cost:
 
     size = task.image_size
     batch = Batch(torch.rand(1, 3, size, size, device="meta"), torch.zeros(1, dtype=torch.long), [])
-    last = task.preset.schedule.steps
+    every = task.preset.adversary.every if task.preset.adversary else 1
+    last = -(-task.preset.schedule.steps // every) * every
     with FlopCounterMode(display=False) as counter, saved_tensors_hooks(keep, lambda tensor: tensor):
         loss, _ = task.loss(batch, last)
         loss.backward()
-        against = task.adversary_loss(last)
-        if against is not None:
-            against[0].backward()
+        for against, _ in task.adversary_loss(last):
+            against.backward()
     return Cost(counter.get_total_flops(), sum(kept.values()))
 
 

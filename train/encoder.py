@@ -1,19 +1,22 @@
 """Distil a small encoder: ``python -m train.encoder --preset tiny --data FOLDER [FOLDER ...]``.
 
-The student sees the picture at its own size, the teacher sees it enlarged, so that both have the same token grid. The
-loss compares every layer's tokens after the affine-free norm (what the fusion will read) and the class logits.
+The student sees the picture at its own size, the teacher sees it enlarged, so that both have the same token grid. A
+student of any size is trained at several. The loss compares every layer's tokens after the affine-free norm (what the
+fusion will read) and the class logits.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import timm
 import torch
 from accelerate import Accelerator
 from safetensors.torch import save_file
+from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -34,19 +37,25 @@ from train.settings import EncoderPreset
 
 
 def build_teacher(preset: EncoderPreset, weights_folder: Path, **timm_args) -> nn.Module:
-    """The teacher at its enlarged input size, frozen.
+    """The teacher, its position embeddings stored for ``teacher_input_size``, frozen; it takes any size.
 
     Raises:
         FileNotFoundError: the preset names a weights file that is not there.
     """
     timm_args = {key: value for key, value in timm_args.items() if key not in ("reg_tokens", "patch_size")}
     return load_timm(
-        preset.teacher, preset.teacher_weights, weights_folder, img_size=preset.teacher_input_size, **timm_args
+        preset.teacher,
+        preset.teacher_weights,
+        weights_folder,
+        img_size=preset.teacher_input_size,
+        dynamic_img_size=True,
+        **timm_args,
     )
 
 
 def start_from_teacher(student: nn.Module, teacher: nn.Module) -> None:
-    """Copy the teacher into the student; register tokens keep their own initialisation.
+    """Copy the teacher into the student; register tokens keep their own initialisation, and position embeddings are
+    resampled to the student's grid.
 
     The patch projection is folded: <enlarge(patch), w> = <patch, enlarge^T w>, so the student starts as the teacher on
     the enlarged picture, except for the pixels that enlarging mixes across patch borders.
@@ -58,6 +67,9 @@ def start_from_teacher(student: nn.Module, teacher: nn.Module) -> None:
     enlarge = F.interpolate(pixels, size=(large, large), mode="bicubic", align_corners=False).flatten(1)
     folded = kernel.flatten(2) @ enlarge.T.to(kernel)
     state["patch_embed.proj.weight"] = folded.unflatten(2, (small, small))
+    state["pos_embed"] = resample_abs_pos_embed(
+        state["pos_embed"], student.patch_embed.grid_size, old_size=teacher.patch_embed.grid_size
+    )
     if student.reg_token is not None:
         registers = student.num_reg_tokens
         state["reg_token"] = student.reg_token.detach()
@@ -91,6 +103,7 @@ class Distillation(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
         self.student = self.trainable
+        self.enlarge = teacher.patch_embed.patch_size[0] / student.patch_embed.patch_size[0]
         self.adversary, self.image_size = None, student.patch_embed.img_size[0]
 
     def compile(self) -> None:
@@ -103,8 +116,7 @@ class Distillation(nn.Module):
     def compare(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Tokens of student and teacher (L, B, N, C each), then their logits (B, K each)."""
         x = (images - self.mean) / self.std
-        size = self.preset.teacher_input_size
-        large = F.interpolate(x, size=(size, size), mode="bicubic", align_corners=False)
+        large = F.interpolate(x, scale_factor=self.enlarge, mode="bicubic", align_corners=False)
         student, student_logits = self.student(x)
         with torch.no_grad():
             teacher, teacher_logits = self.teacher(large)
@@ -118,8 +130,9 @@ class Distillation(nn.Module):
         )
         return features + self.preset.logits_weight * logits, {"features": features.detach(), "logits": logits.detach()}
 
-    def adversary_loss(self, step: int) -> None:
-        return None
+    def adversary_loss(self, step: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        """Nothing: there is no adversary."""
+        return iter(())
 
     def pictures(self) -> None:
         return None
@@ -138,14 +151,16 @@ class Distillation(nn.Module):
 
     def export(self, folder: Path) -> None:
         """Write the student without its classifier, keys as in timm."""
-        # the final norm's affine goes with the head: LN_bb has none (see drorae.encoder)
-        state = {
-            key: value.contiguous().cpu()
-            for key, value in self.trainable.model.state_dict().items()
-            if not key.startswith(("head", "norm."))
-        }
+        state = {key: value.contiguous().cpu() for key, value in student_weights(self.trainable.state_dict()).items()}
         save_file(state, folder / "model.safetensors")
         (folder / "config.json").write_text(json.dumps({"distilled_from": self.preset.teacher}, indent=2) + "\n")
+
+
+def student_weights(trained: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The encoder's weights out of those of :class:`LayersAndLogits`, keys as in timm: no classifier, and no final
+    norm, since LN_bb has no affine (see drorae.encoder)."""
+    names = {name: name.removeprefix("model.") for name in trained}
+    return {short: trained[name] for name, short in names.items() if not short.startswith(("head", "norm."))}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -164,7 +179,13 @@ def main(argv: list[str] | None = None) -> None:
     def build(accelerator: Accelerator) -> Distillation:
         torch.manual_seed(encoder.schedule.seed)
         teacher = build_teacher(encoder, args.weights, **model["encoder_args"])
-        student = timm.create_model(model["encoder_name"], pretrained=False, img_size=size, **model["encoder_args"])
+        student = timm.create_model(
+            model["encoder_name"],
+            pretrained=False,
+            img_size=size,
+            dynamic_img_size=model.get("any_size", False),
+            **model["encoder_args"],
+        )
         start_from_teacher(student, teacher)
         validation = load_validation(args, size, limit=256)
         return Distillation(student, teacher, encoder, model["encoder_mean"], model["encoder_std"], validation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -92,8 +93,9 @@ class Generation(nn.Module):
         loss = self.velocity_error(clean, t, noise, arguments).mean()
         return loss, {"loss": loss.detach()}
 
-    def adversary_loss(self, step: int) -> None:
-        """There is no adversary."""
+    def adversary_loss(self, step: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        """Nothing: there is no adversary."""
+        return iter(())
 
     def held_out(self) -> list[Batch]:
         """Batches of the held-out photos, their latents (not normalised) computed once."""

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from drorae import AutoencoderDRoRAE
-from drorae.images import ImageError, square, to_tensor
+from drorae.images import ImageError, to_tensor
 from train.captions import draw
-from train.data import Batch, Positions, TrainingPositions, label_of, mirrored, open_row, prefetch
+from train.data import Batch, Positions, TrainingPositions, adm_square, label_of, mirrored, open_row, prefetch
 from train.run import RunError, writing
 from train.sources import DataError
 
@@ -81,7 +81,7 @@ class LatentPositions(Positions):
         self.whole = np.flatnonzero(self.labels != DAMAGED_LABEL)
         if not len(self.whole):
             raise DataError("--data: no picture of the training split can be read")
-        super().__init__(len(self.whole), seed)
+        super().__init__([len(self.whole)], seed)
 
     def __getstate__(self) -> dict[str, Any]:
         """For worker processes: where the latents are, not the latents."""
@@ -143,8 +143,8 @@ def load_cache(
     batch_size: int = 32,
     fused: bool = True,
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Latents (n, views, C, h, w) fp16 of all photos (central square, and mirrored where training mirrors them), their
-    labels (n,), and notes on damaged ones.
+    """Latents (n, views, C, h, w) fp16 of all photos (ADM's central square, and mirrored where training mirrors them),
+    their labels (n,), and notes on damaged ones.
 
     They are computed where they are not there yet, in the accelerator's precision; a computation that was stopped goes
     on. Every process does its share of the rows.
@@ -220,7 +220,7 @@ def _fill(
     def read(index: int) -> tuple[int, Tensor | str, int]:
         row = photos.row(index)
         try:
-            image = to_tensor(square(open_row(row, f"training photo {index}"), model.image_size))
+            image = to_tensor(adm_square(open_row(row, f"training photo {index}"), model.image_size))
         except ImageError as error:
             return index, str(error), DAMAGED_LABEL
         return index, image, label_of(row)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from drorae import DRoRAETextPipeline
 from drorae.checkpoints import CheckpointError
-from train.arguments import SHARED, main_guard
+from train.arguments import ICONS, main_guard
 from train.evaluate import positive
 from train.presets import PRESETS
 from train.publish import REPORT, hours
@@ -171,7 +171,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--to", type=Path, required=True, help="folder to write")
     parser.add_argument("--tokenizer", help="name the card and the pipeline give (default: the preset's)")
     parser.add_argument("--scale", type=float, default=3.0, help="of guidance in the grid (default: %(default)s)")
-    parser.add_argument("--data", default=str(SHARED / "captions8k"), help="captioned validation photos")
+    parser.add_argument("--data", default=ICONS[0], help="captioned validation photos")
     parser.add_argument("--seen", default="", help="what somebody saw in the grid, sentences for the card's limits")
     parser.add_argument("--limit", type=positive, help="measure on this many of them only")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where runs are kept (default: %(default)s)")

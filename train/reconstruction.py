@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors.torch import save_file
@@ -17,6 +19,23 @@ from train.data import Batch, ValidationPhotos, normal_draws, uniform_draws
 from train.discriminator import Discriminator, augment, generator_loss, hinge_loss
 from train.losses import build_perceptual
 from train.settings import Stage1Preset
+
+
+class Seen(NamedTuple):
+    """What the discriminator needs of a micro-batch.
+
+    Attributes:
+        images: (B, 3, H, W) in [0, 1].
+        output: their reconstruction, (B, 3, H, W), with latent noise where the preset has some.
+        tokens: (B, N, C) before that noise.
+        positions: (B,) in the run.
+    """
+
+    images: Tensor
+    output: Tensor
+    tokens: Tensor
+    positions: Tensor
+
 
 TRAINED_PART = {"decoder": "decoder", "fusion": "fusion_module", "finetune": "decoder_finetuned"}
 
@@ -45,7 +64,8 @@ class Reconstruction(nn.Module):
         self.last_layer = getattr(model, self.decoder_part).decoder_pred
         if self.adversary is not None:
             self.last_layer.weight.requires_grad_(True)
-        self._seen: tuple[Tensor, Tensor, Tensor] | None = None
+        self._seen: list[Seen] = []
+        self._seen_step = -1
 
     def compile(self) -> None:
         """Compile the repeated blocks; what is around them stays eager, so that the last layer's gradient is cheap."""
@@ -61,8 +81,9 @@ class Reconstruction(nn.Module):
         setattr(self.model, self.part, trainable)
         self.discriminator = discriminator
 
-    def reconstruct(self, images: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Images (B, 3, H, W) to this phase's reconstruction, and the routing weights (B, N, L) of phase ``fusion``.
+    def reconstruct(self, images: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Images (B, 3, H, W) to this phase's reconstruction, the routing weights (B, N, L) of phase ``fusion``, and
+        the latent tokens (B, N, C) before noise.
 
         With ``positions``, that is in training, latent noise and router dropout are applied.
         """
@@ -74,32 +95,41 @@ class Reconstruction(nn.Module):
             keep = draws >= preset.router_dropout
             keep = (keep | ~keep.any(1, keepdim=True)).to(images.device)  # never nothing at all
         output = model.fuse(model.encoder(images), self.fused, wants_routing, keep)
-        tokens = output.tokens
+        tokens = clean = output.tokens
         if positions is not None and preset.noise_tau:
             sigma = preset.noise_tau * uniform_draws(self.seed, positions, 1, "sigma").to(tokens.device)
             tokens = tokens + sigma[:, :, None] * normal_draws(self.seed, positions, tokens.shape[1:], tokens.device)
-        pictures = decode_tokens(getattr(model, self.decoder_part), tokens, model.encoder.mean, model.encoder.std)
-        return pictures.float(), output.routing.weights if wants_routing else None
+        pictures = self.paint(tokens, model.encoder.grid_of(images))
+        return pictures, output.routing.weights if wants_routing else None, clean
+
+    def paint(self, tokens: Tensor, grid_size: tuple[int, int]) -> Tensor:
+        """Latent tokens (B, N, C) of a grid (rows, columns) to pictures (B, 3, H, W), fp32, by this phase's decoder."""
+        model = self.model
+        decoder = getattr(model, self.decoder_part)
+        return decode_tokens(decoder, tokens, model.encoder.mean, model.encoder.std, grid_size).float()
 
     def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """A scalar whose gradient is that of equation 6, and the values of its parts."""
         preset, images, positions = self.preset, batch.images, batch.positions
-        output, routing = self.reconstruct(images, positions)
-        l1 = F.l1_loss(output.float(), images)
+        output, routing, tokens = self.reconstruct(images, positions)
+        l1 = F.l1_loss(output, images)
         total, parts = preset.l1_weight * l1, {"l1": l1.detach()}
-        crop = self._crop(positions)
+        crop = self._crop(positions, images.shape[-1])
         if self.perceptual is not None:
             perceptual = self.perceptual(crop(output), crop(images))
             total = total + preset.perceptual.weight * perceptual
             parts["perceptual"] = perceptual.detach()
-        if self.adversary is not None and step >= preset.adversary.generator_start:
+        if self.adversary is not None and preset.adversary.acts(step, preset.adversary.generator_start):
             total, more = self._with_adversary(total, output, crop(output), positions)
             parts |= more
         if routing is not None:
-            roughness = router_roughness(routing, self.model.grid_size)
+            roughness = router_roughness(routing, self.model.encoder.grid_of(images))
             total = total + preset.router_smoothness * roughness
             parts["router_roughness"] = roughness.detach()
-        self._seen = (images, output.detach(), positions)
+        if step != self._seen_step:
+            self._seen, self._seen_step = [], step
+        if self.adversary is not None and preset.adversary.acts(step, preset.adversary.discriminator_start):
+            self._seen.append(Seen(images, output.detach(), tokens.detach(), positions))
         return total, parts
 
     def _with_adversary(self, total: Tensor, output: Tensor, seen: Tensor, positions: Tensor):
@@ -109,6 +139,7 @@ class Reconstruction(nn.Module):
         the network: the returned scalar has the gradient of the whole loss, not its value.
         """
         adversary, weight = self.preset.adversary, self.last_layer.weight
+        self.adversary.eval()  # no power iteration of the spectral norm here, as in RAE: only the discriminator's step
         (logits,) = self.adversary(augment(seen, uniform_draws(self.seed, positions, 5, "generator")))
         generator = generator_loss(logits.float())
         (total_gradient,) = torch.autograd.grad(total, output)
@@ -122,30 +153,33 @@ class Reconstruction(nn.Module):
         parts = {"loss": total.detach(), "generator": generator.detach(), "adaptive": adaptive}
         return (output * gradient).sum(), parts
 
-    def adversary_loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]] | None:
-        """The discriminator's loss on the pictures of the last :meth:`loss`; ``None`` before it starts to learn.
+    def adversary_loss(self, step: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        """The discriminator's loss on the pictures of each :meth:`loss` of this step; none before it starts to learn.
 
-        As in RAE, reconstructions are those of inference, without latent noise, clamped and rounded to 8 bits.
+        As in RAE, reconstructions are those of inference, without latent noise, clamped and rounded to 8 bits. Where
+        training adds noise or drops layers, they are painted anew, by the decoder as it is after this step.
         """
-        if self.adversary is None or step < self.preset.adversary.discriminator_start:
-            return None
-        images, fake, positions = self._seen
-        crop = self._crop(positions)
-        if self.preset.noise_tau or self.preset.router_dropout:
+        for seen in self._seen if step == self._seen_step else ():
+            crop, fake = self._crop(seen.positions, seen.images.shape[-1]), seen.output
             with torch.no_grad():
-                fake, _ = self.reconstruct(images, None)
-        fake = (crop(fake).clamp(0, 1) * 255).round() / 255
-        real = augment(crop(images), uniform_draws(self.seed, positions, 5, "real"))
-        fake = augment(fake, uniform_draws(self.seed, positions, 5, "fake"))
-        real_logits, fake_logits = self.discriminator(real, fake)
-        parts = {"real_logit": real_logits.detach().mean(), "fake_logit": fake_logits.detach().mean()}
-        loss = hinge_loss(real_logits.float(), fake_logits.float())
-        return loss, parts | {"discriminator": loss.detach()}
+                if self.preset.router_dropout and self.part == "fusion_module":
+                    fake = self.reconstruct(seen.images, None)[0]
+                elif self.preset.noise_tau:
+                    fake = self.paint(seen.tokens, self.model.encoder.grid_of(seen.images))
+                fake = (crop(fake).clamp(0, 1) * 255).round() / 255
+            real = augment(crop(seen.images), uniform_draws(self.seed, seen.positions, 5, "real"))
+            fake = augment(fake, uniform_draws(self.seed, seen.positions, 5, "fake"))
+            self.adversary.train()
+            real_logits, fake_logits = self.discriminator(real, fake)
+            parts = {"real_logit": real_logits.detach().mean(), "fake_logit": fake_logits.detach().mean()}
+            loss = hinge_loss(real_logits.float(), fake_logits.float())
+            yield loss, parts | {"discriminator": loss.detach()}
 
-    def _crop(self, positions: Tensor):
-        """A function that cuts each picture's own random square of ``loss_crop`` pixels; the identity without it."""
-        side, size = self.preset.loss_crop, self.image_size
-        if side is None:
+    def _crop(self, positions: Tensor, size: int):
+        """A function that cuts each picture's own random square of ``loss_crop`` of ``size`` pixels; the identity
+        without it, and for smaller pictures."""
+        side = self.preset.loss_crop
+        if side is None or side >= size:
             return lambda images: images
         corners = (uniform_draws(self.seed, positions, 2, "crop") * (size - side + 1)).long().tolist()
         return lambda images: torch.stack(
@@ -158,7 +192,7 @@ class Reconstruction(nn.Module):
         scores = []
         for images in self.validation.batches(32):
             images = images.to(self.model.device)
-            output, _ = self.reconstruct(images, None)
+            output, _, _ = self.reconstruct(images, None)
             scores.append(torch.stack([psnr(output, images), ssim(output, images)]).cpu())
         mean = torch.cat(scores, 1).mean(1)
         return {"psnr": mean[0].item(), "ssim": mean[1].item()}
@@ -175,7 +209,7 @@ class Reconstruction(nn.Module):
             save_file({k: v.contiguous() for k, v in self.adversary.state_dict().items()}, folder / DISCRIMINATOR)
 
 
-def router_roughness(weights: Tensor, grid_size: int) -> Tensor:
+def router_roughness(weights: Tensor, grid_size: tuple[int, int]) -> Tensor:
     """Mean squared difference of the routing weights (B, N, L) of tokens that are neighbours in the grid."""
-    grid = weights.unflatten(1, (grid_size, grid_size))
+    grid = weights.unflatten(1, grid_size)
     return (grid.diff(dim=1).square().mean() + grid.diff(dim=2).square().mean()) / 2

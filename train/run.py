@@ -20,12 +20,14 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm.auto import tqdm
-from transformers import get_cosine_with_min_lr_schedule_with_warmup
+from transformers import get_cosine_with_min_lr_schedule_with_warmup_lr_rate
 
 from train.data import Batch, TrainingPositions, TrainingStream
+from train.legs import Leg, save_leg
 from train.muon import Muon
 from train.settings import Schedule
 
+CHECK_EVERY = 50  # steps; on a GPU every look at a number waits for all that was queued before
 STATE, CHECKPOINT, LOG, RECORD, DAMAGED = "state", "checkpoint", "log.jsonl", "run.json", "damaged.txt"
 WRITE_ERRORS = (OSError, SafetensorError, RuntimeError)  # torch.save reports a full disk as a RuntimeError
 
@@ -50,8 +52,9 @@ class Task(Protocol):
     def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """A batch to a scalar with the gradient of the loss, and the values of its parts."""
 
-    def adversary_loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]] | None:
-        """The discriminator's loss on what :meth:`loss` just saw; ``None`` while it does not learn."""
+    def adversary_loss(self, step: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        """The discriminator's loss on each micro-batch of this step, as :meth:`loss` saw them; nothing while it does
+        not learn. Called after the step of what is trained."""
 
     def validate(self) -> dict[str, float]:
         """Numbers on held-out photos, with the weights now in place."""
@@ -88,11 +91,20 @@ class Optimisation:
             self.optimizers.append(torch.optim.AdamW(others, betas=schedule.betas, **settings))
         # Not prepared by accelerate: prepared schedulers advance once per process.
         self.schedulers: list[LRScheduler] = [
-            get_cosine_with_min_lr_schedule_with_warmup(
+            get_cosine_with_min_lr_schedule_with_warmup_lr_rate(
                 optimizer, schedule.warmup_steps, schedule.steps - start, min_lr_rate=schedule.lr_floor
             )
             for optimizer in self.optimizers
         ]
+
+    def skip(self, steps: int) -> None:
+        """Put the learning rates where they are after so many steps."""
+        for optimizer, scheduler in zip(self.optimizers, self.schedulers, strict=True):
+            scheduler.last_epoch = steps
+            rates = zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+            scheduler._last_lr = [base * rate(steps) for base, rate in rates]
+            for group, lr in zip(optimizer.param_groups, scheduler._last_lr, strict=True):
+                group["lr"] = lr
 
     def prepare(self, network: nn.Module, accelerator: Accelerator) -> nn.Module:
         """The network as the accelerator wraps it; the optimisers are wrapped in place."""
@@ -119,8 +131,13 @@ def fit(
     accelerator: Accelerator,
     adversary_lr: float | None = None,
     adversary_start: int = 0,
+    leg: Leg | None = None,
 ) -> None:
     """Train ``task`` on ``positions`` and leave its EMA weights in ``folder/checkpoint``.
+
+    With every state the EMA weights are also written to ``folder/leg.safetensors``, in half precision. A run that has
+    no state here goes on from such a ``leg`` of another machine: weights, step and log are taken over, optimisers and
+    average start afresh.
 
     The same call on the same folder continues after the last saved state: weights, EMA, optimisers, schedules and the
     position in the data are all restored, so that on a CPU the result is that of an uninterrupted run, bit for bit.
@@ -141,8 +158,16 @@ def fit(
         raise RunError(str(error)) from None
     set_seed(schedule.seed)
     main = Optimisation(task.trainable, schedule.lr, schedule, schedule.optimizer)
-    ema = EMAModel(main.parameters, decay=schedule.ema_decay)
     step, clock = _Counter(), _Counter()  # steps done, and seconds spent in all sittings
+    going_on = leg is not None and not (folder / STATE).is_dir()
+    if going_on:
+        leg.load_into(task)
+        step.value, clock.value = leg.step, leg.seconds
+        main.skip(leg.step)
+        if accelerator.is_main_process:
+            (folder / LOG).write_text(leg.log)
+        accelerator.print(f"{folder}: going on from {leg.file} after step {leg.step} of {schedule.steps}.")
+    ema = PlainEMA(main.parameters, decay=schedule.ema_decay, foreach=True)
     kept = [*main.schedulers, ema, step, clock]
 
     if schedule.compile:
@@ -151,6 +176,8 @@ def fit(
     opponent = discriminator = None
     if task.adversary is not None:
         opponent = Optimisation(task.adversary, adversary_lr or schedule.lr, schedule, start=adversary_start)
+        if going_on:
+            opponent.skip(max(0, leg.step - adversary_start))
         discriminator = opponent.prepare(task.adversary, accelerator)
         kept += opponent.schedulers
     task.use(trainable, discriminator)
@@ -171,49 +198,48 @@ def fit(
         total=schedule.steps,
         disable=not accelerator.is_main_process,
     )
-    networks = [trainable] if discriminator is None else [trainable, discriminator]
+    unchecked = _Unchecked(folder, every=1 if accelerator.device.type == "cpu" else CHECK_EVERY)
     for number in progress:
-        totals: dict[str, Tensor] = {}
+        sums = _Sums(schedule.accumulation)
         for micro in range(schedule.accumulation):
             batch = next(batches).to(accelerator.device)
             damaged.note(batch.damaged)
             # gradients of the earlier micro-batches stay on their process; the last one exchanges the sum
-            with _synchronised(accelerator, networks, micro + 1 == schedule.accumulation):
+            with _synchronised(accelerator, trainable, micro + 1 == schedule.accumulation):
                 with accelerator.autocast():
                     loss, parts = task.loss(batch, number)
                 accelerator.backward(loss / schedule.accumulation)
-                with accelerator.autocast():
-                    against = task.adversary_loss(number)
-                if against is not None:
-                    accelerator.backward(against[0] / schedule.accumulation)
-                    parts = parts | against[1]
-            for name, value in parts.items():
-                totals[name] = totals.get(name, 0) + value.float() / schedule.accumulation
-        norm = float(accelerator.clip_grad_norm_(main.parameters, schedule.max_grad_norm or math.inf))
-        opponent_norm = 0.0
-        if against is not None:
-            opponent_norm = float(torch.nn.utils.get_total_norm([p.grad for p in opponent.parameters]))
-        values = {name: value.item() for name, value in totals.items()}
-        if not all(map(math.isfinite, (norm, opponent_norm, *values.values()))):
-            listed = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-            raise RunError(
-                f"{folder}: {listed} and gradient norms {norm:.4g}, {opponent_norm:.4g} at step {number + 1} are not "
-                "all finite; the last saved state is kept. Change the preset (a lower learning rate, precision 'no') "
-                "and start again in another --out."
-            )
+            sums.add(parts)
+        norm = accelerator.clip_grad_norm_(main.parameters, schedule.max_grad_norm or math.inf)
         main.step()
-        if against is not None:
-            opponent.step()
         ema.step(main.parameters)
-        step.value += 1
 
-        progress.set_postfix({name: f"{value:.4f}" for name, value in values.items()})
-        if step.value == schedule.steps or step.value % schedule.save_every == 0:
+        opponent_norm = None
+        if discriminator is not None:
+            losses = task.adversary_loss(number)
+            for micro in range(schedule.accumulation):
+                with _synchronised(accelerator, discriminator, micro + 1 == schedule.accumulation):
+                    with accelerator.autocast():
+                        against = next(losses, None)
+                    if against is None:
+                        break
+                    accelerator.backward(against[0] / schedule.accumulation)
+                sums.add(against[1])
+            else:
+                opponent_norm = torch.nn.utils.get_total_norm([p.grad for p in opponent.parameters])
+                opponent.step()
+        step.value += 1
+        save = step.value == schedule.steps or step.value % schedule.save_every == 0
+        unchecked.add(number, sums.values, norm, opponent_norm)
+        if values := unchecked.check(save):
+            progress.set_postfix({name: f"{value:.4f}" for name, value in values.items()})
+
+        if save:
             clock.value = before + time.monotonic() - started
             with writing(folder):
                 _save_state(accelerator, folder)
             if accelerator.is_main_process:
-                numbers = {"step": step.value, "seconds": round(clock.value, 1), "grad_norm": norm}
+                numbers = {"step": step.value, "seconds": round(clock.value, 1)}
                 numbers |= {"lr": main.schedulers[0].get_last_lr()[0], "damaged": len(damaged.notes), **values}
                 # compiling once more for these few batches would take longer than they do
                 with _ema_weights(ema, main.parameters), torch.compiler.set_stance("force_eager"):
@@ -226,6 +252,8 @@ def fit(
                     task.use(trainable, discriminator)
                 with writing(folder):
                     _log(accelerator, folder, numbers, pictures)
+                    with _ema_weights(ema, main.parameters):
+                        save_leg(folder, task, step.value, schedule.steps, clock.value)
                 progress.write(f"{folder.name} " + " ".join(f"{k}={v:.5g}" for k, v in numbers.items()))
             accelerator.wait_for_everyone()
 
@@ -237,18 +265,65 @@ def fit(
     accelerator.wait_for_everyone()
 
 
+class PlainEMA(EMAModel):
+    """Average of the weights with one decay throughout, as RAE's, from the first weights on: diffusers' own would ramp
+    the decay up, to at most (1 + t) / (10 + t) at step t."""
+
+    def get_decay(self, optimization_step: int) -> float:
+        return self.decay
+
+
+class _Sums:
+    """Values of the parts of a step's loss, averaged over its micro-batches."""
+
+    def __init__(self, micro_batches: int):
+        self.micro_batches = micro_batches
+        self.values: dict[str, Tensor] = {}
+
+    def add(self, parts: dict[str, Tensor]) -> None:
+        for name, value in parts.items():
+            self.values[name] = self.values.get(name, 0) + value.detach().float() / self.micro_batches
+
+
+class _Unchecked:
+    """Losses and gradient norms that nobody has looked at yet: looking makes the host wait for the device."""
+
+    def __init__(self, folder: Path, every: int):
+        self.folder, self.every = folder, every
+        self.steps: list[tuple[int, dict[str, Tensor]]] = []
+
+    def add(self, number: int, values: dict[str, Tensor], norm: Tensor, opponent_norm: Tensor | None) -> None:
+        norms = {"grad_norm": norm} | ({} if opponent_norm is None else {"discriminator_grad_norm": opponent_norm})
+        self.steps.append((number, values | norms))
+
+    def check(self, now: bool) -> dict[str, float] | None:
+        """The numbers of the last step, where it is time to look at them.
+
+        Raises:
+            RunError: one of the steps had a number that is not finite.
+        """
+        if not now and len(self.steps) < self.every:
+            return None
+        for number, step in self.steps:
+            values = dict(zip(step, torch.stack([value.double() for value in step.values()]).tolist(), strict=True))
+            if not all(map(math.isfinite, values.values())):
+                listed = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+                raise RunError(
+                    f"{self.folder}: {listed} at step {number + 1} are not all finite; the last saved state is kept. "
+                    "Change the preset (a lower learning rate, precision 'no') and start again in another --out."
+                )
+        self.steps = []
+        return values
+
+
 @contextmanager
-def _synchronised(accelerator: Accelerator, networks: list[nn.Module], last: bool) -> Iterator[None]:
+def _synchronised(accelerator: Accelerator, network: nn.Module, last: bool) -> Iterator[None]:
     """Gradients are exchanged between processes in the last micro-batch of a step only."""
     if last:
         yield
-        return
-    with accelerator.no_sync(networks[0]):
-        if len(networks) == 1:
+    else:
+        with accelerator.no_sync(network):
             yield
-        else:
-            with accelerator.no_sync(networks[1]):
-                yield
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,11 +28,18 @@ class Schedule:
     accumulation: int = 1
     crop_resize: int | None = None  # shorter side before the random crop, pixels; None leaves the photo as it is
     crop_scale: tuple[float, float] = (0.85, 1.0)  # side of the random crop, as a share of the shorter side
+    # From a step on, the sides of the pictures, pixels; each step draws one of them. Empty: the model's own side.
+    sides: tuple[tuple[int, tuple[int, ...]], ...] = ()
     flip: bool = True
     save_every: int = 250
     workers: int = 1
     compile: bool = False  # torch.compile the networks; needs a C++ compiler on a CPU
     seed: int = 0
+
+    def side(self, step: int) -> int:
+        """Side of the pictures of a step, pixels, one of ``sides``."""
+        choices = next(sides for start, sides in reversed(self.sides) if start <= step)
+        return random.Random(f"side-{self.seed}-{step}").choice(choices)
 
     def micro_batch(self, processes: int) -> int:
         """Pictures that one process sees at once.
@@ -64,7 +72,7 @@ class AdversaryPreset:
     ``backbone_weights``, from timm's hub when ``None``, or are ``"random"``.
 
     It learns from step ``discriminator_start`` on; the reconstruction feels it from ``generator_start`` on, with
-    ``weight`` times the adaptive weight, which is at most ``max_adaptive``.
+    ``weight`` times the adaptive weight, which is at most ``max_adaptive``; both on every ``every``-th step only.
     """
 
     backbone: str
@@ -78,7 +86,12 @@ class AdversaryPreset:
     max_adaptive: float = 1e4
     lr: float = 2e-4
     taps: tuple[int, ...] = (2, 5, 8, 11)
+    every: int = 1
     continues: str | None = None  # the run whose discriminator is taken over; fresh heads when None
+
+    def acts(self, step: int, start: int) -> bool:
+        """Whether what begins at step ``start`` happens at this step."""
+        return step >= start and step % self.every == 0
 
 
 @dataclass(frozen=True)
@@ -90,7 +103,7 @@ class EncoderPreset:
 
     schedule: Schedule
     teacher: str
-    teacher_input_size: int
+    teacher_input_size: int  # that its position embeddings are stored for
     teacher_weights: str | None  # file in the weights folder, None for timm's hub, "random" for the smoke test
     logits_weight: float = 1.0
 
@@ -110,6 +123,7 @@ class Stage1Preset:
     noise_tau: float = 0.0  # RAE: per picture sigma ~ tau * U(0, 1) on the latent, in training only
     router_smoothness: float = 0.0  # weight of the squared difference of routing between neighbouring tokens
     router_dropout: float = 0.0  # share of layers left out of the sum, per picture, in phase "fusion"
+    validation_side: int | None = None  # of the held-out photos, pixels; the model's own when None
     expected: str = ""  # the number this row should reach
     measured: str = "not yet trained"
 

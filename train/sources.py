@@ -10,6 +10,8 @@ import datasets
 import numpy as np
 from PIL import Image
 
+from train.icons import STYLES, is_held_out, is_icon_table
+
 GENERATED = "generated"
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
@@ -21,9 +23,12 @@ class DataError(ValueError):
 def load_photos(path: str, split: str, option: str = "--data", streaming: bool = False) -> Sequence[dict]:
     """Rows whose ``image`` is still encoded (``{"bytes": ..., "path": ...}``), so that damaged ones can be skipped.
 
-    ``path`` is, in this order: ``"generated"`` (drawn pictures, for smoke runs); a folder with ``{split}-*.parquet``;
-    a folder with ``{split}-*.tar`` shards (WebDataset layout, always streamed); an image folder with that split
-    (``{split}/class/picture.jpg``); the name of a data set on the hub, such as ``ILSVRC/imagenet-1k``.
+    ``path`` is, in this order: ``"generated"`` (drawn pictures, for smoke runs); one parquet file; a folder with
+    ``{split}-*.parquet``; a folder with ``{split}-*.tar`` shards (WebDataset layout, always streamed); an image folder
+    with that split (``{split}/class/picture.jpg``); the name of a data set on the hub, such as ``ILSVRC/imagenet-1k``.
+
+    One file is the training split. A table of icons, however it comes, gives no caption to training that
+    :func:`train.icons.is_held_out` holds out; of one file these are the validation split.
 
     Args:
         option: named in error messages.
@@ -36,10 +41,14 @@ def load_photos(path: str, split: str, option: str = "--data", streaming: bool =
         return GeneratedPictures(64, seed=0 if split == "train" else 1)
     folder = Path(path)
     whole = folder.resolve()  # fingerprints name files: the same ones, however they were reached
-    parquet = sorted(str(file) for file in whole.glob(f"{split}-*.parquet"))
+    one_file = folder.is_file() and folder.suffix == ".parquet"
+    parquet = [str(whole)] if one_file else sorted(str(file) for file in whole.glob(f"{split}-*.parquet"))
     shards = sorted(str(file) for file in whole.glob(f"{split}-*.tar"))
-    if not folder.is_dir() and (folder.exists() or not HUB_NAME.fullmatch(path)):
-        raise DataError(f"{option} {path}: there is no such folder; give a folder of parquet files or of pictures.")
+    if not (folder.is_dir() or one_file) and (folder.exists() or not HUB_NAME.fullmatch(path)):
+        raise DataError(
+            f"{option} {path}: there is no such folder; give a folder of parquet files or of pictures, or one parquet "
+            "file."
+        )
     try:
         if parquet:
             rows = datasets.load_dataset("parquet", data_files=parquet, split="train", streaming=streaming)
@@ -51,6 +60,8 @@ def load_photos(path: str, split: str, option: str = "--data", streaming: bool =
             rows = datasets.load_dataset(path, split=split, streaming=streaming)
     except Exception as error:  # broken files, an unknown name, no network: many types, one thing to do
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if one_file:
+            raise DataError(f"{option} {path}: this is not a parquet file that can be read ({reason}).") from None
         if folder.is_dir():
             raise DataError(
                 f"{option} {path}: no '{split}-*.parquet' or '{split}-*.tar' files and no '{split}' pictures there "
@@ -60,7 +71,26 @@ def load_photos(path: str, split: str, option: str = "--data", streaming: bool =
             f"{option} {path}: there is no such folder, and no data set of that name could be had from the hub "
             f"({reason})."
         ) from None
-    return _with_encoded_image(rows, f"{option} {path}")
+    rows = _with_encoded_image(rows, f"{option} {path}")
+    if is_icon_table(rows.features):
+        return _icons(rows, STYLES.get(folder.stem, "icon"), split, one_file)
+    if one_file and split != "train":
+        raise DataError(f"{option} {path}: one file has no split '{split}'; give a folder with '{split}-*.parquet'.")
+    return rows
+
+
+def _icons(rows, style: str, split: str, one_file: bool):
+    """The icons of a split, with a column ``style``: those for training lack the captions that are held out."""
+    wanted = split != "train"
+    select = one_file or not wanted
+    if isinstance(rows, datasets.IterableDataset):
+        features = datasets.Features({**rows.features, "style": datasets.Value("string")})
+        rows = rows.map(lambda row: {**row, "style": style}, features=features)
+        return rows.filter(lambda row: is_held_out(row["caption"]) == wanted) if select else rows
+    rows = rows.add_column("style", [style] * len(rows))
+    if not select:
+        return rows
+    return rows.select([i for i, caption in enumerate(rows["caption"]) if is_held_out(caption) == wanted])
 
 
 def _with_encoded_image(rows, where: str):

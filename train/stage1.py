@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from drorae import AutoencoderDRoRAE
 from drorae.adapter import load_tokenizer
@@ -35,44 +35,42 @@ from train.arguments import (
 )
 from train.backbones import pretrained
 from train.dry_run import describe
+from train.encoder import student_weights
+from train.legs import find_leg, load
 from train.presets import PHASES, PRESETS
-from train.reconstruction import Reconstruction
+from train.reconstruction import TRAINED_PART, Reconstruction
 from train.run import CHECKPOINT
 from train.settings import Preset, Stage1Preset
 
 ENCODER = "encoder"
 
 
-def start_model(preset: Preset, phase: Stage1Preset, runs: Path, start: str | None) -> AutoencoderDRoRAE:
+def start_model(
+    preset: Preset, phase: Stage1Preset, runs: Path, start: str | None, legs: Path | None = None
+) -> AutoencoderDRoRAE:
     """The autoencoder as this phase finds it: the checkpoint of the phase before, or the encoder alone.
 
     Args:
         start: a checkpoint folder or hub repository to start from instead, this project's or RAE's.
+        legs: folder of legs, which stand in for runs that are not in ``runs``; they need not have come to their end.
 
     Raises:
-        CheckpointError: the run it starts from has not finished, or ``start`` cannot be used.
+        CheckpointError: the run it starts from has not finished, or ``start`` or a leg cannot be used.
     """
-    rae = {**preset.model, "fusion": None}
     if start is not None:
         model = load_tokenizer(start)
     elif phase.starts_from == ENCODER and preset.encoder is None:
-        model = AutoencoderDRoRAE(**rae)
+        model = AutoencoderDRoRAE(**{**preset.model, "fusion": None})
         source = pretrained(model.config.encoder_name, **model.encoder.arguments)
         source.norm = nn.Identity()  # LN_bb has no affine
         model.encoder.model.load_state_dict(source.state_dict(), strict=True)
     else:
-        before = _finished(runs, phase.starts_from, phase.phase)
-        if phase.starts_from.endswith(ENCODER):
-            model = AutoencoderDRoRAE(**rae)
-            model.encoder.model.load_state_dict(load_file(before / "model.safetensors"), strict=True)
-        else:
-            model = AutoencoderDRoRAE.from_pretrained(before)
+        model = load_run(preset, phase.starts_from, phase.phase, runs, legs)
     if phase.phase == "decoder":
         model.set_fusion(None)
         model.register_to_config(base_model=None, base_revision=None)  # the decoder is no longer the published one
     elif phase.phase == "fusion":
-        fusion = {key.removeprefix("fusion_"): value for key, value in preset.model.items() if key.startswith("fusion")}
-        model.set_fusion(**fusion)
+        _add_fusion(model, preset)
     else:
         if model.fusion_module is None:
             raise CheckpointError(f"phase 'finetune' needs a trained fusion, and '{start}' has none.")
@@ -80,11 +78,42 @@ def start_model(preset: Preset, phase: Stage1Preset, runs: Path, start: str | No
     return model
 
 
-def _finished(runs: Path, name: str, phase: str) -> Path:
-    folder = runs / name / CHECKPOINT
-    if not folder.is_dir():
-        raise CheckpointError(f"phase '{phase}' starts from '{folder}', which is not there; run that first.")
-    return folder
+def load_run(preset: Preset, run: str, phase: str, runs: Path, legs: Path | None) -> AutoencoderDRoRAE:
+    """The autoencoder that ``run`` ("tiny/fusion") left: its checkpoint, or the one before it with the run's leg."""
+    folder, (row, name) = runs / run / CHECKPOINT, run.split("/")
+    leg = None if folder.is_dir() else find_leg(legs, row, name)
+    if leg is None and not folder.is_dir():
+        also = f" (nor is there a leg in '{legs}')" if legs else ""
+        raise CheckpointError(f"phase '{phase}' starts from '{folder}', which is not there{also}; run that first.")
+    if name == ENCODER:
+        model = AutoencoderDRoRAE(**{**preset.model, "fusion": None})
+        weights = load_file(folder / "model.safetensors") if leg is None else student_weights(leg.weights)
+        load(model.encoder.model, weights, folder if leg is None else leg.file)
+        return model
+    if leg is None:
+        return AutoencoderDRoRAE.from_pretrained(folder)
+    model = load_run(preset, preset.stage1[name].starts_from, phase, runs, legs)
+    if name == "fusion":
+        _add_fusion(model, preset)
+    elif name == "finetune":
+        model.add_finetuned_decoder()
+    load(getattr(model, TRAINED_PART[name]), leg.weights, leg.file)
+    return model.eval()
+
+
+def _add_fusion(model: AutoencoderDRoRAE, preset: Preset) -> None:
+    """A fresh fusion as the preset has it."""
+    fusion = {key.removeprefix("fusion_"): value for key, value in preset.model.items() if key.startswith("fusion")}
+    model.set_fusion(**fusion)
+
+
+def load_heads(run: str, phase: str, runs: Path, legs: Path | None) -> dict[str, Tensor]:
+    """The discriminator's heads that ``run`` left."""
+    file = runs / run / CHECKPOINT / DISCRIMINATOR
+    leg = None if file.is_file() else find_leg(legs, *run.split("/"))
+    if leg is None and not file.is_file():
+        raise CheckpointError(f"phase '{phase}' goes on with the discriminator of '{run}', which is not there.")
+    return load_file(file) if leg is None else leg.adversary
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -105,12 +134,12 @@ def main(argv: list[str] | None = None) -> None:
 
     def build(accelerator: Accelerator) -> Reconstruction:
         torch.manual_seed(phase.schedule.seed)
-        model = start_model(preset, phase, args.out, args.start)
-        validation = load_validation(args, model.image_size, limit=256)
+        model = start_model(preset, phase, args.out, args.start, args.legs)
+        validation = load_validation(args, phase.validation_side or model.image_size, limit=256)
         task = Reconstruction(model, phase, args.weights, validation)
         if task.adversary is not None and phase.adversary.continues is not None:
-            heads = _finished(args.out, phase.adversary.continues, args.phase) / DISCRIMINATOR
-            task.adversary.load_state_dict(load_file(heads), strict=True)
+            heads = load_heads(phase.adversary.continues, args.phase, args.out, args.legs)
+            load(task.adversary, heads, args.out / phase.adversary.continues)
         return task
 
     start = f" --start {args.start}" if args.start else ""

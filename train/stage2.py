@@ -19,7 +19,8 @@ from drorae import AutoencoderDRoRAE, DiTDH, DRoRAEClassPipeline, DRoRAETextPipe
 from drorae.adapter import load_tokenizer
 from drorae.text import load_text_encoder, token_width
 from train.arguments import (
-    SHARED,
+    ICONS,
+    PHOTOS,
     add_data_arguments,
     add_run_arguments,
     load_positions,
@@ -51,7 +52,7 @@ from train.text_encoder import build_encoder, train_tokenizer
 
 CONDITIONS = ("class", "text")
 VALIDATION_PHOTOS = 256
-DATA = {"class": ["photos20"], "text": ["captions8k", "photos20"]}
+DATA = {"class": [PHOTOS], "text": ICONS}
 
 
 def find_tokenizer(args: argparse.Namespace, row: Stage2Preset) -> str:
@@ -181,7 +182,7 @@ def main(argv: list[str] | None = None) -> None:
     add_run_arguments(parser)
     parser.set_defaults(data=None, validation=None)
     args = parser.parse_args(argv)
-    args.data = args.data or [str(SHARED / name) for name in DATA[args.condition]]
+    args.data = args.data or DATA[args.condition]
     args.validation = args.validation or args.data[0]  # classes of other data would be other classes
     run = f"{args.condition}-guide" if args.guide else args.condition
     if run not in PRESETS[args.preset].stage2:

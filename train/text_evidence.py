@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from drorae import DRoRAETextPipeline, flow
 from drorae.text_pipeline import same_length
-from train.arguments import SHARED, main_guard
+from train.arguments import ICONS, main_guard
 from train.captions import captions_of
 from train.data import load_held_out, normal_draws
 from train.evaluate import positive
@@ -125,7 +125,7 @@ def table(report: dict) -> str:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", help="folder or hub id of a text-to-image pipeline")
-    parser.add_argument("--data", default=str(SHARED / "captions8k"), help="where a captioned validation split is")
+    parser.add_argument("--data", default=ICONS[0], help="where a captioned validation split is")
     parser.add_argument("--limit", type=positive, help="use only this many photos, evenly spread")
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     args = parser.parse_args(argv)
