@@ -50,19 +50,23 @@ def test_generators_and_latents_are_the_same_noise(pipeline):
     assert not torch.allclose(unseeded[0], unseeded[1], atol=1e-2)
 
 
-def test_the_pictures_are_the_flow_written_out(pipeline):
-    """Three Euler steps by hand, with AutoGuidance inside an interval."""
+@pytest.mark.parametrize("guidance", ["autoguidance", "cfg"])
+@pytest.mark.parametrize("interval", [(0.2, 1.0), (0.0, 0.7)], ids=["not at the end", "not at the start"])
+def test_the_pictures_are_the_flow_written_out(pipeline, guidance, interval):
+    """Three Euler steps by hand, with guidance inside an interval."""
     noise = torch.randn(1, *SHAPE)
     shift, scale = math.sqrt(48 * 16 / 4096), 1.7
     times = [shift * t / (1 + (shift - 1) * t) for t in (1.0, 0.5005, 0.001)] + [0.0]
     x, label = noise, torch.tensor([2])
     with torch.no_grad():
         for now, then in itertools.pairwise(times):
-            strong, weak = (net(x, torch.tensor([now]), label).sample for net in (pipeline.denoiser, pipeline.guide))
-            v = weak + scale * (strong - weak) if 0.2 <= now <= 1 else strong
+            t, strong_net = torch.tensor([now]), pipeline.denoiser
+            strong = strong_net(x, t, label).sample
+            weak = pipeline.guide(x, t, label) if guidance == "autoguidance" else strong_net(x, t, torch.tensor([3]))
+            v = weak.sample + scale * (strong - weak.sample) if interval[0] <= now <= interval[1] else strong
             x = x + (then - now) * v
         expected = pipeline.autoencoder.decode(x).sample.clamp(0, 1)
-    settings = {"guidance": "autoguidance", "guidance_scale": scale, "guidance_interval": (0.2, 1.0)}
+    settings = {"guidance": guidance, "guidance_scale": scale, "guidance_interval": interval}
     images = pipeline(2, 3, latents=noise, output_type="pt", **settings).images
     torch.testing.assert_close(images, expected, atol=1e-5, rtol=0)
 

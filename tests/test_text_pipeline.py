@@ -33,8 +33,9 @@ def test_prompts_make_different_pictures_and_seeds_hold(text_pipeline):
     torch.testing.assert_close(each[2], tensors(text_pipeline, PROMPTS[1], seed=6)[0], atol=1e-5, rtol=0)
 
 
-def test_classifier_free_guidance_written_out(text_pipeline):
-    """Two Euler steps by hand, away from a negative prompt."""
+@pytest.mark.parametrize("interval", [(0.0, 1.0), (0.0, 0.5), (0.5, 1.0)])
+def test_classifier_free_guidance_written_out(text_pipeline, interval):
+    """Two Euler steps by hand, away from a negative prompt inside an interval."""
     pipe, scale = text_pipeline, 2.5
     noise = torch.randn(1, 48, 4, 4)
     shift = math.sqrt(48 * 16 / 4096)
@@ -45,8 +46,9 @@ def test_classifier_free_guidance_written_out(text_pipeline):
         for now, then in itertools.pairwise(times):
             t = torch.tensor([now])
             strong, weak = (pipe.denoiser(x, t, None, each.tokens, each.mask).sample for each in features)
-            x = x + (then - now) * (weak + scale * (strong - weak))
-    got = pipe("a red ball", 2, "cfg", scale, negative_prompt="grass", latents=noise, output_type="latent").images
+            x = x + (then - now) * (weak + scale * (strong - weak) if interval[0] <= now <= interval[1] else strong)
+    settings = {"negative_prompt": "grass", "guidance_interval": interval, "output_type": "latent"}
+    got = pipe("a red ball", 2, "cfg", scale, latents=noise, **settings).images
     torch.testing.assert_close(got, x, atol=1e-4, rtol=1e-3)
 
 

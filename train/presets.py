@@ -99,7 +99,17 @@ def _tiny_adversary(
 
 def _tiny(steps: int, lr: float, optimizer: str) -> Schedule:
     """Small batches and Muon: where few pictures can be seen, they bring most per picture."""
-    return Schedule(steps, 8, lr, warmup_steps=100, optimizer=optimizer, lr_floor=0.05, save_every=300, compile=True)
+    return Schedule(
+        steps,
+        8,
+        lr,
+        warmup_steps=100,
+        optimizer=optimizer,
+        lr_floor=0.05,
+        ema_decay=0.995,
+        save_every=300,
+        compile=True,
+    )
 
 
 def _tiny_denoiser(
@@ -112,7 +122,7 @@ def _tiny_denoiser(
         warmup_steps=100,
         optimizer="muon",
         lr_floor=0.02,
-        ema_decay=0.9985,
+        ema_decay=min(0.9985, 1 - 10 / steps),
         flip=False,  # few epochs: every picture is new each time, and the cache takes half
         save_every=500,
         workers=0,
@@ -122,13 +132,13 @@ def _tiny_denoiser(
 
 
 def _smoke_denoiser(depth: int, text: TextPreset | None = None) -> Stage2Preset:
-    schedule = Schedule(6, 4, 1e-3, 1, precision="no", save_every=3, workers=0)
+    schedule = Schedule(6, 4, 1e-3, 1, ema_decay=0.5, precision="no", save_every=3, workers=0)
     shape = {"hidden_size": (32, 64), "depth": (depth, 1), "num_heads": (2, 2), "trunk_patch_size": 2}
     return Stage2Preset(schedule, "smoke/finetune", shape, text=text)
 
 
 def _smoke(phase: str, starts_from: str) -> Stage1Preset:
-    schedule = Schedule(6, 4, 1e-3, 1, precision="no", save_every=3, workers=0)
+    schedule = Schedule(6, 4, 1e-3, 1, ema_decay=0.5, precision="no", save_every=3, workers=0)
     adversary = AdversaryPreset(
         "vit_tiny_patch16_224",
         "random",
@@ -337,7 +347,7 @@ PRESETS = {
     "smoke": Preset(
         model=SMOKE_MODEL,
         encoder=EncoderPreset(
-            Schedule(6, 4, 1e-3, 1, precision="no", save_every=3, workers=0),
+            Schedule(6, 4, 1e-3, 1, ema_decay=0.5, precision="no", save_every=3, workers=0),
             teacher="vit_tiny_patch16_224",
             teacher_input_size=64,
             teacher_weights="random",
