@@ -14,6 +14,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from timm.layers import SwiGLUPacked, build_rotary_pos_embed
 from timm.layers.attention import AttentionRope
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from drorae import checkpoints
 
@@ -101,7 +102,7 @@ class DiTDH(ModelMixin, ConfigMixin):
         ValueError: sizes that do not fit together.
     """
 
-    _supports_gradient_checkpointing = False
+    _supports_gradient_checkpointing = True
     _no_split_modules: ClassVar = ["DiTBlock"]
     _keep_in_fp32_modules: ClassVar = ["frequencies"]
 
@@ -128,6 +129,7 @@ class DiTDH(ModelMixin, ConfigMixin):
             raise ValueError("the condition is a class or a text: give num_classes or text_dim, and the other as None")
         if sample_size % trunk_patch_size:
             raise ValueError(f"trunk_patch_size {trunk_patch_size} does not divide sample_size {sample_size}")
+        self.gradient_checkpointing = False
         self.trunk_embed = nn.Linear(in_channels * trunk_patch_size**2, trunk)
         self.head_embed = nn.Linear(in_channels, head)
         for embed in (self.trunk_embed, self.head_embed):
@@ -202,7 +204,7 @@ class DiTDH(ModelMixin, ConfigMixin):
             mask = nn.functional.pad(counts, (0, s.shape[1] - length), value=True)[:, None, None]
         condition = nn.functional.silu(t + about)
         for block in self.trunk:
-            s = block(s, condition, rope, _same, mask)
+            s = self._run(block, s, condition, rope, _same, mask)
         s = s[:, length:]
         s = self.projection(nn.functional.silu(t + s))
 
@@ -211,11 +213,17 @@ class DiTDH(ModelMixin, ConfigMixin):
 
         x = self.head_embed(tokens)
         for block in self.head:
-            x = block(x, s, self.head_rope, spread)
+            x = self._run(block, x, s, self.head_rope, spread)
         shift, scale = spread(self.final_modulation(s)).chunk(2, dim=-1)
         x = self.final(self.final_norm(x) * (1 + scale) + shift)
         sample = x.transpose(1, 2).unflatten(2, (size, size))
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
+
+    def _run(self, block: DiTBlock, *inputs: Any) -> Tensor:
+        """A block's output; with gradient checkpointing it is computed again in the backward pass."""
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, *inputs, use_reentrant=False)
+        return block(*inputs)
 
 
 def _same(values: Tensor) -> Tensor:

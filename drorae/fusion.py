@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 
 class Routing(NamedTuple):
@@ -59,7 +60,8 @@ def incremental_correction(base: Tensor, fused: Tensor, beta: float | Tensor, ep
 class LayerExperts(nn.Module):
     """Equation 2: h_k = LN(MLP_k(LN(z_k))), MLP = Linear(C, h) -> LayerNorm -> GELU -> Linear(h, C), one per layer.
 
-    The L experts are stored stacked and run as one batched product. The paper names neither activation nor biases:
+    The L experts are stored stacked. A GPU runs them as one batched product, a CPU one after the other, whose hidden
+    values then stay in its cache. The paper names neither activation nor biases:
     GELU after the hidden LayerNorm and biases follow the same author's HiRAE (arXiv 2609.37775, equation 7).
     """
 
@@ -78,11 +80,24 @@ class LayerExperts(nn.Module):
 
     def forward(self, normed: Tensor) -> Tensor:
         """LN(z_k) stacked as (L, B*N, C) to h_k stacked the same way."""
-        hidden = torch.baddbmm(self.bias_in.to(normed.dtype), normed, self.weight_in.to(normed.dtype))
-        hidden = layer_norm(hidden, self.eps) * self.norm_weight + self.norm_bias
-        hidden = F.gelu(hidden).to(normed.dtype)
-        out = torch.baddbmm(self.bias_out.to(normed.dtype), hidden, self.weight_out.to(normed.dtype))
+        if normed.device.type == "cpu":
+            out = torch.stack([self._expert(k, tokens) for k, tokens in enumerate(normed.unbind())])
+        else:
+            hidden = torch.baddbmm(self.bias_in.to(normed.dtype), normed, self.weight_in.to(normed.dtype))
+            hidden = torch.stack([self._activate(k, values) for k, values in enumerate(hidden.unbind())])
+            out = torch.baddbmm(self.bias_out.to(normed.dtype), hidden, self.weight_out.to(normed.dtype))
         return layer_norm(out, self.eps)
+
+    def _expert(self, k: int, tokens: Tensor) -> Tensor:
+        """MLP_k of tokens (B*N, C)."""
+        kind = tokens.dtype
+        hidden = torch.addmm(self.bias_in[k].to(kind), tokens, self.weight_in[k].to(kind))
+        return torch.addmm(self.bias_out[k].to(kind), self._activate(k, hidden), self.weight_out[k].to(kind))
+
+    def _activate(self, k: int, hidden: Tensor) -> Tensor:
+        """LayerNorm and GELU inside MLP_k, (B*N, h), in fp32."""
+        weight, bias = self.norm_weight[k, 0].float(), self.norm_bias[k, 0].float()
+        return F.gelu(F.layer_norm(hidden.float(), weight.shape, weight, bias, self.eps)).to(hidden.dtype)
 
 
 class DepthRoutedFusion(nn.Module):
@@ -130,6 +145,7 @@ class DepthRoutedFusion(nn.Module):
             raise ValueError(f"weighting is 'signed' or 'softmax', not {weighting!r}")
         self.num_layers, self.beta, self.weighting, self.eps = num_layers, beta, weighting, eps
         self.experts = LayerExperts(num_layers, dim, 4 * dim if hidden_dim is None else hidden_dim, eps)
+        self.gradient_checkpointing = False  # compute the experts again in the backward pass, to save memory
         self.router = nn.Linear(num_layers * dim, num_layers)
         nn.init.normal_(self.router.weight, std=0.02)
         nn.init.ones_(self.router.bias)
@@ -149,7 +165,12 @@ class DepthRoutedFusion(nn.Module):
         if len(layers) != self.num_layers:
             raise ValueError(f"this fusion was built for {self.num_layers} layers and got {len(layers)}")
         normed = layer_norm(torch.stack(tuple(layers)), self.eps)  # (L, B, N, C)
-        h = self.experts(normed.flatten(1, 2)).unflatten(1, normed.shape[1:3])  # (2)
+        tokens = normed.flatten(1, 2)
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            h = checkpoint(self.experts, tokens, use_reentrant=False)
+        else:
+            h = self.experts(tokens)
+        h = h.unflatten(1, normed.shape[1:3])  # (2)
         return normed[-1], h, self.router(normed.permute(1, 2, 0, 3).flatten(2))  # (3)
 
     def mix(

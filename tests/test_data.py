@@ -1,6 +1,8 @@
 """Where training pictures come from, in which order, and what happens to damaged ones."""
 
+import hashlib
 import io
+import random
 import tarfile
 
 import datasets
@@ -10,6 +12,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features
 from datasets import Image as ImageFeature
 from PIL import Image
+from scipy.stats import kstest
 
 from train.data import (
     Crop,
@@ -17,13 +20,13 @@ from train.data import (
     TrainingStream,
     ValidationPhotos,
     adm_square,
+    crop_squares,
     cut,
     load_held_out,
-    normal_draws,
     prefetch,
     random_crop,
-    uniform_draws,
 )
+from train.draws import counted_normal, normal_draws, uniform_draws
 from train.presets import PRESETS
 from train.settings import Schedule
 from train.sources import DataError, GeneratedPictures, load_photos
@@ -245,6 +248,43 @@ def test_draws_depend_on_the_position_alone():
     assert many.std().item() == pytest.approx(12**-0.5, abs=0.02)
 
 
+def splitmix(key: int, counter: int) -> int:
+    """SplitMix64 in Python's whole numbers."""
+    mask = 2**64 - 1
+    x = (key + counter * 0x9E3779B97F4A7C15) & mask
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & mask
+    return x ^ (x >> 31)
+
+
+def test_counted_draws_are_splitmix():
+    key = int.from_bytes(hashlib.blake2b(b"5/crop", digest_size=8).digest(), "big")
+    draws = uniform_draws(5, torch.tensor([0, 7, 10**6]), 3, "crop")
+    for row, position in zip(draws.tolist(), (0, 7, 10**6), strict=True):
+        assert row == [(splitmix(key, position * 3 + i) >> 40) / 2**24 for i in (1, 2, 3)]
+
+
+def test_counted_noise_is_normal_and_depends_on_the_position_alone():
+    noise = counted_normal(0, torch.arange(400), (10, 25))
+    assert noise.isfinite().all()
+    values = np.sort(noise.flatten().numpy())
+    assert kstest(values, "norm").pvalue > 1e-3
+    assert torch.equal(counted_normal(0, torch.tensor([9]), (10, 25))[0], noise[9])
+    neighbours = np.corrcoef(noise.flatten()[:-1], noise.flatten()[1:])[0, 1]
+    assert abs(neighbours) < 0.015  # five standard errors
+
+
+def test_squares_are_cut_where_the_corners_say():
+    images = torch.rand(3, 3, 12, 15, requires_grad=True)
+    corners = torch.tensor([[0, 0], [4, 7], [2, 10]])
+    squares = crop_squares(images, corners, 5)
+    for image, square, (y, x) in zip(images, squares, corners.tolist(), strict=True):
+        assert torch.equal(square, image[:, y : y + 5, x : x + 5])
+    squares.sum().backward()
+    assert images.grad.sum().item() == 3 * 3 * 25
+    assert images.grad.max().item() == 1
+
+
 def test_prefetch_keeps_order_and_distance():
     taken = []
 
@@ -335,3 +375,55 @@ def test_validation_counts_and_skips_damaged_pictures(tmp_path):
     assert len(photos.damaged) == 1
     assert "40.png" in photos.damaged[0]
     assert photos.labels().tolist() == [0, 1, 0, 0]
+
+
+def test_a_stream_of_held_out_photos_is_read_picture_by_picture(tmp_path):
+    """Statistics of a hub data set need all of it, and not in memory."""
+    write_shards(tmp_path / "data", range(10, 130, 10), damaged=(2,))
+    photos = load_held_out(str(tmp_path / "data"), "train", 32, in_memory=False)
+    assert photos.count is None
+    for _ in range(2):  # as often as it is asked for
+        images = torch.cat(list(photos.batches(4)))
+        assert sorted(reds(images)) == sorted(set(range(10, 130, 10)) - {30})
+        assert len(photos.damaged) == 1
+    few = load_held_out(str(tmp_path / "data"), "train", 32, limit=3, in_memory=False)
+    assert sum(map(len, few.batches(2))) + len(few.damaged) == 3
+
+
+def test_shares_give_every_source_its_part_of_any_stretch():
+    sources = [GeneratedPictures(n, seed) for n, seed in ((5, 0), (3, 1), (2, 2))]
+    positions = TrainingPositions(sources, 32, WHOLE, seed=0, shares=(3, 1, 1))
+    indices = [positions.index(p) for p in range(5 * 10)]
+    of = [0 if i < 5 else 1 if i < 8 else 2 for i in indices]
+    assert of == [0, 0, 0, 1, 2] * 10
+    for source, (start, count) in enumerate(((0, 5), (5, 3), (8, 2))):
+        own = [i for i, s in zip(indices, of, strict=True) if s == source]
+        for epoch in range(len(own) // count):  # each of its epochs has every picture once
+            assert sorted(own[epoch * count : (epoch + 1) * count]) == list(range(start, start + count))
+    # the same after any other position, as a resumed run asks
+    assert [positions.index(p) for p in (49, 0, 23, 22)] == [indices[p] for p in (49, 0, 23, 22)]
+    with pytest.raises(DataError, match="--shares 3 1: give one whole number"):
+        TrainingPositions(sources, 32, WHOLE, seed=0, shares=(3, 1))
+    with pytest.raises(DataError, match="--shares 3 0 1"):
+        TrainingPositions(sources, 32, WHOLE, seed=0, shares=(3, 0, 1))
+
+
+def test_every_step_has_pictures_of_one_of_its_sides():
+    plan = schedule(40, 4, sides=((0, (16, 32)), (30, (24,))))
+    positions = TrainingPositions([GeneratedPictures(64, 0)], lambda p: plan.side(p // 4), WHOLE, seed=0)
+    sides = [batch.images.shape[-1] for batch in positions.batches(plan, 0, 0, 1)]
+    assert set(sides[:30]) == {16, 32}
+    assert set(sides[30:]) == {24}
+    assert [b.images.shape[-1] for b in positions.batches(plan, 7, 0, 1)] == sides[7:]
+    rows = datasets.IterableDataset.from_generator(lambda: iter(GeneratedPictures(64, 0)))
+    stream = TrainingStream(rows, lambda p: plan.side(p // 4), WHOLE, 0)
+    assert [batch.images.shape[-1] for batch in stream.batches(plan, 0, 0, 1)] == sides
+
+
+def test_crops_are_never_enlarged():
+    """Of a 48 px picture a 32 px crop takes a square of 32 to 48 px, whatever the scale allows."""
+    fine = Image.fromarray(np.indices((48, 48)).sum(0).astype(np.uint8) % 2 * 255).convert("RGB")  # a checkerboard
+    crops = [random_crop(fine, 32, (0.1, 0.1), False, random.Random(i)) for i in range(20)]
+    assert all(np.array_equal(np.unique(np.array(crop)), [0, 255]) for crop in crops)  # cut, not resampled
+    whole = random_crop(fine, 64, (0.1, 0.5), False, random.Random(0))
+    assert np.array_equal(np.array(whole), np.array(fine.resize((64, 64), Image.Resampling.LANCZOS)))

@@ -10,8 +10,8 @@ from accelerate import Accelerator
 from conftest import SHAPE, build, photos
 from PIL import Image
 
-from drorae.images import square, to_tensor
-from train.data import TrainingPositions
+from drorae.images import to_tensor
+from train.data import TrainingPositions, adm_square
 from train.latent_cache import (
     DAMAGED_LABEL,
     LatentPositions,
@@ -35,7 +35,7 @@ def test_cached_latents_are_those_of_the_pictures(tmp_path):
     assert damaged == []
     for i in (0, 6):
         row = source.row(i)
-        picture = to_tensor(square(Image.open(row["image"]["path"]), 32))[None]
+        picture = to_tensor(adm_square(Image.open(row["image"]["path"]), 32))[None]
         for view, image in enumerate((picture, picture.flip(-1))):
             torch.testing.assert_close(
                 torch.tensor(latents[i, view]).float(), encode_raw(model, image)[0], atol=4e-3, rtol=2e-3

@@ -52,11 +52,14 @@ def test_the_command_normalises_the_fused_latent(runs, tmp_path, capsys):
     photos = ValidationPhotos(load_photos("generated", "train"), 32)
     images = torch.cat(list(photos.batches(64)))
     images = torch.cat([images, images.flip(-1)])
-    raw, latent = before.encode(images).latent.double(), model.encode(images).latent.double()
-    torch.testing.assert_close(model.statistics.mean.double(), raw.mean(0), atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(model.statistics.std.double(), raw.std(0, correction=0), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(latent.mean(0), torch.zeros(SHAPE).double(), atol=1e-3, rtol=0)
-    torch.testing.assert_close(latent.std(0, correction=0), torch.ones(SHAPE).double(), atol=1e-3, rtol=0)
+    raw, latent = (each.encode(images).latent.double().transpose(0, 1).flatten(1) for each in (before, model))
+    assert model.statistics.mean.shape == (48, 1, 1)  # per channel: the model takes any size
+    torch.testing.assert_close(model.statistics.mean.double().flatten(), raw.mean(1), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model.statistics.std.double().flatten(), raw.std(1, correction=0), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(latent.mean(1), torch.zeros(48).double(), atol=1e-3, rtol=0)
+    torch.testing.assert_close(latent.std(1, correction=0), torch.ones(48).double(), atol=1e-3, rtol=0)
+    large = torch.rand(1, 3, 64, 48)
+    torch.testing.assert_close(model.encode(large).latent, model.statistics.normalize(before.encode(large).latent))
     # the picture does not change: decoding undoes what encoding does
     torch.testing.assert_close(model(images[:2]).sample, before(images[:2]).sample, atol=1e-5, rtol=0)
 
@@ -107,5 +110,6 @@ def test_too_few_pictures_are_refused(tmp_path):
     build().save_pretrained(tmp_path)
     with pytest.raises(DataError, match="need more than 1 readable pictures"):
         latent_stats.main([str(tmp_path), "--data", "generated", "--limit", "1"])
-    moments = latent_moments(build(), ValidationPhotos(load_photos("generated", "train"), 32, 3))
-    assert moments.count == 6
+    moments, count = latent_moments(build(), ValidationPhotos(load_photos("generated", "train"), 32, 3))
+    assert count == moments.count == 6
+    assert moments.mean.shape == SHAPE  # per position: the model takes one size

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from drorae import AutoencoderDRoRAE, DRoRAEClassPipeline, LatentStatistics
 from train import dit_probe, generate, stage2
 from train.conditions import ClassCondition
-from train.data import Batch, normal_draws, uniform_draws
+from train.data import Batch
+from train.draws import normal_draws, uniform_draws
 from train.generation import Generation, logit_normal
 from train.presets import PRESETS
 from train.run import RunError

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from drorae import AutoencoderDRoRAE, CheckpointError
 from drorae.adapter import load_fusion, save_fusion
 from train import encoder, stage1
-from train.data import Batch, uniform_draws
+from train.data import Batch
+from train.draws import uniform_draws
 from train.presets import PRESETS
 from train.reconstruction import Reconstruction, router_roughness
 

@@ -36,6 +36,13 @@ TRACKERS = ("tensorboard", "wandb")
 Row = TypeVar("Row", EncoderPreset, Stage1Preset, Stage2Preset)
 
 
+def positive(text: str) -> int:
+    """A whole number of 1 or more from the command line; argparse names the option."""
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 1 or more")
+    return int(text)
+
+
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """``--data``, ``--shares``, ``--validation``, ``--stream``, ``--weights`` and ``--out``."""
     parser.add_argument(
@@ -65,11 +72,17 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """``--accumulation``, ``--workers``, ``--precision``, ``--log``, ``--legs``: how a preset runs on this machine."""
+    """``--accumulation``, ``--workers``, ``--precision``, ``--log``, ``--legs`` ...: how a preset runs here."""
     parser.add_argument("--accumulation", type=int, help="micro-batches per step, where a batch is too large")
     parser.add_argument("--workers", type=int, help="processes that read pictures")
     parser.add_argument(
         "--precision", choices=("no", "bf16"), help="instead of the preset's, for what is trained; 'no' is fp32"
+    )
+    parser.add_argument(
+        "--gradient-checkpointing",
+        action="store_true",
+        default=None,
+        help="compute blocks again in the backward pass: about a third slower, far less memory, the same result",
     )
     parser.add_argument(
         "--log", nargs="*", choices=TRACKERS, default=["tensorboard"], help="where curves go (default: tensorboard)"
@@ -84,10 +97,10 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 def with_arguments(row: Row, args: argparse.Namespace) -> Row:
     """The preset row with the command line's changes to its schedule."""
-    names = ("accumulation", "workers", "precision")
+    names = ("accumulation", "workers", "precision", "gradient_checkpointing")
     changes = {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
     for name, value in changes.items():
-        if name != "precision" and value < (1 if name == "accumulation" else 0):
+        if name in ("accumulation", "workers") and value < (1 if name == "accumulation" else 0):
             raise RunError(f"--{name} {value} is too small; leave it out for the preset's own value")
     return dataclasses.replace(row, schedule=dataclasses.replace(row.schedule, **changes))
 
@@ -115,9 +128,11 @@ def shares_of(args: argparse.Namespace) -> tuple[int, ...] | None:
     return DATA_SHARES if args.data == DATA else None
 
 
-def load_validation(args: argparse.Namespace, size: int, limit: int | None = None) -> ValidationPhotos:
-    """The held-out photos of ``--validation``."""
-    return load_held_out(args.validation, "validation", size, limit, option="--validation")
+def load_validation(
+    args: argparse.Namespace, size: int, limit: int | None = None, crop: str = "square"
+) -> ValidationPhotos:
+    """The held-out photos of ``--validation``, cut by ``crop``, see :class:`ValidationPhotos`."""
+    return load_held_out(args.validation, "validation", size, limit, crop, "--validation")
 
 
 def train(
@@ -249,7 +264,14 @@ def record_run(
 
 # What may differ between sittings: it changes neither the data nor the result.
 MACHINE_ONLY = tuple(
-    f".settings.row.{name}" for name in ("schedule.workers", "schedule.save_every", "measured", "expected")
+    f".settings.row.{name}"
+    for name in (
+        "schedule.workers",
+        "schedule.save_every",
+        "schedule.gradient_checkpointing",
+        "measured",
+        "expected",
+    )
 )
 
 

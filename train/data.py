@@ -339,6 +339,16 @@ def cut(picture: Image.Image, size: int, crop: Crop, seed: int, position: int) -
     return to_tensor(random_crop(picture, size, crop.scale, crop.flip, random.Random(f"{seed}-{position}")))
 
 
+def crop_squares(images: Tensor, corners: Tensor, side: int) -> Tensor:
+    """Of every image (B, C, H, W) the square whose upper left corner is ``corners`` (B, 2), row and column: (B, C,
+    side, side). All at once, and differentiable."""
+    steps = torch.arange(side, device=images.device)
+    rows, columns = (corners[:, axis, None] + steps for axis in (0, 1))
+    count, channels, _, width = images.shape
+    strip = images.gather(2, rows[:, None, :, None].expand(count, channels, side, width))
+    return strip.gather(3, columns[:, None, None, :].expand(count, channels, side, side))
+
+
 def mirrored(seed: int, position: int) -> bool:
     """Whether the central square at this position of the run is mirrored."""
     return random.Random(f"mirror-{seed}-{position}").random() < 0.5
@@ -362,20 +372,32 @@ def random_crop(
 
 
 def load_held_out(
-    path: str, split: str, size: int, limit: int | None = None, crop: str = "square", option: str = "--data"
+    path: str,
+    split: str,
+    size: int,
+    limit: int | None = None,
+    crop: str = "square",
+    option: str = "--data",
+    workers: int = 2,
+    in_memory: bool = True,
 ) -> ValidationPhotos:
     """The held-out photos of any source. Streams, and data sets on the hub, whose other splits stay where they are, are
     read into memory, still encoded; of them ``limit`` takes the first.
+
+    Args:
+        workers: threads that read pictures.
+        in_memory: ``False`` reads a stream as often as its pictures are asked for, in order, and keeps none.
 
     Raises:
         DataError: nothing usable there, or nothing at all.
     """
     rows = load_photos(path, split, option, streaming=not Path(path).exists())
     if isinstance(rows, datasets.IterableDataset):
-        rows = list(rows.take(limit)) if limit else list(rows)
-    if not len(rows):
+        rows = rows.take(limit) if limit else rows
+        rows = list(rows) if in_memory else rows
+    if not isinstance(rows, datasets.IterableDataset) and not len(rows):
         raise DataError(f"{option} {path}: its split '{split}' has no rows.")
-    return ValidationPhotos(rows, size, limit, crop)
+    return ValidationPhotos(rows, size, limit, crop, workers)
 
 
 def adm_square(picture: Image.Image, size: int) -> Image.Image:
@@ -396,21 +418,42 @@ class ValidationPhotos:
     """Held-out photos, centre crop; at most ``limit`` of them, evenly spread over the set. Damaged ones are skipped.
 
     Args:
+        rows: a sequence, or a stream, of which all are taken, in order, by :meth:`batches` alone.
         crop: ``"square"`` (central square, one Lanczos resampling) or ``"adm"``, see :func:`adm_square`.
+        workers: threads that read pictures.
 
     Attributes:
+        count: how many there are; ``None`` for a stream.
         damaged: a note on every damaged picture met so far.
     """
 
-    def __init__(self, rows: Sequence[dict], size: int, limit: int | None = None, crop: str = "square"):
-        count = len(rows) if limit is None else min(limit, len(rows))
-        self.rows, self.size, self.crop = rows, size, CROPS[crop]
-        self.indices = np.linspace(0, len(rows) - 1, count).round().astype(int)
+    def __init__(
+        self,
+        rows: Sequence[dict] | datasets.IterableDataset,
+        size: int,
+        limit: int | None = None,
+        crop: str = "square",
+        workers: int = 2,
+    ):
+        self.rows, self.size, self.crop, self.workers = rows, size, CROPS[crop], workers
+        self.streamed = isinstance(rows, datasets.IterableDataset)
+        self.count: int | None = None
+        if not self.streamed:
+            self.count = len(rows) if limit is None else min(limit, len(rows))
+            self.indices = np.linspace(0, len(rows) - 1, self.count).round().astype(int)
         self.damaged: list[str] = []
         self._readable: list[int] = []
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def _rows(self) -> Iterator[tuple[int, dict]]:
+        """The chosen rows with their numbers."""
+        if self.streamed:
+            yield from enumerate(self.rows)
+        else:
+            for i in range(len(self)):
+                yield int(self.indices[i]), self.row(i)
 
     def row(self, i: int) -> dict:
         """The i-th chosen row, its image still encoded."""
@@ -422,7 +465,10 @@ class ValidationPhotos:
         Raises:
             ImageError: the picture is damaged.
         """
-        return to_tensor(self.crop(open_row(self.row(i), f"photo {int(self.indices[i])}"), self.size))
+        return self._picture(int(self.indices[i]), self.row(i))
+
+    def _picture(self, number: int, row: dict) -> Tensor:
+        return to_tensor(self.crop(open_row(row, f"photo {number}"), self.size))
 
     def labels(self) -> Tensor | None:
         """Classes (M,) of the pictures that the last :meth:`batches` gave; ``None`` without class numbers."""
@@ -443,13 +489,15 @@ class ValidationPhotos:
         self.damaged, self._readable = [], []
         batch: list[Tensor] = []
 
-        def read(i: int) -> Tensor | str:
+        def read(item: tuple[int, dict]) -> Tensor | str:
             try:
-                return self[i]
+                return self._picture(*item)
             except ImageError as error:
                 return str(error)
 
-        for i, image in enumerate(prefetch(read, range(len(self)), threads=2)):
+        seen = 0
+        for i, image in enumerate(prefetch(read, self._rows(), self.workers)):
+            seen += 1
             if isinstance(image, str):
                 self.damaged.append(image)
                 continue
@@ -461,25 +509,5 @@ class ValidationPhotos:
         if batch:
             yield torch.stack(batch)
         if not self._readable:
-            raise DataError(f"none of {len(self)} pictures can be read; the first: {self.damaged[0]}")
-
-
-def uniform_draws(seed: int, positions: Tensor, count: int, what: str) -> Tensor:
-    """Numbers in [0, 1) that depend on the position in the run only, whatever the batch it came in: (B, count).
-
-    ``what`` keeps the draws for different purposes apart.
-    """
-    rows = [np.random.default_rng([seed, int(p), *what.encode()]).random(count) for p in positions.tolist()]
-    return torch.from_numpy(np.stack(rows)).float()
-
-
-def normal_draws(seed: int, positions: Tensor, shape: Sequence[int], device: torch.device) -> Tensor:
-    """Standard normal noise per position, (B, *shape), drawn on ``device``; on ``meta`` its shape alone."""
-    if device.type == "meta":
-        return torch.empty(len(positions), *shape, device=device)
-    generator = torch.Generator(device)
-    noise = []
-    for position in positions.tolist():
-        generator.manual_seed(seed * 1_000_003 + position)
-        noise.append(torch.randn(tuple(shape), generator=generator, device=device))
-    return torch.stack(noise)
+            reason = f"; the first: {self.damaged[0]}" if self.damaged else ""
+            raise DataError(f"none of {seen} pictures can be read{reason}")

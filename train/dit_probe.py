@@ -25,10 +25,10 @@ from train.arguments import (
     check_precision,
     load_validation,
     main_guard,
+    positive,
     train,
     with_arguments,
 )
-from train.evaluate import positive
 from train.generation import Generation
 from train.latent_cache import LatentPositions
 from train.latent_stats import StreamingMoments
@@ -60,7 +60,7 @@ def probe(args: argparse.Namespace, checkpoint: str, fused: bool, row: Stage2Pre
     name += "" if fused else "-last-layer"
 
     def build(_: Accelerator) -> Generation:
-        validation = load_validation(args, model.image_size, limit=VALIDATION_PHOTOS)
+        validation = load_validation(args, model.image_size, limit=VALIDATION_PHOTOS, crop="adm")
         return Generation(model, condition, row, statistics, validation, checkpoint, fused)
 
     settings = {"denoiser": row.denoiser, "checkpoint": checkpoint, "fused": fused}

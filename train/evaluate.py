@@ -26,7 +26,7 @@ from drorae.fusion import FusionOutput
 from drorae.fusions import MeanFusion
 from drorae.images import to_uint8
 from drorae.metrics import psnr, ssim
-from train.arguments import SHARED, main_guard
+from train.arguments import SHARED, main_guard, positive
 from train.baselines import Reconstructor, load_baseline
 from train.data import ValidationPhotos, load_held_out
 from train.evaluate_generated import measure_generated
@@ -295,13 +295,6 @@ def table(report: dict) -> str:
         parts = [f"{text} {latent[f'{k}_base']:.3f} -> {latent[f'{k}_final']:.3f}" for k, text in names.items()]
         lines.append(f"Latent, z_base -> z_final: {'; '.join(parts)}.")
     return "\n".join(lines)
-
-
-def positive(text: str) -> int:
-    """A number of photos from the command line."""
-    if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number of photos; give 1 or more")
-    return int(text)
 
 
 def main(argv: list[str] | None = None) -> None:

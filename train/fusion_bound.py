@@ -19,9 +19,8 @@ from drorae.adapter import load_tokenizer
 from drorae.decoder import decode_tokens
 from drorae.fusion import layer_norm
 from drorae.metrics import psnr
-from train.arguments import SHARED, main_guard
+from train.arguments import SHARED, main_guard, positive
 from train.data import load_held_out
-from train.evaluate import positive
 from train.sources import DataError
 
 LR = 0.03

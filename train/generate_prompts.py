@@ -22,8 +22,7 @@ from drorae import DRoRAETextPipeline
 from drorae.images import png_with_settings
 from drorae.pipeline import GUIDANCE
 from drorae.text_pipeline import check_prompts
-from train.arguments import main_guard
-from train.evaluate import positive
+from train.arguments import main_guard, positive
 from train.latent_cache import module_hash
 from train.picture_files import is_whole, write
 from train.run import RunError

@@ -13,7 +13,8 @@ from drorae import AutoencoderDRoRAE, LatentStatistics, flow
 from drorae.guidance import Unguided
 from train.captions import captions_of
 from train.conditions import Condition
-from train.data import Batch, ValidationPhotos, normal_draws, uniform_draws
+from train.data import Batch, ValidationPhotos
+from train.draws import normal_draws, uniform_draws
 from train.latent_cache import encode_raw
 from train.settings import Stage2Preset
 
@@ -56,6 +57,8 @@ class Generation(nn.Module):
         super().__init__()
         self.model, self.preset, self.validation = model.eval().requires_grad_(False), preset, validation
         self.condition, self.trainable = condition, condition.network.requires_grad_(True)
+        if preset.schedule.gradient_checkpointing:
+            condition.denoiser.enable_gradient_checkpointing()
         self.network = self.trainable  # what is called: wrapped for several processes
         self.statistics, self.autoencoder_name, self.fused = statistics, autoencoder_name, fused
         self.seed, self.image_size = preset.schedule.seed, model.image_size

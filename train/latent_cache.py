@@ -142,6 +142,7 @@ def load_cache(
     accelerator: Accelerator,
     batch_size: int = 32,
     fused: bool = True,
+    workers: int = 2,
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Latents (n, views, C, h, w) fp16 of all photos (ADM's central square, and mirrored where training mirrors them),
     their labels (n,), and notes on damaged ones.
@@ -152,6 +153,7 @@ def load_cache(
     Args:
         folder: where this cache is kept, or is to be kept; see :func:`cache_key`.
         fused: ``False`` for the latents of the last layer.
+        workers: threads that read pictures.
 
     Raises:
         RunError: the cache is of something else, or the disk takes no more.
@@ -166,7 +168,7 @@ def load_cache(
     if _read(folder) != record:
         raise RunError(f"'{folder}' holds latents of another tokenizer or other data; remove it or use another.")
     if not (folder / DONE).is_file():
-        _fill(model, photos, range(rank, count, world), folder, accelerator, batch_size, fused)
+        _fill(model, photos, range(rank, count, world), folder, accelerator, batch_size, fused, workers)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             (folder / DONE).touch()
@@ -209,6 +211,7 @@ def _fill(
     accelerator: Accelerator,
     batch_size: int,
     fused: bool,
+    workers: int,
 ) -> None:
     """Compute this process's rows, noting every now and then how many are on the disk."""
     latents, labels = np.load(folder / LATENTS, mmap_mode="r+"), np.load(folder / LABELS, mmap_mode="r+")
@@ -241,7 +244,7 @@ def _fill(
 
     bar = tqdm(total=len(indices), initial=done, desc="latents", disable=not accelerator.is_main_process)
     rows: list[tuple[int, Tensor, int]] = []
-    for number, (index, image, label) in enumerate(prefetch(read, indices[done:], threads=2), start=done + 1):
+    for number, (index, image, label) in enumerate(prefetch(read, indices[done:], workers), start=done + 1):
         if isinstance(image, str):
             labels[index] = DAMAGED_LABEL
             with writing(folder), (folder / DAMAGED.format(rank)).open("a") as file:

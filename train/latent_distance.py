@@ -17,9 +17,8 @@ from tqdm.auto import tqdm
 from drorae import AutoencoderDRoRAE
 from drorae.checkpoints import resolve
 from drorae.compatibility import QUANTILE, distances
-from train.arguments import SHARED, main_guard
+from train.arguments import SHARED, main_guard, positive
 from train.data import ValidationPhotos, load_held_out
-from train.evaluate import positive
 from train.sources import DataError
 
 RECORD, CONFIG = "latent_distance.json", "config.json"

@@ -14,7 +14,9 @@ def spatial_effective_rank(tokens: Tensor) -> Tensor:
 
     Between 1 (all tokens are multiples of one) and min(N, C); one number per picture, (B,).
     """
-    singular = torch.linalg.svdvals(tokens.double())
+    values = tokens.double()
+    small = values @ values.mT if values.shape[1] < values.shape[2] else values.mT @ values
+    singular = torch.linalg.eigvalsh(small).clamp(min=0).sqrt()  # many times faster than the singular values
     share = singular / singular.sum(-1, keepdim=True)
     return torch.special.entr(share).sum(-1).exp()
 

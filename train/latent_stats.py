@@ -1,7 +1,8 @@
 """Statistics of a checkpoint's latent: ``python -m train.latent_stats CHECKPOINT --data FOLDER``.
 
-Mean and variance per channel and position over all pictures, exact (Chan, Golub and LeVeque's update of batches in
-float64), stored in the checkpoint, whose latents are normalised with them from then on. ``--no-mean`` keeps the
+Mean and variance over all pictures, exact (Chan, Golub and LeVeque's update of batches in float64), stored in the
+checkpoint, whose latents are normalised with them from then on. They are per channel and position, as RAE's; of a model
+for pictures of any size, whose grids differ, per channel alone. ``--no-mean`` keeps the
 standard deviation alone, as RAE published it for DINOv2-B.
 """
 
@@ -20,7 +21,7 @@ from tqdm.auto import tqdm
 from drorae import AutoencoderDRoRAE
 from drorae.adapter import cast_weights
 from drorae.checkpoints import WEIGHTS, resolve
-from train.arguments import SHARED, main_guard
+from train.arguments import SHARED, main_guard, positive
 from train.data import ValidationPhotos, load_held_out
 from train.sources import DataError
 
@@ -59,17 +60,22 @@ class StreamingMoments:
 
 
 @torch.inference_mode()
-def latent_moments(model: AutoencoderDRoRAE, photos: ValidationPhotos, batch_size: int = 32) -> StreamingMoments:
-    """Moments of the latent (C, h, w) before any normalisation, over all pictures and their mirror images."""
-    moments = StreamingMoments()
-    bar = tqdm(total=len(photos), desc="latent statistics")
+def latent_moments(
+    model: AutoencoderDRoRAE, photos: ValidationPhotos, batch_size: int = 32
+) -> tuple[StreamingMoments, int]:
+    """Moments of the latent before any normalisation, over all pictures and their mirror images, and how many latents
+    these were. They have the model's ``statistics_shape``: (C, h, w), or over all positions as well, (C, 1, 1)."""
+    moments, count = StreamingMoments(), 0
+    bar = tqdm(total=photos.count, desc="latent statistics")
     for images in photos.batches(batch_size):
         for view in (images, images.flip(-1)):
-            tokens = model.fuse(model.encoder(view.to(model.device))).tokens
-            moments.update(tokens.transpose(1, 2).unflatten(2, (model.grid_size, model.grid_size)).cpu())
+            tokens = model.fuse(model.encoder(view.to(model.device))).tokens.cpu()  # (B, N, C)
+            samples = tokens.flatten(0, 1) if model.config.any_size else tokens.transpose(1, 2)
+            moments.update(samples.reshape(-1, *model.statistics_shape))
+            count += len(view)
         bar.update(len(images))
     bar.close()
-    return moments
+    return moments, count
 
 
 def stored_dtype(folder: Path) -> torch.dtype:
@@ -84,16 +90,17 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", default=str(SHARED / "photos20"), help="where a training split is")
     parser.add_argument("--split", default="train")
     parser.add_argument("--limit", type=int, help="use only this many photos, evenly spread")
+    parser.add_argument("--workers", type=positive, default=2, help="threads that read pictures (default: 2)")
     parser.add_argument("--no-mean", action="store_true", help="keep the standard deviation alone")
     parser.add_argument("--out", type=Path, help="write the checkpoint here, not in place")
     args = parser.parse_args(argv)
 
     model = AutoencoderDRoRAE.from_pretrained(args.checkpoint)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-    photos = load_held_out(args.data, args.split, model.image_size, args.limit)
-    moments = latent_moments(model, photos)
-    if moments.count < 4:
-        raise DataError(f"--data {args.data}: statistics need more than {moments.count // 2} readable pictures")
+    photos = load_held_out(args.data, args.split, model.image_size, args.limit, workers=args.workers, in_memory=False)
+    moments, latents = latent_moments(model, photos)
+    if latents < 4:
+        raise DataError(f"--data {args.data}: statistics need more than {latents // 2} readable pictures")
     for note in photos.damaged:
         print(f"skipped: {note}")
     std = moments.variance.sqrt()
@@ -113,11 +120,11 @@ def main(argv: list[str] | None = None) -> None:
     record = {
         "command": f"python -m train.latent_stats {args.checkpoint}{given}{' --no-mean' * args.no_mean}",
         "data": f"{Path(args.data).name} {args.split}",
-        "latents": moments.count,
+        "latents": latents,
     }
     (out / RECORD).write_text(json.dumps(record, indent=2) + "\n")
     print(
-        f"{moments.count} latents ({moments.count // 2} pictures and their mirror images): mean of std "
+        f"{latents} latents ({latents // 2} pictures and their mirror images): mean of std "
         f"{std.mean():.4f}, from {std.min():.4f} to {std.max():.4f}; mean of |mean| {moments.mean.abs().mean():.4f}. "
         f"Stored in {out}."
     )

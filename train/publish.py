@@ -16,8 +16,8 @@ from drorae import AutoencoderDRoRAE
 from drorae.adapter import cast_weights
 from drorae.checkpoints import CheckpointError
 from drorae.study import MEASURED
-from train.arguments import add_data_arguments, main_guard
-from train.evaluate import measure, positive, table
+from train.arguments import add_data_arguments, main_guard, positive
+from train.evaluate import measure, table
 from train.latent_stats import RECORD as LATENT_RECORD
 from train.presets import PHASES, PRESETS
 from train.run import CHECKPOINT, LOG, RECORD

@@ -21,8 +21,7 @@ from drorae import DiTDH, DRoRAEClassPipeline
 from drorae.checkpoints import CheckpointError
 from drorae.generate import class_names
 from train import generate
-from train.arguments import SHARED, add_data_arguments, main_guard
-from train.evaluate import positive
+from train.arguments import SHARED, add_data_arguments, main_guard, positive
 from train.evaluate_generated import measure_generated, table
 from train.presets import PRESETS
 from train.publish import REPORT, hours

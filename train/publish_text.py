@@ -15,8 +15,7 @@ from PIL import Image
 
 from drorae import DRoRAETextPipeline
 from drorae.checkpoints import CheckpointError
-from train.arguments import ICONS, main_guard
-from train.evaluate import positive
+from train.arguments import ICONS, main_guard, positive
 from train.presets import PRESETS
 from train.publish import REPORT, hours
 from train.publish_class import lineage, loss_curve, run_row, training_words

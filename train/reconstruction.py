@@ -15,8 +15,9 @@ from drorae import AutoencoderDRoRAE
 from drorae.checkpoints import DISCRIMINATOR
 from drorae.decoder import decode_tokens
 from drorae.metrics import psnr, ssim
-from train.data import Batch, ValidationPhotos, normal_draws, uniform_draws
+from train.data import Batch, ValidationPhotos, crop_squares
 from train.discriminator import Discriminator, augment, generator_loss, hinge_loss
+from train.draws import normal_draws, uniform_draws
 from train.losses import build_perceptual
 from train.settings import Stage1Preset
 
@@ -53,6 +54,8 @@ class Reconstruction(nn.Module):
         self.model, self.preset, self.validation = model.eval(), preset, validation
         self.seed, self.image_size = preset.schedule.seed, model.image_size
         model.requires_grad_(False)
+        if preset.schedule.gradient_checkpointing:
+            model.enable_gradient_checkpointing()
         self.part = TRAINED_PART[preset.phase]
         self.trainable = getattr(model, self.part).requires_grad_(True)
         self.fused = preset.phase != "decoder"
@@ -181,10 +184,8 @@ class Reconstruction(nn.Module):
         side = self.preset.loss_crop
         if side is None or side >= size:
             return lambda images: images
-        corners = (uniform_draws(self.seed, positions, 2, "crop") * (size - side + 1)).long().tolist()
-        return lambda images: torch.stack(
-            [image[:, y : y + side, x : x + side] for image, (y, x) in zip(images, corners, strict=True)]
-        )
+        corners = (uniform_draws(self.seed, positions, 2, "crop") * (size - side + 1)).long()
+        return lambda images: crop_squares(images, corners.to(images.device), side)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

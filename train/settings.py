@@ -33,6 +33,7 @@ class Schedule:
     flip: bool = True
     save_every: int = 250
     workers: int = 1
+    gradient_checkpointing: bool = False  # compute blocks again in the backward pass: slower, far less memory
     compile: bool = False  # torch.compile the networks; needs a C++ compiler on a CPU
     seed: int = 0
 

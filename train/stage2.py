@@ -26,13 +26,13 @@ from train.arguments import (
     load_positions,
     load_validation,
     main_guard,
+    positive,
     train,
     with_arguments,
 )
 from train.captions import all_captions, captions_of
 from train.conditions import ClassCondition, TextCondition
 from train.data import TrainingPositions, TrainingStream, ValidationPhotos
-from train.evaluate import positive
 from train.generation import Generation
 from train.latent_cache import (
     LatentPositions,
@@ -147,7 +147,8 @@ def load_latents(
             f"the latents take {size_in_bytes(model, photos) / 2**30:.1f} GiB, more than half of what is free at "
             f"'{args.out}'; give --no-cache to compute them anew in every epoch, or another --out."
         )
-    cache = load_cache(model, photos, folder, accelerator, fused=fused)
+    workers = max(2, row.schedule.workers)
+    cache = load_cache(model, photos, folder, accelerator, fused=fused, workers=workers)
     return LatentPositions(*cache, photos.sources, row.schedule.flip, row.schedule.seed, photos.captions)
 
 
@@ -156,7 +157,7 @@ def load_held_out_photos(
 ) -> tuple[ValidationPhotos | None, bool]:
     """Held-out photos, where there are any, and whether their classes are those of the training data."""
     try:
-        photos = load_validation(args, model.image_size, limit=VALIDATION_PHOTOS)
+        photos = load_validation(args, model.image_size, limit=VALIDATION_PHOTOS, crop="adm")
         if condition.wants_captions:
             captions_of(photos.rows, "--validation")
             return photos, False
@@ -182,6 +183,8 @@ def main(argv: list[str] | None = None) -> None:
     add_run_arguments(parser)
     parser.set_defaults(data=None, validation=None)
     args = parser.parse_args(argv)
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")  # TF32, as RAE trains its denoisers
     args.data = args.data or DATA[args.condition]
     args.validation = args.validation or args.data[0]  # classes of other data would be other classes
     run = f"{args.condition}-guide" if args.guide else args.condition

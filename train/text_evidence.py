@@ -17,10 +17,10 @@ from tqdm.auto import tqdm
 
 from drorae import DRoRAETextPipeline, flow
 from drorae.text_pipeline import same_length
-from train.arguments import ICONS, main_guard
+from train.arguments import ICONS, main_guard, positive
 from train.captions import captions_of
-from train.data import load_held_out, normal_draws
-from train.evaluate import positive
+from train.data import load_held_out
+from train.draws import normal_draws
 from train.latent_cache import encode_raw
 from train.sources import DataError
 
