@@ -81,6 +81,12 @@ def test_the_counted_compute_is_that_of_the_parts():
     assert step_cost(task).flops / 1e9 == pytest.approx(47.1 + 3 * 221.6, rel=0.02)
 
 
+@pytest.mark.parametrize(("phase", "gigaflops"), [("decoder", 1335), ("fusion", 1225), ("finetune", 1364)])
+def test_the_counted_compute_of_a_whole_step(phase, gigaflops):
+    """With latent noise, perceptual distance and adversary; the discriminator's step runs nothing frozen again."""
+    assert step_cost(build_on_meta(DINOV2_B, DINOV2_B.stage1[phase])).flops / 1e9 == pytest.approx(gigaflops, rel=2e-3)
+
+
 def test_the_denoisers_of_the_paper():
     """RAE's recipe for 80 epochs of ImageNet, its two networks, and the guide's 14 epochs."""
     rows = DINOV2_B.stage2

@@ -28,13 +28,14 @@ class Seen(NamedTuple):
     Attributes:
         images: (B, 3, H, W) in [0, 1].
         output: their reconstruction, (B, 3, H, W), with latent noise where the preset has some.
-        tokens: (B, N, C) before that noise.
+        frozen: what does not change in this phase: the encoder's layers where the fusion is trained, else the latent
+            tokens (B, N, C) before noise.
         positions: (B,) in the run.
     """
 
     images: Tensor
     output: Tensor
-    tokens: Tensor
+    frozen: tuple[Tensor, ...]
     positions: Tensor
 
 
@@ -84,9 +85,9 @@ class Reconstruction(nn.Module):
         setattr(self.model, self.part, trainable)
         self.discriminator = discriminator
 
-    def reconstruct(self, images: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
+    def reconstruct(self, images: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
         """Images (B, 3, H, W) to this phase's reconstruction, the routing weights (B, N, L) of phase ``fusion``, and
-        the latent tokens (B, N, C) before noise.
+        what is frozen, see :class:`Seen`.
 
         With ``positions``, that is in training, latent noise and router dropout are applied.
         """
@@ -97,13 +98,15 @@ class Reconstruction(nn.Module):
             draws = uniform_draws(self.seed, positions, model.encoder.num_layers, "router")
             keep = draws >= preset.router_dropout
             keep = (keep | ~keep.any(1, keepdim=True)).to(images.device)  # never nothing at all
-        output = model.fuse(model.encoder(images), self.fused, wants_routing, keep)
-        tokens = clean = output.tokens
+        layers = model.encoder(images)
+        output = model.fuse(layers, self.fused, wants_routing, keep)
+        tokens = output.tokens
+        frozen = layers if self.part == "fusion_module" else (tokens.detach(),)
         if positions is not None and preset.noise_tau:
             sigma = preset.noise_tau * uniform_draws(self.seed, positions, 1, "sigma").to(tokens.device)
             tokens = tokens + sigma[:, :, None] * normal_draws(self.seed, positions, tokens.shape[1:], tokens.device)
         pictures = self.paint(tokens, model.encoder.grid_of(images))
-        return pictures, output.routing.weights if wants_routing else None, clean
+        return pictures, output.routing.weights if wants_routing else None, frozen
 
     def paint(self, tokens: Tensor, grid_size: tuple[int, int]) -> Tensor:
         """Latent tokens (B, N, C) of a grid (rows, columns) to pictures (B, 3, H, W), fp32, by this phase's decoder."""
@@ -114,7 +117,7 @@ class Reconstruction(nn.Module):
     def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """A scalar whose gradient is that of equation 6, and the values of its parts."""
         preset, images, positions = self.preset, batch.images, batch.positions
-        output, routing, tokens = self.reconstruct(images, positions)
+        output, routing, frozen = self.reconstruct(images, positions)
         l1 = F.l1_loss(output, images)
         total, parts = preset.l1_weight * l1, {"l1": l1.detach()}
         crop = self._crop(positions, images.shape[-1])
@@ -132,7 +135,7 @@ class Reconstruction(nn.Module):
         if step != self._seen_step:
             self._seen, self._seen_step = [], step
         if self.adversary is not None and preset.adversary.acts(step, preset.adversary.discriminator_start):
-            self._seen.append(Seen(images, output.detach(), tokens.detach(), positions))
+            self._seen.append(Seen(images, output.detach(), frozen, positions))
         return total, parts
 
     def _with_adversary(self, total: Tensor, output: Tensor, seen: Tensor, positions: Tensor):
@@ -160,15 +163,14 @@ class Reconstruction(nn.Module):
         """The discriminator's loss on the pictures of each :meth:`loss` of this step; none before it starts to learn.
 
         As in RAE, reconstructions are those of inference, without latent noise, clamped and rounded to 8 bits. Where
-        training adds noise or drops layers, they are painted anew, by the decoder as it is after this step.
+        training adds noise or drops layers, they are painted anew by the network as it is after this step; what is
+        frozen does not run again.
         """
         for seen in self._seen if step == self._seen_step else ():
             crop, fake = self._crop(seen.positions, seen.images.shape[-1]), seen.output
             with torch.no_grad():
-                if self.preset.router_dropout and self.part == "fusion_module":
-                    fake = self.reconstruct(seen.images, None)[0]
-                elif self.preset.noise_tau:
-                    fake = self.paint(seen.tokens, self.model.encoder.grid_of(seen.images))
+                if self.preset.noise_tau or self.preset.router_dropout:
+                    fake = self.paint(self.clean_tokens(seen), self.model.encoder.grid_of(seen.images))
                 fake = (crop(fake).clamp(0, 1) * 255).round() / 255
             real = augment(crop(seen.images), uniform_draws(self.seed, seen.positions, 5, "real"))
             fake = augment(fake, uniform_draws(self.seed, seen.positions, 5, "fake"))
@@ -177,6 +179,10 @@ class Reconstruction(nn.Module):
             parts = {"real_logit": real_logits.detach().mean(), "fake_logit": fake_logits.detach().mean()}
             loss = hinge_loss(real_logits.float(), fake_logits.float())
             yield loss, parts | {"discriminator": loss.detach()}
+
+    def clean_tokens(self, seen: Seen) -> Tensor:
+        """Latent tokens (B, N, C) without noise, by the network as it is now."""
+        return self.model.fuse(seen.frozen).tokens if self.part == "fusion_module" else seen.frozen[0]
 
     def _crop(self, positions: Tensor, size: int):
         """A function that cuts each picture's own random square of ``loss_crop`` of ``size`` pixels; the identity
