@@ -33,7 +33,7 @@ from train.backbones import load_timm
 from train.data import Batch
 from train.presets import PRESETS
 from train.run import RunError
-from train.settings import EncoderPreset
+from train.settings import EncoderPreset, Preset
 
 
 def build_teacher(preset: EncoderPreset, weights_folder: Path, **timm_args) -> nn.Module:
@@ -170,27 +170,32 @@ def main(argv: list[str] | None = None) -> None:
     add_run_arguments(parser)
     args = parser.parse_args(argv)
     preset = PRESETS[args.preset]
-    model = preset.model
     if preset.encoder is None:
         raise RunError(f"preset '{args.preset}' takes its encoder from timm and has none to distil; start with stage1.")
     encoder = with_arguments(preset.encoder, args)
-    size = model["encoder_input_size"]
 
     def build(accelerator: Accelerator) -> Distillation:
-        torch.manual_seed(encoder.schedule.seed)
-        teacher = build_teacher(encoder, args.weights, **model["encoder_args"])
-        student = timm.create_model(
-            model["encoder_name"],
-            pretrained=False,
-            img_size=size,
-            dynamic_img_size=model.get("any_size", False),
-            **model["encoder_args"],
-        )
-        start_from_teacher(student, teacher)
-        validation = load_validation(args, size, limit=256)
-        return Distillation(student, teacher, encoder, model["encoder_mean"], model["encoder_std"], validation)
+        return build_task(args, preset, encoder)
 
-    train(args, f"train.encoder --preset {args.preset}", "encoder", model, encoder, build)
+    train(args, f"train.encoder --preset {args.preset}", "encoder", preset.model, encoder, build)
+
+
+def build_task(args: argparse.Namespace, preset: Preset, encoder: EncoderPreset) -> Distillation:
+    """The preset's student beside its teacher, and held-out photos."""
+    torch.manual_seed(encoder.schedule.seed)
+    model = preset.model
+    size = model["encoder_input_size"]
+    teacher = build_teacher(encoder, args.weights, **model["encoder_args"])
+    student = timm.create_model(
+        model["encoder_name"],
+        pretrained=False,
+        img_size=size,
+        dynamic_img_size=model.get("any_size", False),
+        **model["encoder_args"],
+    )
+    start_from_teacher(student, teacher)
+    validation = load_validation(args, size, limit=256)
+    return Distillation(student, teacher, encoder, model["encoder_mean"], model["encoder_std"], validation)
 
 
 if __name__ == "__main__":

@@ -116,6 +116,18 @@ def load_heads(run: str, phase: str, runs: Path, legs: Path | None) -> dict[str,
     return load_file(file) if leg is None else leg.adversary
 
 
+def build_task(args: argparse.Namespace, preset: Preset, phase: Stage1Preset) -> Reconstruction:
+    """The autoencoder as the phase finds it with the phase's loss, and held-out photos."""
+    torch.manual_seed(phase.schedule.seed)
+    model = start_model(preset, phase, args.out, args.start, args.legs)
+    validation = load_validation(args, phase.validation_side or model.image_size, limit=256)
+    task = Reconstruction(model, phase, args.weights, validation)
+    if task.adversary is not None and phase.adversary.continues is not None:
+        heads = load_heads(phase.adversary.continues, phase.phase, args.out, args.legs)
+        load(task.adversary, heads, args.out / phase.adversary.continues)
+    return task
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", choices=PRESETS, required=True)
@@ -133,14 +145,7 @@ def main(argv: list[str] | None = None) -> None:
         return
 
     def build(accelerator: Accelerator) -> Reconstruction:
-        torch.manual_seed(phase.schedule.seed)
-        model = start_model(preset, phase, args.out, args.start, args.legs)
-        validation = load_validation(args, phase.validation_side or model.image_size, limit=256)
-        task = Reconstruction(model, phase, args.weights, validation)
-        if task.adversary is not None and phase.adversary.continues is not None:
-            heads = load_heads(phase.adversary.continues, args.phase, args.out, args.legs)
-            load(task.adversary, heads, args.out / phase.adversary.continues)
-        return task
+        return build_task(args, preset, phase)
 
     start = f" --start {args.start}" if args.start else ""
     command = f"train.stage1 --preset {args.preset} --phase {args.phase}{start}"

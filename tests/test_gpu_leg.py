@@ -1,0 +1,146 @@
+"""The script for one GPU, rehearsed on the CPU: data on the device, a schedule that fits, parts that travel."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from conftest import PHASES, smoke
+from PIL import Image
+
+from drorae import AutoencoderDRoRAE, DRoRAEClassPipeline
+from drorae.images import to_tensor
+from train.data import Crop
+from train.gpu import leg
+from train.gpu.latents import DeviceLatents, encode_views
+from train.gpu.pictures import DevicePictures, decode_all
+from train.latent_cache import encode_raw
+from train.legs import read_leg
+from train.presets import PRESETS
+from train.run import RunError
+from train.settings import Schedule
+from train.sources import GeneratedPictures
+
+CPU = torch.device("cpu")
+
+
+def rehearse(out, run: str, *more: str) -> dict:
+    """Run the script with small numbers; its report."""
+    small = ["--steps", "12", "--batch-size", "8", "--limit", "24", "--threads", "2", "--views", "2", "--minutes", "5"]
+    leg.main([*smoke(out), "--run", run, *small, "--result", str(out / "result"), *more])
+    return json.loads((out / "result" / "report.json").read_text())
+
+
+def test_legs_lead_from_the_encoder_to_the_whole_model(tmp_path):
+    """As on a card that is lent for minutes: each run finds the legs of those before, and leaves one."""
+    legs = tmp_path / "legs"
+    legs.mkdir()
+    for run in ("encoder", *PHASES):
+        report = rehearse(tmp_path / run, run, "--legs", str(legs))
+        assert (report["pictures"], report["started_from"]) == (96, None)
+        shutil.copy(tmp_path / run / "result" / f"smoke-{run}.safetensors", legs)
+    model = AutoencoderDRoRAE.from_pretrained(tmp_path / "finetune" / "smoke" / "finetune" / "checkpoint")
+    for run, part in zip(PHASES, (model.decoder, model.fusion_module, model.decoder_finetuned), strict=True):
+        trained = read_leg(legs / f"smoke-{run}.safetensors").weights
+        for name, value in part.state_dict().items():
+            torch.testing.assert_close(value, trained[name], rtol=1e-3, atol=1e-4)
+    again = rehearse(tmp_path / "again", "fusion", "--legs", str(legs))
+    assert again["started_from"] == "step 12 of 12"
+
+
+@pytest.mark.parametrize("run", ["class", "class-guide", "text"])
+def test_denoisers_are_trained_on_latents_that_lie_on_the_device(generators, tmp_path, run):
+    shutil.copytree(generators / "smoke" / "finetune", tmp_path / "smoke" / "finetune")
+    report = rehearse(tmp_path, run)
+    assert report["run"] == f"smoke/{run}"
+    rows = (tmp_path / "result" / f"smoke-{run}.log.jsonl").read_text().splitlines()
+    assert all("validation_loss" in json.loads(row) for row in rows)
+    if run == "class":
+        folder = tmp_path / "smoke" / run / "checkpoint"
+        assert DRoRAEClassPipeline.from_pretrained(folder).config.labels == list(GeneratedPictures.CLASSES)
+
+
+def pictures(scale=(1.0, 1.0), flip=False, shares=None) -> DevicePictures:
+    sources = [GeneratedPictures(5, 0), GeneratedPictures(3, 1)]
+    stored, labels, notes = decode_all(sources, 48, threads=2)
+    assert notes == []
+    return DevicePictures(stored, labels, [5, 3], Crop(None, scale, flip), 0, CPU, shares)
+
+
+def test_whole_pictures_are_those_of_the_data_in_the_order_of_the_run():
+    here = pictures(shares=(2, 1))
+    batch = here.batch(range(6), 48, 0)
+    sources = [GeneratedPictures(5, 0), GeneratedPictures(3, 1)]
+    rows = [row for source in sources for row in source]
+    for i, image in enumerate(batch.images):
+        row = rows[here.index(i)]
+        assert torch.equal(
+            (image * 255).round().byte(), torch.tensor(list(row["image"].getdata())).view(48, 48, 3).permute(2, 0, 1)
+        )
+        assert batch.labels[i] == row["label"]
+    assert [here.index(p) >= 5 for p in range(6)] == [False, False, True] * 2
+
+
+def test_crops_have_one_scale_a_step_and_their_own_places():
+    here = pictures(scale=(0.5, 1.0), flip=True)
+    assert here.batch(range(4), 24, 0).images.shape == (4, 3, 24, 24)
+    again, other = here.batch(range(2, 4), 24, 0).images, here.batch(range(2, 4), 24, 1).images
+    assert torch.equal(here.batch(range(4), 24, 0).images[2:], again)  # whatever the batch
+    assert not torch.equal(again, other)
+    plan = Schedule(6, 4, 1e-3, 1, sides=((0, (24,)), (4, (32,))))
+    sides = [batch.images.shape[-1] for batch in here.batches(plan, 2, 0, 1)]
+    assert sides == [24, 24, 32, 32]
+
+
+def test_damaged_pictures_are_grey_and_named():
+    rows = [{"image": Image.new("RGB", (40, 40), (9, 9, 9))}, {"image": {"bytes": b"broken", "path": "x.png"}}]
+    stored, labels, notes = decode_all([rows], 32, threads=1)
+    assert stored[0].unique().tolist() == [9]
+    assert stored[1].unique().tolist() == [128]
+    assert labels.tolist() == [-1, -1]
+    assert len(notes) == 1
+    assert "x.png" in notes[0]
+
+
+def test_views_are_whole_pictures_their_mirror_images_and_crops(model):
+    here = pictures(scale=(0.7, 0.9))
+    latents = encode_views(model, here, 4)
+    assert latents.shape == (4, 8, 48, 4, 4)
+    whole = here.batch(range(0, 1), 32, 0)  # 48 px to 32: its own scale is 1
+    cut = DevicePictures(here.pictures, here.labels, [8], Crop(None, (1.0, 1.0), False), 0, CPU)
+    images = cut.batch(range(8), 32, 0).images
+    number = [cut.index(p) for p in range(8)]
+    for view, seen in ((0, images), (1, images.flip(-1))):
+        expected = encode_raw(model, seen)
+        torch.testing.assert_close(latents[view, number].float(), expected, atol=4e-3, rtol=2e-3)
+    assert not torch.allclose(latents[2], latents[0], atol=1e-2)
+    assert whole.images.shape == (1, 3, 32, 32)
+    positions = DeviceLatents(latents, here.labels, seed=0, captions=[[f"caption {i}"] for i in range(8)])
+    batch = positions.batch(range(16))
+    for i, text in enumerate(batch.captions):
+        row = int(text.split()[1])
+        assert batch.labels[i] == here.labels[row]
+        assert any(torch.equal(batch.latents[i], latents[view, row]) for view in range(4))
+
+
+def test_another_batch_and_length_keep_the_proportions():
+    row = PRESETS["tiny"].stage1["decoder"].schedule
+    plan = leg.planned(row, 16 * row.batch_size, row.steps // 10)
+    assert plan.sides[1][0] / plan.steps == pytest.approx(row.sides[1][0] / row.steps, abs=1 / plan.steps)
+    assert plan.warmup_steps == row.warmup_steps // 10
+    assert plan.lr == pytest.approx(2.5 * row.lr)  # a root of 16 would be 4
+    assert leg.scaled_rate(row, 4 * row.batch_size) == pytest.approx(2 * row.lr)
+    assert plan.ema_decay == pytest.approx(1 - 10 / plan.steps)
+
+
+def test_too_little_time_is_one_sentence(tmp_path):
+    with pytest.raises(RunError, match=r"--minutes 0.0: .* s are left for steps of .*; give more"):
+        rehearse(tmp_path, "encoder", "--minutes", "0")
+
+
+def test_large_files_travel_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(leg, "PART", 100)
+    (tmp_path / "leg").write_bytes(bytes(range(250)))
+    parts = leg.write_parts(tmp_path / "leg", tmp_path / "out")
+    assert [part.name for part in parts] == ["out.0", "out.1", "out.2"]
+    assert b"".join(part.read_bytes() for part in parts) == bytes(range(250))

@@ -1,0 +1,261 @@
+"""Train one run of a preset on one GPU within a time limit: ``python -m train.gpu.leg --preset tiny --run fusion``.
+
+The whole schedule (warm-up, cosine, floor) is fitted into ``--minutes``: a few steps are timed first, then as many are
+planned as fit. The pictures are decoded once and stay on the card. What comes out is a leg (see :mod:`train.legs`) in
+``--result``, cut into parts that are small enough to carry, and ``report.json`` with throughput and utilisation.
+docs/gpu.md has the whole sequence of commands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shutil
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch.utils.data import Subset
+from torch.utils.flop_counter import FlopCounterMode
+
+from drorae.adapter import load_tokenizer
+from train import encoder, stage1, stage2
+from train.arguments import add_data_arguments, add_run_arguments, main_guard, positive, record_run, shares_of
+from train.captions import all_captions
+from train.data import Batch, Crop
+from train.generation import Generation
+from train.gpu.latents import DeviceLatents, encode_views
+from train.gpu.pictures import STORED_SIDE, DevicePictures, decode_all
+from train.legs import LEG, find_leg
+from train.presets import PHASES, PRESETS
+from train.run import CHECKPOINT, LOG, RunError, Task, fit
+from train.settings import Schedule
+from train.sources import load_photos
+
+PEAK_FLOPS = 989e12  # dense bf16 products of an H100 or H200 SXM, from the data sheets
+PART = 15 * 2**20  # bytes; a file that is carried
+TIMED_STEPS = 4
+RESERVE = 0.88  # of the time that is left for steps: what timing misjudges, saving and validating
+VIEWS = 8  # of every picture, for the denoisers
+
+
+class Timer:
+    """Seconds since the start, with the device's work done."""
+
+    def __init__(self, device: torch.device):
+        self.device, self.start = device, time.monotonic()
+
+    def seconds(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.monotonic() - self.start
+
+
+def scaled_rate(row: Schedule, batch_size: int) -> float:
+    """The learning rate for another batch: times the square root of the ratio, at most 2.5 times."""
+    return row.lr * min(2.5, (batch_size / row.batch_size) ** 0.5)
+
+
+def planned(row: Schedule, batch_size: int, steps: int) -> Schedule:
+    """A preset's schedule with other batches and another number of steps, everything else in proportion."""
+    ratio = steps / row.steps
+    sides = tuple((int(start * ratio), sides) for start, sides in row.sides)
+    return dataclasses.replace(
+        row,
+        steps=steps,
+        batch_size=batch_size,
+        lr=scaled_rate(row, batch_size),
+        warmup_steps=max(1, min(int(row.warmup_steps * ratio), steps // 10)),
+        ema_decay=min(row.ema_decay, max(0.0, 1 - 10 / steps)),
+        sides=sides,
+        save_every=max(1, steps // 4),
+        workers=0,
+        compile=False,  # it has been, before the timing
+    )
+
+
+def time_steps(task: Task, batch: Batch, accelerator: Accelerator, step: int) -> tuple[float, float]:
+    """Seconds of a whole step without its optimisers, and its floating point operations."""
+
+    def once() -> None:
+        with accelerator.autocast():
+            loss, _ = task.loss(batch, step)
+        loss.backward()
+        for against, _ in task.adversary_loss(step):
+            against.backward()
+
+    with FlopCounterMode(display=False) as counter:
+        once()
+    once()
+    timer = Timer(accelerator.device)
+    for _ in range(TIMED_STEPS):
+        once()
+    seconds = timer.seconds() / TIMED_STEPS
+    for network in (task.trainable, task.adversary):
+        if network is not None:
+            network.zero_grad(set_to_none=True)
+    return seconds, counter.get_total_flops()
+
+
+def build_stage2(args: argparse.Namespace, row, accelerator: Accelerator) -> Generation:
+    """The task of a denoiser, as ``train.stage2`` builds it."""
+    model = load_tokenizer(stage2.find_tokenizer(args, row))
+    make = stage2.class_condition if args.condition == "class" else stage2.text_condition
+    condition = make(args, model, row)
+    validation, labelled = stage2.load_held_out_photos(args, model, condition, accelerator.print)
+    name = stage2.find_tokenizer(args, row)
+    return Generation(model, condition, row, model.statistics, validation, name, labelled=labelled)
+
+
+def load_pictures(args: argparse.Namespace, schedule: Schedule, device: torch.device) -> DevicePictures:
+    """All pictures of ``--data`` on the device."""
+    sources = [load_photos(path, "train") for path in args.data]
+    texts = all_captions(sources) if args.condition == "text" else None
+    if args.limit:
+        starts = [0, *np.cumsum(list(map(len, sources)))]
+        texts = texts and [text for start in starts[:-1] for text in texts[start : start + args.limit]]
+        sources = [Subset(source, range(min(args.limit, len(source)))) for source in sources]
+    pictures, labels, notes = decode_all(sources, STORED_SIDE, args.threads)
+    for note in notes:
+        print(f"skipped: {note}")
+    crop = Crop(None, schedule.crop_scale, schedule.flip)
+    loaded = DevicePictures(pictures, labels, list(map(len, sources)), crop, schedule.seed, device, shares_of(args))
+    loaded.captions = texts
+    return loaded
+
+
+def main(argv: list[str] | None = None) -> None:
+    started = time.monotonic()
+    runs = ("encoder", *PHASES, "class", "class-guide", "text")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", choices=PRESETS, required=True)
+    parser.add_argument("--run", choices=runs, required=True)
+    parser.add_argument("--minutes", type=float, default=8.0, help="from now to the end of the program (default: 8)")
+    parser.add_argument("--batch-size", type=positive, default=512)
+    parser.add_argument("--steps", type=positive, help="at most so many, whatever fits (rehearsals)")
+    parser.add_argument("--limit", type=positive, help="at most so many pictures of each source (rehearsals)")
+    parser.add_argument("--threads", type=positive, default=16, help="that decode pictures (default: 16)")
+    parser.add_argument("--views", type=positive, default=VIEWS, help="of every picture, for denoisers")
+    parser.add_argument("--result", type=Path, required=True, help="folder for the leg and the report")
+    parser.add_argument("--tokenizer", help="of a denoiser (default: the preset's)")
+    parser.add_argument("--classes", type=positive)
+    add_data_arguments(parser)
+    add_run_arguments(parser)
+    parser.set_defaults(stream=False, start=None)
+    args = parser.parse_args(argv)
+    preset = PRESETS[args.preset]
+    row = {"encoder": preset.encoder, **preset.stage1, **preset.stage2}.get(args.run)
+    if row is None:
+        raise RunError(f"preset '{args.preset}' has no run '{args.run}'.")
+    denoiser = args.run in preset.stage2
+    args.condition = args.run.removesuffix("-guide") if denoiser else None
+
+    on_gpu = torch.cuda.is_available()
+    torch.set_float32_matmul_precision("high" if on_gpu else "highest")
+    precision = args.precision or ("bf16" if on_gpu else "no")
+    accelerator = Accelerator(mixed_precision=precision, log_with=None)
+    device = accelerator.device
+    if denoiser:
+        task: Task = build_stage2(args, row, accelerator)
+    else:
+        task = (encoder if args.run == "encoder" else stage1).build_task(args, preset, row)
+    task = task.to(device)
+    leg = find_leg(args.legs, args.preset, args.run)
+    if leg is not None:
+        leg.load_into(task)
+        print(f"starting from {leg.file}, step {leg.step} of {leg.steps}")
+    pictures = load_pictures(args, row.schedule, device)
+    print(f"{pictures.count} pictures on {device} after {time.monotonic() - started:.0f} s")
+
+    base = planned(row.schedule, args.batch_size, row.schedule.steps)
+    if not base.sides:
+        base = dataclasses.replace(base, sides=((0, (task.image_size,)),))
+    if denoiser:
+        latents = encode_views(task.model, pictures, args.views)
+        positions: DevicePictures | DeviceLatents = DeviceLatents(
+            latents, pictures.labels, row.schedule.seed, pictures.captions
+        )
+        del pictures
+        print(f"{latents.shape[0]} views of {latents.shape[1]} latents after {time.monotonic() - started:.0f} s")
+    else:
+        positions = pictures
+    if row.schedule.compile and on_gpu:
+        task.compile()
+
+    costs = []  # of each stretch of the schedule: share of the steps, seconds and operations of one
+    stretches = [*base.sides, (base.steps, ())]
+    for (first, sides), (end, _) in pairwise(stretches):
+        several = []
+        for side in dict.fromkeys(sides):
+            numbers = range(args.batch_size)
+            batch = positions.batch(numbers) if denoiser else positions.batch(numbers, side, 0)
+            seconds, flops = time_steps(task, batch.to(device), accelerator, row.schedule.steps)
+            several.append((sides.count(side) / len(sides), seconds, flops))
+            print(f"side {side}: {args.batch_size / seconds:.0f} pictures/s, {flops / args.batch_size / 1e9:.1f} GFLOP")
+        mean = [sum(share * values[i] for share, *values in several) for i in range(2)]
+        costs.append(((end - first) / base.steps, *mean))
+    step_seconds = sum(share * seconds for share, seconds, _ in costs)
+    left = args.minutes * 60 - (time.monotonic() - started)
+    steps = int(left * RESERVE / step_seconds)
+    steps = min(steps, args.steps or steps)
+    if steps < 10:
+        raise RunError(f"--minutes {args.minutes}: {left:.0f} s are left for steps of {step_seconds:.1f} s; give more.")
+    schedule = planned(base, args.batch_size, steps)
+    schedule = dataclasses.replace(schedule, lr=base.lr, precision=precision)
+
+    folder = args.out / args.preset / args.run
+    if (folder / CHECKPOINT).exists():
+        raise RunError(f"{folder} is finished; remove it, or give another --out.")
+    adversary = getattr(row, "adversary", None)
+    if adversary is not None:
+        ratio = steps / row.schedule.steps
+        starts = {name: int(getattr(adversary, name) * ratio) for name in ("discriminator_start", "generator_start")}
+        adversary = dataclasses.replace(adversary, **starts)
+        task.preset = dataclasses.replace(task.preset, adversary=adversary)
+    settings = {"model": preset.model, "row": dataclasses.asdict(dataclasses.replace(row, schedule=schedule))}
+    record_run(args, f"train.gpu.leg --preset {args.preset} --run {args.run}", folder, accelerator, settings, positions)
+    rate, start = (adversary.lr, adversary.discriminator_start) if adversary else (None, 0)
+    timer = Timer(device)
+    fit(task, positions, schedule, folder, accelerator, rate, start)
+    seconds = timer.seconds()
+
+    pictures_seen = steps * args.batch_size
+    flops = sum(share * steps * operations for share, _, operations in costs)
+    report = {
+        "run": f"{args.preset}/{args.run}",
+        "started_from": None if leg is None else f"step {leg.step} of {leg.steps}",
+        "device": torch.cuda.get_device_name() if on_gpu else "CPU",
+        "steps": steps,
+        "batch_size": args.batch_size,
+        "pictures": pictures_seen,
+        "seconds": round(seconds, 1),
+        "pictures_per_second": round(pictures_seen / seconds, 1),
+        "model_flops_utilisation": round(flops / seconds / PEAK_FLOPS, 4) if on_gpu else None,
+        "log": (folder / LOG).read_text().splitlines()[-1],
+    }
+    args.result.mkdir(parents=True, exist_ok=True)
+    write_parts(folder / LEG, args.result / f"{args.preset}-{args.run}.safetensors")
+    shutil.copy(folder / LOG, args.result / f"{args.preset}-{args.run}.log.jsonl")
+    (args.result / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    print(json.dumps(report, indent=2))
+
+
+def write_parts(file: Path, target: Path) -> list[Path]:
+    """Copy a file, in parts ``.0``, ``.1`` ... where it is too large to carry; ``cat`` joins them."""
+    content = file.read_bytes()
+    if len(content) <= PART:
+        target.write_bytes(content)
+        return [target]
+    parts = [content[start : start + PART] for start in range(0, len(content), PART)]
+    files = [target.with_name(f"{target.name}.{number}") for number in range(len(parts))]
+    for part, each in zip(parts, files, strict=True):
+        each.write_bytes(part)
+    return files
+
+
+if __name__ == "__main__":
+    main_guard(main)
