@@ -12,7 +12,8 @@ from drorae.explore import Exploration, Frame
 def reconstruction_answer(result: Exploration) -> dict[str, Any]:
     """PSNR (dB), SSIM and mean error (8-bit levels) of every route; for fused ones the shares of pixels improved and
     harmed."""
-    answer: dict[str, Any] = {"size": result.original.shape[0]}
+    height, width, _ = result.original.shape
+    answer: dict[str, Any] = {"width": width, "height": height}
     for name, numbers in result.metrics.items():
         answer[name] = finite(numbers)
         if name in result.gains:
@@ -21,10 +22,13 @@ def reconstruction_answer(result: Exploration) -> dict[str, Any]:
 
 
 def routing_answer(result: Exploration) -> dict[str, Any]:
-    """Weight and share of every layer at every token, row by row, and what they amount to."""
+    """Weight and share of every layer at every token, row by row, and what they amount to.
+
+    ``grid`` is the number of rows and of columns.
+    """
     correlation = [float(value) for value in result.texture_correlation]
     return {
-        "grid": result.grid_size,
+        "grid": list(result.grid_size),
         "layers": result.num_layers,
         "weights": result.weights.tolist(),
         "shares": result.shares.tolist(),

@@ -220,6 +220,22 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
             return (latent, output.routing) if return_routing else (latent,)
         return DRoRAEEncoderOutput(latent=latent, routing=output.routing)
 
+    def check_size(self, size: int | None, error: type[Exception] = ValueError) -> int:
+        """The side of square pictures in pixels that the model is to work at: ``size``, or its own when ``None``.
+
+        Raises:
+            error: this model does not work at that size.
+        """
+        if size is None or size == self.image_size:
+            return self.image_size
+        if not self.config.any_size:
+            raise error(f"this model works at {self.image_size} pixels only, not at {size}")
+        patch = self.encoder.patch_size
+        if size < 2 * patch or size % patch:
+            near = max(2, round(size / patch)) * patch
+            raise error(f"the side must be a multiple of {patch} pixels, not {size}; use {near}")
+        return size
+
     def check_images(self, x: Tensor) -> None:
         """Raise a ``ValueError`` that says what this model takes, if ``x`` is not that."""
         if x.ndim != 4 or x.shape[1] != 3:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from drorae.autoencoder import AutoencoderDRoRAE
 from drorae.explore import explore
-from drorae.images import ImageError, load_image
+from drorae.images import ImageError, load_image, square
 
 THUMBNAIL = 64  # pixels
 
@@ -41,18 +41,27 @@ class BatchRow:
     error: str | None = None
 
 
-def batch(paths: Iterable[str | Path], model: AutoencoderDRoRAE) -> Iterator[BatchRow]:
-    """Explore pictures one after another; nothing of a picture is kept but its row. Bad files become rows, too."""
+def batch(
+    paths: Iterable[str | Path], model: AutoencoderDRoRAE, size: int | None = None, whole: bool = False
+) -> Iterator[BatchRow]:
+    """Explore pictures one after another; nothing of a picture is kept but its row. Bad files become rows, too.
+
+    ``size`` and ``whole`` as in :func:`drorae.explore.open_picture`.
+
+    Raises:
+        ImageError: a size that the model does not work at.
+    """
+    model.check_size(size, ImageError)
     for path in paths:
         name = Path(path).name
         try:
-            result = explore(load_image(path), model, interventions=False)
+            result = explore(load_image(path), model, interventions=False, size=size, whole=whole)
         except ImageError as error:
             yield BatchRow(name, {}, None, None, None, None, str(error))
             continue
         *_, last = result.metrics
         fused = last != "rae"
-        small = Image.fromarray(result.original).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+        small = square(Image.fromarray(result.original), THUMBNAIL)
         yield BatchRow(
             name,
             result.metrics,

@@ -23,7 +23,8 @@ def compare_value(result: Exploration, example: str | None = None) -> dict:
     """Value of the compare viewer: pictures, metrics and gain maps by route; ``example`` names one of the page's."""
     return {
         "example": example,
-        "size": result.original.shape[0],
+        "width": result.original.shape[1],
+        "height": result.original.shape[0],
         "layers": result.num_layers,
         "original": _png(result.original),
         "routes": [
@@ -52,7 +53,8 @@ def routing_value(result: Exploration, example: str | None = None) -> dict | Non
     return {
         "example": example,
         "picture": _png(result.original),
-        "grid": result.grid_size,
+        "rows": result.grid_size[0],
+        "columns": result.grid_size[1],
         "layers": result.num_layers,
         "weights": _base64(result.weights.astype("<f4")),
         "shares": _base64(result.shares.astype("<f4")),
@@ -73,7 +75,8 @@ def intervene_value(result: Exploration, example: str | None = None) -> dict | N
         return None
     return {
         "example": example,
-        "grid": result.grid_size,
+        "rows": result.grid_size[0],
+        "columns": result.grid_size[1],
         "layers": result.num_layers,
         "beta": done.beta,
         "betas": list(done.betas),

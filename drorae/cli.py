@@ -24,7 +24,7 @@ from drorae.autoencoder import DECODERS, AutoencoderDRoRAE
 from drorae.batch import batch, to_csv
 from drorae.checkpoints import DEFAULT_GENERATOR, DEFAULT_MODEL, DEFAULT_TEXT_GENERATOR, CheckpointError
 from drorae.class_pipeline import DRoRAEClassPipeline
-from drorae.explore import ROUTES, Exploration, explore, intervene
+from drorae.explore import ROUTES, SIDE, Exploration, explore, intervene
 from drorae.generate import class_name, decoder_names
 from drorae.images import ImageError, load_image, png_with_settings
 from drorae.intervene import Intervention, InterventionError
@@ -61,6 +61,10 @@ def _parser() -> argparse.ArgumentParser:
 
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--model", default=DEFAULT_MODEL, help="checkpoint folder or Hub id (default: %(default)s)")
+    common.add_argument(
+        "--size", type=int, help=f"side of the central square in pixels (default: {SIDE}, or all that the model takes)"
+    )
+    common.add_argument("--whole", action="store_true", help="all of the picture, with about SIZE x SIZE pixels")
 
     command = commands.add_parser(
         "reconstruct", parents=[common], help="rebuild pictures from the last layer and from all layers"
@@ -135,7 +139,7 @@ def _reconstruct(args: argparse.Namespace) -> int:
     code = 0
     for path, stem in zip(args.images, _stems(args.images), strict=True):
         try:
-            result = explore(load_image(path), model, interventions=False)
+            result = explore(load_image(path), model, interventions=False, size=args.size, whole=args.whole)
         except ImageError as error:  # the other pictures are still worth doing
             code = _fail(str(error))
             continue
@@ -169,7 +173,8 @@ def _as_json(path: Path, result: Exploration, files: dict[str, Path]) -> dict:
 
 
 def _print_table(path: Path, result: Exploration) -> None:
-    print(f"{path}  ({result.original.shape[0]} px, {result.seconds:.2f} s)")
+    height, width, _ = result.original.shape
+    print(f"{path}  ({width} x {height} px, {result.seconds:.2f} s)")
     for route in ROUTES:
         if route.name in result.metrics:
             numbers = result.metrics[route.name]
@@ -178,7 +183,7 @@ def _print_table(path: Path, result: Exploration) -> None:
 
 def _routing(args: argparse.Namespace) -> int:
     model = AutoencoderDRoRAE.from_pretrained(args.model)
-    result = explore(load_image(args.image), model, interventions=False)
+    result = explore(load_image(args.image), model, interventions=False, size=args.size, whole=args.whole)
     if result.weights is None:
         return _fail(f"'{args.model}' has no fusion, so there is no routing; use a model with fusion.")
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -188,13 +193,14 @@ def _routing(args: argparse.Namespace) -> int:
             file,
             weights=result.weights,
             shares=result.shares,
-            grid=np.array([result.grid_size, result.grid_size]),
+            grid=np.array(result.grid_size),
             layers=np.arange(1, result.num_layers + 1),
         )
     if args.json:
         print(json.dumps(routing_answer(result)))
         return 0
-    print(f"{args.out}: weights {result.weights.shape} (tokens, layers), grid {result.grid_size} x {result.grid_size}")
+    rows, columns = result.grid_size
+    print(f"{args.out}: weights {result.weights.shape} (tokens, layers), grid {rows} x {columns} (rows, columns)")
     return 0
 
 
@@ -202,11 +208,13 @@ def _intervene(args: argparse.Namespace) -> int:
     model = AutoencoderDRoRAE.from_pretrained(args.model)
     layers = args.layers
     if args.without is not None:
-        Intervention(tuple(args.without)).check(model.encoder.num_layers, model.grid_size**2)
+        Intervention(tuple(args.without)).check(model.encoder.num_layers)
         layers = [n for n in range(1, model.encoder.num_layers + 1) if n not in args.without]
     as_tuple = [None if values is None else tuple(values) for values in (layers, args.tokens)]
-    frame = intervene(load_image(args.image), model, Intervention(as_tuple[0], args.beta, as_tuple[1]))
+    intervention = Intervention(as_tuple[0], args.beta, as_tuple[1])
+    frame = intervene(load_image(args.image), model, intervention, args.size, args.whole)
     settings = {"model": args.model, "layers": layers, "beta": args.beta, "tokens": args.tokens}
+    settings |= {"size": args.size, "whole": args.whole or None}
     args.out.parent.mkdir(parents=True, exist_ok=True)
     kept = {key: value for key, value in settings.items() if value is not None}
     args.out.write_bytes(png_with_settings(Image.fromarray(frame.picture), kept))
@@ -222,7 +230,8 @@ def _intervene(args: argparse.Namespace) -> int:
 
 def _report(args: argparse.Namespace) -> int:
     model = AutoencoderDRoRAE.from_pretrained(args.model)
-    text = report(explore(load_image(args.image), model), model, args.model, str(args.image))
+    result = explore(load_image(args.image), model, size=args.size, whole=args.whole)
+    text = report(result, model, args.model, str(args.image))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(text, encoding="utf-8")
     print(f"{args.out}: {len(text) / 2**20:.1f} MiB, to be opened in any browser")
@@ -231,7 +240,7 @@ def _report(args: argparse.Namespace) -> int:
 
 def _batch(args: argparse.Namespace) -> int:
     model = AutoencoderDRoRAE.from_pretrained(args.model)
-    rows = list(batch(tqdm(args.images, disable=None), model))
+    rows = list(batch(tqdm(args.images, disable=None), model, args.size, args.whole))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(to_csv(rows), encoding="utf-8")
     for row in rows if args.json else ():

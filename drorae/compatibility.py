@@ -38,30 +38,36 @@ class Compatibility(NamedTuple):
         return "inside" if self.beyond <= INSIDE else "edge" if self.beyond <= EDGE else "outside"
 
 
-def distances(model: AutoencoderDRoRAE, tokens: Tensor) -> Tensor:
+def distances(model: AutoencoderDRoRAE, tokens: Tensor, grid_size: tuple[int, int] | None = None) -> Tensor:
     """Mean over the channels of the squared normalised latent of every token: (B, N, C) to (B, N), about 1 for photos.
 
-    It is the squared Mahalanobis distance of a diagonal covariance, divided by C, under the statistics (per channel and
-    position) of the model's own latents.
+    It is the squared Mahalanobis distance of a diagonal covariance, divided by C, under the statistics of the model's
+    own latents.
+
+    Args:
+        grid_size: rows and columns of the N tokens; the model's own square grid when ``None``.
 
     Raises:
         ValueError: the model has no latent statistics.
     """
     if model.statistics is None:
         raise ValueError("the model has no latent statistics; run python -m train.latent_stats on it")
-    return model.tokens_to_latent(tokens).float().square().mean(1).flatten(1)
+    return model.tokens_to_latent(tokens, grid_size).float().square().mean(1).flatten(1)
 
 
 @torch.inference_mode()
-def compatibility(model: AutoencoderDRoRAE, tokens: Tensor, base: Tensor) -> list[Compatibility]:
-    """Of every latent of a batch (B, N, C); ``base`` are the tokens of the last layer, broadcast to it."""
+def compatibility(
+    model: AutoencoderDRoRAE, tokens: Tensor, base: Tensor, grid_size: tuple[int, int] | None = None
+) -> list[Compatibility]:
+    """Compatibility of each latent in a batch (B, N, C). ``base``: tokens of the last layer, broadcast to it;
+    ``grid_size`` as in :func:`distances`."""
     cosines = torch.cosine_similarity(tokens.float(), base.float(), dim=-1).mean(-1).tolist()
     if model.statistics is None:
         return [Compatibility(cosine, None, None, None) for cosine in cosines]
-    latents = model.tokens_to_latent(tokens).float().flatten(1)
+    latents = model.tokens_to_latent(tokens, grid_size).float().flatten(1)
     means, variances = latents.mean(1).tolist(), latents.var(1, unbiased=False).tolist()
     limit = model.config.latent_distance
     beyond = [None] * len(tokens)
     if limit is not None:
-        beyond = (distances(model, tokens) > limit).float().mean(1).tolist()
+        beyond = (distances(model, tokens, grid_size) > limit).float().mean(1).tolist()
     return [Compatibility(*numbers) for numbers in zip(cosines, means, variances, beyond, strict=True)]

@@ -15,16 +15,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from drorae import images as pictures_of
 from drorae.autoencoder import AutoencoderDRoRAE
 from drorae.compatibility import Compatibility, compatibility
-from drorae.fusion import FusionOutput, Routing
-from drorae.images import square, to_tensor, to_uint8
+from drorae.fusion import FusionOutput
+from drorae.images import ImageError, to_uint8
 from drorae.intervene import FusionParts, Intervention, can_intervene, strengths
 from drorae.layer_maps import correlation, shared_components, texture_energy
 from drorae.metrics import psnr, ssim
 from drorae.spectrum import detail_energies, error_energies
 
 BATCH = 8  # interventions that are mixed and decoded together
+SIDE = 256  # pixels: the square that models of any size work on unless told otherwise
 Painted = Callable[[int, int], None]  # is told how many interventions are painted, and how many there will be
 
 
@@ -56,28 +58,14 @@ def available_routes(model: AutoencoderDRoRAE) -> tuple[Route, ...]:
     )
 
 
-@torch.inference_mode()
-def reconstruct(model: AutoencoderDRoRAE, images: Tensor) -> tuple[dict[str, Tensor], Routing | None]:
-    """Every available route of a batch, with one pass through the encoder.
-
-    Args:
-        images: (B, 3, H, H) in [0, 1], H the model's picture size.
-
-    Returns:
-        Reconstructions by route name, (B, 3, H, H) around [0, 1], and the routing of the fused latent (``None`` for a
-        model without fusion).
-    """
-    layers = model.encoder(images)
-    base = model.fuse(layers, fusion=False).tokens
-    fused = model.fuse(layers, return_routing=True) if model.fusion_module is not None else None
-    return paint_routes(model, base, fused), fused.routing if fused is not None else None
-
-
-def paint_routes(model: AutoencoderDRoRAE, base: Tensor, fused: FusionOutput | None) -> dict[str, Tensor]:
-    """Tokens of the last layer (B, N, C) and the fused ones to a picture (B, 3, H, H) per available route."""
+def paint_routes(
+    model: AutoencoderDRoRAE, base: Tensor, fused: FusionOutput | None, grid_size: tuple[int, int]
+) -> dict[str, Tensor]:
+    """Tokens of the last layer (B, N, C) and the fused ones, of a grid (rows, columns), to a picture (B, 3, H, W) per
+    available route."""
     pictures = {}
     for route in available_routes(model):
-        latent = model.tokens_to_latent(fused.tokens if route.fused else base)
+        latent = model.tokens_to_latent(fused.tokens if route.fused else base, grid_size)
         pictures[route.name] = model.decode(latent, decoder=route.decoder).sample
     return pictures
 
@@ -139,12 +127,13 @@ class Exploration:
     """One picture, seen through every route.
 
     Attributes:
-        original: (H, W, 3) uint8, the square the model worked on.
+        original: (H, W, 3) uint8, the picture the model worked on.
         pictures: route name to (H, W, 3) uint8.
         metrics: route name to ``psnr`` (dB), ``ssim`` and ``mae`` (8-bit levels), computed on those uint8 pictures.
         gains: fused route name to its :class:`Gain` over ``rae``.
         weights, shares: routing (N, L), see :class:`~drorae.fusion.Routing`; ``None`` without fusion.
-        grid_size: tokens per side, N = grid_size ** 2.
+        grid_size: rows and columns of the tokens, N = rows * columns.
+        whole: whether it is all of the picture, or its central square.
         cosines: cosine of z_fuse and z_base at every token, (N,); ``None`` without fusion.
         spectra: energy by band of the detail in ``"original"`` and in every route's picture (:mod:`drorae.spectrum`).
         energies: energy by band of what is wrong in every route's picture.
@@ -161,7 +150,8 @@ class Exploration:
     gains: dict[str, Gain]
     weights: np.ndarray | None
     shares: np.ndarray | None
-    grid_size: int
+    grid_size: tuple[int, int]
+    whole: bool
     cosines: np.ndarray | None
     spectra: dict[str, np.ndarray]
     energies: dict[str, np.ndarray]
@@ -189,22 +179,32 @@ class Exploration:
 
 @torch.inference_mode()
 def explore(
-    picture: Image.Image, model: AutoencoderDRoRAE, interventions: bool = True, progress: Painted | None = None
+    picture: Image.Image,
+    model: AutoencoderDRoRAE,
+    interventions: bool = True,
+    progress: Painted | None = None,
+    size: int | None = None,
+    whole: bool = False,
 ) -> Exploration:
-    """Rebuild the central square of an RGB picture along every route, say what the router did, and what would happen
-    with other strengths and other layers.
+    """Rebuild an RGB picture along every route, say what the router did, and what would happen with other strengths
+    and other layers.
 
     Args:
         picture: as returned by :func:`drorae.images.load_image`.
         model: any :class:`~drorae.autoencoder.AutoencoderDRoRAE`; what it lacks is left out of the result.
         interventions: ``False`` leaves them out; they are most of the work.
         progress: called while the interventions are painted.
+        size, whole: see :func:`open_picture`.
+
+    Raises:
+        ImageError: a size that the model does not work at.
     """
     started = time.perf_counter()
-    images = open_square(picture, model)
+    images = open_picture(picture, model, size, whole)
+    grid = model.encoder.grid_of(images)
     layers = model.encoder(images)
     fused = model.fuse(layers, return_routing=True) if model.fusion_module is not None else None
-    outputs = paint_routes(model, model.fuse(layers, fusion=False).tokens, fused)
+    outputs = paint_routes(model, model.fuse(layers, fusion=False).tokens, fused, grid)
     routing = fused.routing if fused is not None else None
     original = _array(images)
     pictures = {name: _array(output) for name, output in outputs.items()}
@@ -230,12 +230,13 @@ def explore(
         gains=gains,
         weights=None if routing is None else routing.weights[0].float().cpu().numpy(),
         shares=None if routing is None else routing.shares[0].float().cpu().numpy(),
-        grid_size=model.grid_size,
+        grid_size=grid,
+        whole=whole,
         cosines=cosines,
         spectra={name: detail_energies(shown) for name, shown in {"original": original, **pictures}.items()},
         energies={name: error_energies(shown, original) for name, shown in pictures.items()},
         components=shared_components(layers, model.encoder.norm.eps),
-        texture=texture_energy(original, model.grid_size),
+        texture=texture_energy(original, grid),
         beta=getattr(model.fusion_module, "beta", None),
         interventions=painted,
         seconds=time.perf_counter() - started,
@@ -243,27 +244,35 @@ def explore(
 
 
 @torch.inference_mode()
-def intervene(picture: Image.Image, model: AutoencoderDRoRAE, intervention: Intervention) -> Frame:
-    """One intervention on the central square of an RGB picture.
+def intervene(
+    picture: Image.Image,
+    model: AutoencoderDRoRAE,
+    intervention: Intervention,
+    size: int | None = None,
+    whole: bool = False,
+) -> Frame:
+    """One intervention on an RGB picture; ``size`` and ``whole`` as in :func:`open_picture`.
 
     Raises:
         InterventionError: it cannot be made, or the model has no router.
+        ImageError: a size that the model does not work at.
     """
-    images = open_square(picture, model)
-    parts = FusionParts(model, model.encoder(images))
+    images = open_picture(picture, model, size, whole)
+    parts = FusionParts(model, model.encoder(images), model.encoder.grid_of(images))
     return next(frames(parts, parts.mix([intervention]), images))
 
 
 def paint_interventions(
     model: AutoencoderDRoRAE, layers: Sequence[Tensor], images: Tensor, usual: Frame, progress: Painted | None = None
 ) -> Interventions:
-    """All the interventions of :class:`Interventions` on one picture (1, 3, H, H), decoded in batches.
+    """All the interventions of :class:`Interventions` on one picture (1, 3, H, W), decoded in batches.
 
     Args:
         usual: the frame of the trained strength and all layers; it is taken as it is, so that it equals the normal
             reconstruction on any device and at any batch size.
     """
-    parts, numbers = FusionParts(model, layers), range(1, model.encoder.num_layers + 1)
+    parts = FusionParts(model, layers, model.encoder.grid_of(images))
+    numbers = range(1, model.encoder.num_layers + 1)
     trained = model.fusion_module.beta
     betas = strengths(trained)
     wanted = [Intervention(beta=beta) for beta in betas if beta != trained]
@@ -282,28 +291,52 @@ def paint_interventions(
 
 
 def frames(parts: FusionParts, tokens: Tensor, images: Tensor) -> Iterator[Frame]:
-    """Paint and measure tokens (b, N, C) on one picture (1, 3, H, H)."""
+    """Paint and measure tokens (b, N, C) on one picture (1, 3, H, W)."""
     yield from frames_of(parts.model, tokens, parts.base, parts.paint(tokens), images)
 
 
 def frames_of(
     model: AutoencoderDRoRAE, tokens: Tensor, base: Tensor, painted: Tensor, images: Tensor
 ) -> Iterator[Frame]:
-    """Measure what was painted, (b, 3, H, H), from tokens (b, N, C)."""
+    """Measure what was painted, (b, 3, H, W), from tokens (b, N, C)."""
     original = _array(images)
-    for i, standing in enumerate(compatibility(model, tokens, base)):
+    for i, standing in enumerate(compatibility(model, tokens, base, model.encoder.grid_of(images))):
         output = painted[i : i + 1]
         shown = _array(output)
         yield Frame(shown, measure(output, images), error_energies(shown, original), standing)
 
 
-def open_square(picture: Image.Image, model: AutoencoderDRoRAE) -> Tensor:
-    """The central square of a picture as the model takes it, (1, 3, H, H) in [0, 1]."""
-    return to_tensor(square(picture, model.image_size)).unsqueeze(0).to(model.device, model.dtype)
+def default_size(model: AutoencoderDRoRAE) -> int:
+    """The side of the square in pixels that a model works on unless told otherwise."""
+    return SIDE if model.config.any_size else model.image_size
+
+
+def open_picture(
+    picture: Image.Image, model: AutoencoderDRoRAE, size: int | None = None, whole: bool = False
+) -> Tensor:
+    """A picture as the model takes it, (1, 3, H, W) in [0, 1].
+
+    Args:
+        size: side of its central square, pixels; ``None`` is ``SIDE`` for models of any size and the model's own side
+            for others.
+        whole: take all of the picture, with about ``size * size`` pixels, instead of the square.
+
+    Raises:
+        ImageError: the model works at one size only, and on squares, or the side is not a multiple of its patch.
+    """
+    if model.config.any_size:
+        size = model.check_size(default_size(model) if size is None else size, ImageError)
+        cut = pictures_of.whole(picture, size, model.encoder.patch_size) if whole else pictures_of.square(picture, size)
+    else:
+        size = model.check_size(size, ImageError)
+        if whole:
+            raise ImageError("this model works on the central square only, not on whole pictures")
+        cut = pictures_of.square(picture, size)
+    return pictures_of.to_tensor(cut).unsqueeze(0).to(model.device, model.dtype)
 
 
 def measure(output: Tensor, images: Tensor) -> dict[str, float]:
-    """``psnr``, ``ssim`` and ``mae`` of one picture (1, 3, H, H) against another, on 8-bit values."""
+    """``psnr``, ``ssim`` and ``mae`` of one picture (1, 3, H, W) against another, on 8-bit values."""
     shown, original = (_array(each).astype(np.float32) for each in (output, images))
     return {
         "psnr": psnr(output, images).item(),

@@ -169,6 +169,14 @@ def square(picture: Image.Image, size: int) -> Image.Image:
     return ImageOps.fit(picture, (size, size), method=Image.Resampling.LANCZOS)
 
 
+def whole(picture: Image.Image, size: int, patch: int) -> Image.Image:
+    """All of an RGB picture, resized (Lanczos) to about ``size * size`` pixels, both sides multiples of ``patch``; what
+    the rounding leaves over at the edges is cut off."""
+    ratio = (picture.width / picture.height) ** 0.5
+    sides = [max(2, round(side / patch)) * patch for side in (size * ratio, size / ratio)]
+    return ImageOps.fit(picture, sides, method=Image.Resampling.LANCZOS)
+
+
 def to_tensor(picture: Image.Image) -> torch.Tensor:
     """RGB picture to a float tensor (3, H, W) in [0, 1]."""
     return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).float() / 255

@@ -32,8 +32,8 @@ class Intervention:
     beta: float | None = None
     tokens: tuple[int, ...] | None = None
 
-    def check(self, num_layers: int, num_tokens: int) -> None:
-        """Refuse what makes no sense for a model of this size.
+    def check(self, num_layers: int, num_tokens: int | None = None) -> None:
+        """Refuse what makes no sense for a model of so many layers and a picture of so many tokens, where it is known.
 
         Raises:
             InterventionError: what is wrong and what is possible.
@@ -49,7 +49,7 @@ class Intervention:
             raise InterventionError(
                 f"The strength must be between 0 (last layer only) and 1 (fused only), not {self.beta!r}."
             )
-        if self.tokens is not None:
+        if self.tokens is not None and num_tokens is not None:
             for token in self.tokens:
                 if not _whole(token) or not 0 <= token < num_tokens:
                     raise InterventionError(f"There is no token {token!r}; tokens are numbered 0 to {num_tokens - 1}.")
@@ -67,17 +67,18 @@ class FusionParts:
     Args:
         model: one whose fusion has a router.
         layers: its encoder's outputs for one picture, (1, N, C) each.
+        grid_size: rows and columns of the N tokens.
 
     Raises:
         InterventionError: the model mixes its layers without a router, or not at all.
     """
 
-    def __init__(self, model: AutoencoderDRoRAE, layers: Sequence[Tensor]):
+    def __init__(self, model: AutoencoderDRoRAE, layers: Sequence[Tensor], grid_size: tuple[int, int]):
         if not can_intervene(model):
             raise InterventionError(
                 "This model has no router, so there are no layers to switch and no strength to set."
             )
-        self.model, self.fusion = model, model.fusion_module
+        self.model, self.fusion, self.grid_size = model, model.fusion_module, grid_size
         self.base, self.outputs, self.weights = self.fusion.read(layers)
         self.num_tokens, self.num_layers = self.weights.shape[1:]
 
@@ -111,8 +112,8 @@ class FusionParts:
         return incremental_correction(self.base, self.outputs[:, 0], self.fusion.beta, self.fusion.eps)
 
     def paint(self, tokens: Tensor) -> Tensor:
-        """Tokens (B, N, C) to pictures (B, 3, H, H) around [0, 1], by the decoder that was trained last."""
-        return self.model.decode(self.model.tokens_to_latent(tokens)).sample
+        """Tokens (B, N, C) to pictures (B, 3, H, W) around [0, 1], by the decoder that was trained last."""
+        return self.model.decode(self.model.tokens_to_latent(tokens, self.grid_size)).sample
 
 
 def can_intervene(model: AutoencoderDRoRAE) -> bool:

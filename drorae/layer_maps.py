@@ -32,16 +32,17 @@ def shared_components(layers: Sequence[Tensor], eps: float = 1e-6) -> np.ndarray
     return (scaled * 255).round().astype(np.uint8).reshape(len(layers), -1, 3)
 
 
-def texture_energy(picture: np.ndarray, grid: int) -> np.ndarray:
-    """Mean gradient magnitude of the brightness in every token's square, (grid * grid,), 8-bit levels per pixel.
+def texture_energy(picture: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Mean gradient magnitude of the brightness in every token's square, (rows * columns,), 8-bit levels per pixel.
 
     Args:
-        picture: (H, H, 3) uint8, H a multiple of ``grid``.
+        picture: (H, W, 3) uint8.
+        grid: rows and columns; they divide H and W.
     """
+    rows, columns = grid
     brightness = picture.astype(np.float64) @ (0.299, 0.587, 0.114)
     magnitude = np.hypot(*np.gradient(brightness))
-    side = len(picture) // grid
-    return magnitude.reshape(grid, side, grid, side).mean((1, 3)).ravel()
+    return magnitude.reshape(rows, len(picture) // rows, columns, -1).mean((1, 3)).ravel()
 
 
 def correlation(shares: np.ndarray, texture: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 import shlex
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ import torch
 from drorae import __version__, bundle
 from drorae.autoencoder import AutoencoderDRoRAE
 from drorae.checkpoints import stored_folder, weights_hash
-from drorae.explore import Exploration
+from drorae.explore import Exploration, default_size
 
 STATIC = files("drorae") / "ui" / "static"
 VIEWERS = {
@@ -56,16 +57,19 @@ def report(result: Exploration, model: AutoencoderDRoRAE, model_name: str, pictu
     values = {name: (title, value(result)) for name, (title, value) in VIEWERS.items()}
     shown = {name: pair for name, pair in values.items() if pair[1] is not None}
     argument = f"./{picture_name}" if picture_name.startswith("-") else picture_name  # or it would be an option
-    command = shlex.join(["python", "-m", "drorae", "report", argument, "--model", model_name, "--out", "report.html"])
+    height, width, _ = result.original.shape
+    size = [] if width == height == default_size(model) else ["--size", str(round(math.sqrt(width * height)))]
+    options = [*size, *(["--whole"] if result.whole else []), "--out", "report.html"]
+    command = shlex.join(["python", "-m", "drorae", "report", argument, "--model", model_name, *options])
     versions = {
         "drorae": __version__,
         **{name: version(name) for name in PACKAGES},
         "Python": platform.python_version(),
     }
     facts = {
-        "picture": f"{picture_name}, central square at {result.original.shape[0]} x {result.original.shape[0]} pixels",
+        "picture": f"{picture_name}, {'all of it' if result.whole else 'central square'} at {width} x {height} pixels",
         "model": f"{model_name}, sha256 of its weights {model_hash(model)}{_files_hash(model_name)}",
-        "layers": f"{model.encoder.num_layers}, of {model.config.encoder_name}; {result.grid_size**2} tokens",
+        "layers": f"{model.encoder.num_layers}, of {model.config.encoder_name}; {math.prod(result.grid_size)} tokens",
         "computed in": f"{str(model.dtype).removeprefix('torch.')} on {model.device.type}",
         "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
         "made by": command,

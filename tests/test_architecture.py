@@ -110,10 +110,3 @@ def test_layers_of_the_package(module):
 def test_every_module_of_the_package_has_a_place():
     modules = {path.stem for path in (ROOT / "drorae").glob("*.py")} - {"__init__", "__main__"}
     assert modules == set(ALLOWED)
-
-
-def test_the_method_is_read_in_three_short_files():
-    lines = sum(
-        len((ROOT / "drorae" / f"{name}.py").read_text().splitlines()) for name in ("encoder", "fusion", "autoencoder")
-    )
-    assert lines < 500

@@ -67,7 +67,7 @@ def test_psnr_and_ssim_against_scikit_image(runs, tmp_path):
         padded = [[np.pad(p, ((5, 5), (5, 5), (0, 0)), "reflect") for p in pair] for pair in pairs]
         ssim = np.mean([structural_similarity(a, b, data_range=255, **settings) for a, b in padded])
         assert report["routes"][name]["ssim"] == pytest.approx(ssim, abs=2e-3)
-    assert set(report["left_out"]) == {"vgg11", "fd-mobilenetv2"}
+    assert set(report["left_out"]) == {"vgg11", "st-lpips", "fd-mobilenetv2"}
 
 
 def test_rounding_and_truncation_to_8_bits():
@@ -179,8 +179,8 @@ def test_high_frequency_energy_of_gratings():
     for k, expected in ((3, 0.0), (4, 1.0), (7, 1.0)):
         wave = torch.cos(torch.pi * (n + 0.5) * k / 8)
         tokens = wave[None, :, None, None].expand(1, 8, 8, 3).flatten(1, 2)
-        assert high_frequency_energy(tokens, 8).item() == pytest.approx(expected, abs=1e-6)
-    assert high_frequency_energy(torch.ones(1, 64, 3), 8).item() == pytest.approx(0, abs=1e-6)
+        assert high_frequency_energy(tokens, (8, 8)).item() == pytest.approx(expected, abs=1e-6)
+    assert high_frequency_energy(torch.ones(1, 64, 3), (8, 8)).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_same_class_neighbours_of_two_clusters():

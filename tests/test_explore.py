@@ -10,7 +10,7 @@ from conftest import build
 from PIL import Image
 
 from drorae.bundle import compare_value, routing_value
-from drorae.explore import explore, reconstruct
+from drorae.explore import explore, paint_routes
 
 ROUTES = ["rae", "phase2", "drorae"]
 
@@ -21,7 +21,9 @@ def picture() -> Image.Image:
 
 
 def test_routes_are_what_encode_and_decode_give(model, images):
-    pictures, routing = reconstruct(model, images)
+    layers = model.encoder(images)
+    base, routed = model.fuse(layers, fusion=False).tokens, model.fuse(layers, return_routing=True)
+    pictures, routing = paint_routes(model, base, routed, (4, 4)), routed.routing
     last, fused = model.encode(images, fusion=False).latent, model.encode(images, return_routing=True)
     assert list(pictures) == ROUTES
     assert pictures["rae"].equal(model.decode(last, decoder="original").sample)

@@ -50,7 +50,7 @@ def by_hand(model, images, kept: list[list[int]], betas: list[float]) -> torch.T
     ],
 )
 def test_mixing_is_the_equations(model, images, intervention, kept, beta):
-    parts = FusionParts(model, model.encoder(images[:1]))
+    parts = FusionParts(model, model.encoder(images[:1]), (4, 4))
     where = range(16) if intervention.tokens is None else intervention.tokens
     layers = [kept if token in where else [0, 1, 2] for token in range(16)]
     expected = by_hand(model, images[:1], layers, [beta if token in where else 0.2 for token in range(16)])
@@ -60,7 +60,7 @@ def test_mixing_is_the_equations(model, images, intervention, kept, beta):
 
 
 def test_strength_zero_is_the_last_layer_and_nothing_changed_is_the_usual_latent(model, images):
-    parts = FusionParts(model, model.encoder(images[:1]))
+    parts = FusionParts(model, model.encoder(images[:1]), (4, 4))
     zero, usual = parts.mix([Intervention(beta=0.0), Intervention()])
     last = model.encode(images[:1], fusion=False).latent.flatten(2).transpose(1, 2)[0]
     torch.testing.assert_close(zero, last, atol=2e-5, rtol=0)
@@ -68,7 +68,7 @@ def test_strength_zero_is_the_last_layer_and_nothing_changed_is_the_usual_latent
 
 
 def test_an_expert_alone_takes_the_place_of_the_sum(model, images):
-    parts = FusionParts(model, model.encoder(images[:1]))
+    parts = FusionParts(model, model.encoder(images[:1]), (4, 4))
     experts = parts.experts().double()
     for layer in range(3):
         h, base = parts.outputs[layer, 0].double(), parts.base[0].double()
@@ -77,7 +77,7 @@ def test_an_expert_alone_takes_the_place_of_the_sum(model, images):
 
 def test_softmax_weights_are_shared_anew_among_the_layers_that_stay(images):
     model = build(fusion="depth-routed-softmax")
-    parts = FusionParts(model, model.encoder(images[:1]))
+    parts = FusionParts(model, model.encoder(images[:1]), (4, 4))
     w = parts.weights[0].double()[:, [0, 2]].softmax(-1)
     total = w[:, :1] * parts.outputs[0, 0].double() + w[:, 1:] * parts.outputs[2, 0].double()
     base = parts.base[0].double()
@@ -144,7 +144,7 @@ def test_frames_are_those_of_single_calls_and_the_trained_one_is_the_usual_pictu
         check(made.alone[layer - 1], intervene(picture, model, Intervention(layers=(layer,))))
         images = torch.from_numpy(result.original).permute(2, 0, 1)[None].float() / 255
         with torch.no_grad():
-            parts = FusionParts(model, model.encoder(images))
+            parts = FusionParts(model, model.encoder(images), (4, 4))
             painted = to_uint8(parts.paint(parts.experts()[layer - 1 : layer])[0]).permute(1, 2, 0).numpy()
         assert np.abs(made.experts[layer - 1].picture.astype(int) - painted.astype(int)).max() <= 1
 

@@ -36,10 +36,10 @@ def test_layers_that_are_equal_have_equal_colours_and_flat_ones_do_not_fail():
 
 def test_texture_of_a_ramp_is_its_slope():
     ramp = np.repeat(np.tile(np.arange(32) * 3, (32, 1))[..., None], 3, 2).astype(np.uint8)
-    assert texture_energy(ramp, 4) == pytest.approx(np.full(16, 3.0))
+    assert texture_energy(ramp, (4, 4)) == pytest.approx(np.full(16, 3.0))
     flat_left = ramp.copy()
     flat_left[:, :16] = 7
-    energies = texture_energy(flat_left, 4).reshape(4, 4)
+    energies = texture_energy(flat_left, (4, 4)).reshape(4, 4)
     assert energies[:, 0].max() == 0
     assert energies[:, 3] == pytest.approx(3)
 

@@ -7,10 +7,14 @@ from conftest import PHOTOS
 from torch.nn import functional as F
 from torchmetrics.functional.image import learned_perceptual_image_patch_similarity
 from torchvision.models import alexnet, vgg11_bn, vgg16
+from torchvision.transforms.functional import gaussian_blur
 
+from drorae.images import load_image, to_tensor
 from train.losses import LPIPS, TAPS, VGG11Perceptual, build_perceptual
 from train.presets import PRESETS
 from train.settings import PerceptualPreset
+from train.st_lpips import STLPIPS
+from train.st_lpips import WEIGHTS as ST_LPIPS
 
 needs_weights = pytest.mark.skipif(
     not (PHOTOS / "weights").is_dir(), reason="the pretrained weights are not at ../shared/data"
@@ -70,3 +74,30 @@ def test_lpips_is_torchmetrics_and_differentiable(picture, network, monkeypatch)
 def test_missing_weights_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"vgg\.safetensors.*--weights FOLDER"):
         VGG11Perceptual(tmp_path / "vgg.safetensors")
+
+
+@pytest.mark.data
+@needs_weights
+def test_st_lpips_is_the_published_metric():
+    """Values that the PyPI package stlpips_pytorch 0.0.2 gives for these pictures, whose weights ours are in fp16."""
+    metric = STLPIPS(PHOTOS / "weights" / ST_LPIPS)
+    kodim = load_image(PHOTOS / "kodak" / "kodim23.png")
+    picture, shifted = (to_tensor(kodim.crop((left, 100, left + 256, 356)))[None] for left in (200, 201))
+    others = {
+        "shifted": (shifted, 0.00251),
+        "blurred": (gaussian_blur(picture, 11, 1.5), 0.13828),
+        "mirrored": (picture.flip(-1), 0.64529),
+        "darker": (picture * 0.7, 0.16494),
+    }
+    wanted = metric.taps(picture)
+    for name, (other, published) in others.items():
+        assert metric.per_picture(other, wanted).item() == pytest.approx(published, rel=2e-3), name
+    assert metric(picture, picture).item() == 0
+    pair = torch.cat([shifted, picture * 0.7])
+    each = metric.per_picture(pair, metric.taps(picture.expand(2, -1, -1, -1)))
+    torch.testing.assert_close(metric(pair, picture.expand(2, -1, -1, -1)), each.mean())
+
+
+def test_st_lpips_without_its_weights_is_one_sentence(tmp_path):
+    with pytest.raises(FileNotFoundError, match="ST-LPIPS needs"):
+        STLPIPS(tmp_path / ST_LPIPS)

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from drorae import AutoencoderDRoRAE
 from drorae.adapter import cast_weights, load_tokenizer
 from drorae.checkpoints import DEFAULT_MODEL, resolve, weights_hash
-from drorae.explore import paint_routes
+from drorae.explore import ROUTES, paint_routes
 from drorae.fusion import FusionOutput
 from drorae.fusions import MeanFusion
 from drorae.images import to_uint8
@@ -37,12 +37,15 @@ from train.losses import LPIPS, VGG11Perceptual
 from train.mobilenet import WEIGHTS as MOBILENET
 from train.mobilenet import MobileNetV2
 from train.sources import DataError
+from train.st_lpips import STLPIPS
+from train.st_lpips import WEIGHTS as ST_LPIPS
 
 VGG11 = "vgg11_bn_conv1to4.safetensors"
 METRICS = {  # name to title, and whether more is better
     "psnr": ("PSNR, dB", True),
     "ssim": ("SSIM", True),
     "vgg11": ("VGG11 perceptual", False),
+    "st-lpips": ("ST-LPIPS", False),
     "lpips-vgg": ("LPIPS (VGG)", False),
     "lpips-alex": ("LPIPS (Alex)", False),
     "fd-mobilenetv2": ("FD-MobileNetV2", False),
@@ -50,6 +53,9 @@ METRICS = {  # name to title, and whether more is better
 }
 FEATURES = {"fd-mobilenetv2": 1280, "rfid": 2048}
 TWO_DIGITS = ("psnr", *FEATURES)
+DISTANCES = ("vgg11", "st-lpips", "lpips-vgg", "lpips-alex", *FEATURES)
+TAPPED = ("vgg11", "st-lpips")  # whose features of the original serve for all routes
+ROUTE_NAMES = tuple(route.name for route in ROUTES)
 ROUNDINGS = ("round", "truncate")
 CROP_NAMES = {"square": "central square, Lanczos", "adm": "ADM centre crop"}
 DATA, WEIGHTS_FOLDER = SHARED / "photos20", SHARED / "weights"
@@ -80,6 +86,7 @@ class Measure:
     def __post_init__(self) -> None:
         networks = {
             "vgg11": lambda: VGG11Perceptual(self.weights / VGG11),
+            "st-lpips": lambda: STLPIPS(self.weights / ST_LPIPS),
             "lpips-vgg": lambda: LPIPS("vgg"),
             "lpips-alex": lambda: LPIPS("alex"),
             "fd-mobilenetv2": lambda: MobileNetV2(self.weights),
@@ -99,8 +106,7 @@ class Measure:
         reference = quantize(images, "round")
         wanted = {name: self.features(name, reference) for name in self.metrics if name in FEATURES}
         targets = dict.fromkeys(self.networks, reference)
-        if "vgg11" in self.networks:
-            targets["vgg11"] = self.networks["vgg11"].taps(reference)  # once for all routes
+        targets |= {name: self.networks[name].taps(reference) for name in TAPPED if name in self.networks}
         for route, output in outputs:
             output = quantize(output, rounding)
             scores = self.scores.setdefault(route, {name: [] for name in self.metrics if name not in FEATURES})
@@ -134,12 +140,11 @@ def _inception() -> torch.nn.Module:
 class LatentDiagnostics:
     """Accumulates the numbers of :mod:`train.latent_metrics` for z_base and z_final, and cos(z_fuse, z_base)."""
 
-    def __init__(self, grid_size: int):
-        self.grid_size = grid_size
+    def __init__(self) -> None:
         self.values: dict[str, list[Tensor]] = {}
         self.pooled: dict[str, list[Tensor]] = {}
 
-    def update(self, base: Tensor, fused: FusionOutput | None) -> None:
+    def update(self, base: Tensor, fused: FusionOutput | None, grid_size: tuple[int, int]) -> None:
         """Add the tokens (B, N, C) of the last layer and, where there is fusion, the fused ones with their routing."""
         tokens = {"base": base}
         if fused is not None:
@@ -148,7 +153,7 @@ class LatentDiagnostics:
             self.values.setdefault("cosine_fused_base", []).append(cosine.cpu())
         for name, value in tokens.items():
             self.values.setdefault(f"effective_rank_{name}", []).append(spatial_effective_rank(value).cpu())
-            self.values.setdefault(f"high_frequency_{name}", []).append(high_frequency_energy(value, self.grid_size))
+            self.values.setdefault(f"high_frequency_{name}", []).append(high_frequency_energy(value, grid_size))
             self.pooled.setdefault(name, []).append(value.mean(1).cpu())
 
     def compute(self, labels: Tensor | None) -> dict[str, float]:
@@ -175,7 +180,7 @@ def evaluate(
     Returns:
         Route to metric to value, and the diagnostics of the latent.
     """
-    diagnostics = LatentDiagnostics(model.grid_size)
+    diagnostics = LatentDiagnostics()
     mean = MeanFusion(model.encoder.num_layers, mean_layers, model.encoder.norm.eps) if mean_layers else None
     bar = tqdm(total=len(photos), desc="evaluate")
     for images in photos.batches(batch_size):
@@ -183,13 +188,14 @@ def evaluate(
         layers = model.encoder(images.to(model.dtype))
         base = model.fuse(layers, fusion=False).tokens
         fused = model.fuse(layers, return_routing=True) if model.fusion_module is not None else None
-        outputs = paint_routes(model, base, fused)
+        grid = model.encoder.grid_of(images)
+        outputs = paint_routes(model, base, fused, grid)
         if mean is not None:
-            latent = model.tokens_to_latent(mean(layers).tokens)
+            latent = model.tokens_to_latent(mean(layers).tokens, grid)
             outputs[f"mean of {mean_layers}"] = model.decode(latent, decoder="original").sample
         for name, rebuild in (baselines or {}).items():
             outputs[name] = rebuild(images)
-        diagnostics.update(base, fused)
+        diagnostics.update(base, fused, grid)
         measure.update(images, outputs.items(), rounding)
         bar.update(len(images))
     bar.close()
@@ -209,7 +215,7 @@ def choose_metrics(asked: list[str] | None, weights: Path, count: int) -> tuple[
                 check_count(count, FEATURES[name])
         return tuple(name for name in METRICS if name in asked), {}
     chosen, left_out = ["psnr", "ssim"], {}
-    for name, file in (("vgg11", VGG11), ("fd-mobilenetv2", MOBILENET)):
+    for name, file in (("vgg11", VGG11), ("st-lpips", ST_LPIPS), ("fd-mobilenetv2", MOBILENET)):
         if not (weights / file).is_file():
             left_out[name] = f"'{weights / file}' is not there"
         elif name in FEATURES and count <= FEATURES[name]:
@@ -233,12 +239,22 @@ def measure(
     precision: str = "float32",
     batch_size: int = 32,
     device: str = "cpu",
+    size: int | None = None,
+    split: str = "validation",
 ) -> dict:
-    """Evaluate a checkpoint on the validation split of ``data``: the numbers and how they were obtained."""
+    """Evaluate a checkpoint on a split of ``data``: the numbers and how they were obtained.
+
+    Args:
+        size: side of the pictures, pixels; the model's own when ``None``.
+
+    Raises:
+        DataError: a size the model does not take, or what :func:`load_held_out` and :func:`choose_metrics` raise.
+    """
     model = cast_weights(load_tokenizer(checkpoint).to(device), getattr(torch, precision))
     if mean_layers is not None and not 1 <= mean_layers <= model.encoder.num_layers:
         raise DataError(f"--mean-layers {mean_layers}: use at most {model.encoder.num_layers}, the encoder's layers.")
-    photos = load_held_out(data, "validation", model.image_size, limit, crop)
+    size = model.check_size(size, DataError)
+    photos = load_held_out(data, split, size, limit, crop)
     chosen, left_out = choose_metrics(metrics, weights, len(photos))
     others = {name: load_baseline(name, weights, device) for name in baselines or ()}
     instruments = Measure(chosen, weights, device)
@@ -247,6 +263,10 @@ def measure(
         left_out[name] = f"{len(photos) - len(photos.damaged)} readable pictures are too few"
     options = {"--baseline": " ".join(others), "--mean-layers": mean_layers, "--limit": limit}
     options |= {"--metrics": " ".join(metrics or ()), "--rounding": rounding if rounding != "round" else None}
+    options |= {
+        "--size": size if size != model.image_size else None,
+        "--split": split if split != "validation" else None,
+    }
     options |= {"--precision": precision if precision != "float32" else None}
     options |= {"--crop": crop if crop != "square" else None, "--data": data if data != str(DATA) else None}
     options |= {"--weights": weights if weights != WEIGHTS_FOLDER else None}
@@ -255,10 +275,11 @@ def measure(
         "command": f"python -m train.evaluate {checkpoint}{given}",
         "checkpoint": Path(checkpoint).name,
         "sha256": weights_hash(resolve(str(checkpoint).partition("@")[0])),
-        "reference": f"{Path(data).name} validation",
+        "reference": f"{Path(data).name} {split}",
         "photos": len(photos) - len(photos.damaged),
         "damaged": photos.damaged,
-        "crop": f"{CROP_NAMES[crop]} to {model.image_size} px",
+        "size": size,
+        "crop": f"{CROP_NAMES[crop]} to {size} px",
         "rounding": "8-bit, rounded" if rounding == "round" else "8-bit, truncated",
         "precision": str(model.dtype).removeprefix("torch."),
         "seed": "nothing is drawn",
@@ -286,6 +307,14 @@ def table(report: dict) -> str:
     if report["damaged"]:
         lines.append(f"{len(report['damaged'])} damaged pictures were skipped: {'; '.join(report['damaged'][:5])}.")
     lines += [f"Left out: {METRICS.get(name, (name,))[0]} ({reason})." for name, reason in report["left_out"].items()]
+    best = [name for name in routes if name in ROUTE_NAMES][-1]
+    kept = [
+        f"{routes[best][name] / routes['rae'][name]:.2f} in {METRICS[name][0]}"
+        for name in DISTANCES
+        if best != "rae" and routes["rae"].get(name)
+    ]
+    if kept:
+        lines.append(f"Of the distance of `rae`, `{best}` keeps {', '.join(kept)}.")
     latent = report["latent"]
     if "cosine_fused_base" in latent:
         lines.append(f"Mean cos(z_fuse, z_base) over all tokens: {latent['cosine_fused_base']:.3f}.")
@@ -309,6 +338,7 @@ def main(argv: list[str] | None = None) -> None:
         help="also 'taef2' (weights folder) or diffusers autoencoders, by folder or id (id:subfolder)",
     )
     parser.add_argument("--mean-layers", type=positive, help="also the mean of the last K layers, same decoder")
+    parser.add_argument("--size", type=positive, help="side of the pictures, pixels (default: the model's own)")
     parser.add_argument("--rounding", choices=ROUNDINGS, default="round", help="to 8 bits; RAE's evaluation truncates")
     parser.add_argument("--crop", choices=CROP_NAMES, default="square", help="adm: as ImageNet's statistics were made")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
@@ -316,7 +346,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--batch-size", type=positive, default=32)
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     parser.add_argument("--generated", nargs="+", metavar="SET", help="measure these folders or npz files instead")
-    parser.add_argument("--split", default="train", help="real photos that --generated is compared with")
+    parser.add_argument("--split", help="of --data (default: validation; of real photos for --generated: train)")
     parser.add_argument("--inception", action="store_true", help="of --generated also gFID, IS, precision and recall")
     args = parser.parse_args(argv)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -324,7 +354,7 @@ def main(argv: list[str] | None = None) -> None:
         report = measure_generated(
             args.generated,
             args.data,
-            args.split,
+            args.split or "train",
             args.limit,
             weights=args.weights,
             inception=args.inception,
@@ -349,6 +379,8 @@ def main(argv: list[str] | None = None) -> None:
         precision=args.precision,
         batch_size=args.batch_size,
         device=device,
+        size=args.size,
+        split=args.split or "validation",
     )
     print(table(report))
     if args.json:

@@ -21,15 +21,16 @@ def spatial_effective_rank(tokens: Tensor) -> Tensor:
     return torch.special.entr(share).sum(-1).exp()
 
 
-def high_frequency_energy(tokens: Tensor, grid_size: int) -> Tensor:
+def high_frequency_energy(tokens: Tensor, grid_size: tuple[int, int]) -> Tensor:
     """Share of a token map's energy in the upper half of its spatial frequencies, per picture, (B,), in [0, 1].
 
-    Orthonormal DCT-II over the grid, per channel; a coefficient (u, v) counts where max(u, v) >= grid_size / 2.
+    Orthonormal DCT-II over the grid (rows, columns), per channel; a coefficient (u, v) counts where u is at least half
+    the rows or v at least half the columns.
     """
-    grid = tokens.float().unflatten(1, (grid_size, grid_size)).cpu().numpy()
+    grid = tokens.float().unflatten(1, grid_size).cpu().numpy()
     energy = np.square(dctn(grid, axes=(1, 2), norm="ortho")).sum(-1)  # (B, h, w)
-    index = np.arange(grid_size)
-    high = np.maximum(index[:, None], index[None]) >= grid_size / 2
+    rows, columns = (np.arange(count) >= count / 2 for count in grid_size)
+    high = rows[:, None] | columns[None]
     return torch.from_numpy(energy[:, high].sum(-1) / energy.sum((1, 2)))
 
 

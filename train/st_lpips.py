@@ -44,14 +44,14 @@ class STLPIPS(nn.Module):
         padded = F.pad(x, (2, 2, 2, 2), mode="reflect")
         return F.conv2d(padded, self.filter.expand(channels, 1, 3, 3), stride=2, groups=channels)
 
-    def _convolve(self, x: Tensor, number: int, padding: int, stride: int = 1) -> Tensor:
+    def _convolve(self, x: Tensor, number: int, padding: int) -> Tensor:
         weight, bias = getattr(self, f"conv{number}_weight"), getattr(self, f"conv{number}_bias")
-        return F.conv2d(x, weight, bias, stride=stride, padding=padding)
+        return F.conv2d(x, weight, bias, padding=padding)
 
     def taps(self, images: Tensor) -> list[Tensor]:
         """Images (B, 3, H, W) in [0, 1] to the unit features (B, C, h, w) that are compared."""
         x = (images * 2 - 1 - self.shift) / self.scale
-        x = self._blur(F.relu(self._convolve(x, 0, 2, stride=STRIDE)))
+        x = F.relu(self._blur(self._convolve(x, 0, 2)))
         features = [x]
         for number, padding in ((1, 2), (2, 1)):
             x = self._blur(F.max_pool2d(x, 3, stride=1))

@@ -83,12 +83,12 @@ function stepped(event, [x, y], by, end) {
   const move = { ArrowLeft: [-by, 0], ArrowRight: [by, 0], ArrowUp: [0, -by], ArrowDown: [0, by] }[event.key];
   if (!move || event.ctrlKey || event.metaKey || event.altKey) return null;
   event.preventDefault();
-  return [x + move[0], y + move[1]].map((at) => Math.max(0, Math.min(end, at)));
+  return [x + move[0], y + move[1]].map((at, axis) => Math.max(0, Math.min(end[axis], at)));
 }
 
 function pressPanels(event) {
   if (event.key === "Escape") mark(null);
-  const place = stepped(event, state.mark || [50, 50], 5, 100);
+  const place = stepped(event, state.mark || [50, 50], 5, [100, 100]);
   if (place) mark(place);
 }
 
@@ -129,9 +129,9 @@ function drawGain() {
   const maps = routes.map((r) => Float32Array.from(new Int16Array(decodeBase64(r.gain.map)), (sum) => sum / 3));
   state.limit = Math.max(...maps.map((map) => robustLimit(map, 0.01)));
   const at = routes.findIndex((r) => r.name === state.gain);
-  const { size } = state.value;
+  const { width, height } = state.value;
   const shown = (v) => (state.harmedOnly ? Math.min(0, v) : v) / state.limit;
-  paintMap(find("gain"), maps[at].map(shown), size, size, "gain");
+  paintMap(find("gain"), maps[at].map(shown), width, height, "gain");
   state.map = maps[at];
   find("harmed-only").setAttribute("aria-pressed", state.harmedOnly);
 
@@ -164,19 +164,20 @@ function pointGain(event) {
     return;
   }
   const box = find("gain").getBoundingClientRect();
-  const { size } = state.value;
-  const at = (offset, length) => Math.max(0, Math.min(size - 1, Math.floor((offset / length) * size)));
-  readPixel([at(event.clientX - box.left, box.width), at(event.clientY - box.top, box.height)]);
+  const { width, height } = state.value;
+  const at = (offset, length, count) => Math.max(0, Math.min(count - 1, Math.floor((offset / length) * count)));
+  readPixel([at(event.clientX - box.left, box.width, width), at(event.clientY - box.top, box.height, height)]);
 }
 
 function pressGain(event) {
   if (!state.map) return;
-  const { size } = state.value;
-  const pixel = stepped(event, state.pixel || [Math.floor(size / 2), Math.floor(size / 2)], event.shiftKey ? 8 : 1, size - 1);
+  const { width, height } = state.value;
+  const middle = [Math.floor(width / 2), Math.floor(height / 2)];
+  const pixel = stepped(event, state.pixel || middle, event.shiftKey ? 8 : 1, [width - 1, height - 1]);
   if (event.key === "Escape") readPixel(null);
   if (!pixel) return;
   readPixel(pixel);
-  putMarker(find("pixel"), pixel.map((at) => ((at + 0.5) / size) * 100)); // the mouse has its own
+  putMarker(find("pixel"), pixel.map((at, axis) => ((at + 0.5) / [width, height][axis]) * 100)); // the mouse has its own
   say(find("gain-shares").textContent);
 }
 
@@ -189,7 +190,7 @@ function readPixel(pixel) {
     return;
   }
   const [x, y] = pixel;
-  const gain = state.map[y * state.value.size + x];
+  const gain = state.map[y * state.value.width + x];
   const change = gain === 0 ? "as far from the original as before" : `${Math.abs(gain).toFixed(1)} of 255 levels ${gain > 0 ? "closer to" : "farther from"} the original`;
   find("gain-shares").textContent = `Pixel ${x}, ${y}: ${change}`;
 }

@@ -83,7 +83,7 @@ function update() {
   state.rows.forEach((row, layer) => row.only.setAttribute("aria-pressed", layer === only));
   find("paint").setAttribute("aria-pressed", state.painting);
   find("clear").hidden = !state.region.size;
-  find("count").textContent = state.region.size ? `${state.region.size} of ${value.grid ** 2} tokens` : "the whole picture";
+  find("count").textContent = state.region.size ? `${state.region.size} of ${value.rows * value.columns} tokens` : "the whole picture";
   drawBrush();
   const frame = local();
   state.wish += 1;
@@ -171,12 +171,13 @@ function buildStrip() {
       const figure = document.createElement("figure");
       figure.dataset.layer = layer + 1;
       const map = document.createElement("canvas");
-      map.width = value.grid;
-      map.height = value.grid;
+      map.width = value.columns;
+      map.height = value.rows;
       const context = map.getContext("2d");
-      const pixels = context.createImageData(value.grid, value.grid);
-      for (let token = 0; token < value.grid ** 2; token += 1) {
-        const at = 3 * (layer * value.grid ** 2 + token);
+      const pixels = context.createImageData(value.columns, value.rows);
+      const count = value.rows * value.columns;
+      for (let token = 0; token < count; token += 1) {
+        const at = 3 * (layer * count + token);
         pixels.data.set([colours[at], colours[at + 1], colours[at + 2], 255], 4 * token);
       }
       context.putImageData(pixels, 0, 0);
@@ -195,13 +196,13 @@ function buildStrip() {
 }
 
 function drawBrush() {
-  const { grid } = state.value;
-  brush.width = BRUSH;
-  brush.height = BRUSH;
+  const { rows, columns } = state.value;
+  const cell = BRUSH / Math.max(rows, columns);
+  brush.width = Math.round(columns * cell);
+  brush.height = Math.round(rows * cell);
   const context = brush.getContext("2d");
-  const cell = BRUSH / grid;
   brush.classList.toggle("active", state.painting);
-  outlineTokens(context, state.region, grid, cell, [[5, "#000"], [2, "#ffd54a"]]);
+  outlineTokens(context, state.region, state.value, cell, [[5, "#000"], [2, "#ffd54a"]]);
   if (!state.painting) return;
   const at = hover === null ? state.token : hover;
   for (const [width, colour] of [[5, "#000"], [2, "#fff"]]) {
@@ -214,25 +215,26 @@ function drawBrush() {
 
 // First and last row and column under the brush at a token.
 function reach(token) {
-  const { grid } = state.value;
+  const { rows, columns } = state.value;
   const half = (Number(find("size").value) - 1) / 2;
-  const [row, column] = [Math.floor(token / grid), token % grid];
-  const clip = (place) => Math.max(0, Math.min(grid - 1, place));
-  return [{ row: clip(row - half), column: clip(column - half) }, { row: clip(row + half), column: clip(column + half) }];
+  const [row, column] = [Math.floor(token / columns), token % columns];
+  const clip = (place, count) => Math.max(0, Math.min(count - 1, place));
+  const corner = (by) => ({ row: clip(row + by, rows), column: clip(column + by, columns) });
+  return [corner(-half), corner(half)];
 }
 
 function dab(token, paint) {
   const [low, high] = reach(token);
   for (let row = low.row; row <= high.row; row += 1) {
     for (let column = low.column; column <= high.column; column += 1) {
-      if (paint) state.region.add(row * state.value.grid + column);
-      else state.region.delete(row * state.value.grid + column);
+      if (paint) state.region.add(row * state.value.columns + column);
+      else state.region.delete(row * state.value.columns + column);
     }
   }
   drawBrush();
 }
 
-const tokenAt = (event) => tokenUnder(brush, event, state.value.grid);
+const tokenAt = (event) => tokenUnder(brush, event, state.value);
 
 function press(event) {
   if (!state.value || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -244,12 +246,12 @@ function press(event) {
     say("Painting. Arrow keys move the brush.");
     return;
   }
-  const { grid } = state.value;
-  const [row, column] = [Math.floor(state.token / grid), state.token % grid];
+  const { rows, columns } = state.value;
+  const [row, column] = [Math.floor(state.token / columns), state.token % columns];
   const go = (r, c) => {
     hover = null;
     const from = state.token;
-    state.token = Math.max(0, Math.min(grid - 1, r)) * grid + Math.max(0, Math.min(grid - 1, c));
+    state.token = Math.max(0, Math.min(rows - 1, r)) * columns + Math.max(0, Math.min(columns - 1, c));
     if (!event.shiftKey) return drawBrush();
     [from, state.token].forEach((token) => dab(token, true));
     update();
@@ -265,7 +267,7 @@ function press(event) {
   if (actions[event.key]) {
     event.preventDefault();
     actions[event.key]();
-    const [row, column] = [Math.floor(state.token / grid), state.token % grid];
+    const [row, column] = [Math.floor(state.token / columns), state.token % columns];
     const painted = state.region.has(state.token) ? "painted" : "not painted";
     say(`Row ${row + 1}, column ${column + 1}, ${painted}. Region: ${find("count").textContent}.`);
   }
@@ -276,8 +278,9 @@ function load() {
   find("root").hidden = !value;
   state.value = value;
   if (!value) return;
+  setShape(value.columns, value.rows);
   find("strength").max = value.betas.length - 1;
-  state.token = Math.floor(value.grid / 2) * (value.grid + 1);
+  state.token = Math.floor(value.rows / 2) * value.columns + Math.floor(value.columns / 2);
   buildSwitches();
   buildStrip();
   if (comesFromLink(value)) restore();
@@ -287,13 +290,13 @@ function load() {
 
 // What the link chose.
 function restore() {
-  const { betas, beta, layers, grid } = state.value;
+  const { betas, beta, layers, rows, columns } = state.value;
   const wanted = betas.findIndex((value) => Math.abs(value - Number(link.get("beta") || NaN)) < 0.005);
   state.beta = wanted >= 0 ? wanted : betas.indexOf(beta);
   const off = readNumbers(link.get("off"), layers + 1);
   state.on = Array.from({ length: layers }, (_, layer) => !off.includes(layer + 1));
   if (!state.on.some(Boolean)) state.on.fill(true);
-  state.region = new Set(readNumbers(link.get("region"), grid ** 2));
+  state.region = new Set(readNumbers(link.get("region"), rows * columns));
   update();
 }
 
@@ -330,7 +333,7 @@ brush.addEventListener("pointermove", (event) => {
   if (!state.value || !state.painting) return;
   const [before, token] = [hover, tokenAt(event)];
   hover = token;
-  if (stroke !== null) tokensBetween(before ?? token, token, state.value.grid).forEach((each) => dab(each, stroke));
+  if (stroke !== null) tokensBetween(before ?? token, token, state.value.columns).forEach((each) => dab(each, stroke));
   else drawBrush();
 });
 brush.addEventListener("pointerleave", () => { hover = null; if (state.value) drawBrush(); });

@@ -8,12 +8,13 @@ const STAGE = 640; // canvas pixels; the style scales it to the column
 // What is looked at is a token, or several that were brushed over: then it is their mean.
 const tokensOf = (chosen) => (Array.isArray(chosen) ? chosen : [chosen]);
 const mean = (chosen, read) => tokensOf(chosen).reduce((sum, token) => sum + read(token), 0) / tokensOf(chosen).length;
+const tokenCount = () => state.value.rows * state.value.columns;
 const share = (chosen, layer) => mean(chosen, (token) => state.shares[token * state.value.layers + layer]);
 const weight = (chosen, layer) => mean(chosen, (token) => state.weights[token * state.value.layers + layer]);
 const place = (chosen) =>
   Array.isArray(chosen)
     ? `mean of ${chosen.length} tokens`
-    : `row ${Math.floor(chosen / state.value.grid) + 1}, column ${(chosen % state.value.grid) + 1}`;
+    : `row ${Math.floor(chosen / state.value.columns) + 1}, column ${(chosen % state.value.columns) + 1}`;
 const LEANING = 0.1; // share of the tokens that are outlined for a layer
 let loads = 0;
 
@@ -28,29 +29,30 @@ function shown() {
 }
 
 function layerMap(layer) {
-  const map = new Float32Array(state.value.grid ** 2);
+  const map = new Float32Array(tokenCount());
   for (let token = 0; token < map.length; token += 1) map[token] = share(token, layer) / state.limit;
   return map;
 }
 
 // The tokens that lean on a layer most.
 function leaning(layer) {
-  const all = [...Array(state.value.grid ** 2).keys()];
+  const all = [...Array(tokenCount()).keys()];
   return all.sort((a, b) => share(b, layer) - share(a, layer)).slice(0, Math.max(1, Math.round(LEANING * all.length)));
 }
 
 function drawStage() {
-  const { grid } = state.value;
-  stage.width = STAGE;
-  stage.height = STAGE;
+  const { rows, columns } = state.value;
+  const cell = STAGE / Math.max(rows, columns);
+  const [width, height] = [Math.round(columns * cell), Math.round(rows * cell)];
+  stage.width = width;
+  stage.height = height;
   const context = stage.getContext("2d");
-  const cell = STAGE / grid;
   context.imageSmoothingEnabled = false;
-  context.drawImage(state.picture, 0, 0, STAGE, STAGE);
+  context.drawImage(state.picture, 0, 0, width, height);
   if (state.layer !== null) {
     context.globalAlpha = 0.72;
     layerMap(state.layer).forEach((value, token) => {
-      const [x, y] = [(token % grid) * cell, Math.floor(token / grid) * cell];
+      const [x, y] = [(token % columns) * cell, Math.floor(token / columns) * cell];
       context.fillStyle = `rgb(${diverging("routing", value).join(",")})`;
       context.fillRect(x, y, cell, cell);
       if (value > -0.02) return;
@@ -62,23 +64,25 @@ function drawStage() {
   context.strokeStyle = "rgba(255,255,255,0.28)";
   context.lineWidth = 1;
   context.beginPath();
-  for (let i = 1; i < grid; i += 1) {
-    context.moveTo(i * cell, 0);
-    context.lineTo(i * cell, STAGE);
-    context.moveTo(0, i * cell);
-    context.lineTo(STAGE, i * cell);
+  for (let column = 1; column < columns; column += 1) {
+    context.moveTo(column * cell, 0);
+    context.lineTo(column * cell, height);
+  }
+  for (let row = 1; row < rows; row += 1) {
+    context.moveTo(0, row * cell);
+    context.lineTo(width, row * cell);
   }
   context.stroke();
 
   const outline = (chosen, inner, outer, colour = "#fff") =>
-    outlineTokens(context, tokensOf(chosen), grid, cell, [[outer, "#000"], [inner, colour]]);
+    outlineTokens(context, tokensOf(chosen), state.value, cell, [[outer, "#000"], [inner, colour]]);
   if (state.layer !== null) outline(leaning(state.layer), 2, 5, "#ffd54a");
   if (state.token !== null) outline(state.token, 2, 5);
   if (state.stroke) outline([...state.stroke], 3, 6);
   state.pins.forEach((chosen, i) => {
     outline(chosen, 4, 8);
     const centre = (read) => (mean(chosen, read) + 0.5) * cell;
-    const [x, y] = [centre((token) => token % grid), centre((token) => Math.floor(token / grid))];
+    const [x, y] = [centre((token) => token % columns), centre((token) => Math.floor(token / columns))];
     context.font = `700 ${Math.round(Math.max(cell * 0.62, 18))}px system-ui, sans-serif`;
     context.textAlign = "center";
     context.textBaseline = "middle";
@@ -212,7 +216,8 @@ function aboutTexture(coefficient, added) {
 
 // Share of a layer against the texture of the photo, token by token.
 function drawScatter() {
-  const { correlation, layers, grid } = state.value;
+  const { correlation, layers } = state.value;
+  const count = tokenCount();
   const strongest = [...Array(layers).keys()].sort((a, b) => Math.abs(correlation[b] ?? 0) - Math.abs(correlation[a] ?? 0))[0];
   const layer = state.layer === null ? strongest : state.layer;
   const canvas = find("scatter");
@@ -222,7 +227,7 @@ function drawScatter() {
   const context = canvas.getContext("2d");
   const style = getComputedStyle(canvas);
   const most = Math.max(...state.texture, 1e-6);
-  const tallest = Math.max(...Array.from({ length: grid ** 2 }, (_, token) => Math.abs(share(token, layer))), 1e-6);
+  const tallest = Math.max(...Array.from({ length: count }, (_, token) => Math.abs(share(token, layer))), 1e-6);
   const y = (value) => height / 2 - ((value / tallest) * (height - 2 * edge)) / 2;
   context.strokeStyle = style.color;
   context.globalAlpha = 0.4;
@@ -231,7 +236,7 @@ function drawScatter() {
   context.lineTo(width - edge, y(0));
   context.stroke();
   context.globalAlpha = 0.75;
-  for (let token = 0; token < grid ** 2; token += 1) {
+  for (let token = 0; token < count; token += 1) {
     const value = share(token, layer);
     context.fillStyle = style.getPropertyValue(value < 0 ? "--suppresses" : "--adds");
     context.beginPath();
@@ -240,7 +245,7 @@ function drawScatter() {
   }
   context.globalAlpha = 1;
   const known = correlation[layer] !== null;
-  const added = Array.from({ length: grid ** 2 }, (_, token) => share(token, layer) > 0).filter(Boolean).length / grid ** 2;
+  const added = Array.from({ length: count }, (_, token) => share(token, layer) > 0).filter(Boolean).length / count;
   const words = known
     ? `Layer ${layer + 1}: r = ${signed(correlation[layer], 2)}. ${aboutTexture(correlation[layer], added)}`
     : `Layer ${layer + 1} is used alike everywhere: there is no coefficient.`;
@@ -273,14 +278,14 @@ const FINGERPRINT = [
 ];
 
 function drawFingerprint() {
-  const { layers, grid, cosine } = state.value;
+  const { layers, cosine } = state.value;
   const rows = FINGERPRINT.map(([from, to, paper]) => {
     const [first, last] = [Math.round(((from - 1) * layers) / 12), Math.max(Math.round(((from - 1) * layers) / 12) + 1, Math.round((to * layers) / 12))];
     const average = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
     const spreads = []; // of every layer over the photo: how unlike two layers are is another matter
     const values = [];
     for (let layer = first; layer < last; layer += 1) {
-      const map = Array.from({ length: grid ** 2 }, (_, token) => share(token, layer));
+      const map = Array.from({ length: tokenCount() }, (_, token) => share(token, layer));
       const middle = average(map);
       spreads.push(Math.sqrt(average(map.map((value) => (value - middle) ** 2))));
       values.push(...map);
@@ -307,7 +312,7 @@ function drawFingerprint() {
 }
 
 function drawStrip() {
-  const { layers, grid } = state.value;
+  const { layers, rows, columns } = state.value;
   const buttons = [];
   for (let layer = 0; layer < layers; layer += 1) {
     const button = document.createElement("button");
@@ -315,7 +320,7 @@ function drawStrip() {
     button.dataset.layer = layer + 1;
     const canvas = document.createElement("canvas");
     const map = layerMap(layer);
-    paintMap(canvas, map, grid, grid, "routing");
+    paintMap(canvas, map, columns, rows, "routing");
     const mean = (map.reduce((sum, value) => sum + value, 0) / map.length) * state.limit;
     const caption = document.createElement("span");
     const number = document.createElement("i");
@@ -371,20 +376,20 @@ function pin(token) {
   drawBars();
 }
 
-const tokenAt = (event) => tokenUnder(stage, event, state.value.grid);
+const tokenAt = (event) => tokenUnder(stage, event, state.value);
 
 function press(event) {
   // many keyboards need AltGr or Option for the brackets
   const modified = event.ctrlKey || event.metaKey || event.altKey;
   if (!state.value || (modified && !["[", "]"].includes(event.key))) return;
-  const { grid, layers } = state.value;
+  const { rows, columns, layers } = state.value;
   const token = state.token === null ? 0 : state.token;
-  const [row, column] = [Math.floor(token / grid), token % grid];
+  const [row, column] = [Math.floor(token / columns), token % columns];
   const go = (r, c) => {
-    const to = Math.max(0, Math.min(grid - 1, r)) * grid + Math.max(0, Math.min(grid - 1, c));
+    const to = Math.max(0, Math.min(rows - 1, r)) * columns + Math.max(0, Math.min(columns - 1, c));
     if (event.shiftKey) {
       state.corner ??= token;
-      state.stroke = new Set(tokensWithin(state.corner, to, grid));
+      state.stroke = new Set(tokensWithin(state.corner, to, columns));
     } else if (state.corner !== null) dropStroke();
     moveTo(to);
   };
@@ -400,7 +405,7 @@ function press(event) {
     ArrowLeft: () => go(row, column - 1),
     ArrowRight: () => go(row, column + 1),
     Home: () => go(0, 0),
-    End: () => go(grid - 1, grid - 1),
+    End: () => go(rows - 1, columns - 1),
     Enter: choose,
     " ": choose,
     Escape: () => {
@@ -435,17 +440,18 @@ async function load() {
   state.cosines = new Float32Array(decodeBase64(value.cosines));
   state.limit = robustLimit(state.shares, 0.01);
   state.value = value;
+  setShape(value.columns, value.rows);
   state.pins = [];
   state.stroke = null;
   state.corner = null;
   if (comesFromLink(value)) {
-    state.pins = link.getAll("token").slice(0, 2).map((text) => readNumbers(text, value.grid ** 2)).filter((tokens) => tokens.length);
+    state.pins = link.getAll("token").slice(0, 2).map((text) => readNumbers(text, tokenCount())).filter((tokens) => tokens.length);
     state.pins = state.pins.map((tokens) => (tokens.length > 1 ? tokens : tokens[0]));
     const [layer] = readNumbers(link.get("layer"), value.layers + 1);
     state.layer = layer > 0 ? layer - 1 : null;
   }
   if (state.layer !== null && state.layer >= value.layers) state.layer = null;
-  state.token = Math.floor(value.grid / 2) * (value.grid + 1); // the middle, where most photos have their subject
+  state.token = Math.floor(value.rows / 2) * value.columns + Math.floor(value.columns / 2); // the middle, where most photos have their subject
   find("low").textContent = `suppressed \u2212${state.limit.toFixed(2)}`;
   find("high").textContent = `+${state.limit.toFixed(2)} added`;
   find("ramp").style.background = gradient("routing");
@@ -472,7 +478,7 @@ stage.addEventListener("pointerdown", (event) => {
 stage.addEventListener("pointermove", (event) => {
   if (!state.value || state.corner !== null) return; // keys are choosing a rectangle
   const token = tokenAt(event);
-  if (state.stroke) tokensBetween(state.token, token, state.value.grid).forEach((each) => state.stroke.add(each));
+  if (state.stroke) tokensBetween(state.token, token, state.value.columns).forEach((each) => state.stroke.add(each));
   moveTo(token);
 });
 stage.addEventListener("pointerleave", () => { if (state.stroke && state.corner === null) dropStroke(); });

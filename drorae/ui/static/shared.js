@@ -73,17 +73,22 @@ function signed(value, digits) {
   return Number(size) === 0 ? size : (value < 0 ? "\u2212" : "+") + size; // no "-0.0"
 }
 
+// Pictures and maps of this viewer are so many pixels or tokens wide and high.
+function setShape(width, height) {
+  element.style.setProperty("--shape", `${width} / ${height}`);
+}
+
 // Outline a set of tokens of a grid, cells of `cell` pixels: the edges that have one of them on one side only.
-function outlineTokens(context, tokens, grid, cell, strokes) {
+function outlineTokens(context, tokens, { rows, columns }, cell, strokes) {
   const inside = new Set(tokens);
   context.beginPath();
   for (const token of inside) {
-    const [row, column] = [Math.floor(token / grid), token % grid];
+    const [row, column] = [Math.floor(token / columns), token % columns];
     const edges = [
-      [row > 0 && inside.has(token - grid), column, row, column + 1, row],
-      [row < grid - 1 && inside.has(token + grid), column, row + 1, column + 1, row + 1],
+      [row > 0 && inside.has(token - columns), column, row, column + 1, row],
+      [row < rows - 1 && inside.has(token + columns), column, row + 1, column + 1, row + 1],
       [column > 0 && inside.has(token - 1), column, row, column, row + 1],
-      [column < grid - 1 && inside.has(token + 1), column + 1, row, column + 1, row + 1],
+      [column < columns - 1 && inside.has(token + 1), column + 1, row, column + 1, row + 1],
     ];
     for (const [shared, x1, y1, x2, y2] of edges) {
       if (shared) continue;
@@ -100,25 +105,25 @@ function outlineTokens(context, tokens, grid, cell, strokes) {
 }
 
 // The token of a grid under a pointer.
-function tokenUnder(canvas, event, grid) {
+function tokenUnder(canvas, event, { rows, columns }) {
   const box = canvas.getBoundingClientRect();
-  const at = (offset, length) => Math.max(0, Math.min(grid - 1, Math.floor((offset / length) * grid)));
-  return at(event.clientY - box.top, box.height) * grid + at(event.clientX - box.left, box.width);
+  const at = (offset, length, count) => Math.max(0, Math.min(count - 1, Math.floor((offset / length) * count)));
+  return at(event.clientY - box.top, box.height, rows) * columns + at(event.clientX - box.left, box.width, columns);
 }
 
 // The tokens of the rectangle with these two at its corners.
-function tokensWithin(one, other, grid) {
+function tokensWithin(one, other, width) {
   const range = (a, b) => Array.from({ length: Math.abs(a - b) + 1 }, (_, i) => Math.min(a, b) + i);
-  const columns = range(one % grid, other % grid);
-  return range(Math.floor(one / grid), Math.floor(other / grid)).flatMap((row) => columns.map((column) => row * grid + column));
+  const columns = range(one % width, other % width);
+  return range(Math.floor(one / width), Math.floor(other / width)).flatMap((row) => columns.map((column) => row * width + column));
 }
 
 // The tokens on the straight line between two, both included: a quick hand moves over some without an event.
-function tokensBetween(from, to, grid) {
-  const [row, column] = [Math.floor(from / grid), from % grid];
-  const [down, right] = [Math.floor(to / grid) - row, (to % grid) - column];
+function tokensBetween(from, to, width) {
+  const [row, column] = [Math.floor(from / width), from % width];
+  const [down, right] = [Math.floor(to / width) - row, (to % width) - column];
   const steps = Math.max(Math.abs(down), Math.abs(right), 1);
-  return Array.from({ length: steps + 1 }, (_, i) => Math.round(row + (down * i) / steps) * grid + Math.round(column + (right * i) / steps));
+  return Array.from({ length: steps + 1 }, (_, i) => Math.round(row + (down * i) / steps) * width + Math.round(column + (right * i) / steps));
 }
 
 const find = (name) => element.querySelector(`[data-part="${name}"]`);
