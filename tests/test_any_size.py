@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from browser import NEEDS_CHROMIUM
 from conftest import build
 from PIL import Image
+from playwright.sync_api import expect
 
 from drorae import AutoencoderDRoRAE, ImageError
 from drorae.batch import batch
@@ -224,3 +226,31 @@ def test_a_report_names_size_and_part_and_how_to_make_it_again(anysize, photo):
     square = report(explore(photo, anysize), anysize, "m", "photo.png")
     assert f"central square at {SIDE} x {SIDE} pixels" in square
     assert "--size" not in square.split("made by")[1][:200]
+
+
+@NEEDS_CHROMIUM[0]
+@NEEDS_CHROMIUM[1]
+def test_viewers_draw_pictures_that_are_not_square(browser, anysize, photo, tmp_path):
+    """Shapes are kept, and the pointer finds the token and the pixel it is on."""
+    result = explore(photo, anysize, size=64, whole=True)
+    (tmp_path / "wide.html").write_text(report(result, anysize, "m", "photo.png"), encoding="utf-8")
+    page = browser.new_page()
+    page.goto((tmp_path / "wide.html").as_uri())
+    page.wait_for_selector("#routing .strip button")
+    parts = ("#compare figure[data-route=drorae] img", "#compare [data-part=gain]", "#routing [data-part=stage]")
+    for part in (*parts, "#routing .strip canvas", "#intervene [data-part=picture]", "#intervene [data-part=brush]"):
+        box = page.locator(part).first.bounding_box()
+        assert box["width"] / box["height"] == pytest.approx(80 / 48, rel=0.02), part
+    routing = "document.querySelector('#routing').__routing"
+    for column, row in ((0, 0), (9, 0), (7, 4), (9, 5)):
+        stage = page.locator("#routing [data-part=stage]")
+        box = stage.bounding_box()
+        stage.hover(position={"x": box["width"] * (column + 0.5) / 10, "y": box["height"] * (row + 0.5) / 6})
+        assert page.evaluate(f"{routing}.token") == row * 10 + column
+    gain = page.locator("#compare [data-part=gain]")
+    box = gain.bounding_box()
+    gain.hover(position={"x": box["width"] * 70.5 / 80, "y": box["height"] * 40.5 / 48})
+    expect(page.locator("#compare [data-part=gain-shares]")).to_contain_text("Pixel 70, 40:")
+    levels = float(result.gains["drorae"].map[40, 70])
+    expect(page.locator("#compare [data-part=gain-shares]")).to_contain_text(f"{abs(levels):.1f} of 255")
+    page.close()

@@ -234,6 +234,7 @@ function load() {
   state.value = props.value;
   find("root").hidden = !state.value;
   if (!state.value) return;
+  setShape(state.value.width, state.value.height);
   drawHeadline();
   drawPanels();
   drawSlider();
