@@ -27,6 +27,7 @@ from train.icon_evidence import (
     unit_features,
 )
 from train.icons import TONES, is_held_out, parse_role
+from train.sources import load_photos
 
 WEIGHTS = PHOTOS / "weights"
 NOTO = PHOTOS / "emoji" / "noto.parquet"
@@ -143,7 +144,6 @@ def test_true_icons_are_recognised_and_others_are_not(network):
 @needs_data
 def test_the_command_prints_all_kinds_of_pictures(text_pipeline, tmp_path, monkeypatch, capsys):
     """On a random generator and few icons: what it draws is as good as chance, a true icon is not."""
-    few = Gallery.__new__(Gallery)
     load = icon_evidence.load_gallery
 
     def small_gallery(file, network, size):
@@ -165,13 +165,10 @@ def test_the_command_prints_all_kinds_of_pictures(text_pipeline, tmp_path, monke
     assert table(report) in capsys.readouterr().out
     assert len(COLOURS) * len(THINGS) * COLOUR_SEEDS == 120
     assert unit_features(torch.rand(1, 3, 32, 32), EfficientNetLite2(WEIGHTS)).norm().item() == pytest.approx(1)
-    assert few is not None
 
 
 def load_photos_of_roles(file: str) -> list[dict]:
     """A few dozen icons: two roles with all genders and tones, and the coloured ones."""
-    from train.sources import load_photos
-
     rows = [row for split in ("train", "validation") for row in load_photos(file, split)]
     return [
         row

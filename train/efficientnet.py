@@ -43,7 +43,7 @@ class EfficientNetLite2(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (B, 3, H, W) in [0, 1], resized to 260 px, to pooled features (B, 1280) and ImageNet logits (B, 1000)."""
+        """Images (B, 3, H, W) in [0, 1], resized to 260 px, to pooled features (B, 1280) and class logits (B, 1000)."""
         if images.shape[-2:] != (INPUT_SIZE, INPUT_SIZE):
             images = F.interpolate(images, (INPUT_SIZE, INPUT_SIZE), mode="bicubic", antialias=True).clamp(0, 1)
         pixels = (images.float() * 2 - 1).contiguous(memory_format=torch.channels_last)
