@@ -11,15 +11,17 @@ from conftest import SHAPE, build, photos
 from PIL import Image
 
 from drorae.images import to_tensor
-from train.data import TrainingPositions, adm_square
+from train.data import TrainingPositions, adm_square, open_row
 from train.latent_cache import (
     DAMAGED_LABEL,
     LatentPositions,
     cache_key,
+    drawn_view,
     encode_raw,
     load_cache,
     size_in_bytes,
     tokenizer_hash,
+    view_images,
 )
 from train.presets import PRESETS
 from train.run import RunError
@@ -41,7 +43,7 @@ def test_cached_latents_are_those_of_the_pictures(tmp_path):
                 torch.tensor(latents[i, view]).float(), encode_raw(model, image)[0], atol=4e-3, rtol=2e-3
             )
         assert labels[i] == row["label"]
-    positions = LatentPositions(latents, labels, [], source.sources, flip=True, seed=0)
+    positions = LatentPositions(latents, labels, [], source.sources, seed=0)
     schedule = PRESETS["smoke"].stage2["class"].schedule
     batches = list(positions.batches(schedule, 0, 0, 1))
     assert len(batches) == 6
@@ -49,16 +51,14 @@ def test_cached_latents_are_those_of_the_pictures(tmp_path):
     again = next(iter(positions.batches(schedule, 3, 0, 1)))
     assert torch.equal(again.latents, batches[3].latents)
     assert torch.equal(again.labels, batches[3].labels)
-    plain = LatentPositions(latents, labels, [], source.sources, flip=False, seed=0)
+    plain = LatentPositions(latents[:, :1], labels, [], source.sources, seed=0)
     index = [positions.whole[positions.index(p)] for p in range(4)]
     assert np.array_equal(next(iter(plain.batches(schedule, 0, 0, 1))).latents, latents[index, 0])
 
 
 def test_with_and_without_cache_the_same_views_are_seen(tmp_path):
     model, source = build(), photos(tmp_path / "p")
-    positions = LatentPositions(
-        *load_cache(model, source, tmp_path / "cache", Accelerator()), source.sources, flip=True, seed=0
-    )
+    positions = LatentPositions(*load_cache(model, source, tmp_path / "cache", Accelerator()), source.sources, seed=0)
     schedule = PRESETS["smoke"].stage2["class"].schedule
     pairs = zip(positions.batches(schedule, 0, 0, 1), source.batches(schedule, 0, 0, 1), strict=True)
     for cached, plain in pairs:
@@ -73,17 +73,17 @@ def test_damaged_pictures_are_left_out_and_named(tmp_path):
     assert (labels == DAMAGED_LABEL).sum() == 2
     assert len(damaged) == 2
     assert all("2.png" in note or "5.png" in note for note in damaged)
-    positions = LatentPositions(latents, labels, damaged, source.sources, True, 0)
+    positions = LatentPositions(latents, labels, damaged, source.sources, 0)
     assert positions.count == 5
     assert set(labels[[positions.whole[positions.index(p)] for p in range(50)]]) == {0, 1}
     assert positions.collate([0, 1]).damaged == damaged
     with pytest.raises(DataError, match="no picture of the training split can be read"):
-        LatentPositions(latents, np.full(7, DAMAGED_LABEL), damaged, source.sources, True, 0)
+        LatentPositions(latents, np.full(7, DAMAGED_LABEL), damaged, source.sources, 0)
 
 
 def test_workers_are_told_where_the_latents_are(tmp_path):
     source = photos(tmp_path / "p")
-    positions = LatentPositions(*load_cache(build(), source, tmp_path / "c", Accelerator()), [], flip=True, seed=0)
+    positions = LatentPositions(*load_cache(build(), source, tmp_path / "c", Accelerator()), [], seed=0)
     message = pickle.dumps(positions)
     assert len(message) < positions.latents.nbytes / 10
     assert torch.equal(pickle.loads(message).collate([3, 4]).latents, positions.collate([3, 4]).latents)
@@ -171,3 +171,28 @@ def test_other_pictures_precision_or_route_are_another_cache(tmp_path):
     load_cache(model, source, tmp_path / "cache", Accelerator())
     with pytest.raises(RunError, match="latents of another tokenizer or other data"):
         load_cache(build(fusion_beta=0.9), source, tmp_path / "cache", Accelerator())
+
+
+def test_views_beyond_two_are_random_crops_and_their_mirror_images(tmp_path):
+    model, source = build(), photos(tmp_path / "p")
+    latents, labels, _ = load_cache(model, source, tmp_path / "five", Accelerator(), batch_size=3, views=5)
+    assert latents.shape == (7, 5, *SHAPE)
+    two, _, _ = load_cache(model, source, tmp_path / "two", Accelerator())
+    np.testing.assert_allclose(latents[:, :2], two, atol=4e-3, rtol=2e-3)
+    picture = open_row(source.row(3), "a photo")
+    seen = view_images(picture, 32, 5, source.seed, 3)
+    assert torch.equal(seen[3], seen[2].flip(-1))
+    assert not torch.equal(seen[2], seen[0])
+    assert not torch.equal(seen[4], seen[2])
+    for view, image in enumerate(seen):
+        expected = encode_raw(model, image[None])[0]
+        torch.testing.assert_close(torch.tensor(latents[3, view]).float(), expected, atol=4e-3, rtol=2e-3)
+    positions = LatentPositions(latents, labels, [], source.sources, seed=0)
+    drawn = [drawn_view(5, 0, p) for p in range(700)]
+    assert set(drawn) == set(range(5))
+    batch = positions.collate(range(20))
+    for i in range(20):
+        row = positions.whole[positions.index(i)]
+        assert np.array_equal(batch.latents[i], latents[row, drawn[i]])
+    assert cache_key(model, source, "no", True, 5) != cache_key(model, source, "no", True)
+    assert cache_key(model, source, "no", True, 2) == cache_key(model, source, "no", True)

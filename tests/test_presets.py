@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 import torch
 from conftest import ROOT
+from torch.utils.flop_counter import FlopCounterMode
 
 from drorae import AutoencoderDRoRAE, DiTDH
 from train import stage1
 from train.dry_run import build_on_meta, step_cost
 from train.presets import DINOV2_B, PRESETS, SCALING
-from train.text_encoder import build_encoder
 
 
 def test_the_paper_is_in_the_rows():
@@ -112,15 +112,25 @@ def test_every_denoiser_stands_on_a_tokenizer_that_is_made_or_shipped():
             assert row.tokenizer in made or (ROOT / row.tokenizer).is_dir()
 
 
-def test_the_embedded_denoisers_leave_room_for_each_other():
-    """fp16, with the text encoder: assets/ stays under 48 MiB, of which the tokenizer takes 32."""
-    total = 0
-    for row in PRESETS["tiny"].stage2.values():
-        text_dim = row.text.hidden_size if row.text else None
+def test_the_embedded_denoisers_are_small_enough():
+    """8 million parameters at most for the classes with their guide, and for the icons: 16 MB each in fp16."""
+    millions = {}
+    for name, row in PRESETS["tiny"].stage2.items():
+        condition = {"num_classes": None, "text_dim": 384} if row.text else {"num_classes": 20}
         with torch.device("meta"):
-            denoiser = DiTDH(in_channels=192, num_classes=None if text_dim else 20, text_dim=text_dim, **row.denoiser)
-        total += sum(p.numel() for p in denoiser.parameters())
-        if row.text:
-            encoder = build_encoder(row.text.vocab_size, row.text.hidden_size, row.text.num_layers, 32, seed=0)
-            total += sum(p.numel() for p in encoder.parameters())
-    assert total * 2 / 2**20 < 15.5
+            denoiser = DiTDH(in_channels=192, **condition, **row.denoiser)
+        millions[name] = sum(p.numel() for p in denoiser.parameters()) / 1e6
+    assert millions["class"] + millions["class-guide"] <= 8
+    assert millions["text"] <= 8
+
+
+def test_a_step_of_an_embedded_denoiser_is_cheap_enough():
+    """At most 6 GFLOP a latent and step, forward and backward."""
+    for name in ("class", "class-guide"):
+        with torch.device("meta"):
+            denoiser = DiTDH(in_channels=192, num_classes=20, **PRESETS["tiny"].stage2[name].denoiser)
+            latents, t = torch.randn(1, 192, 16, 16, requires_grad=True), torch.rand(1)
+            labels = torch.zeros(1, dtype=torch.long)
+        with FlopCounterMode(display=False) as counter:
+            denoiser(latents, t, labels).sample.sum().backward()
+        assert counter.get_total_flops() < 6e9

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 import torch
@@ -64,7 +65,7 @@ def test_one_caption_is_drawn_per_step(tmp_path):
     source = photos(tmp_path / "p")
     source.captions = [[f"{i}-{j}" for j in range(4)] for i in range(7)]
     positions = LatentPositions(
-        *load_cache(build(), source, tmp_path / "c", Accelerator()), [], flip=True, seed=0, captions=source.captions
+        *load_cache(build(), source, tmp_path / "c", Accelerator()), [], seed=0, captions=source.captions
     )
     seen = positions.collate(range(70)).captions
     rows = [positions.whole[positions.index(p)] for p in range(70)]
@@ -117,21 +118,30 @@ def test_features_of_a_frozen_encoder_are_kept(text_pipeline, tmp_path):
     assert not calls
 
 
-def test_a_frozen_text_encoder_by_name(generators, text_pipeline, tmp_path, monkeypatch):
-    """The whole command with a published encoder, which is a folder here."""
+@pytest.mark.parametrize("published", [False, True])
+def test_a_frozen_text_encoder_by_name(generators, text_pipeline, tmp_path, monkeypatch, published):
+    """The whole command. A folder of this machine is saved with the pipeline; a published encoder is named."""
     text_pipeline.text_encoder.save_pretrained(tmp_path / "encoder")
     text_pipeline.tokenizer.save_pretrained(tmp_path / "encoder")
     row = PRESETS["smoke"].stage2["text"]
-    frozen = dataclasses.replace(row, text=TextPreset(8, str(tmp_path / "encoder"), examples=("a warm disc",)))
+    name = "somebody/encoder" if published else "encoder"
+    frozen = dataclasses.replace(row, text=TextPreset(8, name, examples=("a warm disc",)))
+    if published:  # there is no hub here
+        load = stage2.load_text_encoder
+        monkeypatch.setattr(stage2, "load_text_encoder", lambda asked: load(tmp_path / asked.split("/")[1]))
     monkeypatch.setitem(PRESETS["smoke"].stage2, "text", frozen)
     out = tmp_path / "runs"
     (out / "smoke").mkdir(parents=True)
     (out / "smoke" / "finetune").symlink_to(generators / "smoke" / "finetune")
-    stage2.main([*smoke(out), "--condition", "text"])
+    stage2.main([*smoke(out), "--condition", "text", "--weights", str(tmp_path)])
     assert len(list((out / "latents").glob("text-*/done"))) == 1
     folder = out / "smoke" / "text" / "checkpoint"
-    assert not (folder / "text_encoder").exists()
+    assert (folder / "text_encoder").exists() != published
+    if published:
+        assert json.loads((folder / "model_index.json").read_text())["text_encoder_name"] == name
+        return
+    shutil.rmtree(tmp_path / "encoder")  # nothing outside the folder is needed
     pipeline = DRoRAETextPipeline.from_pretrained(folder)
-    assert pipeline.config.text_encoder_name == str(tmp_path / "encoder")
+    assert pipeline.config.text_encoder_name is None
     weight = text_pipeline.text_encoder.state_dict()["layers.0.mlp.up_proj.weight"]
     assert torch.equal(pipeline.text_encoder.state_dict()["layers.0.mlp.up_proj.weight"], weight)

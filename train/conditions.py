@@ -90,8 +90,9 @@ class TextCondition:
     """The caption, through a text encoder that is trained along or frozen.
 
     Args:
-        text_encoder_name: of a published, frozen encoder, which is then named and not saved; ``None`` trains it along.
+        text_encoder_name: of a published, frozen encoder, which is then named and not saved.
         examples: prompts of the grid in the log.
+        trained: whether the encoder is trained along; ``None``: unless it is a published one.
     """
 
     wants_captions = True
@@ -104,10 +105,11 @@ class TextCondition:
         max_tokens: int,
         text_encoder_name: str | None,
         examples: Sequence[str],
+        trained: bool | None = None,
     ):
         self.denoiser, self.tokenizer, self.text_encoder = denoiser, tokenizer, text_encoder
         self.max_tokens, self.text_encoder_name, self.prompts = max_tokens, text_encoder_name, list(examples)
-        self.trained = text_encoder_name is None
+        self.trained = text_encoder_name is None if trained is None else trained
         self.features: CachedText | None = None  # of a frozen encoder, where they were computed before
         self.network = CaptionedDenoiser(denoiser, text_encoder) if self.trained else denoiser
 
@@ -140,7 +142,7 @@ class TextCondition:
         }
 
     def export(self, scheduler: SchedulerMixin, autoencoder_name: str, folder: Path) -> None:
-        encoder = (self.tokenizer, self.text_encoder) if self.trained else (None, None)
+        encoder = (self.tokenizer, self.text_encoder) if self.text_encoder_name is None else (None, None)
         DRoRAETextPipeline(
             None,
             self.denoiser,

@@ -66,7 +66,7 @@ class Gallery:
     roles: list[Role | None]
 
     def candidates(self, wanted: Role, part: str | None) -> list[int]:
-        """Icons to choose among: those that differ from ``wanted`` in ``part`` at most; for ``None`` all of the style."""
+        """Icons to choose among: those that differ from ``wanted`` in ``part`` at most, or all for ``None``."""
         if part is None:
             return list(range(len(self.captions)))
         others = [name for name in PARTS if name != part]

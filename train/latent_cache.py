@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,18 +14,30 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from PIL import Image
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from drorae import AutoencoderDRoRAE
 from drorae.images import ImageError, to_tensor
 from train.captions import draw
-from train.data import Batch, Positions, TrainingPositions, adm_square, label_of, mirrored, open_row, prefetch
+from train.data import (
+    Batch,
+    Positions,
+    TrainingPositions,
+    adm_square,
+    label_of,
+    mirrored,
+    open_row,
+    prefetch,
+    random_crop,
+)
 from train.run import RunError, writing
 from train.sources import DataError
 
 RECORD, LATENTS, LABELS, DAMAGED, DONE = "cache.json", "latents.npy", "labels.npy", "damaged-{}.txt", "done"
 DAMAGED_LABEL = -2
+CROP_SCALE = (0.75, 1.0)  # of the shorter side: views beyond the whole picture
 LATENT_SETTINGS = ("encoder", "fusion", "decoder_patch_size")  # starts of the configuration keys that make the latent
 
 
@@ -47,19 +60,21 @@ def tokenizer_hash(model: AutoencoderDRoRAE) -> str:
     return digest.hexdigest()[:16]
 
 
-def cache_key(model: AutoencoderDRoRAE, photos: TrainingPositions, precision: str, fused: bool) -> str:
+def cache_key(
+    model: AutoencoderDRoRAE, photos: TrainingPositions, precision: str, fused: bool, views: int | None = None
+) -> str:
     """Names the latents of these pictures by this tokenizer: another of anything is another cache."""
     sources = [getattr(source, "_fingerprint", None) or repr(vars(source)) for source in photos.sources]
-    parts = [tokenizer_hash(model), *sources, str(photos.count), str(views_of(photos)), precision]
-    parts.append("fused" if fused else "last layer")
+    parts = [tokenizer_hash(model), *sources, str(photos.count), str(views or views_of(photos)), precision]
+    parts += ["fused" if fused else "last layer", str(photos.seed)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 class LatentPositions(Positions):
-    """Cached latents by :class:`~train.data.Positions`; a mirrored picture half of the time.
+    """Cached latents by :class:`~train.data.Positions`; at every position one of the picture's views.
 
     Args:
-        latents: (n, views, C, h, w), of a picture and, for ``flip``, of its mirror image, before normalisation.
+        latents: (n, views, C, h, w), see :func:`view_images`, before normalisation.
         labels: (n,) class numbers, ``DAMAGED_LABEL`` where the picture could not be read.
         damaged: notes on those.
         sources: the data they were computed from.
@@ -72,11 +87,11 @@ class LatentPositions(Positions):
         labels: np.ndarray,
         damaged: list[str],
         sources: Sequence,
-        flip: bool,
         seed: int,
         captions: list[list[str]] | None = None,
     ):
-        self.latents, self.labels, self.damaged, self.flip = latents, np.array(labels), damaged, flip
+        self.latents, self.labels, self.damaged = latents, np.array(labels), damaged
+        self.views = latents.shape[1]
         self.sources, self.captions = sources, captions
         self.whole = np.flatnonzero(self.labels != DAMAGED_LABEL)
         if not len(self.whole):
@@ -101,7 +116,7 @@ class LatentPositions(Positions):
     def collate(self, samples: Sequence[int]) -> Batch:
         """Positions to one batch, read from the disk together."""
         rows = self.whole[[self.index(position) for position in samples]]
-        views = [int(self.flip and mirrored(self.seed, position)) for position in samples]
+        views = [drawn_view(self.views, self.seed, position) for position in samples]
         latents = torch.from_numpy(np.stack([self.latents[row, view] for row, view in zip(rows, views, strict=True)]))
         labels = torch.from_numpy(self.labels[rows])
         texts = None
@@ -118,21 +133,40 @@ def encode_raw(model: AutoencoderDRoRAE, images: Tensor, fused: bool = True) -> 
 
 
 def views_of(photos: TrainingPositions) -> int:
-    """How often a picture is encoded: where training mirrors it, its mirror image is encoded too."""
+    """How often a picture is encoded at least: where training mirrors it, its mirror image is encoded too."""
     return 2 if photos.crop.flip else 1
 
 
-def size_in_bytes(model: AutoencoderDRoRAE, photos: TrainingPositions) -> int:
+def view_images(picture: Image.Image, size: int, views: int, seed: int, index: int) -> list[Tensor]:
+    """The views of picture ``index``, (3, size, size) in [0, 1] each: its central square (ADM's), and random squares of
+    ``CROP_SCALE`` of its shorter side, each followed by its mirror image."""
+    images: list[Tensor] = []
+    for pair in range(-(-views // 2)):
+        rng = random.Random(f"view-{seed}-{index}-{pair}")
+        square = random_crop(picture, size, CROP_SCALE, False, rng) if pair else adm_square(picture, size)
+        image = to_tensor(square)
+        images += [image, image.flip(-1)]
+    return images[:views]
+
+
+def drawn_view(views: int, seed: int, position: int) -> int:
+    """The view that a position of the run sees; of two, the same as without a cache."""
+    if views <= 2:
+        return int(views == 2 and mirrored(seed, position))
+    return random.Random(f"view-{seed}-{position}").randrange(views)
+
+
+def size_in_bytes(model: AutoencoderDRoRAE, photos: TrainingPositions, views: int | None = None) -> int:
     """Disk space that the cache of these pictures takes."""
-    return photos.count * views_of(photos) * model.encoder.dim * model.grid_size**2 * 2
+    return photos.count * (views or views_of(photos)) * model.encoder.dim * model.grid_size**2 * 2
 
 
-def fits(model: AutoencoderDRoRAE, photos: TrainingPositions, folder: Path) -> bool:
+def fits(model: AutoencoderDRoRAE, photos: TrainingPositions, folder: Path, views: int | None = None) -> bool:
     """Whether the cache takes less than half of the free disk space."""
     place = folder.absolute()
     while not place.exists():
         place = place.parent
-    return size_in_bytes(model, photos) < shutil.disk_usage(place).free / 2
+    return size_in_bytes(model, photos, views) < shutil.disk_usage(place).free / 2
 
 
 def load_cache(
@@ -143,9 +177,10 @@ def load_cache(
     batch_size: int = 32,
     fused: bool = True,
     workers: int = 2,
+    views: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Latents (n, views, C, h, w) fp16 of all photos (ADM's central square, and mirrored where training mirrors them),
-    their labels (n,), and notes on damaged ones.
+    """Latents (n, views, C, h, w) fp16 of all photos (see :func:`view_images`), their labels (n,), and notes on damaged
+    ones.
 
     They are computed where they are not there yet, in the accelerator's precision; a computation that was stopped goes
     on. Every process does its share of the rows.
@@ -154,13 +189,15 @@ def load_cache(
         folder: where this cache is kept, or is to be kept; see :func:`cache_key`.
         fused: ``False`` for the latents of the last layer.
         workers: threads that read pictures.
+        views: of every photo; its central square, and the mirror image where training mirrors, when ``None``.
 
     Raises:
         RunError: the cache is of something else, or the disk takes no more.
     """
     count, rank, world = photos.count, accelerator.process_index, accelerator.num_processes
-    shape = (count, views_of(photos), model.encoder.dim, model.grid_size, model.grid_size)
-    record = {"key": cache_key(model, photos, accelerator.mixed_precision, fused), "shape": list(shape)}
+    views = views or views_of(photos)
+    shape = (count, views, model.encoder.dim, model.grid_size, model.grid_size)
+    record = {"key": cache_key(model, photos, accelerator.mixed_precision, fused, views), "shape": list(shape)}
     if accelerator.is_main_process and _read(folder) is None:
         with writing(folder):
             _create(folder, shape, record)
@@ -168,7 +205,7 @@ def load_cache(
     if _read(folder) != record:
         raise RunError(f"'{folder}' holds latents of another tokenizer or other data; remove it or use another.")
     if not (folder / DONE).is_file():
-        _fill(model, photos, range(rank, count, world), folder, accelerator, batch_size, fused, workers)
+        _fill(model, photos, range(rank, count, world), folder, accelerator, batch_size, fused, workers, views)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             (folder / DONE).touch()
@@ -212,6 +249,7 @@ def _fill(
     batch_size: int,
     fused: bool,
     workers: int,
+    views: int,
 ) -> None:
     """Compute this process's rows, noting every now and then how many are on the disk."""
     latents, labels = np.load(folder / LATENTS, mmap_mode="r+"), np.load(folder / LABELS, mmap_mode="r+")
@@ -223,7 +261,8 @@ def _fill(
     def read(index: int) -> tuple[int, Tensor | str, int]:
         row = photos.row(index)
         try:
-            image = to_tensor(adm_square(open_row(row, f"training photo {index}"), model.image_size))
+            picture = open_row(row, f"training photo {index}")
+            image = torch.stack(view_images(picture, model.image_size, views, photos.seed, index))
         except ImageError as error:
             return index, str(error), DAMAGED_LABEL
         return index, image, label_of(row)
@@ -231,11 +270,10 @@ def _fill(
     def store(rows: list[tuple[int, Tensor, int]], number: int) -> None:
         where = [index for index, _, _ in rows]
         if rows:
-            images = torch.stack([image for _, image, _ in rows]).to(accelerator.device)
+            images = torch.stack([image for _, image, _ in rows], 1).to(accelerator.device)  # views first
             with accelerator.autocast():
-                mirrored_too = (images, images.flip(-1))[: views_of(photos)]
-                views = [encode_raw(model, view, fused) for view in mirrored_too]
-            latents[where] = torch.stack(views, 1).half().cpu().numpy()
+                encoded = [encode_raw(model, view, fused) for view in images]
+            latents[where] = torch.stack(encoded, 1).half().cpu().numpy()
             labels[where] = [label for _, _, label in rows]
         with writing(folder):
             latents.flush()

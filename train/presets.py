@@ -54,24 +54,21 @@ SMOKE_MODEL = {
 }
 
 # Small enough for assets/; the trunk's patches of 2 x 2 positions make a step four times cheaper.
-TINY_DENOISER = {"hidden_size": (192, 256), "depth": (4, 1), "num_heads": (3, 4), "trunk_patch_size": 2}
+TINY_DENOISER = {"hidden_size": (192, 256), "depth": (8, 1), "num_heads": (3, 4), "trunk_patch_size": 2}
 TINY_GUIDE = {"hidden_size": (96, 128), "depth": (2, 1), "num_heads": (3, 2), "trunk_patch_size": 2}
 
-TINY_TEXT_DENOISER = {"hidden_size": (128, 192), "depth": (4, 1), "num_heads": (4, 4), "trunk_patch_size": 2}
 TINY_TEXT = TextPreset(
     max_tokens=32,
-    vocab_size=1500,
-    hidden_size=96,
-    num_layers=2,
+    encoder="minilm-l3",  # paraphrase-MiniLM-L3-v2, frozen
     examples=(
-        "two dogs run on the grass",
-        "a man in a red shirt climbs a rock",
-        "a child plays in the snow",
-        "a boat on blue water",
-        "a photo of a golden retriever",
-        "a photo of a church",
-        "a photo of a golf ball",
-        "a photo of a parachute",
+        "3D icon of red apple",
+        "flat icon of red apple",
+        "3D icon of woman astronaut: dark skin tone",
+        "flat icon of man cook: light skin tone",
+        "3D icon of hound",
+        "flat icon of cottage",
+        "3D icon of blue car",
+        "flat icon of green heart",
     ),
 )
 
@@ -116,23 +113,22 @@ def _tiny(steps: int, large_from: int, lr: float) -> Schedule:
     )
 
 
-def _tiny_denoiser(
-    steps: int, batch_size: int, lr: float, denoiser: dict[str, Any], text: TextPreset | None = None
-) -> Stage2Preset:
+def _tiny_denoiser(steps: int, denoiser: dict[str, Any], views: int, text: TextPreset | None = None) -> Stage2Preset:
+    """Batches of 64 latents and Muon, on views that were encoded once."""
     schedule = Schedule(
         steps,
-        batch_size,
-        lr,
-        warmup_steps=100,
+        64,
+        2e-3,
+        warmup_steps=200,
         optimizer="muon",
         lr_floor=0.02,
-        ema_decay=min(0.9985, 1 - 10 / steps),
-        flip=False,  # few epochs: every picture is new each time, and the cache takes half
+        ema_decay=min(0.9995, 1 - 10 / steps),
+        flip=views > 1,
         save_every=500,
         workers=0,
         compile=True,
     )
-    return Stage2Preset(schedule, "assets/drorae-tiny", denoiser, text=text)
+    return Stage2Preset(schedule, "tiny/fusion", denoiser, views=views, text=text)
 
 
 def _smoke_denoiser(depth: int, text: TextPreset | None = None) -> Stage2Preset:
@@ -334,9 +330,10 @@ PRESETS = {
             ),
         },
         stage2={
-            "class": _tiny_denoiser(4800, 32, 2e-3, TINY_DENOISER),
-            "class-guide": _tiny_denoiser(800, 32, 2e-3, TINY_GUIDE),
-            "text": _tiny_denoiser(3000, 32, 2e-3, TINY_TEXT_DENOISER, TINY_TEXT),
+            "class": _tiny_denoiser(24_000, TINY_DENOISER, views=6),
+            "class-guide": _tiny_denoiser(6_000, TINY_GUIDE, views=6),
+            # letters and arrows are not to be mirrored: one view, the whole icon
+            "text": _tiny_denoiser(24_000, TINY_DENOISER, views=1, text=TINY_TEXT),
         },
     ),
     "dinov2-b": DINOV2_B,

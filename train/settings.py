@@ -131,7 +131,8 @@ class Stage1Preset:
 
 @dataclass(frozen=True)
 class TextPreset:
-    """The text encoder of a denoiser: a published one by id, frozen, or a small one that is trained along.
+    """The text encoder of a denoiser: a frozen one (a folder in the weights folder, or a published id), or a small one
+    that is trained along.
 
     ``vocab_size``, ``hidden_size`` and ``num_layers`` are of the small one; ``examples`` are the prompts of the grid in
     the log.
@@ -155,6 +156,7 @@ class Stage2Preset:
     tokenizer: str
     denoiser: dict[str, Any]
     dropout: float = 0.1
+    views: int | None = None  # of every picture in the cache; central square and mirror image when None
     text: TextPreset | None = None
     expected: str = ""
     measured: str = "not yet trained"

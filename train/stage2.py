@@ -82,17 +82,22 @@ def class_condition(args: argparse.Namespace, model: AutoencoderDRoRAE, row: Sta
 
 
 def text_condition(args: argparse.Namespace, model: AutoencoderDRoRAE, row: Stage2Preset) -> TextCondition:
-    """The preset's published text encoder, or a small one with a vocabulary learned from the captions."""
+    """The preset's frozen text encoder, a folder in ``--weights`` or published, or a small one that is trained along,
+    with a vocabulary learned from the captions."""
     text = row.text
-    if text.encoder is not None:
-        tokenizer, encoder = load_text_encoder(text.encoder)
+    name = text.encoder
+    if name is not None:
+        own = args.weights / name
+        tokenizer, encoder = load_text_encoder(own if own.is_dir() else name)
         encoder.requires_grad_(False)
+        name = None if own.is_dir() else name  # a folder of this machine is saved with the pipeline
     else:
         captions = all_captions([load_photos(path, "train") for path in args.data])
         tokenizer = train_tokenizer((caption for each in captions for caption in each), text.vocab_size)
         encoder = build_encoder(len(tokenizer), text.hidden_size, text.num_layers, text.max_tokens, row.schedule.seed)
     denoiser = build_denoiser(model, row, text_dim=token_width(encoder))
-    return TextCondition(denoiser, tokenizer, encoder, text.max_tokens, text.encoder, text.examples)
+    trained = text.encoder is None
+    return TextCondition(denoiser, tokenizer, encoder, text.max_tokens, name, text.examples, trained)
 
 
 def start_from(name: str, condition: ClassCondition | TextCondition, guide: bool, model: AutoencoderDRoRAE) -> None:
@@ -141,15 +146,17 @@ def load_latents(
     if not isinstance(photos, TrainingPositions):
         raise RunError("the latents of a stream cannot be kept; give --no-cache, or a copy of the data on this disk.")
     names = [Path(path).name for path in args.data]
-    folder = args.out / "latents" / f"{'-'.join(names)}-{cache_key(model, photos, row.schedule.precision, fused)}"
-    if not folder.is_dir() and not fits(model, photos, folder):
+    key = cache_key(model, photos, row.schedule.precision, fused, row.views)
+    folder = args.out / "latents" / f"{'-'.join(names)}-{key}"
+    if not folder.is_dir() and not fits(model, photos, folder, row.views):
+        size = size_in_bytes(model, photos, row.views) / 2**30
         raise RunError(
-            f"the latents take {size_in_bytes(model, photos) / 2**30:.1f} GiB, more than half of what is free at "
-            f"'{args.out}'; give --no-cache to compute them anew in every epoch, or another --out."
+            f"the latents take {size:.1f} GiB, more than half of what is free at '{args.out}'; give --no-cache to compute "
+            "them anew in every epoch, or another --out."
         )
     workers = max(2, row.schedule.workers)
-    cache = load_cache(model, photos, folder, accelerator, fused=fused, workers=workers)
-    return LatentPositions(*cache, photos.sources, row.schedule.flip, row.schedule.seed, photos.captions)
+    cache = load_cache(model, photos, folder, accelerator, fused=fused, workers=workers, views=row.views)
+    return LatentPositions(*cache, photos.sources, row.schedule.seed, photos.captions)
 
 
 def load_held_out_photos(
