@@ -128,7 +128,7 @@ def _tiny_denoiser(steps: int, denoiser: dict[str, Any], views: int, text: TextP
         workers=0,
         compile=True,
     )
-    return Stage2Preset(schedule, "tiny/fusion", denoiser, views=views, text=text)
+    return Stage2Preset(schedule, "assets/drorae-tiny", denoiser, views=views, text=text)
 
 
 def _smoke_denoiser(depth: int, text: TextPreset | None = None) -> Stage2Preset:

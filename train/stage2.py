@@ -151,7 +151,7 @@ def load_latents(
     if not folder.is_dir() and not fits(model, photos, folder, row.views):
         size = size_in_bytes(model, photos, row.views) / 2**30
         raise RunError(
-            f"the latents take {size:.1f} GiB, more than half of what is free at '{args.out}'; give --no-cache to compute "
+            f"the latents take {size:.1f} GiB, over half of what is free at '{args.out}'; give --no-cache to compute "
             "them anew in every epoch, or another --out."
         )
     workers = max(2, row.schedule.workers)
