@@ -11,7 +11,7 @@ from PIL import Image
 from drorae import AutoencoderDRoRAE, DRoRAEClassPipeline
 from drorae.images import to_tensor
 from train.data import Crop
-from train.gpu import leg
+from train.gpu import leg, pack
 from train.gpu.latents import DeviceLatents, encode_views
 from train.gpu.pictures import DevicePictures, decode_all
 from train.latent_cache import encode_raw
@@ -142,3 +142,29 @@ def test_large_files_travel_in_parts(tmp_path, monkeypatch):
     parts = leg.write_parts(tmp_path / "leg", tmp_path / "out")
     assert [part.name for part in parts] == ["out.0", "out.1", "out.2"]
     assert b"".join(part.read_bytes() for part in parts) == bytes(range(250))
+
+
+def test_packets_hold_everything_once_and_none_is_too_large(tmp_path, capsys):
+    sizes = {
+        "photos20/train-0.parquet": 40,
+        "photos20/train-1.parquet": 35,
+        "emoji/noto.parquet": 30,
+        "weights/v.json": 5,
+    }
+    for name, size in sizes.items():
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / name).write_bytes(bytes([size]) * size)
+    (tmp_path / "data" / "weights" / "mobilenet_judge.json").write_bytes(b"1")
+    (tmp_path / "data" / "weights" / "tf_efficientnet.json").write_bytes(b"1")
+    mib = 60 / 2**20
+    pack.main(["--data", str(tmp_path / "data"), "--to", str(tmp_path / "out"), "--limit-mib", str(mib)])
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    for packet in (tmp_path / "out").iterdir():
+        assert sum(file.stat().st_size for file in packet.rglob("*") if file.is_file()) <= 60
+        shutil.copytree(packet, tmp_path / "joined", dirs_exist_ok=True)
+    joined = {str(f.relative_to(tmp_path / "joined")): f.stat().st_size for f in (tmp_path / "joined").rglob("*.*")}
+    assert joined == sizes
+    with pytest.raises(RunError, match="is there already"):
+        pack.main(["--data", str(tmp_path / "data"), "--to", str(tmp_path / "out")])
+    with pytest.raises(RunError, match=r"train-0.parquet' has 0 MiB, more than a packet"):
+        pack.main(["--data", str(tmp_path / "data"), "--to", str(tmp_path / "o"), "--limit-mib", str(mib / 2)])
