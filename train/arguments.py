@@ -32,6 +32,7 @@ SHARED = Path("../shared/data")
 PHOTOS = str(SHARED / "photos20")
 ICONS = [str(SHARED / "emoji" / f"{style}.parquet") for style in ("fluent3d", "noto")]
 DATA, DATA_SHARES = [PHOTOS, *ICONS], (12, 1, 1)  # one picture in seven is an icon
+VALIDATION_PHOTOS = 128  # while a tokenizer trains; enough to see a tenth of a dB, since they are always the same
 TRACKERS = ("tensorboard", "wandb")
 Row = TypeVar("Row", EncoderPreset, Stage1Preset, Stage2Preset)
 

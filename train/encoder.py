@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from drorae.fusion import layer_norm
 from train.arguments import (
+    VALIDATION_PHOTOS,
     add_data_arguments,
     add_run_arguments,
     load_validation,
@@ -194,7 +195,7 @@ def build_task(args: argparse.Namespace, preset: Preset, encoder: EncoderPreset)
         **model["encoder_args"],
     )
     start_from_teacher(student, teacher)
-    validation = load_validation(args, size, limit=256)
+    validation = load_validation(args, size, limit=VALIDATION_PHOTOS)
     return Distillation(student, teacher, encoder, model["encoder_mean"], model["encoder_std"], validation)
 
 

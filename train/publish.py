@@ -16,7 +16,7 @@ from drorae import AutoencoderDRoRAE
 from drorae.adapter import cast_weights
 from drorae.checkpoints import CheckpointError
 from drorae.study import MEASURED
-from train.arguments import add_data_arguments, main_guard, positive
+from train.arguments import VALIDATION_PHOTOS, add_data_arguments, main_guard, positive
 from train.evaluate import measure, table
 from train.latent_stats import RECORD as LATENT_RECORD
 from train.presets import PHASES, PRESETS
@@ -72,7 +72,7 @@ random {crop} px square of each picture. Latent noise: {noise}. Cosine schedule,
 |---|---|---:|---|---|---:|---|
 {runs}
 
-PSNR of each phase's own route while it trained (256 held-out photos, by step): {curves}
+PSNR of each phase's own route while it trained ({photos} held-out photos, by step): {curves}
 
 Data: {data}. Random square crops and mirror images; these commands never train on the validation photos. photos20 comes
 from ImageNet, on which the teacher was trained. {latent}.{notes}
@@ -164,6 +164,7 @@ def card(name: str, model: AutoencoderDRoRAE, preset_name: str, runs: Path, repo
         precision=finetune.schedule.precision,
         runs="\n".join(rows),
         curves=curves,
+        photos=VALIDATION_PHOTOS,
         data=", ".join(f"{name} ({count} photos)" for name, count in data.items()),
         classes=" and ".join(data),
         latent=latent,

@@ -26,6 +26,7 @@ from drorae import AutoencoderDRoRAE
 from drorae.adapter import load_tokenizer
 from drorae.checkpoints import DISCRIMINATOR, CheckpointError
 from train.arguments import (
+    VALIDATION_PHOTOS,
     add_data_arguments,
     add_run_arguments,
     load_validation,
@@ -120,7 +121,7 @@ def build_task(args: argparse.Namespace, preset: Preset, phase: Stage1Preset) ->
     """The autoencoder as the phase finds it with the phase's loss, and held-out photos."""
     torch.manual_seed(phase.schedule.seed)
     model = start_model(preset, phase, args.out, args.start, args.legs)
-    validation = load_validation(args, phase.validation_side or model.image_size, limit=256)
+    validation = load_validation(args, phase.validation_side or model.image_size, limit=VALIDATION_PHOTOS)
     task = Reconstruction(model, phase, args.weights, validation)
     if task.adversary is not None and phase.adversary.continues is not None:
         heads = load_heads(phase.adversary.continues, phase.phase, args.out, args.legs)
