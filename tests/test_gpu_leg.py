@@ -48,7 +48,7 @@ def test_legs_lead_from_the_encoder_to_the_whole_model(tmp_path):
     assert again["started_from"] == "step 12 of 12"
 
 
-@pytest.mark.parametrize("run", ["class", "class-guide", "text"])
+@pytest.mark.parametrize("run", ["class", pytest.param("class-guide", marks=pytest.mark.slow), "text"])
 def test_denoisers_are_trained_on_latents_that_lie_on_the_device(generators, tmp_path, run):
     shutil.copytree(generators / "smoke" / "finetune", tmp_path / "smoke" / "finetune")
     report = rehearse(tmp_path, run)
