@@ -1,4 +1,4 @@
-"""An equivalent data set from public sources: npm archives, hub data sets and packages, each in its published layout."""
+"""An equivalent data set from public sources: npm archives, hub data sets and packages, as they are published."""
 
 import io
 import json

@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 
 import train.run
 from drorae import AutoencoderDRoRAE, CheckpointError
-from train import encoder, stage1
+from train import assemble, encoder, stage1
 from train.legs import LEG, find_leg, read_leg
 from train.presets import PRESETS
-from train.run import LOG, Optimisation
+from train.run import LOG, Optimisation, RunError
 from train.settings import Schedule
 
 
@@ -155,3 +155,18 @@ def test_weights_that_are_not_a_leg_and_legs_of_another_run(runs, legs, tmp_path
 def test_without_run_and_leg_it_says_what_is_missing(tmp_path):
     with pytest.raises(CheckpointError, match=r"is not there .nor is there a leg in .*run that first"):
         stage1.main([*smoke(tmp_path, "fusion"), "--legs", str(tmp_path)])
+
+
+@pytest.mark.parametrize("run", PHASES)
+def test_legs_are_put_together_to_a_checkpoint(runs, legs, tmp_path, capsys, run):
+    to = tmp_path / "checkpoint"
+    arguments = ["--preset", "smoke", "--run", run, "--legs", str(legs), "--out", str(tmp_path), "--to", str(to)]
+    assemble.main(arguments)
+    printed = capsys.readouterr().out
+    assert f"{run}: step 6 of 6" in printed
+    made, whole = AutoencoderDRoRAE.from_pretrained(to).state_dict(), weights(runs, run)
+    assert set(made) == set(whole)
+    for name, value in whole.items():
+        torch.testing.assert_close(made[name], value.half().float(), rtol=0, atol=0)
+    with pytest.raises(RunError, match="is there already"):
+        assemble.main(arguments)
