@@ -17,16 +17,16 @@ The three routes every number is reported for:
 * ``drorae``: fused layers, decoder finetuned on them (phase 3).
 """
 
-from drorae.autoencoder import AutoencoderDRoRAE, DRoRAEEncoderOutput
 from drorae.checkpoints import CheckpointError
-from drorae.class_pipeline import DRoRAEClassPipeline
-from drorae.denoiser import DiTDH
-from drorae.fusion import DepthRoutedFusion, FusionOutput, Routing
-from drorae.fusions import MeanFusion
 from drorae.images import ImageError, load_image
-from drorae.latents import LatentStatistics
-from drorae.pipeline import SamplingError
-from drorae.text_pipeline import DRoRAETextPipeline
+from drorae.models.autoencoder import AutoencoderDRoRAE, DRoRAEEncoderOutput
+from drorae.models.denoiser import DiTDH
+from drorae.models.fusion import DepthRoutedFusion, FusionOutput, Routing
+from drorae.models.fusions import MeanFusion
+from drorae.models.latents import LatentStatistics
+from drorae.pipelines.base import SamplingError
+from drorae.pipelines.class_to_image import DRoRAEClassPipeline
+from drorae.pipelines.text_to_image import DRoRAETextPipeline
 
 __version__ = "0.1.0"
 

@@ -19,18 +19,18 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from drorae import __version__
-from drorae.answers import batch_answer, frame_answer, reconstruction_answer, routing_answer
-from drorae.autoencoder import DECODERS, AutoencoderDRoRAE
-from drorae.batch import batch, to_csv
 from drorae.checkpoints import DEFAULT_GENERATOR, DEFAULT_MODEL, DEFAULT_TEXT_GENERATOR, CheckpointError
-from drorae.class_pipeline import DRoRAEClassPipeline
-from drorae.explore import ROUTES, SIDE, Exploration, explore, intervene
-from drorae.generate import class_name, decoder_names
+from drorae.explorer.answers import batch_answer, frame_answer, reconstruction_answer, routing_answer
+from drorae.explorer.batch import batch, to_csv
+from drorae.explorer.explore import ROUTES, SIDE, Exploration, explore, intervene
+from drorae.explorer.interventions import Intervention, InterventionError
+from drorae.explorer.sampling import class_name, decoder_names
 from drorae.images import ImageError, load_image, png_with_settings
-from drorae.intervene import Intervention, InterventionError
-from drorae.pipeline import GUIDANCE, SamplingError
-from drorae.report import report
-from drorae.text_pipeline import DRoRAETextPipeline
+from drorae.models.autoencoder import DECODERS, AutoencoderDRoRAE
+from drorae.pipelines.base import GUIDANCE, SamplingError
+from drorae.pipelines.class_to_image import DRoRAEClassPipeline
+from drorae.pipelines.text_to_image import DRoRAETextPipeline
+from drorae.viewers.report import report
 
 # How a verdict is said in a sentence.
 STANDING = {

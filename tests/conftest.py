@@ -28,14 +28,15 @@ from playwright.sync_api import BrowserContext, sync_playwright
 from safetensors.torch import load_file
 from torch import nn
 
-from drorae import AutoencoderDRoRAE, DiTDH, DRoRAEClassPipeline, DRoRAETextPipeline, flow
-from drorae.explore import Exploration, explore
+from drorae import AutoencoderDRoRAE, DiTDH, DRoRAEClassPipeline, DRoRAETextPipeline
+from drorae.explorer.explore import Exploration, explore
 from drorae.images import load_image
+from drorae.pipelines import flow
 from drorae.ui.page import build_demo, launch_options
 from train import encoder, latent_stats, stage1, stage2
-from train.data import Crop, TrainingPositions
-from train.sources import load_photos
-from train.text_encoder import build_encoder, train_tokenizer
+from train.data.positions import Crop, TrainingPositions
+from train.data.sources import load_photos
+from train.tasks.text_encoder import build_encoder, train_tokenizer
 
 atexit.register(shutil.rmtree, os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
 datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0  # 5 s for every stream that is left early, for threads on a network

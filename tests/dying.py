@@ -20,10 +20,10 @@ from typing import Any
 import accelerate.checkpointing
 import pytest
 
-import train.run
+import train.engine.run
 from train import stage1
-from train.arguments import main_guard
-from train.reconstruction import Reconstruction
+from train.engine.session import main_guard
+from train.tasks.reconstruction import Reconstruction
 
 SECONDS = 120
 
@@ -84,7 +84,7 @@ def without_space(arguments: list[str], errors: str) -> None:
     """Train a phase, and find no more space once a first state was saved; what is said goes to the file ``errors``."""
     os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT), 2)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    save, calls = train.run._save_state, []
+    save, calls = train.engine.run._save_state, []
 
     def save_then_fill(*args: Any) -> None:
         calls.append(1)
@@ -92,7 +92,7 @@ def without_space(arguments: list[str], errors: str) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
         save(*args)
 
-    train.run._save_state = save_then_fill
+    train.engine.run._save_state = save_then_fill
     main_guard(lambda: stage1.main(arguments))
 
 

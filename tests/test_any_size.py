@@ -11,13 +11,13 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from drorae import AutoencoderDRoRAE, ImageError
-from drorae.batch import batch
-from drorae.bundle import compare_value, intervene_value, routing_value
 from drorae.cli import main
-from drorae.explore import SIDE, explore, intervene, open_picture
+from drorae.explorer.batch import batch
+from drorae.explorer.explore import SIDE, explore, intervene, open_picture
+from drorae.explorer.interventions import Intervention
 from drorae.images import whole
-from drorae.intervene import Intervention
-from drorae.report import report
+from drorae.viewers.report import report
+from drorae.viewers.values import compare_value, intervene_value, routing_value
 
 SIZES = [(32, 32), (48, 80), (104, 24)]  # height and width
 
@@ -181,7 +181,7 @@ def test_everything_that_is_found_has_the_shape_of_the_picture(anysize, photo):
 
 
 def test_texture_is_read_where_the_token_is():
-    from drorae.layer_maps import texture_energy
+    from drorae.explorer.layer_maps import texture_energy
 
     picture = np.zeros((16, 32, 3), np.uint8)
     picture[8:, 24:] = np.indices((8, 8)).sum(0)[..., None] % 2 * 255

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from conftest import ROOT, build
 
-from drorae.batch import THUMBNAIL, batch, to_csv
-from drorae.bundle import batch_value
 from drorae.cli import main
-from drorae.explore import explore
+from drorae.explorer.batch import THUMBNAIL, batch, to_csv
+from drorae.explorer.explore import explore
 from drorae.images import load_image
 from drorae.ui.wiring import only_pictures
+from drorae.viewers.values import batch_value
 
 EXAMPLES = [ROOT / "assets" / "examples" / f"{name}.jpg" for name in ("cat", "coffee")]
 

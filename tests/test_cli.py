@@ -10,9 +10,9 @@ from PIL import Image
 
 from drorae import cli
 from drorae.cli import _stems, main
-from drorae.explore import explore, intervene
+from drorae.explorer.explore import explore, intervene
+from drorae.explorer.interventions import Intervention
 from drorae.images import load_image, png_settings
-from drorae.intervene import Intervention
 
 CAT = str(ROOT / "assets" / "examples" / "cat.jpg")
 

@@ -14,7 +14,8 @@ from datasets import Image as ImageFeature
 from PIL import Image
 from scipy.stats import kstest
 
-from train.data import (
+from train.data.draws import counted_normal, normal_draws, uniform_draws
+from train.data.positions import (
     Crop,
     TrainingPositions,
     TrainingStream,
@@ -26,10 +27,9 @@ from train.data import (
     prefetch,
     random_crop,
 )
-from train.draws import counted_normal, normal_draws, uniform_draws
+from train.data.sources import DataError, GeneratedPictures, load_photos
 from train.presets import PRESETS
 from train.settings import Schedule
-from train.sources import DataError, GeneratedPictures, load_photos
 
 WHOLE = Crop(None, (1.0, 1.0), True)
 

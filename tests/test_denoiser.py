@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from drorae import CheckpointError, DiTDH
-from drorae.denoiser import join, repeat
-from drorae.rae_denoiser import FILES, convert_denoiser, load_rae_denoiser
+from drorae.models.denoiser import join, repeat
+from drorae.pretrained.rae_denoiser import FILES, convert_denoiser, load_rae_denoiser
 
 SMALL = {
     "sample_size": 4,

@@ -7,12 +7,12 @@ import torch
 from torch.nn import functional as F
 
 from drorae import AutoencoderDRoRAE
-from train.data import Batch
-from train.discriminator import Discriminator, FrozenFeatures, LocalNorm, augment, generator_loss, hinge_loss
-from train.draws import uniform_draws
-from train.dry_run import build_on_meta
+from train.data.draws import uniform_draws
+from train.data.positions import Batch
+from train.engine.dry_run import build_on_meta
 from train.presets import PRESETS
-from train.reconstruction import Reconstruction
+from train.tasks.discriminator import Discriminator, FrozenFeatures, LocalNorm, augment, generator_loss, hinge_loss
+from train.tasks.reconstruction import Reconstruction
 
 SMOKE = PRESETS["smoke"].stage1["decoder"]
 

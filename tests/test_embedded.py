@@ -10,11 +10,11 @@ from PIL import Image
 from safetensors import safe_open
 
 import train.evaluate
-from drorae.explore import explore
+from drorae.explorer.explore import explore
 from drorae.images import load_image, square, to_tensor
-from train.data import ValidationPhotos
+from train.data.positions import ValidationPhotos
+from train.data.sources import load_photos
 from train.evaluate import Measure, evaluate, table
-from train.sources import load_photos
 
 MODEL = ROOT / "assets" / "drorae-tiny"
 needs_photos = pytest.mark.skipif(not (PHOTOS / "photos20").is_dir(), reason="photos20 is not at ../shared/data")

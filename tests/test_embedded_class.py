@@ -13,8 +13,8 @@ from conftest import ROOT
 from PIL import Image
 
 from drorae import DRoRAEClassPipeline, cli
-from drorae.generate import class_names
-from train.evaluate_generated import table
+from drorae.explorer.sampling import class_names
+from train.measure.generated import table
 
 GENERATOR = ROOT / "assets" / "drorae-tiny-class"
 STEPS = 25

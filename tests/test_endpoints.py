@@ -12,11 +12,11 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from drorae.bundle import compare_value, intervene_value, routing_value
 from drorae.cli import main
-from drorae.explore import explore
+from drorae.explorer.explore import explore
 from drorae.images import load_image
 from drorae.ui.page import build_demo
+from drorae.viewers.values import compare_value, intervene_value, routing_value
 
 CAT, COFFEE = (str(ROOT / "assets" / "examples" / f"{name}.jpg") for name in ("cat", "coffee"))
 PUBLIC = {"/reconstruct", "/routing", "/intervene", "/batch", "/sample_class", "/sample_text"}

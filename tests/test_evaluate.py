@@ -12,16 +12,16 @@ from safetensors.torch import load_file
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from drorae import AutoencoderDRoRAE, CheckpointError
-from drorae.fusions import MeanFusion
 from drorae.images import load_image, square, to_tensor
+from drorae.models.fusions import MeanFusion
 from train import evaluate, publish, readme
-from train.baselines import PooledBlock, load_baseline, load_taef2
-from train.data import ValidationPhotos
+from train.data.positions import ValidationPhotos
+from train.data.sources import DataError, load_photos
 from train.evaluate import Measure, choose_metrics, quantize
-from train.frechet import FrechetDistance
-from train.latent_metrics import high_frequency_energy, same_class_neighbours, spatial_effective_rank
-from train.mobilenet import MobileNetV2
-from train.sources import DataError, load_photos
+from train.measure.baselines import PooledBlock, load_baseline, load_taef2
+from train.measure.frechet import FrechetDistance
+from train.measure.latent_metrics import high_frequency_energy, same_class_neighbours, spatial_effective_rank
+from train.measure.mobilenet import MobileNetV2
 
 WEIGHTS = PHOTOS / "weights"
 needs_weights = pytest.mark.skipif(not WEIGHTS.is_dir(), reason="the pretrained weights are not at ../shared/data")

@@ -10,10 +10,10 @@ from conftest import PHOTOS
 from PIL import Image
 
 from train import evaluate
-from train.evaluate_generated import Agreement, evaluator_classes, load_generated, measure_generated, table
-from train.frechet import FrechetDistance
-from train.mobilenet import MobileNetV2
-from train.sources import DataError, load_photos
+from train.data.sources import DataError, load_photos
+from train.measure.frechet import FrechetDistance
+from train.measure.generated import Agreement, evaluator_classes, load_generated, measure_generated, table
+from train.measure.mobilenet import MobileNetV2
 
 WEIGHTS = PHOTOS / "weights"
 needs_data = pytest.mark.skipif(not WEIGHTS.is_dir(), reason="the evaluator's weights are not there")
@@ -128,7 +128,7 @@ def test_real_photos_are_recognised_and_near_themselves(tmp_path, monkeypatch):
     chosen = np.linspace(0, len(rows) - 1, 24).round().astype(int)
     folder = tmp_path / "real"
     folder.mkdir()
-    from train.data import open_row
+    from train.data.positions import open_row
 
     for i, index in enumerate(chosen):
         open_row(rows[int(index)], "x").save(folder / f"{i:06d}.png")

@@ -9,8 +9,8 @@ import torch
 from conftest import build
 from PIL import Image
 
-from drorae.bundle import compare_value, routing_value
-from drorae.explore import explore, paint_routes
+from drorae.explorer.explore import explore, paint_routes
+from drorae.viewers.values import compare_value, routing_value
 
 ROUTES = ["rae", "phase2", "drorae"]
 

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from train import fetch_data
-from train.data import open_row
+from train.data.positions import open_row
+from train.data.sources import DataError, load_photos
 from train.fetch_data import emoji_names, fluent_rows, noto_rows, plain_hexcode, st_lpips_weights, write_icons
-from train.sources import DataError, load_photos
 
 EMOJI = [
     {"label": "red apple", "hexcode": "1F34E", "tags": ["fruit", "red"], "group": 4, "subgroup": 7},

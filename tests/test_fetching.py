@@ -14,14 +14,14 @@ from fake_hub import serve
 
 from drorae import CheckpointError
 from drorae.checkpoints import stored_folder
-from drorae.fetching import fetch
+from drorae.pretrained.download import fetch
 
 NAME = "somebody/a-tokenizer"
 SCRIPT = """
 import json, sys
-from drorae.adapter import load_tokenizer
+from drorae.pretrained.adapter import load_tokenizer
 from drorae.checkpoints import CheckpointError, stored_folder
-from drorae.fetching import fetch
+from drorae.pretrained.download import fetch
 name, stop_after = sys.argv[1], int(sys.argv[2])
 try:
     states = fetch(name)

@@ -11,8 +11,8 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
-from drorae import flow
-from drorae.guidance import acts
+from drorae.pipelines import flow
+from drorae.pipelines.guidance import acts
 
 
 def test_time_shift_of_published_latents():

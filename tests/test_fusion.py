@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from drorae.fusion import DepthRoutedFusion, energy_shares
-from drorae.fusions import MeanFusion
+from drorae.models.fusion import DepthRoutedFusion, energy_shares
+from drorae.models.fusions import MeanFusion
 
 LAYERS, DIM, HIDDEN, BETA = 4, 24, 40, 0.2
 

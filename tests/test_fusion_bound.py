@@ -5,10 +5,10 @@ import torch
 from conftest import build
 from tqdm.auto import tqdm
 
-from drorae.fusion import layer_norm
 from drorae.metrics import psnr
+from drorae.models.fusion import layer_norm
 from train import fusion_bound
-from train.sources import DataError
+from train.data.sources import DataError
 
 
 def test_choosing_freely_starts_at_the_fusion_and_gets_better(model, images):

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from drorae import DiTDH, DRoRAEClassPipeline, SamplingError
-from drorae.bundle import generation_value, progress_value
-from drorae.generate import Generation, Progress, Request, class_names, generate, kept_steps
+from drorae.explorer.sampling import Generation, Progress, Request, class_names, generate, kept_steps
 from drorae.images import png_settings
+from drorae.viewers.values import generation_value, progress_value
 
 REQUEST = Request("church", seed=5, count=2, steps=12, guidance="autoguidance", scale=2.0)
 

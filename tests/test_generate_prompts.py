@@ -8,9 +8,9 @@ from PIL import Image
 
 from drorae.images import png_settings
 from train import generate
+from train.data.sources import DataError
+from train.engine.run import RunError
 from train.generate_prompts import read_prompts
-from train.run import RunError
-from train.sources import DataError
 
 
 @pytest.fixture

@@ -10,16 +10,16 @@ from PIL import Image
 
 from drorae import AutoencoderDRoRAE, DRoRAEClassPipeline
 from drorae.images import to_tensor
-from train.data import Crop
+from train.data.latent_cache import encode_raw
+from train.data.positions import Crop
+from train.data.sources import GeneratedPictures
+from train.engine.legs import read_leg
+from train.engine.run import RunError
 from train.gpu import leg, pack
 from train.gpu.latents import DeviceLatents, encode_views
 from train.gpu.pictures import DevicePictures, decode_all
-from train.latent_cache import encode_raw
-from train.legs import read_leg
 from train.presets import PRESETS
-from train.run import RunError
 from train.settings import Schedule
-from train.sources import GeneratedPictures
 
 CPU = torch.device("cpu")
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from drorae.guidance import AutoGuidance, ClassifierFreeGuidance, Unguided
+from drorae.pipelines.guidance import AutoGuidance, ClassifierFreeGuidance, Unguided
 
 
 class Known(nn.Module):

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from drorae.images import load_image, square, to_tensor
 from train import icon_evidence
-from train.efficientnet import EfficientNetLite2
+from train.data.icons import TONES, is_held_out, parse_role
+from train.data.sources import load_photos
 from train.icon_evidence import (
     COLOUR_SEEDS,
     COLOURS,
@@ -26,8 +27,7 @@ from train.icon_evidence import (
     table,
     unit_features,
 )
-from train.icons import TONES, is_held_out, parse_role
-from train.sources import load_photos
+from train.measure.efficientnet import EfficientNetLite2
 
 WEIGHTS = PHOTOS / "weights"
 NOTO = PHOTOS / "emoji" / "noto.parquet"

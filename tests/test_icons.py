@@ -9,10 +9,10 @@ from datasets import Dataset, Features, Value
 from datasets import Image as ImageFeature
 from test_data import picture
 
-from train.captions import all_captions, captions_of
-from train.data import Crop, TrainingPositions
-from train.icons import HELD_OUT_COLOURS, HELD_OUT_SHARE, TONES, Role, is_held_out, parse_role
-from train.sources import DataError, load_photos
+from train.data.captions import all_captions, captions_of
+from train.data.icons import HELD_OUT_COLOURS, HELD_OUT_SHARE, TONES, Role, is_held_out, parse_role
+from train.data.positions import Crop, TrainingPositions
+from train.data.sources import DataError, load_photos
 
 ICONS = [PHOTOS / "emoji" / f"{style}.parquet" for style in ("fluent3d", "noto")]
 needs_icons = pytest.mark.skipif(not all(file.is_file() for file in ICONS), reason="the icon files are not here")

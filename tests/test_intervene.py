@@ -10,13 +10,13 @@ from conftest import build
 from PIL import Image
 from test_fusion import norm64
 
-from drorae.bundle import frame_value, intervene_value
-from drorae.compatibility import Compatibility, compatibility, distances
-from drorae.explore import explore, intervene
+from drorae.explorer.compatibility import Compatibility, compatibility, distances
+from drorae.explorer.explore import explore, intervene
+from drorae.explorer.interventions import FusionParts, Intervention, InterventionError, strengths
 from drorae.images import to_uint8
-from drorae.intervene import FusionParts, Intervention, InterventionError, strengths
-from drorae.latents import LatentStatistics
+from drorae.models.latents import LatentStatistics
 from drorae.ui.wiring import wished
+from drorae.viewers.values import frame_value, intervene_value
 
 SHAPE = (48, 4, 4)
 

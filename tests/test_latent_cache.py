@@ -11,8 +11,7 @@ from conftest import SHAPE, build, photos
 from PIL import Image
 
 from drorae.images import to_tensor
-from train.data import TrainingPositions, adm_square, open_row
-from train.latent_cache import (
+from train.data.latent_cache import (
     DAMAGED_LABEL,
     LatentPositions,
     cache_key,
@@ -23,9 +22,10 @@ from train.latent_cache import (
     tokenizer_hash,
     view_images,
 )
+from train.data.positions import TrainingPositions, adm_square, open_row
+from train.data.sources import DataError
+from train.engine.run import RunError
 from train.presets import PRESETS
-from train.run import RunError
-from train.sources import DataError
 
 
 def test_cached_latents_are_those_of_the_pictures(tmp_path):

@@ -8,10 +8,10 @@ import pytest
 from conftest import smoke
 
 from drorae import AutoencoderDRoRAE
-from drorae.compatibility import distances
+from drorae.explorer.compatibility import distances
 from train import latent_distance, stage2
-from train.data import load_held_out
-from train.sources import DataError
+from train.data.positions import load_held_out
+from train.data.sources import DataError
 
 
 @pytest.fixture

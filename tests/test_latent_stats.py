@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 
 from drorae import AutoencoderDRoRAE, LatentStatistics
 from train import latent_stats
-from train.data import ValidationPhotos
+from train.data.positions import ValidationPhotos
+from train.data.sources import DataError, load_photos
 from train.latent_stats import StreamingMoments, latent_moments
-from train.sources import DataError, load_photos
 
 SHAPE = (48, 4, 4)
 

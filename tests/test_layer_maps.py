@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from drorae.layer_maps import correlation, shared_components, texture_energy
+from drorae.explorer.layer_maps import correlation, shared_components, texture_energy
 
 
 def test_components_are_principal_and_shared():

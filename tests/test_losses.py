@@ -10,11 +10,11 @@ from torchvision.models import alexnet, vgg11_bn, vgg16
 from torchvision.transforms.functional import gaussian_blur
 
 from drorae.images import load_image, to_tensor
-from train.losses import LPIPS, TAPS, VGG11Perceptual, build_perceptual
+from train.measure.st_lpips import STLPIPS
+from train.measure.st_lpips import WEIGHTS as ST_LPIPS
 from train.presets import PRESETS
 from train.settings import PerceptualPreset
-from train.st_lpips import STLPIPS
-from train.st_lpips import WEIGHTS as ST_LPIPS
+from train.tasks.losses import LPIPS, TAPS, VGG11Perceptual, build_perceptual
 
 needs_weights = pytest.mark.skipif(
     not (PHOTOS / "weights").is_dir(), reason="the pretrained weights are not at ../shared/data"

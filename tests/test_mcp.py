@@ -22,7 +22,7 @@ from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
 import app
-from drorae.explore import explore
+from drorae.explorer.explore import explore
 from drorae.images import load_image
 from drorae.ui.endpoints import add_endpoints
 from drorae.ui.generators import available_generators

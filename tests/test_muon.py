@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from train.muon import Muon, orthogonalise
+from train.engine.muon import Muon, orthogonalise
 
 COEFFICIENTS = (3.4445, -4.775, 2.0315)
 

@@ -14,7 +14,7 @@ from PIL import Image
 from playwright.sync_api import expect
 from test_images import png_header
 
-from drorae.explore import explore
+from drorae.explorer.explore import explore
 from drorae.images import load_image
 from drorae.ui.page import build_demo
 

@@ -11,9 +11,9 @@ from conftest import ROOT
 from PIL import Image
 from playwright.sync_api import expect
 
-import drorae.batch
-from drorae.batch import batch, to_csv
-from drorae.explore import explore
+import drorae.explorer.batch
+from drorae.explorer.batch import batch, to_csv
+from drorae.explorer.explore import explore
 from drorae.images import load_image
 
 pytestmark = NEEDS_CHROMIUM
@@ -96,7 +96,7 @@ def test_stop_keeps_the_rows_and_frees_the_model(browser, tiny_url, tmp_path, mo
         explored.append(1)
         return explore(*args, **kwargs)
 
-    monkeypatch.setattr(drorae.batch, "explore", counted)
+    monkeypatch.setattr(drorae.explorer.batch, "explore", counted)
     view = opened(browser, tiny_url)
     files = [tmp_path / f"{number:03}.png" for number in range(400)]
     for file in files:

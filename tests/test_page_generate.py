@@ -15,7 +15,7 @@ from gradio_client import Client
 from playwright.sync_api import expect
 
 from drorae import DiTDH
-from drorae.generate import Request, generate
+from drorae.explorer.sampling import Request, generate
 from drorae.images import png_settings
 from drorae.ui.page import build_demo
 

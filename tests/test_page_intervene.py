@@ -10,8 +10,8 @@ from browser import NEEDS_CHROMIUM, Watched, contrast, shown_pixels
 from conftest import served
 from playwright.sync_api import expect
 
-from drorae.explore import intervene
-from drorae.intervene import Intervention
+from drorae.explorer.explore import intervene
+from drorae.explorer.interventions import Intervention
 from drorae.ui.page import build_demo
 
 pytestmark = NEEDS_CHROMIUM

@@ -9,9 +9,9 @@ from conftest import ROOT
 from playwright.sync_api import expect
 
 import drorae.ui.wiring
-from drorae.explore import explore, intervene
+from drorae.explorer.explore import explore, intervene
+from drorae.explorer.interventions import Intervention
 from drorae.images import load_image
-from drorae.intervene import Intervention
 
 pytestmark = NEEDS_CHROMIUM
 ROCKET = ROOT / "assets" / "examples" / "rocket.jpg"

@@ -10,7 +10,7 @@ from browser import NEEDS_CHROMIUM, Watched
 from conftest import ROOT
 from playwright.sync_api import expect
 
-from drorae.explore import explore
+from drorae.explorer.explore import explore
 from drorae.images import load_image
 
 pytestmark = NEEDS_CHROMIUM

@@ -17,13 +17,13 @@ from fake_hub import serve
 from playwright.sync_api import expect
 
 import drorae.ui.models
-from drorae.adapter import load_tokenizer
-from drorae.batch import batch
-from drorae.explore import intervene
+from drorae.explorer.batch import batch
+from drorae.explorer.explore import intervene
+from drorae.explorer.interventions import Intervention
 from drorae.images import load_image
-from drorae.intervene import Intervention
-from drorae.report import model_hash
+from drorae.pretrained.adapter import load_tokenizer
 from drorae.ui.page import build_demo
+from drorae.viewers.report import model_hash
 
 pytestmark = NEEDS_CHROMIUM
 

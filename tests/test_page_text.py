@@ -10,7 +10,7 @@ from browser import NEEDS_CHROMIUM, Watched, contrast, shown_pixels
 from conftest import served
 from playwright.sync_api import expect
 
-from drorae.generate import Request, generate
+from drorae.explorer.sampling import Request, generate
 from drorae.images import png_settings
 from drorae.ui.page import build_demo
 

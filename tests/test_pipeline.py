@@ -14,9 +14,10 @@ from test_denoiser import as_rae_saves_it
 from test_rae import DIM, saved, statistics
 from test_rae import build as build_rae
 
-from drorae import CheckpointError, DiTDH, DRoRAEClassPipeline, SamplingError, flow
-from drorae.pipeline import picture_seeds
-from drorae.rae_denoiser import FILES, load_rae_pipeline
+from drorae import CheckpointError, DiTDH, DRoRAEClassPipeline, SamplingError
+from drorae.pipelines import flow
+from drorae.pipelines.base import picture_seeds
+from drorae.pretrained.rae_denoiser import FILES, load_rae_pipeline
 
 
 def tensors(pipeline, labels, **settings) -> torch.Tensor:

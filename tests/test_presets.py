@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from drorae import AutoencoderDRoRAE, DiTDH
 from train import stage1
-from train.dry_run import build_on_meta, step_cost
+from train.engine.dry_run import build_on_meta, step_cost
 from train.presets import DINOV2_B, PRESETS, SCALING
 
 

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from drorae import DRoRAEClassPipeline
 from drorae.checkpoints import CheckpointError
 from train import publish_class
-from train.evaluate_generated import table
-from train.mobilenet import MobileNetV2
-from train.run import LOG, RECORD
+from train.engine.run import LOG, RECORD
+from train.measure.generated import table
+from train.measure.mobilenet import MobileNetV2
 
 WEIGHTS = PHOTOS / "weights"
 

@@ -10,11 +10,11 @@ from safetensors.torch import load_file, save_file
 from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel, SiglipVisionConfig, SiglipVisionModel
 
 from drorae import AutoencoderDRoRAE, CheckpointError
-from drorae.adapter import load_fusion, load_tokenizer, save_fusion
 from drorae.checkpoints import CONFIG, WEIGHTS
-from drorae.encoder import VisionEncoder
-from drorae.fusion import layer_norm
-from drorae.rae import MODELS, SIGLIP_ARGUMENTS, convert_encoder, load_raw_rae
+from drorae.models.encoder import VisionEncoder
+from drorae.models.fusion import layer_norm
+from drorae.pretrained.adapter import load_fusion, load_tokenizer, save_fusion
+from drorae.pretrained.rae_tokenizer import MODELS, SIGLIP_ARGUMENTS, convert_encoder, load_raw_rae
 
 DIM, GRID = 64, 4
 SIZES = {

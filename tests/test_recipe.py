@@ -13,12 +13,12 @@ from torch import nn
 
 from drorae import AutoencoderDRoRAE
 from train import stage1
-from train.data import Batch, Crop, TrainingPositions, ValidationPhotos
+from train.data.positions import Batch, Crop, TrainingPositions, ValidationPhotos
+from train.data.sources import GeneratedPictures
+from train.engine.run import LOG, fit
 from train.presets import PHASES, PRESETS
-from train.reconstruction import Reconstruction
-from train.run import LOG, fit
 from train.settings import Schedule
-from train.sources import GeneratedPictures
+from train.tasks.reconstruction import Reconstruction
 
 STEPS, WARMUP, LR, FLOOR = 9, 3, 0.1, 0.2
 
@@ -145,15 +145,15 @@ def test_what_is_exported_and_validated_is_the_plain_average(tmp_path, decay):
 
 
 def test_the_average_goes_on_where_a_run_was_stopped(tmp_path, monkeypatch):
-    import train.run
+    import train.engine.run
 
-    save = train.run._save_state
+    save = train.engine.run._save_state
 
     def save_and_stop(*args):
         save(*args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train.run, "_save_state", save_and_stop)
+    monkeypatch.setattr(train.engine.run, "_save_state", save_and_stop)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "run", GROWING, save_every=4)
     monkeypatch.undo()
@@ -211,7 +211,7 @@ def test_the_parts_of_the_loss_add_up_with_their_weights(phase):
 
 def test_the_discriminator_learns_to_tell_real_from_fake(tmp_path, monkeypatch):
     """Every head moves, and on a generator that stands still the hinge falls and real pictures get the higher logit."""
-    monkeypatch.setattr("train.reconstruction.augment", lambda pictures, draws: pictures)
+    monkeypatch.setattr("train.tasks.reconstruction.augment", lambda pictures, draws: pictures)
     validation = ValidationPhotos(GeneratedPictures(4, 1), 32)
     task = smoke_task("decoder", validation=validation)
     adversary = dataclasses.replace(task.preset.adversary, discriminator_start=2, generator_start=10**6, lr=1e-3)
@@ -270,7 +270,7 @@ def test_the_discriminator_sees_pictures_without_noise_by_the_decoder_after_its_
             parameter.add_(0.01 * torch.randn_like(parameter))
     seen = []
     monkeypatch.setattr(task.discriminator, "forward", lambda real, fake: seen.append((real, fake)) or (real, fake))
-    monkeypatch.setattr("train.reconstruction.augment", lambda pictures, draws: pictures)
+    monkeypatch.setattr("train.tasks.reconstruction.augment", lambda pictures, draws: pictures)
     with torch.no_grad():
         now = task.reconstruct(images, None)[0]  # by the network after its step
     monkeypatch.setattr(task.model.encoder, "forward", lambda x: pytest.fail("the encoder ran again"))

@@ -14,8 +14,8 @@ from playwright.sync_api import expect
 
 from drorae import __version__
 from drorae.cli import main
-from drorae.explore import explore
-from drorae.report import _json, model_hash, report
+from drorae.explorer.explore import explore
+from drorae.viewers.report import _json, model_hash, report
 
 CAT = str(ROOT / "assets" / "examples" / "cat.jpg")
 

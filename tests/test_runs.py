@@ -14,16 +14,16 @@ from accelerate import Accelerator
 from conftest import ROOT, same, smoke, weights
 from dying import in_a_process, killed, without_space
 
-import train.run
+import train.engine.run
 from drorae import AutoencoderDRoRAE
 from train import stage1
-from train.arguments import check_precision
-from train.data import Crop, TrainingPositions, ValidationPhotos
+from train.data.positions import Crop, TrainingPositions, ValidationPhotos
+from train.data.sources import GeneratedPictures
+from train.engine.run import Optimisation, RunError, fit
+from train.engine.session import check_precision
 from train.presets import PRESETS
-from train.reconstruction import Reconstruction
-from train.run import Optimisation, RunError, fit
 from train.settings import Schedule
-from train.sources import GeneratedPictures
+from train.tasks.reconstruction import Reconstruction
 
 
 def after(runs, out, before="decoder"):
@@ -81,13 +81,13 @@ def test_a_killed_run_continues_to_the_same_weights(runs, tmp_path, capsys, mome
 
 def test_a_run_interrupted_twice_continues_to_the_same_weights(runs, tmp_path, monkeypatch):
     after(runs, tmp_path)
-    save = train.run._save_state
+    save = train.engine.run._save_state
 
     def save_and_stop(*args):
         save(*args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train.run, "_save_state", save_and_stop)
+    monkeypatch.setattr(train.engine.run, "_save_state", save_and_stop)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             stage1.main(smoke(tmp_path, "fusion"))
@@ -139,7 +139,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_last_state(runs, tmp_path, ca
 
 def test_a_changed_preset_is_refused_on_resume_and_named(runs, tmp_path, monkeypatch):
     after(runs, tmp_path)
-    monkeypatch.setattr(train.run, "_write_folder", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(train.engine.run, "_write_folder", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         stage1.main(smoke(tmp_path, "fusion"))
     monkeypatch.undo()
@@ -166,7 +166,7 @@ def test_a_changed_preset_is_refused_on_resume_and_named(runs, tmp_path, monkeyp
 def test_a_state_that_was_half_swapped_is_recovered(tmp_path):
     (tmp_path / "state.old").mkdir()
     (tmp_path / "state.new").mkdir()
-    train.run._recover_state(tmp_path)
+    train.engine.run._recover_state(tmp_path)
     assert (tmp_path / "state").is_dir()
 
 

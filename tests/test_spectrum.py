@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from drorae.spectrum import BANDS, band_edges, band_energies, detail_energies, error_energies, recovered
+from drorae.explorer.spectrum import BANDS, band_edges, band_energies, detail_energies, error_energies, recovered
 
 
 def grating(cycles: int, vertical: bool = False, size: int = 64, height: float = 50.0) -> np.ndarray:

@@ -14,13 +14,13 @@ from safetensors.torch import load_file
 
 from drorae import AutoencoderDRoRAE, DRoRAEClassPipeline, LatentStatistics
 from train import dit_probe, generate, stage2
-from train.conditions import ClassCondition
-from train.data import Batch
-from train.draws import normal_draws, uniform_draws
-from train.generation import Generation, logit_normal
+from train.data.draws import normal_draws, uniform_draws
+from train.data.positions import Batch
+from train.data.sources import DataError, GeneratedPictures, class_names, load_photos
+from train.engine.run import RunError
 from train.presets import PRESETS
-from train.run import RunError
-from train.sources import DataError, GeneratedPictures, class_names, load_photos
+from train.tasks.conditions import ClassCondition
+from train.tasks.generation import Generation, logit_normal
 
 
 def task(**changes) -> Generation:

@@ -10,16 +10,16 @@ from accelerate import Accelerator
 from conftest import SHAPE, build, photos, rows_of, smoke
 
 from drorae import DRoRAETextPipeline
-from drorae.text import encode
+from drorae.pipelines.text_encoding import encode
 from train import stage2
-from train.captions import all_captions
-from train.conditions import TextCondition
-from train.latent_cache import LatentPositions, load_cache
+from train.data.captions import all_captions
+from train.data.latent_cache import LatentPositions, load_cache
+from train.data.sources import DataError, load_photos
+from train.data.text_cache import load_features
 from train.presets import PRESETS
 from train.settings import TextPreset
-from train.sources import DataError, load_photos
-from train.text_cache import load_features
-from train.text_encoder import build_encoder
+from train.tasks.conditions import TextCondition
+from train.tasks.text_encoder import build_encoder
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import linregress
 
-from drorae import published, study_plots
 from drorae.checkpoints import ASSETS
-from drorae.study import MEASURED, fit, magnitudes, measured, refits
+from drorae.study import charts, published
+from drorae.study.fits import MEASURED, fit, magnitudes, measured, refits
 from drorae.ui import study as tab
 
 
@@ -42,7 +42,7 @@ def test_the_stated_intercept_misses_the_papers_own_point():
 
 
 def test_the_chart_shows_every_row_and_residual():
-    figure = study_plots.scaling()
+    figure = charts.scaling()
     marks = [trace for trace in figure.data if trace.type == "scatter" and trace.mode == "markers"]
     assert [list(trace.y) for trace in marks] == [
         [row.rfid for row in rows] for rows in (published.WIDTHS, published.LAYERS)
@@ -56,10 +56,10 @@ def test_the_chart_shows_every_row_and_residual():
         assert sum(bar.y) == pytest.approx(0, abs=1e-9)  # of a line with an intercept
 
 
-@pytest.mark.parametrize("plane", study_plots.PLANES)
+@pytest.mark.parametrize("plane", charts.PLANES)
 def test_a_plane_has_everyone_who_published_both_numbers(plane):
-    x, y = study_plots.PLANES[plane]
-    figure = study_plots.peers(plane, None)
+    x, y = charts.PLANES[plane]
+    figure = charts.peers(plane, None)
     shown = {
         name: (a, b) for trace in figure.data[:-1] for name, a, b in zip(trace.text, trace.x, trace.y, strict=True)
     }
@@ -78,15 +78,15 @@ def test_a_plane_has_everyone_who_published_both_numbers(plane):
 def test_what_was_measured_here_is_drawn_otherwise():
     own = measured(ASSETS / "drorae-tiny")
     routes = json.loads((ASSETS / "drorae-tiny" / MEASURED).read_text())["routes"]
-    paper, mine = study_plots.phases(own).data[:2]
+    paper, mine = charts.phases(own).data[:2]
     assert (paper.marker.symbol or "circle") == "circle"
     assert mine.marker.symbol == "diamond-open"
     assert list(mine.y) == [routes[key]["psnr"] for key in ("rae", "phase2", "drorae")]
     assert paper.marker.color != mine.marker.color
-    lines = [shape.x0 for shape in study_plots.peers("PSNR and rFID", own).layout.shapes]
+    lines = [shape.x0 for shape in charts.peers("PSNR and rFID", own).layout.shapes]
     assert lines == list(mine.y)
     assert f"{routes['drorae']['psnr']:.2f}" in tab.phases_table(own)
-    assert len(study_plots.phases(None).data) == 2  # of the paper alone
+    assert len(charts.phases(None).data) == 2  # of the paper alone
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"routes": 1}', '{"routes": {"rae": {}}, "checkpoint": "x"}'])

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel, T5Model
 
 from drorae import CheckpointError, DiTDH, DRoRAEClassPipeline, DRoRAETextPipeline, SamplingError
-from drorae.text import encode, load_text_encoder, token_width
-from train.text_encoder import END, build_encoder, train_tokenizer
+from drorae.pipelines.text_encoding import encode, load_text_encoder, token_width
+from train.tasks.text_encoder import END, build_encoder, train_tokenizer
 from train.text_evidence import derangement, evidence, paired, table
 
 PROMPTS = ["a red ball", "two dogs run on the grass"]

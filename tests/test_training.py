@@ -10,12 +10,12 @@ from timm import create_model
 from torch.nn import functional as F
 
 from drorae import AutoencoderDRoRAE, CheckpointError
-from drorae.adapter import load_fusion, save_fusion
+from drorae.pretrained.adapter import load_fusion, save_fusion
 from train import encoder, stage1
-from train.data import Batch
-from train.draws import uniform_draws
+from train.data.draws import uniform_draws
+from train.data.positions import Batch
 from train.presets import PRESETS
-from train.reconstruction import Reconstruction, router_roughness
+from train.tasks.reconstruction import Reconstruction, router_roughness
 
 
 def test_every_phase_trains_its_part_and_nothing_else(runs):

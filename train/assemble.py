@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from train.arguments import main_guard
-from train.legs import find_leg
+from train.engine.legs import find_leg
+from train.engine.run import RunError
+from train.engine.session import main_guard
 from train.presets import PHASES, PRESETS
-from train.run import RunError
 from train.stage1 import ENCODER, load_run
 
 

@@ -17,8 +17,10 @@ import torch
 from accelerate import Accelerator
 
 from drorae import AutoencoderDRoRAE, LatentStatistics
-from drorae.adapter import load_tokenizer
-from train.arguments import (
+from drorae.pretrained.adapter import load_tokenizer
+from train.data.latent_cache import LatentPositions
+from train.engine.run import LOG, RunError
+from train.engine.session import (
     SHARED,
     add_data_arguments,
     add_run_arguments,
@@ -29,13 +31,11 @@ from train.arguments import (
     train,
     with_arguments,
 )
-from train.generation import Generation
-from train.latent_cache import LatentPositions
 from train.latent_stats import StreamingMoments
 from train.presets import PRESETS
-from train.run import LOG, RunError
 from train.settings import Stage2Preset
 from train.stage2 import VALIDATION_PHOTOS, class_condition, load_latents
+from train.tasks.generation import Generation
 
 BATCH = 64
 

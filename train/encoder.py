@@ -20,8 +20,10 @@ from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from drorae.fusion import layer_norm
-from train.arguments import (
+from drorae.models.fusion import layer_norm
+from train.data.positions import Batch
+from train.engine.run import RunError
+from train.engine.session import (
     VALIDATION_PHOTOS,
     add_data_arguments,
     add_run_arguments,
@@ -30,11 +32,9 @@ from train.arguments import (
     train,
     with_arguments,
 )
-from train.backbones import load_timm
-from train.data import Batch
 from train.presets import PRESETS
-from train.run import RunError
 from train.settings import EncoderPreset, Preset
+from train.tasks.backbones import load_timm
 
 
 def build_teacher(preset: EncoderPreset, weights_folder: Path, **timm_args) -> nn.Module:
@@ -159,7 +159,7 @@ class Distillation(nn.Module):
 
 def student_weights(trained: dict[str, Tensor]) -> dict[str, Tensor]:
     """The encoder's weights out of those of :class:`LayersAndLogits`, keys as in timm: no classifier, and no final
-    norm, since LN_bb has no affine (see drorae.encoder)."""
+    norm, since LN_bb has no affine (see drorae.models.encoder)."""
     names = {name: name.removeprefix("model.") for name in trained}
     return {short: trained[name] for name, short in names.items() if not short.startswith(("head", "norm."))}
 

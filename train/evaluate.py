@@ -19,26 +19,26 @@ from torchmetrics.image.fid import NoTrainInceptionV3
 from tqdm.auto import tqdm
 
 from drorae import AutoencoderDRoRAE
-from drorae.adapter import cast_weights, load_tokenizer
 from drorae.checkpoints import DEFAULT_MODEL, resolve, weights_hash
-from drorae.explore import ROUTES, paint_routes
-from drorae.fusion import FusionOutput
-from drorae.fusions import MeanFusion
+from drorae.explorer.explore import ROUTES, paint_routes
 from drorae.images import to_uint8
 from drorae.metrics import psnr, ssim
-from train.arguments import SHARED, main_guard, positive
-from train.baselines import Reconstructor, load_baseline
-from train.data import ValidationPhotos, load_held_out
-from train.evaluate_generated import measure_generated
-from train.evaluate_generated import table as generated_table
-from train.frechet import FrechetDistance, check_count
-from train.latent_metrics import high_frequency_energy, same_class_neighbours, spatial_effective_rank
-from train.losses import LPIPS, VGG11Perceptual
-from train.mobilenet import WEIGHTS as MOBILENET
-from train.mobilenet import MobileNetV2
-from train.sources import DataError
-from train.st_lpips import STLPIPS
-from train.st_lpips import WEIGHTS as ST_LPIPS
+from drorae.models.fusion import FusionOutput
+from drorae.models.fusions import MeanFusion
+from drorae.pretrained.adapter import cast_weights, load_tokenizer
+from train.data.positions import ValidationPhotos, load_held_out
+from train.data.sources import DataError
+from train.engine.session import SHARED, main_guard, positive
+from train.measure.baselines import Reconstructor, load_baseline
+from train.measure.frechet import FrechetDistance, check_count
+from train.measure.generated import measure_generated
+from train.measure.generated import table as generated_table
+from train.measure.latent_metrics import high_frequency_energy, same_class_neighbours, spatial_effective_rank
+from train.measure.mobilenet import WEIGHTS as MOBILENET
+from train.measure.mobilenet import MobileNetV2
+from train.measure.st_lpips import STLPIPS
+from train.measure.st_lpips import WEIGHTS as ST_LPIPS
+from train.tasks.losses import LPIPS, VGG11Perceptual
 
 VGG11 = "vgg11_bn_conv1to4.safetensors"
 METRICS = {  # name to title, and whether more is better
@@ -138,7 +138,7 @@ def _inception() -> torch.nn.Module:
 
 
 class LatentDiagnostics:
-    """Accumulates the numbers of :mod:`train.latent_metrics` for z_base and z_final, and cos(z_fuse, z_base)."""
+    """Mean of :mod:`train.measure.latent_metrics` for z_base and z_final, and of cos(z_fuse, z_base)."""
 
     def __init__(self) -> None:
         self.values: dict[str, list[Tensor]] = {}

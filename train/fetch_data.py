@@ -30,10 +30,10 @@ from torch import Tensor
 from torchvision.models import vgg11_bn
 
 from drorae.images import load_image
-from train.arguments import main_guard
-from train.data import adm_square
-from train.losses import TAPS
-from train.sources import DataError
+from train.data.positions import adm_square
+from train.data.sources import DataError
+from train.engine.session import main_guard
+from train.tasks.losses import TAPS
 
 PHOTO_SETS = ("frgfm/imagenette", "frgfm/imagewoof")
 CONVERTED = "refs/convert/parquet"  # the hub's own parquet copy: these sets are scripts, which datasets no longer runs

@@ -15,13 +15,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from drorae import AutoencoderDRoRAE
-from drorae.adapter import load_tokenizer
-from drorae.decoder import decode_tokens
-from drorae.fusion import layer_norm
 from drorae.metrics import psnr
-from train.arguments import SHARED, main_guard, positive
-from train.data import load_held_out
-from train.sources import DataError
+from drorae.models.decoder import decode_tokens
+from drorae.models.fusion import layer_norm
+from drorae.pretrained.adapter import load_tokenizer
+from train.data.positions import load_held_out
+from train.data.sources import DataError
+from train.engine.session import SHARED, main_guard, positive
 
 LR = 0.03
 BATCH = 16

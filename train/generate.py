@@ -22,12 +22,12 @@ from tqdm.auto import tqdm
 from drorae import DiTDH, DRoRAEClassPipeline
 from drorae.checkpoints import resolve
 from drorae.images import png_with_settings
-from drorae.pipeline import GUIDANCE
+from drorae.pipelines.base import GUIDANCE
 from train import generate_prompts
-from train.arguments import main_guard, positive
-from train.latent_cache import module_hash
-from train.picture_files import is_whole, write
-from train.run import RunError
+from train.data.latent_cache import module_hash
+from train.data.picture_files import is_whole, write
+from train.engine.run import RunError
+from train.engine.session import main_guard, positive
 
 RECORD, ARRAY = "settings.json", "samples.npz"
 

@@ -20,13 +20,13 @@ from tqdm.auto import tqdm
 
 from drorae import DRoRAETextPipeline
 from drorae.images import png_with_settings
-from drorae.pipeline import GUIDANCE
-from drorae.text_pipeline import check_prompts
-from train.arguments import main_guard, positive
-from train.latent_cache import module_hash
-from train.picture_files import is_whole, write
-from train.run import RunError
-from train.sources import DataError
+from drorae.pipelines.base import GUIDANCE
+from drorae.pipelines.text_to_image import check_prompts
+from train.data.latent_cache import module_hash
+from train.data.picture_files import is_whole, write
+from train.data.sources import DataError
+from train.engine.run import RunError
+from train.engine.session import main_guard, positive
 
 RECORD, METADATA = "settings.json", "metadata.jsonl"
 CLIP = "openai/clip-vit-base-patch16"

@@ -28,12 +28,12 @@ from tqdm.auto import tqdm
 
 from drorae import AutoencoderDRoRAE, DRoRAETextPipeline
 from drorae.images import square, to_tensor, to_uint8
-from drorae.text import encode
-from train.arguments import ICONS, SHARED, main_guard, positive
-from train.data import open_row
-from train.efficientnet import EfficientNetLite2
-from train.icons import STYLES, Role, is_held_out, parse_role
-from train.sources import load_photos
+from drorae.pipelines.text_encoding import encode
+from train.data.icons import STYLES, Role, is_held_out, parse_role
+from train.data.positions import open_row
+from train.data.sources import load_photos
+from train.engine.session import ICONS, SHARED, main_guard, positive
+from train.measure.efficientnet import EfficientNetLite2
 
 PARTS = ("role", "gender", "tone")
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "brown", "black")

@@ -1,7 +1,7 @@
 """How far held-out photos lie out: ``python -m train.latent_distance CHECKPOINT --validation FOLDER``.
 
-Measures the distance (:func:`drorae.compatibility.distances`) that 99 % of the tokens of held-out photos keep, and
-stores it in the checkpoint's configuration; the explorer then says when an intervention leaves that range.
+Measures the distance (:func:`drorae.explorer.compatibility.distances`) that 99 % of the tokens of held-out photos keep,
+and stores it in the checkpoint's configuration; the explorer then says when an intervention leaves that range.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from tqdm.auto import tqdm
 
 from drorae import AutoencoderDRoRAE
 from drorae.checkpoints import resolve
-from drorae.compatibility import QUANTILE, distances
-from train.arguments import SHARED, main_guard, positive
-from train.data import ValidationPhotos, load_held_out
-from train.sources import DataError
+from drorae.explorer.compatibility import QUANTILE, distances
+from train.data.positions import ValidationPhotos, load_held_out
+from train.data.sources import DataError
+from train.engine.session import SHARED, main_guard, positive
 
 RECORD, CONFIG = "latent_distance.json", "config.json"
 

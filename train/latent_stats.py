@@ -19,11 +19,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from drorae import AutoencoderDRoRAE
-from drorae.adapter import cast_weights
 from drorae.checkpoints import WEIGHTS, resolve
-from train.arguments import SHARED, main_guard, positive
-from train.data import ValidationPhotos, load_held_out
-from train.sources import DataError
+from drorae.pretrained.adapter import cast_weights
+from train.data.positions import ValidationPhotos, load_held_out
+from train.data.sources import DataError
+from train.engine.session import SHARED, main_guard, positive
 
 RECORD = "latent_stats.json"
 

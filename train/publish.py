@@ -13,14 +13,14 @@ from pathlib import Path
 import torch
 
 from drorae import AutoencoderDRoRAE
-from drorae.adapter import cast_weights
 from drorae.checkpoints import CheckpointError
-from drorae.study import MEASURED
-from train.arguments import VALIDATION_PHOTOS, add_data_arguments, main_guard, positive
+from drorae.pretrained.adapter import cast_weights
+from drorae.study.fits import MEASURED
+from train.engine.run import CHECKPOINT, LOG, RECORD
+from train.engine.session import VALIDATION_PHOTOS, add_data_arguments, main_guard, positive
 from train.evaluate import measure, table
 from train.latent_stats import RECORD as LATENT_RECORD
 from train.presets import PHASES, PRESETS
-from train.run import CHECKPOINT, LOG, RECORD
 from train.settings import Preset
 
 REPORT = MEASURED  # the page reads it, too

@@ -19,13 +19,13 @@ from PIL import Image
 
 from drorae import DiTDH, DRoRAEClassPipeline
 from drorae.checkpoints import CheckpointError
-from drorae.generate import class_names
+from drorae.explorer.sampling import class_names
 from train import generate
-from train.arguments import SHARED, add_data_arguments, main_guard, positive
-from train.evaluate_generated import measure_generated, table
+from train.engine.run import CHECKPOINT, LOG, RECORD
+from train.engine.session import SHARED, add_data_arguments, main_guard, positive
+from train.measure.generated import measure_generated, table
 from train.presets import PRESETS
 from train.publish import REPORT, hours
-from train.run import CHECKPOINT, LOG, RECORD
 
 GRID_SEEDS = 4
 STEPS = 25

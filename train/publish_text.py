@@ -15,11 +15,11 @@ from PIL import Image
 
 from drorae import DRoRAETextPipeline
 from drorae.checkpoints import CheckpointError
-from train.arguments import ICONS, main_guard, positive
+from train.engine.run import CHECKPOINT, LOG, RECORD
+from train.engine.session import ICONS, main_guard, positive
 from train.presets import PRESETS
 from train.publish import REPORT, hours
 from train.publish_class import lineage, loss_curve, run_row, training_words
-from train.run import CHECKPOINT, LOG, RECORD
 from train.text_evidence import evidence, table
 
 STEPS, COLUMNS = 25, 8

@@ -7,10 +7,10 @@ import json
 import re
 from pathlib import Path
 
-from train.arguments import main_guard
+from train.engine.run import RunError
+from train.engine.session import main_guard
 from train.evaluate import table
 from train.publish import REPORT
-from train.run import RunError
 
 BLOCK = re.compile(r"(<!-- results -->\n).*?(\n<!-- /results -->)", re.S)
 

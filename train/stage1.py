@@ -23,9 +23,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from drorae import AutoencoderDRoRAE
-from drorae.adapter import load_tokenizer
 from drorae.checkpoints import DISCRIMINATOR, CheckpointError
-from train.arguments import (
+from drorae.pretrained.adapter import load_tokenizer
+from train.encoder import student_weights
+from train.engine.dry_run import describe
+from train.engine.legs import find_leg, load
+from train.engine.run import CHECKPOINT
+from train.engine.session import (
     VALIDATION_PHOTOS,
     add_data_arguments,
     add_run_arguments,
@@ -34,14 +38,10 @@ from train.arguments import (
     train,
     with_arguments,
 )
-from train.backbones import pretrained
-from train.dry_run import describe
-from train.encoder import student_weights
-from train.legs import find_leg, load
 from train.presets import PHASES, PRESETS
-from train.reconstruction import TRAINED_PART, Reconstruction
-from train.run import CHECKPOINT
 from train.settings import Preset, Stage1Preset
+from train.tasks.backbones import pretrained
+from train.tasks.reconstruction import TRAINED_PART, Reconstruction
 
 ENCODER = "encoder"
 

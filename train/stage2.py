@@ -16,9 +16,23 @@ import torch
 from accelerate import Accelerator
 
 from drorae import AutoencoderDRoRAE, DiTDH, DRoRAEClassPipeline, DRoRAETextPipeline
-from drorae.adapter import load_tokenizer
-from drorae.text import load_text_encoder, token_width
-from train.arguments import (
+from drorae.pipelines.text_encoding import load_text_encoder, token_width
+from drorae.pretrained.adapter import load_tokenizer
+from train.data.captions import all_captions, captions_of
+from train.data.latent_cache import (
+    LatentPositions,
+    cache_key,
+    fits,
+    load_cache,
+    module_hash,
+    size_in_bytes,
+    tokenizer_hash,
+)
+from train.data.positions import TrainingPositions, TrainingStream, ValidationPhotos
+from train.data.sources import DataError, class_names, load_photos
+from train.data.text_cache import load_features
+from train.engine.run import CHECKPOINT, RunError
+from train.engine.session import (
     ICONS,
     PHOTOS,
     add_data_arguments,
@@ -30,25 +44,11 @@ from train.arguments import (
     train,
     with_arguments,
 )
-from train.captions import all_captions, captions_of
-from train.conditions import ClassCondition, TextCondition
-from train.data import TrainingPositions, TrainingStream, ValidationPhotos
-from train.generation import Generation
-from train.latent_cache import (
-    LatentPositions,
-    cache_key,
-    fits,
-    load_cache,
-    module_hash,
-    size_in_bytes,
-    tokenizer_hash,
-)
 from train.presets import PRESETS
-from train.run import CHECKPOINT, RunError
 from train.settings import Stage2Preset
-from train.sources import DataError, class_names, load_photos
-from train.text_cache import load_features
-from train.text_encoder import build_encoder, train_tokenizer
+from train.tasks.conditions import ClassCondition, TextCondition
+from train.tasks.generation import Generation
+from train.tasks.text_encoder import build_encoder, train_tokenizer
 
 CONDITIONS = ("class", "text")
 VALIDATION_PHOTOS = 256

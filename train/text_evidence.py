@@ -15,14 +15,15 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from drorae import DRoRAETextPipeline, flow
-from drorae.text_pipeline import same_length
-from train.arguments import ICONS, main_guard, positive
-from train.captions import captions_of
-from train.data import load_held_out
-from train.draws import normal_draws
-from train.latent_cache import encode_raw
-from train.sources import DataError
+from drorae import DRoRAETextPipeline
+from drorae.pipelines import flow
+from drorae.pipelines.text_to_image import same_length
+from train.data.captions import captions_of
+from train.data.draws import normal_draws
+from train.data.latent_cache import encode_raw
+from train.data.positions import load_held_out
+from train.data.sources import DataError
+from train.engine.session import ICONS, main_guard, positive
 
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)  # before the shift
 BATCH = 32

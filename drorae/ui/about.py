@@ -7,8 +7,8 @@ from typing import NamedTuple
 import gradio as gr
 
 from drorae import __version__
-from drorae.autoencoder import AutoencoderDRoRAE
 from drorae.checkpoints import stored_folder
+from drorae.models.autoencoder import AutoencoderDRoRAE
 
 INTRODUCTION = """
 # See what the layers see

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gradio as gr
 
-from drorae.bundle import compare_value
-from drorae.explore import Exploration
+from drorae.explorer.explore import Exploration
 from drorae.ui.components import CompareViewer
 from drorae.ui.examples import NAMES
+from drorae.viewers.values import compare_value
 
 
 def compare_tab(first: Exploration) -> CompareViewer:

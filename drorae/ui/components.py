@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import ImageData
 
-STATIC = files("drorae.ui") / "static"
+STATIC = files("drorae.viewers") / "static"
 
 
 class PictureInput(gr.Image):
@@ -40,7 +40,7 @@ class Dial(gr.Slider):
 
 
 class Viewer(gr.HTML):
-    """A view drawn in the browser from one JSON value; see :mod:`drorae.bundle` for what the values hold.
+    """A view drawn in the browser from one JSON value; see :mod:`drorae.viewers.values` for what the values hold.
 
     Markup, style and script are ``static/{name}.html``, ``.css`` and ``.js``; the script starts with what all viewers
     share (``static/shared.js``).

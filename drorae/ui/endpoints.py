@@ -9,16 +9,16 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from drorae.answers import batch_answer, frame_answer, reconstruction_answer, routing_answer
-from drorae.autoencoder import AutoencoderDRoRAE
-from drorae.batch import batch as batch_pictures
 from drorae.checkpoints import CheckpointError
-from drorae.explore import explore
-from drorae.explore import intervene as intervene_picture
-from drorae.generate import Generation, Request, generate
+from drorae.explorer.answers import batch_answer, frame_answer, reconstruction_answer, routing_answer
+from drorae.explorer.batch import batch as batch_pictures
+from drorae.explorer.explore import explore
+from drorae.explorer.explore import intervene as intervene_picture
+from drorae.explorer.interventions import InterventionError
+from drorae.explorer.sampling import Generation, Request, generate
 from drorae.images import ImageError, load_image
-from drorae.intervene import InterventionError
-from drorae.pipeline import SamplingError
+from drorae.models.autoencoder import AutoencoderDRoRAE
+from drorae.pipelines.base import SamplingError
 from drorae.ui.batch import MAX_BATCH
 from drorae.ui.components import PictureInput
 from drorae.ui.generators import CLASS, TEXT, Generator

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gradio as gr
 
-from drorae.bundle import frequency_value
-from drorae.explore import Exploration
+from drorae.explorer.explore import Exploration
 from drorae.ui.components import FrequencyViewer
+from drorae.viewers.values import frequency_value
 
 
 def frequency_tab(first: Exploration) -> FrequencyViewer:

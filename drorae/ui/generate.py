@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import gradio as gr
 import torch
 
-from drorae.bundle import generation_value
-from drorae.generate import MAX_PICTURES, MAX_STEPS, Generation, Request, generate
+from drorae.explorer.sampling import MAX_PICTURES, MAX_STEPS, Generation, Request, generate
 from drorae.ui.about import NO_CARD, model_card
 from drorae.ui.components import Dial, GenerateViewer
 from drorae.ui.generators import CLASS, RAE_NEEDS, TEXT, Generator
+from drorae.viewers.values import generation_value
 
 STEPS, COUNT = 25, 4
 SCALES = {CLASS: 1.5, TEXT: 3.0}

@@ -7,13 +7,13 @@ from threading import Lock
 
 import torch
 
-from drorae.autoencoder import AutoencoderDRoRAE
 from drorae.checkpoints import CheckpointError
-from drorae.class_pipeline import DRoRAEClassPipeline
-from drorae.generate import class_names
-from drorae.pipeline import DRoRAEPipeline
-from drorae.rae_denoiser import imagenet_names, load_rae_pipeline
-from drorae.text_pipeline import DRoRAETextPipeline
+from drorae.explorer.sampling import class_names
+from drorae.models.autoencoder import AutoencoderDRoRAE
+from drorae.pipelines.base import DRoRAEPipeline
+from drorae.pipelines.class_to_image import DRoRAEClassPipeline
+from drorae.pipelines.text_to_image import DRoRAETextPipeline
+from drorae.pretrained.rae_denoiser import imagenet_names, load_rae_pipeline
 
 RAE_TITLE = "RAE DiT^DH-XL, ImageNet"
 RAE_NEEDS = (

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import gradio as gr
 
-from drorae.bundle import intervene_value
-from drorae.explore import Exploration
+from drorae.explorer.explore import Exploration
 from drorae.ui.components import InterveneViewer
 from drorae.ui.examples import NAMES
+from drorae.viewers.values import intervene_value
 
 
 class InterveneTab(NamedTuple):

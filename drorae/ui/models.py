@@ -12,11 +12,11 @@ from typing import NamedTuple
 import gradio as gr
 import torch
 
-from drorae.adapter import load_tokenizer
-from drorae.autoencoder import AutoencoderDRoRAE
 from drorae.checkpoints import CheckpointError
-from drorae.fetching import fetch
-from drorae.rae import MODELS
+from drorae.models.autoencoder import AutoencoderDRoRAE
+from drorae.pretrained.adapter import load_tokenizer
+from drorae.pretrained.download import fetch
+from drorae.pretrained.rae_tokenizer import MODELS
 
 KEPT = 2  # models besides the first: they are large
 SECONDS = 0.5  # between two looks at a model that is being loaded

@@ -6,9 +6,9 @@ from typing import Any
 
 import gradio as gr
 
-from drorae.autoencoder import AutoencoderDRoRAE
-from drorae.explore import explore
+from drorae.explorer.explore import explore
 from drorae.images import load_image
+from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.ui.about import about_tab, model_facts
 from drorae.ui.batch import batch_tab
 from drorae.ui.compare import compare_tab

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import gradio as gr
 
-from drorae.bundle import routing_value
-from drorae.explore import Exploration
-from drorae.plots import layer_profile
+from drorae.explorer.explore import Exploration
+from drorae.study.plots import layer_profile
 from drorae.ui.components import RoutingViewer
 from drorae.ui.examples import NAMES
+from drorae.viewers.values import routing_value
 
 
 class RoutingTab(NamedTuple):

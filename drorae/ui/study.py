@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import gradio as gr
 import plotly.graph_objects as go
 
-from drorae import published, study_plots
 from drorae.checkpoints import stored_folder
-from drorae.study import Measured, measured, refits
+from drorae.study import charts, published
+from drorae.study.fits import Measured, measured, refits
 
 INTRODUCTION = """
 What the paper and its peers published, on ImageNet at 256 pixels, as charts to point at. **Filled marks are
@@ -76,8 +76,8 @@ class StudyTab(NamedTuple):
     def follow(self, name: str, plane: str) -> list[Any]:
         """Their values for a model."""
         own = measured_of(name)
-        charts = (study_plots.phases(own), study_plots.peers(plane, own))
-        return [phases_text(own), charts[0], phases_table(own), charts[1], own]
+        figures = (charts.phases(own), charts.peers(plane, own))
+        return [phases_text(own), figures[0], phases_table(own), figures[1], own]
 
 
 def measured_of(name: str) -> Measured | None:
@@ -95,36 +95,34 @@ def study_tab(own: Measured | None) -> StudyTab:
     with gr.Tab("Study", id="study"):
         gr.Markdown(INTRODUCTION, elem_id="study-introduction")
         heading = gr.Markdown(phases_text(own), elem_id="study-phases-text")
-        phases = chart(study_plots.phases(own), "study-phases")
+        phases = chart(charts.phases(own), "study-phases")
         with numbers():
             table = gr.Markdown(phases_table(own))
         gr.Markdown(PEERS)
-        plane = gr.Radio(
-            list(study_plots.PLANES), value=next(iter(study_plots.PLANES)), label="Show", elem_id="study-plane"
-        )
-        peers = chart(study_plots.peers(plane.value, own), "study-peers")
+        plane = gr.Radio(list(charts.PLANES), value=next(iter(charts.PLANES)), label="Show", elem_id="study-plane")
+        peers = chart(charts.peers(plane.value, own), "study-peers")
         with numbers():
             gr.Markdown(peers_table())
         gr.Markdown(scaling_text())
-        chart(study_plots.scaling(), "study-scaling")
+        chart(charts.scaling(), "study-scaling")
         with numbers():
             gr.Markdown(scaling_table())
         gr.Markdown(DESIGNS)
-        chart(study_plots.designs(), "study-designs")
+        chart(charts.designs(), "study-designs")
         with numbers():
             gr.Markdown(markdown_table(("fusion (table 3)", "rFID", "generator's loss"), published.VARIANTS))
         gr.Markdown(STRATEGIES)
-        chart(study_plots.strategies(), "study-strategies")
+        chart(charts.strategies(), "study-strategies")
         with numbers():
             header = ("trained (table 4)", "rFID", "gFID", "gFID, AutoGuidance")
             gr.Markdown(markdown_table(header, published.STRATEGIES))
         gr.Markdown(GENEVAL)
-        chart(study_plots.geneval(), "study-geneval")
+        chart(charts.geneval(), "study-geneval")
         with numbers():
             rows = [(name, *scores) for name, scores in published.GENEVAL.items()]
             gr.Markdown(markdown_table(("tokenizer (tables 2, 7)", *published.GENEVAL_TASKS), rows))
         state = gr.State(own)
-        plane.input(study_plots.peers, [plane, state], peers, queue=False, api_visibility="private")
+        plane.input(charts.peers, [plane, state], peers, queue=False, api_visibility="private")
     return StudyTab(plane, heading, phases, table, peers, state)
 
 
@@ -215,7 +213,7 @@ def scaling_table() -> str:
     slope, intercept, _ = published.STATED_WIDTH_FIT
     rows = []
     for row in published.WIDTHS:
-        size = study_plots.magnitudes([row])
+        size = charts.magnitudes([row])
         stated = slope * size[0] + intercept
         rows.append(
             (f"h = {row.setting}", row.parameters, row.rfid, *residuals(row.rfid, fits.widths.at(size)[0], stated))

@@ -14,24 +14,13 @@ import gradio as gr
 from gradio.events import Dependency
 from PIL import Image
 
-from drorae.batch import batch
-from drorae.bundle import (
-    batch_value,
-    compare_value,
-    frame_value,
-    frequency_value,
-    generation_value,
-    intervene_value,
-    progress_value,
-    routing_value,
-)
 from drorae.checkpoints import CheckpointError
-from drorae.explore import Exploration, explore, intervene
-from drorae.generate import Progress, Request, generate
+from drorae.explorer.batch import batch
+from drorae.explorer.explore import Exploration, explore, intervene
+from drorae.explorer.interventions import Intervention, InterventionError
+from drorae.explorer.sampling import Progress, Request, generate
 from drorae.images import ImageError, load_image
-from drorae.intervene import Intervention, InterventionError
-from drorae.pipeline import SamplingError
-from drorae.report import report
+from drorae.pipelines.base import SamplingError
 from drorae.ui.about import AboutTab, model_card, model_facts
 from drorae.ui.batch import MAX_BATCH, BatchTab
 from drorae.ui.components import CompareViewer, FrequencyViewer, PictureInput, ReportButton
@@ -42,6 +31,17 @@ from drorae.ui.intervene import InterveneTab
 from drorae.ui.models import ModelControls, Shelf, described
 from drorae.ui.routing import RoutingTab, profile_figure
 from drorae.ui.study import StudyTab
+from drorae.viewers.report import report
+from drorae.viewers.values import (
+    batch_value,
+    compare_value,
+    frame_value,
+    frequency_value,
+    generation_value,
+    intervene_value,
+    progress_value,
+    routing_value,
+)
 
 PNG_PREFIX = "data:image/png;base64,"
 TABS = ("compare", "routing", "intervene", "frequency", "batch", "generate", "study", "about")

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from drorae import AutoencoderDRoRAE
-from train.captions import draw
-from train.data import Batch, Positions
-from train.draws import uniform_draws
+from train.data.captions import draw
+from train.data.draws import uniform_draws
+from train.data.latent_cache import encode_raw
+from train.data.positions import Batch, Positions
 from train.gpu.pictures import DevicePictures, to_device
-from train.latent_cache import encode_raw
 from train.settings import Schedule
 
 BATCH = 256
@@ -47,7 +47,7 @@ def encode_views(model: AutoencoderDRoRAE, pictures: DevicePictures, views: int)
 
 
 class DeviceLatents(Positions):
-    """Latents on the GPU by :class:`~train.data.Positions`, one of the views of each, drawn by position.
+    """Latents on the GPU by :class:`~train.data.positions.Positions`, one of the views of each, drawn by position.
 
     Args:
         latents: (views, n, C, h, w) before normalisation.

@@ -1,8 +1,9 @@
 """Train one run of a preset on one GPU within a time limit: ``python -m train.gpu.leg --preset tiny --run fusion``.
 
 The whole schedule (warm-up, cosine, floor) is fitted into ``--minutes``: a few steps are timed first, then as many are
-planned as fit. The pictures are decoded once and stay on the card. What comes out is a leg (see :mod:`train.legs`) in
-``--result``, cut into parts that are small enough to carry, and ``report.json`` with throughput and utilisation.
+planned as fit. The pictures are decoded once and stay on the card. What comes out is a leg (see
+:mod:`train.engine.legs`) in ``--result``, cut into parts that are small enough to carry, and ``report.json`` with
+throughput and utilisation.
 docs/gpu.md has the whole sequence of commands.
 """
 
@@ -22,19 +23,19 @@ from accelerate import Accelerator
 from torch.utils.data import Subset
 from torch.utils.flop_counter import FlopCounterMode
 
-from drorae.adapter import load_tokenizer
+from drorae.pretrained.adapter import load_tokenizer
 from train import encoder, stage1, stage2
-from train.arguments import add_data_arguments, add_run_arguments, main_guard, positive, record_run, shares_of
-from train.captions import all_captions
-from train.data import Batch, Crop
-from train.generation import Generation
+from train.data.captions import all_captions
+from train.data.positions import Batch, Crop
+from train.data.sources import load_photos
+from train.engine.legs import LEG, find_leg
+from train.engine.run import CHECKPOINT, LOG, RunError, Task, fit
+from train.engine.session import add_data_arguments, add_run_arguments, main_guard, positive, record_run, shares_of
 from train.gpu.latents import DeviceLatents, encode_views
 from train.gpu.pictures import STORED_SIDE, DevicePictures, decode_all
-from train.legs import LEG, find_leg
 from train.presets import PHASES, PRESETS
-from train.run import CHECKPOINT, LOG, RunError, Task, fit
 from train.settings import Schedule
-from train.sources import load_photos
+from train.tasks.generation import Generation
 
 PEAK_FLOPS = 989e12  # dense bf16 products of an H100 or H200 SXM, from the data sheets
 PART = 15 * 2**20  # bytes; a file that is carried

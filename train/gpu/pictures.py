@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from drorae.images import ImageError
-from train.data import Batch, Crop, Positions, adm_square, crop_squares, label_of, open_row
-from train.draws import uniform_draws
+from train.data.draws import uniform_draws
+from train.data.positions import Batch, Crop, Positions, adm_square, crop_squares, label_of, open_row
 from train.settings import Schedule
 
 STORED_SIDE = 224  # pixels; all pictures are kept as squares of this side
@@ -49,7 +49,7 @@ def to_device(numbers: list[int], device: torch.device) -> Tensor:
 
 
 class DevicePictures(Positions):
-    """Pictures on the GPU by :class:`~train.data.Positions`, cropped and mirrored there.
+    """Pictures on the GPU by :class:`~train.data.positions.Positions`, cropped and mirrored there.
 
     All pictures of a step have the same scale, each its own place, so that one resampling serves the whole step.
 
@@ -57,7 +57,7 @@ class DevicePictures(Positions):
         pictures: (n, 3, S, S) bytes, those of one source after those of another.
         labels: (n,) class numbers.
         counts: of each source.
-        shares: see :class:`~train.data.Positions`.
+        shares: see :class:`~train.data.positions.Positions`.
     """
 
     def __init__(

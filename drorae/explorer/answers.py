@@ -1,0 +1,58 @@
+"""What was found, as plain numbers for JSON: the page's endpoints and the command line give the same."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from drorae.explorer.batch import BatchRow
+from drorae.explorer.explore import Exploration, Frame
+
+
+def reconstruction_answer(result: Exploration) -> dict[str, Any]:
+    """PSNR (dB), SSIM and mean error (8-bit levels) of every route; for fused ones the shares of pixels improved and
+    harmed."""
+    height, width, _ = result.original.shape
+    answer: dict[str, Any] = {"width": width, "height": height}
+    for name, numbers in result.metrics.items():
+        answer[name] = finite(numbers)
+        if name in result.gains:
+            answer[name] |= {"improved": result.gains[name].improved, "harmed": result.gains[name].harmed}
+    return answer
+
+
+def routing_answer(result: Exploration) -> dict[str, Any]:
+    """Weight and share of every layer at every token, row by row, and what they amount to.
+
+    ``grid`` is the number of rows and of columns.
+    """
+    correlation = [float(value) for value in result.texture_correlation]
+    return {
+        "grid": list(result.grid_size),
+        "layers": result.num_layers,
+        "weights": result.weights.tolist(),
+        "shares": result.shares.tolist(),
+        "mean_shares": result.shares.mean(0).tolist(),
+        "cosine": result.cosine,
+        "texture_correlation": [value if math.isfinite(value) else None for value in correlation],
+    }
+
+
+def frame_answer(frame: Frame) -> dict[str, Any]:
+    """Metrics of an intervention, and where its latent stands."""
+    standing = frame.compatibility
+    return finite(frame.metrics) | standing._asdict() | {"verdict": standing.verdict}
+
+
+def batch_answer(row: BatchRow) -> dict[str, Any]:
+    """One picture of a batch."""
+    numbers = {name: finite(metrics) for name, metrics in row.metrics.items()}
+    more = {"gain": row.gain, "harmed": row.harmed, "dominant_layer": row.layer, "error": row.error}
+    return {"picture": row.name, **numbers, **finite(more)}
+
+
+def finite(numbers: dict[str, Any]) -> dict[str, Any]:
+    """The same, with ``None`` where JSON has no number: PSNR of two equal pictures is infinite."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in numbers.items()
+    }

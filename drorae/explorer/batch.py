@@ -1,0 +1,94 @@
+"""Many pictures, one row of numbers each: where fusion helps most, least, and harms."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from drorae.explorer.explore import explore
+from drorae.images import ImageError, load_image, square
+from drorae.models.autoencoder import AutoencoderDRoRAE
+
+THUMBNAIL = 64  # pixels
+
+
+@dataclass(frozen=True)
+class BatchRow:
+    """One picture.
+
+    Attributes:
+        name: of its file.
+        metrics: route name to ``psnr`` (dB), ``ssim`` and ``mae``; empty where the picture could not be read.
+        gain: PSNR of the last route over ``rae``, dB; ``None`` without fusion.
+        harmed: share of pixels the last route moved away from the original; ``None`` without fusion.
+        layer: number, from 1, of the layer with the largest mean share; ``None`` without fusion.
+        thumbnail: (64, 64, 3) uint8; ``None`` where the picture could not be read.
+        error: what was wrong with it.
+    """
+
+    name: str
+    metrics: dict[str, dict[str, float]]
+    gain: float | None
+    harmed: float | None
+    layer: int | None
+    thumbnail: np.ndarray | None
+    error: str | None = None
+
+
+def batch(
+    paths: Iterable[str | Path], model: AutoencoderDRoRAE, size: int | None = None, whole: bool = False
+) -> Iterator[BatchRow]:
+    """Explore pictures one after another; nothing of a picture is kept but its row. Bad files become rows, too.
+
+    ``size`` and ``whole`` as in :func:`drorae.explorer.explore.open_picture`.
+
+    Raises:
+        ImageError: a size that the model does not work at.
+    """
+    model.check_size(size, ImageError)
+    for path in paths:
+        name = Path(path).name
+        try:
+            result = explore(load_image(path), model, interventions=False, size=size, whole=whole)
+        except ImageError as error:
+            yield BatchRow(name, {}, None, None, None, None, str(error))
+            continue
+        *_, last = result.metrics
+        fused = last != "rae"
+        small = square(Image.fromarray(result.original), THUMBNAIL)
+        yield BatchRow(
+            name,
+            result.metrics,
+            result.metrics[last]["psnr"] - result.metrics["rae"]["psnr"] if fused else None,
+            result.gains[last].harmed if fused else None,
+            int(result.shares.mean(0).argmax()) + 1 if result.shares is not None else None,
+            np.array(small),
+        )
+
+
+def to_csv(rows: Iterable[BatchRow]) -> str:
+    """The rows as a table with one line per picture. A name that a spreadsheet would take for a formula gets a quote
+    before it."""
+    rows = list(rows)
+    routes = list(dict.fromkeys(route for row in rows for route in row.metrics))
+    columns = [f"{route}_{metric}" for route in routes for metric in ("psnr", "ssim", "mae")]
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["picture", *columns, "gain_db", "harmed", "dominant_layer", "error"])
+    for row in rows:
+        numbers = [row.metrics.get(route, {}).get(key) for route in routes for key in ("psnr", "ssim", "mae")]
+        cells = [*numbers, row.gain, row.harmed]
+        shown = ["" if value is None else f"{value:.6g}" for value in cells]
+        writer.writerow([_as_text(row.name), *shown, row.layer or "", _as_text(row.error or "")])
+    return stream.getvalue()
+
+
+def _as_text(cell: str) -> str:
+    """A text that no spreadsheet takes for a formula."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell

@@ -1,0 +1,307 @@
+"""What both pipelines share: their parts and whether they fit, seeds, the loop over the steps, decoding."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import diffusers
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline, ImagePipelineOutput, SchedulerMixin
+from PIL import Image
+from torch import Tensor
+
+from drorae.checkpoints import CheckpointError
+from drorae.images import to_uint8
+from drorae.models.autoencoder import AutoencoderDRoRAE
+from drorae.models.denoiser import DiTDH
+from drorae.pipelines import flow
+from drorae.pipelines.guidance import INTERVAL, AutoGuidance, ClassifierFreeGuidance, Condition, Unguided
+from drorae.pretrained.adapter import cast_weights, load_tokenizer
+
+GUIDANCE = ("none", "cfg", "autoguidance")
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+MAX_STEPS, MAX_SCALE, MAX_PICTURES = 1000, 100.0, 256
+MAX_SEED = 2**32 - 1  # PyTorch's generator on the CPU takes no more bits
+INDEX = "model_index.json"
+
+
+class SamplingError(ValueError):
+    """A request that cannot be sampled. The message names the value and what to use instead."""
+
+
+class DRoRAEPipeline(DiffusionPipeline):
+    """Noise, DiT^DH in the latent space, one of the two decoders (paper section 4.2).
+
+    Args:
+        autoencoder: decodes the latents; its statistics must be those that the denoiser was trained with.
+        denoiser: the conditional network.
+        scheduler: any flow-matching scheduler of diffusers; a fresh copy is made for every call.
+        guide: the weaker network of AutoGuidance.
+        autoencoder_name: a checkpoint from which :meth:`from_pretrained` takes the autoencoder when the pipeline's
+            folder has none of its own.
+
+    Raises:
+        CheckpointError: the parts do not belong together.
+    """
+
+    model_cpu_offload_seq = "guide->denoiser->autoencoder"
+    _optional_components: ClassVar = ["autoencoder", "guide"]
+    _callback_tensor_inputs: ClassVar = ["latents"]
+
+    def __init__(
+        self,
+        autoencoder: AutoencoderDRoRAE | None,
+        denoiser: DiTDH,
+        scheduler: SchedulerMixin,
+        guide: DiTDH | None = None,
+        autoencoder_name: str | None = None,
+    ):
+        super().__init__()
+        check_scheduler(scheduler)
+        for name, network in (("denoiser", denoiser), ("guide", guide)):
+            if network is not None and autoencoder is not None:
+                check_latent(name, network, autoencoder)
+        self.register_modules(autoencoder=autoencoder, denoiser=denoiser, scheduler=scheduler, guide=guide)
+        self.register_to_config(autoencoder_name=autoencoder_name)
+        self._interrupt = False
+
+    @classmethod
+    def load_parts(
+        cls, folder: Path, torch_dtype: torch.dtype, autoencoder: AutoencoderDRoRAE | None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The shared parts of a pipeline saved in ``folder``, strictly, and its index.
+
+        Raises:
+            CheckpointError: what is missing, damaged or not to be had.
+        """
+        try:
+            index = json.loads((folder / INDEX).read_text())
+            scheduler_class = getattr(diffusers, index["scheduler"][1])
+            scheduler = scheduler_class.from_pretrained(str(folder / "scheduler"))
+            has_guide = index.get("guide", [None])[0] is not None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise CheckpointError(
+                f"'{folder}' holds no readable pipeline ({reason}); fetch or save it again."
+            ) from None
+        if index.get("_class_name") != cls.__name__:
+            raise CheckpointError(f"'{folder}' holds a {index.get('_class_name')}, not a {cls.__name__}.")
+        parts = {"scheduler": scheduler, "autoencoder_name": index.get("autoencoder_name")}
+        parts["denoiser"] = DiTDH.from_pretrained(folder / "denoiser", torch_dtype=torch_dtype)
+        if has_guide:
+            parts["guide"] = DiTDH.from_pretrained(folder / "guide", torch_dtype=torch_dtype)
+        if autoencoder is None and (folder / "autoencoder").is_dir():
+            autoencoder = AutoencoderDRoRAE.from_pretrained(folder / "autoencoder", torch_dtype=torch_dtype)
+        elif autoencoder is None:
+            if not parts["autoencoder_name"]:
+                raise CheckpointError(f"'{folder}' has no autoencoder and names none; pass one as autoencoder=.")
+            autoencoder = cast_weights(load_tokenizer(parts["autoencoder_name"]), torch_dtype)
+        return parts | {"autoencoder": autoencoder}, index
+
+    def follow(
+        self,
+        condition: Condition,
+        unconditional: Condition,
+        noise: Tensor,
+        num_inference_steps: int,
+        guidance: str,
+        guidance_scale: float,
+        guidance_interval: tuple[float, float],
+    ) -> Generator[flow.Step, Tensor | None, None]:
+        """The steps from noise (B, C, h, w) to data under a condition. All arguments have been checked."""
+        device = self._execution_device
+        if guidance == "cfg":
+            velocity = ClassifierFreeGuidance(
+                self.denoiser, condition, unconditional, guidance_scale, guidance_interval
+            )
+        elif guidance == "autoguidance":
+            velocity = AutoGuidance(self.denoiser, self.guide, condition, guidance_scale, guidance_interval)
+        else:
+            velocity = Unguided(self.denoiser, condition)
+        return flow.sample(velocity, noise.to(device), flow.start(self.scheduler, num_inference_steps, device))
+
+    def finish(
+        self,
+        loop: Generator[flow.Step, Tensor | None, None],
+        decoder: str | None,
+        output_type: str,
+        return_dict: bool,
+        callback: Callable[..., dict[str, Tensor] | None] | None,
+        tensor_inputs: Sequence[str],
+    ) -> ImagePipelineOutput | tuple:
+        """Go through all steps, telling the callback of each, and decode what they arrive at.
+
+        Raises:
+            SamplingError: an output type or tensor that there is not, or what the first step of the loop raises.
+        """
+        if output_type not in OUTPUT_TYPES:
+            raise SamplingError(f"output_type {output_type!r} is not one of {', '.join(OUTPUT_TYPES)}.")
+        if unknown := set(tensor_inputs) - set(self._callback_tensor_inputs):
+            raise SamplingError(f"callback_on_step_end_tensor_inputs has {sorted(unknown)}; there is only 'latents'.")
+        self._interrupt = False
+        step = next(loop)
+        with self.progress_bar(total=step.count) as bar:
+            while True:
+                bar.update()
+                changed = None
+                if callback is not None:
+                    values = dict.fromkeys(tensor_inputs, step.latents)
+                    returned = callback(self, step.index, torch.tensor(1000 * step.time), values)
+                    changed = (returned or {}).get("latents")
+                if self._interrupt:
+                    result = step.clean
+                    break
+                result = step.latents if changed is None else changed
+                try:
+                    step = loop.send(changed)
+                except StopIteration:
+                    break
+        images = self.decode(result, decoder, output_type)
+        self.maybe_free_model_hooks()
+        return ImagePipelineOutput(images=images) if return_dict else (images,)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, decoder: str | None = None, output_type: str = "pil") -> Any:
+        """Latents (B, C, h, w) to pictures, see ``output_type`` of a call."""
+        if output_type == "latent":
+            return latents
+        images = self.autoencoder.decode(latents.to(self.autoencoder.dtype), decoder=decoder).sample
+        if output_type == "pil":
+            return [Image.fromarray(picture) for picture in to_uint8(images).permute(0, 2, 3, 1).cpu().numpy()]
+        images = images.float().clamp(0, 1)
+        return images if output_type == "pt" else images.permute(0, 2, 3, 1).cpu().numpy()
+
+    def check(
+        self,
+        num_inference_steps: int,
+        guidance: str,
+        guidance_scale: float,
+        guidance_interval: tuple[float, float] = INTERVAL,
+        decoder: str | None = None,
+    ) -> None:
+        """Refuse settings that cannot give a picture.
+
+        Raises:
+            SamplingError: naming the value and what to use.
+        """
+        steps, interval = num_inference_steps, guidance_interval
+        if not isinstance(steps, (int, np.integer)) or isinstance(steps, bool) or not 1 <= steps <= MAX_STEPS:
+            raise SamplingError(f"num_inference_steps is a whole number from 1 to {MAX_STEPS}, not {steps!r}.")
+        if guidance not in GUIDANCE:
+            raise SamplingError(f"guidance is one of {', '.join(map(repr, GUIDANCE))}, not {guidance!r}.")
+        if not _is_number(guidance_scale) or not 0 <= guidance_scale <= MAX_SCALE:
+            raise SamplingError(
+                f"guidance_scale is a number from 0 to {MAX_SCALE:g}, not {guidance_scale!r}; 1 is no guidance."
+            )
+        if (
+            not isinstance(interval, (list, tuple))
+            or len(interval) != 2
+            or not all(map(_is_number, interval))
+            or not 0 <= interval[0] <= interval[1] <= 1
+        ):
+            raise SamplingError(f"guidance_interval is two times (from, to) in [0, 1], not {interval!r}.")
+        if guidance == "autoguidance" and self.guide is None:
+            raise SamplingError("This pipeline has no guide, so there is no autoguidance; use 'cfg' or 'none'.")
+        try:
+            self.autoencoder.get_decoder(decoder)
+        except ValueError as error:
+            raise SamplingError(f"{error}.") from None
+
+    def noise(
+        self,
+        count: int,
+        seed: int | Sequence[int] | None,
+        generator: torch.Generator | Sequence[torch.Generator] | None,
+        latents: Tensor | None,
+    ) -> Tensor:
+        """What sampling starts from, (count, C, h, w) fp32; see the arguments of a call.
+
+        Raises:
+            SamplingError: seeds, generators or latents that do not fit the number of pictures, or are not usable.
+        """
+        size = self.denoiser.config.sample_size
+        shape = (self.denoiser.config.in_channels, size, size)
+        if sum(given is not None for given in (seed, generator, latents)) > 1:
+            raise SamplingError("Give one of seed, generator and latents, not several.")
+        if latents is not None:
+            if tuple(latents.shape) != (count, *shape) or not latents.isfinite().all():
+                raise SamplingError(f"latents must be finite numbers of shape {(count, *shape)}.")
+            return latents.float()
+        if generator is not None:
+            generators = [generator] * count if isinstance(generator, torch.Generator) else list(generator)
+            if len(generators) != count:
+                raise SamplingError(f"{len(generators)} generators for {count} pictures; give one, or one for each.")
+        else:
+            generators = [torch.Generator().manual_seed(value) for value in picture_seeds(seed, count)]
+        return flow.draw_noise(generators, shape, self._execution_device)
+
+
+def picture_seeds(seed: int | Sequence[int] | None, count: int) -> list[int]:
+    """One seed per picture: those given, or counting up from the one given, or drawn.
+
+    Raises:
+        SamplingError: another number of seeds than pictures, or values that are no seeds.
+    """
+    if seed is None:
+        return torch.randint(0, 2**31, (count,)).tolist()
+    seeds = list(seed) if isinstance(seed, (list, tuple, range)) else None
+    for value in seeds or [seed]:
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not 0 <= value <= MAX_SEED:
+            raise SamplingError(f"A seed is a whole number from 0 to {MAX_SEED}, not {value!r}.")
+    if seeds is None:
+        seeds = [seed + number for number in range(count)]
+        if seeds[-1] > MAX_SEED:
+            raise SamplingError(f"{count} seeds from {seed} on go beyond {MAX_SEED}; start lower.")
+    if len(seeds) != count:
+        raise SamplingError(f"{len(seeds)} seeds for {count} pictures; give one, or one for each.")
+    return [int(value) for value in seeds]
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that is too large to be one
+        return False
+
+
+def check_scheduler(scheduler: SchedulerMixin) -> None:
+    """A scheduler of flow matching, whose times are set by nothing but the number of steps.
+
+    Raises:
+        CheckpointError: another one.
+    """
+    name, config = type(scheduler).__name__, scheduler.config
+    if not name.startswith("FlowMatch") and not config.get("use_flow_sigmas"):
+        raise CheckpointError(f"{name} is no scheduler of flow matching; use FlowMatchEulerDiscreteScheduler.")
+    if config.get("use_dynamic_shifting"):
+        raise CheckpointError(f"The {name} shifts its times dynamically; use one with a fixed shift.")
+
+
+def check_latent(name: str, network: DiTDH, autoencoder: AutoencoderDRoRAE) -> None:
+    """A network and an autoencoder speak of the same latent.
+
+    Raises:
+        CheckpointError: another shape, or other statistics than those the network was trained with.
+    """
+    config = network.config
+    wanted = (config.in_channels, config.sample_size, config.sample_size)
+    found = (autoencoder.encoder.dim, autoencoder.grid_size, autoencoder.grid_size)
+    if wanted != found:
+        raise CheckpointError(
+            f"The {name} makes latents of shape {wanted} and the tokenizer reads {found}; use the tokenizer it was "
+            "trained with."
+        )
+    statistics = autoencoder.statistics
+    fingerprint = None if statistics is None else statistics.fingerprint()
+    if config.latent_fingerprint not in (None, fingerprint):
+        raise CheckpointError(
+            f"The {name} was trained with latent statistics {config.latent_fingerprint} and the tokenizer has "
+            f"{fingerprint or 'none'}; use the tokenizer it was trained with."
+        )

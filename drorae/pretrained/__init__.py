@@ -1,0 +1,1 @@
+"""Published weights: RAE's tokenizers and denoisers, adapters beside them, and their download."""

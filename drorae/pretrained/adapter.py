@@ -1,0 +1,105 @@
+"""Fusion adapters: a trained fusion on its own, small, naming the published model and revision it belongs to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from drorae.checkpoints import CONFIG as MODEL_CONFIG
+from drorae.checkpoints import CheckpointError, check_files, resolve
+from drorae.models.autoencoder import AutoencoderDRoRAE
+
+CONFIG, WEIGHTS = "fusion_config.json", "fusion.safetensors"
+FUSION_KEYS = ("fusion", "fusion_hidden_size", "fusion_beta", "fusion_mean_layers")
+
+
+def save_fusion(model: AutoencoderDRoRAE, folder: str | Path) -> None:
+    """Write the fusion of a model that came from :meth:`~drorae.AutoencoderDRoRAE.from_rae`, and its statistics.
+
+    Raises:
+        ValueError: the model has no fusion, or does not know which published model it came from.
+    """
+    if model.fusion_module is None:
+        raise ValueError("this model has no fusion to save; put one in with set_fusion and train it")
+    if model.config.base_model is None:
+        raise ValueError("this model does not come from a published RAE; use save_pretrained for the whole model")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = {"fusion_module": model.fusion_module, "statistics": model.statistics}
+    state = {
+        f"{part}.{key}": value.contiguous().cpu()
+        for part, module in parts.items()
+        if module is not None
+        for key, value in module.state_dict().items()
+    }
+    save_file(state, folder / WEIGHTS)
+    config = {key: model.config[key] for key in ("base_model", "base_revision", "latent_statistics", *FUSION_KEYS)}
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+
+
+def load_fusion(name: str | Path, revision: str | None = None, base: str | None = None) -> AutoencoderDRoRAE:
+    """The published model an adapter names, with the adapter's fusion on it.
+
+    Args:
+        name: folder or Hub id of the adapter.
+        revision: of the adapter on the Hub; its config names the revision of the base model.
+        base: a local copy of the base model, to be used in its place.
+
+    Raises:
+        CheckpointError: adapter or base model are missing, damaged or do not belong together.
+    """
+    folder = resolve(name, revision)
+    try:
+        config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+        state = load_file(folder / WEIGHTS)
+        fusion = {key.removeprefix("fusion_"): config[key] for key in FUSION_KEYS}
+        base_model, base_revision = config["base_model"], config["base_revision"]
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"'{folder}' holds no readable fusion adapter ({reason}); fetch it again.") from None
+    model = AutoencoderDRoRAE.from_rae(base or base_model, revision=None if base else base_revision, **fusion)
+    parts: dict[str, dict[str, Any]] = {"fusion_module": {}, "statistics": {}}
+    for key, value in state.items():
+        part, _, rest = key.partition(".")
+        parts.setdefault(part, {})[rest] = value.float()
+    try:
+        model.fusion_module.load_state_dict(parts["fusion_module"], strict=True)
+        if config.get("latent_statistics"):
+            model.set_statistics(parts["statistics"]["std"], parts["statistics"].get("mean"))
+    except (RuntimeError, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"The fusion in '{folder}' does not fit '{base or base_model}': {reason}") from None
+    model.register_to_config(base_model=base_model, base_revision=base_revision)
+    return model
+
+
+def load_tokenizer(name: str | Path) -> AutoencoderDRoRAE:
+    """Any tokenizer, by what its folder holds: a checkpoint of this package, a published RAE, or an adapter.
+
+    Args:
+        name: folder or Hub id, the latter with an optional ``@revision``.
+
+    Raises:
+        CheckpointError: it is none of the three, or cannot be used.
+    """
+    repository, _, revision = str(name).partition("@") if not Path(name).exists() else (str(name), "", "")
+    folder = resolve(repository, revision or None)
+    if (folder / CONFIG).is_file():
+        return load_fusion(repository, revision or None)
+    check_files(folder)
+    if json.loads((folder / MODEL_CONFIG).read_text()).get("_class_name") == "AutoencoderRAE":
+        return AutoencoderDRoRAE.from_rae(repository, revision=revision or None)
+    return AutoencoderDRoRAE.from_pretrained(repository, revision=revision or None)
+
+
+def cast_weights(model: AutoencoderDRoRAE, dtype: torch.dtype) -> AutoencoderDRoRAE:
+    """All weights in another precision, but for the latent statistics."""
+    for part in (model.encoder, model.fusion_module, model.decoder, model.decoder_finetuned):
+        if part is not None:
+            part.to(dtype)
+    return model

@@ -1,0 +1,1 @@
+"""The paper's published numbers, fits of their scaling, and charts."""

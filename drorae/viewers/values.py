@@ -1,0 +1,203 @@
+"""What the explorer returns, as plain JSON for the viewers.
+
+Everything a viewer can show travels once; hovering, pinning and switching then need no request. Pictures are PNG, so
+the browser shows exactly the pixels the numbers were computed on.
+"""
+
+from __future__ import annotations
+
+import base64
+
+import numpy as np
+from PIL import Image
+
+from drorae.explorer.answers import finite, frame_answer
+from drorae.explorer.batch import BatchRow, to_csv
+from drorae.explorer.explore import ROUTES, Exploration, Frame, Gain
+from drorae.explorer.sampling import Generation, Progress
+from drorae.explorer.spectrum import band_edges, recovered
+from drorae.images import png_with_settings
+
+
+def compare_value(result: Exploration, example: str | None = None) -> dict:
+    """Value of the compare viewer: pictures, metrics and gain maps by route; ``example`` names one of the page's."""
+    return {
+        "example": example,
+        "width": result.original.shape[1],
+        "height": result.original.shape[0],
+        "layers": result.num_layers,
+        "original": _png(result.original),
+        "routes": [
+            {
+                "name": route.name,
+                "title": route.title,
+                "explanation": route.explanation,
+                "picture": _png(result.pictures[route.name]),
+                "metrics": finite(result.metrics[route.name]),
+                "gain": _gain(result.gains[route.name]) if route.name in result.gains else None,
+            }
+            for route in ROUTES
+            if route.name in result.pictures
+        ],
+    }
+
+
+def routing_value(result: Exploration, example: str | None = None) -> dict | None:
+    """Value of the routing viewer: the photo and the routing of every token and layer; ``None`` without fusion.
+
+    ``weights`` and ``shares`` are base64 of little-endian float32, tokens by layers, row-major; ``texture`` and
+    ``cosines`` have one number per token.
+    """
+    if result.weights is None or result.shares is None:
+        return None
+    return {
+        "example": example,
+        "picture": _png(result.original),
+        "rows": result.grid_size[0],
+        "columns": result.grid_size[1],
+        "layers": result.num_layers,
+        "weights": _base64(result.weights.astype("<f4")),
+        "shares": _base64(result.shares.astype("<f4")),
+        "divided": not np.array_equal(result.weights, result.shares),  # softmax and mean sums are not (equation 4)
+        "beta": result.beta,
+        "cosine": result.cosine,
+        "cosines": _base64(result.cosines.astype("<f4")),
+        "texture": _base64(result.texture.astype("<f4")),
+        "correlation": _finite_list(result.texture_correlation),
+    }
+
+
+def intervene_value(result: Exploration, example: str | None = None) -> dict | None:
+    """Value of the intervene viewer: a frame per strength, per removed layer and per single layer, and what the layers
+    look like; ``None`` for a model without a router."""
+    done = result.interventions
+    if done is None:
+        return None
+    return {
+        "example": example,
+        "rows": result.grid_size[0],
+        "columns": result.grid_size[1],
+        "layers": result.num_layers,
+        "beta": done.beta,
+        "betas": list(done.betas),
+        "strengths": [frame_value(frame) for frame in done.strengths],
+        "removed": [frame_value(frame) for frame in done.removed],
+        "alone": [frame_value(frame) for frame in done.alone],
+        "experts": [frame_value(frame) for frame in done.experts],
+        "components": _base64(result.components),  # layers by tokens by RGB, uint8
+    }
+
+
+def frame_value(frame: Frame) -> dict:
+    """One intervention: the picture, its metrics, and where its latent stands."""
+    return {"picture": _png(frame.picture), **frame_answer(frame)}
+
+
+def frequency_value(result: Exploration) -> dict:
+    """Value of the frequency viewer: energies by band, and shares of what the last layer lost; ``None`` for bands in
+    which it lost nothing."""
+    lost, done = result.energies["rae"], result.interventions
+    layers = None
+    if done is not None:
+        usual = done.strengths[done.betas.index(done.beta)].energies
+        # what is wrong without the layer and was not with it
+        layers = [_finite_list(1 - recovered(lost, frame.energies - usual)) for frame in done.removed]
+    return {
+        "edges": band_edges().tolist(),
+        "titles": {"original": "Original", **{route.name: route.title for route in ROUTES}},
+        "spectra": {name: energies.tolist() for name, energies in result.spectra.items()},
+        "shares": {
+            name: _finite_list(recovered(lost, left)) for name, left in result.energies.items() if name != "rae"
+        },
+        "layers": layers,
+    }
+
+
+def _finite_list(values: np.ndarray) -> list[float | None]:
+    """NaN, which JSON cannot hold, becomes null."""
+    return [float(value) if np.isfinite(value) else None for value in values]
+
+
+def batch_value(rows: list[BatchRow], total: int, running: bool) -> dict:
+    """Value of the batch viewer. While it runs the thumbnails stay at home, since it is sent again and again."""
+    routes = [route for route in ROUTES if any(route.name in row.metrics for row in rows)]
+    return {
+        "routes": [{"name": route.name, "title": route.title} for route in routes],
+        "total": total,
+        "running": running,
+        "csv": to_csv(rows),
+        "rows": [
+            {
+                "index": index,
+                "name": row.name,
+                "psnr": {route: finite(numbers)["psnr"] for route, numbers in row.metrics.items()},
+                "ssim": {route: numbers["ssim"] for route, numbers in row.metrics.items()},
+                **finite({"gain": row.gain, "harmed": row.harmed, "layer": row.layer, "error": row.error}),
+                "thumbnail": None if running or row.thumbnail is None else _png(row.thumbnail),
+            }
+            for index, row in enumerate(rows)
+        ],
+    }
+
+
+def progress_value(progress: Progress) -> dict:
+    """Value of the generate viewer while it runs: what the steps so far would end at."""
+    return {
+        "running": True,
+        "step": progress.step,
+        "count": progress.count,
+        "time": progress.time,
+        "label": progress.label,
+        "seeds": progress.seeds,
+        "rows": [
+            {"name": name, "pictures": [_png(picture) for picture in pictures]}
+            for name, pictures in progress.previews.items()
+        ],
+    }
+
+
+def generation_value(result: Generation) -> dict:
+    """Value of the generate viewer: pictures of both decoders, which hold their settings, and the film of every one."""
+    return {
+        "running": False,
+        "label": result.label,
+        "seeds": result.seeds,
+        "seconds": result.seconds,
+        "decoders": list(result.rows[0].pictures),
+        "rows": [
+            {
+                "name": row.name,
+                "settings": row.settings,
+                "pictures": {
+                    decoder: [
+                        _png(picture, {**settings, "decoder": decoder})
+                        for picture, settings in zip(pictures, row.settings, strict=True)
+                    ]
+                    for decoder, pictures in row.pictures.items()
+                },
+                # by picture, not by time; the last frame is the picture itself
+                "film": [[_png(frame) for frame in frames] for frames in row.film[:-1].swapaxes(0, 1)],
+                "times": row.times,
+            }
+            for row in result.rows
+        ],
+    }
+
+
+def _gain(gain: Gain) -> dict:
+    # three times the gain is the sum over RGB of differences of 8-bit values: a whole number, so int16 is exact
+    return {
+        "map": _base64((gain.map * 3).round().astype("<i2")),
+        "mean": float(gain.map.mean()),
+        "improved": gain.improved,
+        "harmed": gain.harmed,
+    }
+
+
+def _base64(array: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+
+
+def _png(picture: np.ndarray, settings: dict | None = None) -> str:
+    content = png_with_settings(Image.fromarray(picture), settings)
+    return "data:image/png;base64," + base64.b64encode(content).decode()

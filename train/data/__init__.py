@@ -1,0 +1,1 @@
+"""Pictures, captions and caches, addressed by the position in a run."""

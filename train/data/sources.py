@@ -1,0 +1,165 @@
+"""Where photos come from: parquet files, image folders, tar shards or a hub data set, all through ``datasets``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import datasets
+import numpy as np
+from PIL import Image
+
+from train.data.icons import STYLES, is_held_out, is_icon_table
+
+GENERATED = "generated"
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+class DataError(ValueError):
+    """A data set that cannot be used; the message says what was looked for and where."""
+
+
+def load_photos(path: str, split: str, option: str = "--data", streaming: bool = False) -> Sequence[dict]:
+    """Rows whose ``image`` is still encoded (``{"bytes": ..., "path": ...}``), so that damaged ones can be skipped.
+
+    ``path`` is, in this order: ``"generated"`` (drawn pictures, for smoke runs); one parquet file; a folder with
+    ``{split}-*.parquet``; a folder with ``{split}-*.tar`` shards (WebDataset layout, always streamed); an image folder
+    with that split (``{split}/class/picture.jpg``); the name of a data set on the hub, such as ``ILSVRC/imagenet-1k``.
+
+    One file is the training split. A table of icons, however it comes, gives no caption to training that
+    :func:`train.data.icons.is_held_out` holds out; of one file these are the validation split.
+
+    Args:
+        option: named in error messages.
+        streaming: give a ``datasets.IterableDataset`` that is read while it is used.
+
+    Raises:
+        DataError: nothing usable there.
+    """
+    if path == GENERATED:
+        return GeneratedPictures(64, seed=0 if split == "train" else 1)
+    folder = Path(path)
+    whole = folder.resolve()  # fingerprints name files: the same ones, however they were reached
+    one_file = folder.is_file() and folder.suffix == ".parquet"
+    parquet = [str(whole)] if one_file else sorted(str(file) for file in whole.glob(f"{split}-*.parquet"))
+    shards = sorted(str(file) for file in whole.glob(f"{split}-*.tar"))
+    if not (folder.is_dir() or one_file) and (folder.exists() or not HUB_NAME.fullmatch(path)):
+        raise DataError(
+            f"{option} {path}: there is no such folder; give a folder of parquet files or of pictures, or one parquet "
+            "file."
+        )
+    try:
+        if parquet:
+            rows = datasets.load_dataset("parquet", data_files=parquet, split="train", streaming=streaming)
+        elif shards:
+            rows = datasets.load_dataset("webdataset", data_files=shards, split="train", streaming=True)
+        elif folder.is_dir():
+            rows = datasets.load_dataset("imagefolder", data_dir=str(whole), split=split, streaming=streaming)
+        else:
+            rows = datasets.load_dataset(path, split=split, streaming=streaming)
+    except Exception as error:  # broken files, an unknown name, no network: many types, one thing to do
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if one_file:
+            raise DataError(f"{option} {path}: this is not a parquet file that can be read ({reason}).") from None
+        if folder.is_dir():
+            raise DataError(
+                f"{option} {path}: no '{split}-*.parquet' or '{split}-*.tar' files and no '{split}' pictures there "
+                f"({reason})."
+            ) from None
+        raise DataError(
+            f"{option} {path}: there is no such folder, and no data set of that name could be had from the hub "
+            f"({reason})."
+        ) from None
+    rows = _with_encoded_image(rows, f"{option} {path}")
+    if is_icon_table(rows.features):
+        return _icons(rows, STYLES.get(folder.stem, "icon"), split, one_file)
+    if one_file and split != "train":
+        raise DataError(f"{option} {path}: one file has no split '{split}'; give a folder with '{split}-*.parquet'.")
+    return rows
+
+
+def _icons(rows, style: str, split: str, one_file: bool):
+    """The icons of a split, with a column ``style``: those for training lack the captions that are held out."""
+    wanted = split != "train"
+    select = one_file or not wanted
+    if isinstance(rows, datasets.IterableDataset):
+        features = datasets.Features({**rows.features, "style": datasets.Value("string")})
+        rows = rows.map(lambda row: {**row, "style": style}, features=features)
+        return rows.filter(lambda row: is_held_out(row["caption"]) == wanted) if select else rows
+    rows = rows.add_column("style", [style] * len(rows))
+    if not select:
+        return rows
+    return rows.select([i for i, caption in enumerate(rows["caption"]) if is_held_out(caption) == wanted])
+
+
+def _with_encoded_image(rows, where: str):
+    """The same rows with one column ``image`` that is left undecoded."""
+    if rows.features is None:  # a stream that does not say: its first row does
+        rows = rows._resolve_features()
+    columns = [name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)]
+    if "image" not in columns and len(columns) != 1:
+        raise DataError(f"{where}: the columns are {list(rows.features)}, and none of pictures is called 'image'.")
+    column = "image" if "image" in columns else columns[0]
+    rows = rows.cast_column(column, datasets.Image(decode=False))  # before renaming, which would decode a stream
+    return rows if column == "image" else rows.rename_column(column, "image")
+
+
+def class_names(sources: Sequence, count: int | None = None, where: str = "--data") -> list[str]:
+    """Names of the classes by number; one name, that no picture has, where the data has no classes.
+
+    Args:
+        count: how many there are, where the data does not say; their numbers are then their names.
+
+    Raises:
+        DataError: sources with different classes, labels that are no class numbers, a stream that does not say.
+    """
+    found = [_names(source, count, where) for source in sources]
+    if any(names != found[0] for names in found):
+        raise DataError(f"{where}: the sources have different classes; give one, or ones with the same classes.")
+    return found[0] or ["anything"]
+
+
+def _names(rows: Sequence, count: int | None, where: str) -> list[str]:
+    if isinstance(rows, GeneratedPictures):
+        return list(GeneratedPictures.CLASSES)
+    if not hasattr(rows, "features"):  # held in memory
+        return [str(number) for number in range(count or 0)]
+    feature = rows.features.get("label")
+    if isinstance(feature, datasets.ClassLabel):
+        return list(feature.names)
+    column = next((name for name in ("label", "cls") if name in rows.features), None)
+    if column is None:
+        return []
+    if count is not None:
+        return [str(number) for number in range(count)]
+    if isinstance(rows, datasets.IterableDataset):
+        raise DataError(f"{where}: a stream does not say how many classes it has; give --classes.")
+    numbers = rows[column]
+    if not all(isinstance(number, int) and number >= 0 for number in numbers):
+        raise DataError(f"{where}: the labels in '{column}' are no class numbers; give a data set whose labels are.")
+    return [str(number) for number in range(max(numbers, default=-1) + 1)]
+
+
+class GeneratedPictures(Sequence):
+    """Coloured gratings and discs, different for every index and seed, in two classes: warm and cold discs."""
+
+    CLASSES = ("warm", "cold")
+
+    def __init__(self, count: int, seed: int, size: int = 48):
+        self.count, self.seed, self.size = count, seed, size
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict:
+        if not 0 <= index < self.count:
+            raise IndexError(index)  # which also ends a loop over the pictures
+        rng = np.random.default_rng((self.seed, index))
+        y, x = np.mgrid[: self.size, : self.size] / self.size
+        wave = np.sin(2 * np.pi * (rng.uniform(1, 6, 3) * x[..., None] + rng.uniform(1, 6, 3) * y[..., None]))
+        disc = (x - rng.uniform()) ** 2 + (y - rng.uniform()) ** 2 < 0.05
+        label = index % 2
+        colour = rng.uniform(0, 1, 3) * ((1, 0.7, 0.2), (0.2, 0.7, 1))[label]
+        picture = np.where(disc[..., None], colour, 0.5 + 0.4 * wave)
+        return {"image": Image.fromarray((picture * 255).astype(np.uint8)), "label": label}

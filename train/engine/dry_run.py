@@ -1,0 +1,138 @@
+"""What a preset row would do: configuration, parameters, steps, and what it costs in memory and time.
+
+Costs are computed, not measured: one training step runs on the ``meta`` device, where tensors have shapes but no
+data, while torch counts the matrix products (``FlopCounterMode``) and the bytes that autograd keeps for the backward
+pass. Time assumes GPUs of ``PEAK_FLOPS`` used at the share ``UTILISATION``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import vgg11_bn, vgg16
+
+from drorae import AutoencoderDRoRAE
+from train.data.positions import Batch
+from train.engine.run import RunError
+from train.settings import PerceptualPreset, Preset, Stage1Preset
+from train.tasks.reconstruction import Reconstruction
+
+PEAK_FLOPS, UTILISATION = 989e12, 0.4  # dense bf16 products of an H100 SXM, from its data sheet; a common share
+GIB = 2**30
+
+
+class Cost(NamedTuple):
+    """Of one training step with one picture: floating point operations, and bytes kept for the backward pass (fp32)."""
+
+    flops: int
+    activations: int
+
+
+class _Features(nn.Module):
+    """The convolutions of a perceptual distance without its weights, which cost the same."""
+
+    def __init__(self, preset: PerceptualPreset):
+        super().__init__()
+        self.features = (vgg16().features[:30] if preset.network == "lpips" else vgg11_bn().features[:14]).eval()
+        self.requires_grad_(False)
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        with torch.no_grad():
+            wanted = self.features(target)
+        return (self.features(prediction) - wanted).square().mean()
+
+
+def build_on_meta(preset: Preset, phase: Stage1Preset) -> Reconstruction:
+    """The phase's task with all its networks, without memory for their weights."""
+    adversary = phase.adversary and dataclasses.replace(phase.adversary, backbone_weights="random")
+    with torch.device("meta"):
+        model = AutoencoderDRoRAE(**(preset.model if phase.phase != "decoder" else {**preset.model, "fusion": None}))
+        if phase.phase == "finetune":
+            model.add_finetuned_decoder()
+        row = dataclasses.replace(phase, perceptual=None, adversary=adversary)
+        task = Reconstruction(model, row, Path(), validation=None)
+        task.preset = dataclasses.replace(row, perceptual=phase.perceptual)
+        task.perceptual = _Features(phase.perceptual) if phase.perceptual else None
+    return task
+
+
+def step_cost(task: Reconstruction) -> Cost:
+    """Cost of a step in which everything is active."""
+    own = {parameter.untyped_storage()._cdata for parameter in task.parameters()}
+    if task.adversary is not None:
+        own |= {parameter.untyped_storage()._cdata for parameter in task.adversary.frozen.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage.nbytes()
+        return tensor
+
+    size = task.image_size
+    batch = Batch(torch.rand(1, 3, size, size, device="meta"), torch.zeros(1, dtype=torch.long), [])
+    every = task.preset.adversary.every if task.preset.adversary else 1
+    last = -(-task.preset.schedule.steps // every) * every
+    with FlopCounterMode(display=False) as counter, saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss, _ = task.loss(batch, last)
+        loss.backward()
+        for against, _ in task.adversary_loss(last):
+            against.backward()
+    return Cost(counter.get_total_flops(), sum(kept.values()))
+
+
+def describe(name: str, preset: Preset, phase: Stage1Preset, gpus: int = 8) -> str:
+    """The answer to ``--dry-run``, for so many GPUs.
+
+    Raises:
+        RunError: the batch does not divide over them.
+    """
+    try:
+        micro = phase.schedule.micro_batch(gpus)
+    except ValueError as error:
+        raise RunError(f"{error} (--processes)") from None
+    task = build_on_meta(preset, phase)
+    model, schedule = task.model, phase.schedule
+    cost = step_cost(task)
+    trained, opponent = _count(task.trainable), _count(task.adversary) if task.adversary else 0
+    others = [task.perceptual, task.adversary.frozen if task.adversary else None]
+    frozen = _count(model) - trained + sum(_count(network) for network in others if network is not None)
+    half = 0.5 if schedule.precision == "bf16" else 1
+    # weights, gradient, two moments; the average of the weights on top for what is exported
+    fixed = 4 * frozen + 20 * trained + 16 * opponent
+    activations = cost.activations * micro * half
+    hours = cost.flops * schedule.batch_size * schedule.steps / (gpus * PEAK_FLOPS * UTILISATION) / 3600
+    parts: list[tuple[str, Callable[[], nn.Module | None]]] = [
+        ("encoder", lambda: model.encoder),
+        ("fusion", lambda: model.fusion_module),
+        ("decoder", lambda: model.decoder),
+        ("finetuned decoder", lambda: model.decoder_finetuned),
+    ]
+    lines = [
+        f"preset {name}, phase {phase.phase}",
+        json.dumps({"model": preset.model, **dataclasses.asdict(phase)}, indent=2),
+        "",
+        *(f"{part:18} {_count(get()) / 1e6:8.2f}M parameters" for part, get in parts if get() is not None),
+        f"{'trained':18} {trained / 1e6:8.2f}M parameters, and {opponent / 1e6:.2f}M in the discriminator's heads",
+        f"{'steps':18} {schedule.steps} x {schedule.batch_size} pictures of {task.image_size} px",
+        f"{'compute':18} {cost.flops / 1e9:.1f} GFLOP per picture and step (counted on the meta device)",
+        f"{'memory':18} {(fixed + activations) / GIB:.1f} GiB per GPU with {micro} pictures on each of {gpus} GPUs: "
+        f"{fixed / GIB:.1f} for weights and optimisers, {activations / GIB:.1f} for activations "
+        f"({schedule.precision}; fused kernels need less)",
+        f"{'time':18} {hours:.1f} h on {gpus} H100 at {UTILISATION:.0%} of {PEAK_FLOPS / 1e12:.0f} TFLOP/s",
+        f"{'expected':18} {phase.expected}",
+        f"{'measured':18} ours: {phase.measured}",
+    ]
+    return "\n".join(lines)
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,1 @@
+"""What trains, on what, with which loss."""

@@ -1,0 +1,222 @@
+"""One phase of the tokenizer as a task for the training loop: which part trains, what it rebuilds, and the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from drorae import AutoencoderDRoRAE
+from drorae.checkpoints import DISCRIMINATOR
+from drorae.metrics import psnr, ssim
+from drorae.models.decoder import decode_tokens
+from train.data.draws import normal_draws, uniform_draws
+from train.data.positions import Batch, ValidationPhotos, crop_squares
+from train.settings import Stage1Preset
+from train.tasks.discriminator import Discriminator, augment, generator_loss, hinge_loss
+from train.tasks.losses import build_perceptual
+
+
+class Seen(NamedTuple):
+    """What the discriminator needs of a micro-batch.
+
+    Attributes:
+        images: (B, 3, H, W) in [0, 1].
+        output: their reconstruction, (B, 3, H, W), with latent noise where the preset has some.
+        frozen: what does not change in this phase: the encoder's layers where the fusion is trained, else the latent
+            tokens (B, N, C) before noise.
+        positions: (B,) in the run.
+    """
+
+    images: Tensor
+    output: Tensor
+    frozen: tuple[Tensor, ...]
+    positions: Tensor
+
+
+TRAINED_PART = {"decoder": "decoder", "fusion": "fusion_module", "finetune": "decoder_finetuned"}
+
+
+class Reconstruction(nn.Module):
+    """One phase as a task: which part trains, which route is reconstructed, and the loss (paper equation 6).
+
+    ``L = l1 + perceptual_weight * perceptual + adversary.weight * adaptive * generator``
+    """
+
+    def __init__(
+        self, model: AutoencoderDRoRAE, preset: Stage1Preset, weights: Path, validation: ValidationPhotos | None
+    ):
+        super().__init__()
+        self.model, self.preset, self.validation = model.eval(), preset, validation
+        self.seed, self.image_size = preset.schedule.seed, model.image_size
+        model.requires_grad_(False)
+        if preset.schedule.gradient_checkpointing:
+            model.enable_gradient_checkpointing()
+        self.part = TRAINED_PART[preset.phase]
+        self.trainable = getattr(model, self.part).requires_grad_(True)
+        self.fused = preset.phase != "decoder"
+        self.decoder_part = "decoder_finetuned" if preset.phase == "finetune" else "decoder"
+        self.perceptual = build_perceptual(preset.perceptual, weights) if preset.perceptual else None
+        self.adversary = Discriminator(preset.adversary, weights) if preset.adversary else None
+        self.discriminator = self.adversary  # what is called: wrapped for several processes
+        # The adaptive weight is taken here, also while the decoder is frozen; it is in no optimiser then.
+        self.last_layer = getattr(model, self.decoder_part).decoder_pred
+        if self.adversary is not None:
+            self.last_layer.weight.requires_grad_(True)
+        self._seen: list[Seen] = []
+        self._seen_step = -1
+
+    def compile(self) -> None:
+        """Compile the repeated blocks; what is around them stays eager, so that the last layer's gradient is cheap."""
+        model = self.model
+        blocks = [*model.encoder.model.blocks, *getattr(model, self.decoder_part).decoder_layers]
+        if self.adversary is not None:
+            blocks += self.adversary.frozen.model.blocks
+        for network in (*blocks, model.fusion_module if self.fused else None, self.perceptual):
+            if network is not None:
+                network.compile()
+
+    def use(self, trainable: nn.Module, discriminator: nn.Module | None) -> None:
+        setattr(self.model, self.part, trainable)
+        self.discriminator = discriminator
+
+    def reconstruct(self, images: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
+        """Images (B, 3, H, W) to this phase's reconstruction, the routing weights (B, N, L) of phase ``fusion``, and
+        what is frozen, see :class:`Seen`.
+
+        With ``positions``, that is in training, latent noise and router dropout are applied.
+        """
+        model, preset = self.model, self.preset
+        wants_routing = preset.phase == "fusion" and preset.router_smoothness > 0
+        keep = None
+        if positions is not None and preset.phase == "fusion" and preset.router_dropout:
+            draws = uniform_draws(self.seed, positions, model.encoder.num_layers, "router")
+            keep = draws >= preset.router_dropout
+            keep = (keep | ~keep.any(1, keepdim=True)).to(images.device)  # never nothing at all
+        layers = model.encoder(images)
+        output = model.fuse(layers, self.fused, wants_routing, keep)
+        tokens = output.tokens
+        frozen = layers if self.part == "fusion_module" else (tokens.detach(),)
+        if positions is not None and preset.noise_tau:
+            sigma = preset.noise_tau * uniform_draws(self.seed, positions, 1, "sigma").to(tokens.device)
+            tokens = tokens + sigma[:, :, None] * normal_draws(self.seed, positions, tokens.shape[1:], tokens.device)
+        pictures = self.paint(tokens, model.encoder.grid_of(images))
+        return pictures, output.routing.weights if wants_routing else None, frozen
+
+    def paint(self, tokens: Tensor, grid_size: tuple[int, int]) -> Tensor:
+        """Latent tokens (B, N, C) of a grid (rows, columns) to pictures (B, 3, H, W), fp32, by this phase's decoder."""
+        model = self.model
+        decoder = getattr(model, self.decoder_part)
+        return decode_tokens(decoder, tokens, model.encoder.mean, model.encoder.std, grid_size).float()
+
+    def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """A scalar whose gradient is that of equation 6, and the values of its parts."""
+        preset, images, positions = self.preset, batch.images, batch.positions
+        output, routing, frozen = self.reconstruct(images, positions)
+        l1 = F.l1_loss(output, images)
+        total, parts = preset.l1_weight * l1, {"l1": l1.detach()}
+        crop = self._crop(positions, images.shape[-1])
+        if self.perceptual is not None:
+            perceptual = self.perceptual(crop(output), crop(images))
+            total = total + preset.perceptual.weight * perceptual
+            parts["perceptual"] = perceptual.detach()
+        if self.adversary is not None and preset.adversary.acts(step, preset.adversary.generator_start):
+            total, more = self._with_adversary(total, output, crop(output), positions)
+            parts |= more
+        if routing is not None:
+            roughness = router_roughness(routing, self.model.encoder.grid_of(images))
+            total = total + preset.router_smoothness * roughness
+            parts["router_roughness"] = roughness.detach()
+        if step != self._seen_step:
+            self._seen, self._seen_step = [], step
+        if self.adversary is not None and preset.adversary.acts(step, preset.adversary.discriminator_start):
+            self._seen.append(Seen(images, output.detach(), frozen, positions))
+        return total, parts
+
+    def _with_adversary(self, total: Tensor, output: Tensor, seen: Tensor, positions: Tensor):
+        """Add the generator's loss, weighted so that both gradients are of one size at the decoder's last layer.
+
+        Each loss is differentiated once, to the picture, and from there both to the last layer and, later, through
+        the network: the returned scalar has the gradient of the whole loss, not its value.
+        """
+        adversary, weight = self.preset.adversary, self.last_layer.weight
+        self.adversary.eval()  # no power iteration of the spectral norm here, as in RAE: only the discriminator's step
+        (logits,) = self.adversary(augment(seen, uniform_draws(self.seed, positions, 5, "generator")))
+        generator = generator_loss(logits.float())
+        (total_gradient,) = torch.autograd.grad(total, output)
+        (generator_gradient,) = torch.autograd.grad(generator, output)
+        norms = [
+            torch.autograd.grad(output, weight, gradient, retain_graph=True)[0].float().norm()
+            for gradient in (total_gradient, generator_gradient)
+        ]
+        adaptive = (norms[0] / (norms[1] + 1e-6)).clamp(0, adversary.max_adaptive)
+        gradient = total_gradient + adversary.weight * adaptive * generator_gradient
+        parts = {"loss": total.detach(), "generator": generator.detach(), "adaptive": adaptive}
+        return (output * gradient).sum(), parts
+
+    def adversary_loss(self, step: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        """The discriminator's loss on the pictures of each :meth:`loss` of this step; none before it starts to learn.
+
+        As in RAE, reconstructions are those of inference, without latent noise, clamped and rounded to 8 bits. Where
+        training adds noise or drops layers, they are painted anew by the network as it is after this step; what is
+        frozen does not run again.
+        """
+        for seen in self._seen if step == self._seen_step else ():
+            crop, fake = self._crop(seen.positions, seen.images.shape[-1]), seen.output
+            with torch.no_grad():
+                if self.preset.noise_tau or self.preset.router_dropout:
+                    fake = self.paint(self.clean_tokens(seen), self.model.encoder.grid_of(seen.images))
+                fake = (crop(fake).clamp(0, 1) * 255).round() / 255
+            real = augment(crop(seen.images), uniform_draws(self.seed, seen.positions, 5, "real"))
+            fake = augment(fake, uniform_draws(self.seed, seen.positions, 5, "fake"))
+            self.adversary.train()
+            real_logits, fake_logits = self.discriminator(real, fake)
+            parts = {"real_logit": real_logits.detach().mean(), "fake_logit": fake_logits.detach().mean()}
+            loss = hinge_loss(real_logits.float(), fake_logits.float())
+            yield loss, parts | {"discriminator": loss.detach()}
+
+    def clean_tokens(self, seen: Seen) -> Tensor:
+        """Latent tokens (B, N, C) without noise, by the network as it is now."""
+        return self.model.fuse(seen.frozen).tokens if self.part == "fusion_module" else seen.frozen[0]
+
+    def _crop(self, positions: Tensor, size: int):
+        """A function that cuts each picture's own random square of ``loss_crop`` of ``size`` pixels; the identity
+        without it, and for smaller pictures."""
+        side = self.preset.loss_crop
+        if side is None or side >= size:
+            return lambda images: images
+        corners = (uniform_draws(self.seed, positions, 2, "crop") * (size - side + 1)).long()
+        return lambda images: crop_squares(images, corners.to(images.device), side)
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Mean PSNR and SSIM of this phase's route on held-out photos."""
+        scores = []
+        for images in self.validation.batches(32):
+            images = images.to(self.model.device)
+            output, _, _ = self.reconstruct(images, None)
+            scores.append(torch.stack([psnr(output, images), ssim(output, images)]).cpu())
+        mean = torch.cat(scores, 1).mean(1)
+        return {"psnr": mean[0].item(), "ssim": mean[1].item()}
+
+    @torch.no_grad()
+    def pictures(self) -> Tensor:
+        """Held-out photos above their reconstructions, (2n, 3, H, W) in [0, 1]."""
+        images = next(self.validation.batches(8)).to(self.model.device)
+        return torch.cat([images, self.reconstruct(images, None)[0].float().clamp(0, 1)])
+
+    def export(self, folder: Path) -> None:
+        self.model.save_pretrained(folder)
+        if self.adversary is not None:  # for a later phase to continue with
+            save_file({k: v.contiguous() for k, v in self.adversary.state_dict().items()}, folder / DISCRIMINATOR)
+
+
+def router_roughness(weights: Tensor, grid_size: tuple[int, int]) -> Tensor:
+    """Mean squared difference of the routing weights (B, N, L) of tokens that are neighbours in the grid."""
+    grid = weights.unflatten(1, grid_size)
+    return (grid.diff(dim=1).square().mean() + grid.diff(dim=2).square().mean()) / 2
