@@ -21,8 +21,7 @@ from drorae.checkpoints import CheckpointError
 from drorae.images import ImageError, load_image
 from drorae.models.autoencoder import AutoencoderDRoRAE, DRoRAEEncoderOutput
 from drorae.models.denoiser import DiTDH
-from drorae.models.fusion import DepthRoutedFusion, FusionOutput, Routing
-from drorae.models.fusions import MeanFusion
+from drorae.models.fusion import DepthRoutedFusion, FusionOutput, MeanFusion, Routing
 from drorae.models.latents import LatentStatistics
 from drorae.pipelines.base import SamplingError
 from drorae.pipelines.class_to_image import DRoRAEClassPipeline

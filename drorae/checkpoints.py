@@ -27,6 +27,19 @@ class CheckpointError(RuntimeError):
     """A checkpoint that cannot be used. The message names the file and what to do about it."""
 
 
+def reason_of(error: BaseException) -> str:
+    """The first line of an error's message, for a sentence that quotes it; its type's name where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def split_revision(name: str | Path) -> tuple[str, str | None]:
+    """Hub id and revision of ``id@revision``; a folder on this disk is itself, also with an ``@`` in its path."""
+    if local_folder(name) is not None:
+        return str(name), None
+    repository, _, revision = str(name).partition("@")
+    return repository, revision or None
+
+
 def is_bundled(name: str) -> bool:
     """Whether a model of this name came with the code."""
     return (ASSETS.parent / name).is_dir()
@@ -41,19 +54,24 @@ def local_folder(name: str | Path) -> Path | None:
 def resolve(name: str | Path, revision: str | None = None) -> Path:
     """Checkpoint folder for a path, a bundled name (``drorae-tiny``, ``assets/drorae-tiny``) or a Hub id.
 
+    Args:
+        name: a Hub id may be ``id@revision``.
+        revision: the same, apart; it wins.
+
     Raises:
         CheckpointError: there is no such folder and no such repository, or the Hub cannot be reached.
     """
     folder = local_folder(name)
     if folder is not None:
         return folder
+    repository, named = split_revision(name)
     try:
-        return Path(snapshot_download(str(name), revision=revision, allow_patterns=PATTERNS))
+        return Path(snapshot_download(repository, revision=revision or named, allow_patterns=PATTERNS))
     except Exception as error:  # no network, no such repository, a proxy's refusal: many types, one thing to do
         raise CheckpointError(
             f"There is no checkpoint folder '{name}' and no Hub repository of that name could be fetched "
             f"({type(error).__name__}); check the name, or use '{DEFAULT_MODEL}'."
-        ) from None
+        ) from error
 
 
 def stored_folder(name: str) -> Path | None:
@@ -65,11 +83,9 @@ def stored_folder(name: str) -> Path | None:
     folder = local_folder(name)
     if folder is not None:
         return folder
-    repository, _, revision = name.partition("@")
+    repository, revision = split_revision(name)
     try:
-        return Path(
-            snapshot_download(repository, revision=revision or None, allow_patterns=PATTERNS, local_files_only=True)
-        )
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=PATTERNS, local_files_only=True))
     except (OSError, ValueError):  # not there, or no name of a repository
         return None
 
@@ -99,7 +115,7 @@ def fetch_file(repository: str, file: str, revision: str | None = None) -> Path:
     except Exception as error:  # no network, no such file, a refusal: many types, one thing to do
         raise CheckpointError(
             f"'{file}' of '{repository}' could not be fetched from the Hub ({type(error).__name__}); check the name."
-        ) from None
+        ) from error
 
 
 def check_files(folder: Path) -> None:
@@ -111,19 +127,19 @@ def check_files(folder: Path) -> None:
     fix = "restore it from the repository or save the model again"
     try:
         config = json.loads((folder / CONFIG).read_text())
-    except FileNotFoundError:
-        raise CheckpointError(f"'{folder / CONFIG}' is missing; {fix}.") from None
-    except (ValueError, OSError):
-        raise CheckpointError(f"'{folder / CONFIG}' is not readable JSON; {fix}.") from None
+    except FileNotFoundError as error:
+        raise CheckpointError(f"'{folder / CONFIG}' is missing; {fix}.") from error
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"'{folder / CONFIG}' is not readable JSON; {fix}.") from error
     if not isinstance(config, dict):
         raise CheckpointError(f"'{folder / CONFIG}' is not a configuration; {fix}.")
     try:
         with safe_open(folder / WEIGHTS, framework="pt"):
             pass
-    except FileNotFoundError:
-        raise CheckpointError(f"'{folder / WEIGHTS}' is missing; {fix}.") from None
-    except (SafetensorError, OSError):
-        raise CheckpointError(f"'{folder / WEIGHTS}' is damaged or incomplete; {fix}.") from None
+    except FileNotFoundError as error:
+        raise CheckpointError(f"'{folder / WEIGHTS}' is missing; {fix}.") from error
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"'{folder / WEIGHTS}' is damaged or incomplete; {fix}.") from error
 
 
 def check_fit(folder: Path, model_class: type) -> None:
@@ -138,7 +154,9 @@ def check_fit(folder: Path, model_class: type) -> None:
         with torch.device("meta"):
             model = model_class.from_config(model_class.load_config(str(folder), local_files_only=True))
     except Exception as error:  # a configuration is somebody's text: anything may be wrong in it
-        raise CheckpointError(f"'{folder / CONFIG}' describes no model that can be built: {_first(error)}") from None
+        raise CheckpointError(
+            f"'{folder / CONFIG}' describes no model that can be built: {reason_of(error)}"
+        ) from error
     wanted = {name: list(value.shape) for name, value in model.state_dict().items()}
     with safe_open(folder / WEIGHTS, framework="pt") as file:
         found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (not a dictionary)
@@ -159,7 +177,7 @@ def load_strict(model_class: type, loader: Callable[..., Any], name: str | Path,
     try:
         return loader(str(folder), **kwargs).eval()
     except (RuntimeError, ValueError, TypeError, OSError) as error:
-        raise CheckpointError(f"The model in '{folder}' could not be loaded: {_first(error)}") from None
+        raise CheckpointError(f"The model in '{folder}' could not be loaded: {reason_of(error)}") from error
 
 
 def build_strict(model_class: type, arguments: dict[str, Any], state: Mapping[str, Tensor], source: Path) -> Any:
@@ -172,7 +190,7 @@ def build_strict(model_class: type, arguments: dict[str, Any], state: Mapping[st
         with torch.device("meta"):
             model = model_class(**arguments)
     except ValueError as error:
-        raise CheckpointError(f"'{source}' describes no model that can be built: {_first(error)}") from None
+        raise CheckpointError(f"'{source}' describes no model that can be built: {reason_of(error)}") from error
     wanted = {name: list(value.shape) for name, value in model.state_dict().items()}
     _compare(wanted, {name: list(value.shape) for name, value in state.items()}, f"'{source}'")
     model = model_class(**arguments)  # once more: buffers that are not saved need their values
@@ -197,7 +215,3 @@ def _compare(wanted: dict[str, list[int]], found: dict[str, list[int]], where: s
             f"The weights and '{CONFIG}' in {where} do not belong together: weights {', '.join(problems)}; "
             "restore both from one source."
         )
-
-
-def _first(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

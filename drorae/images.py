@@ -77,11 +77,11 @@ def load_image(source: str | Path | bytes | Image.Image | np.ndarray, name: str 
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                 picture = Image.open(stream, formats=FORMATS)
         except Image.DecompressionBombError as error:
-            raise ImageError(_too_large(name, error)) from None
-        except Exception:  # damaged files make Pillow raise nearly anything
+            raise ImageError(_too_large(name, error)) from error
+        except Exception as error:  # damaged files make Pillow raise nearly anything
             raise ImageError(
                 f"'{name}' is not a picture that can be read; use PNG, JPEG, WebP, BMP, TIFF or a still GIF."
-            ) from None
+            ) from error
         return _to_rgb(picture, name)
 
 
@@ -130,9 +130,9 @@ def _to_rgb(picture: Image.Image, name: str) -> Image.Image:
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
-        raise ImageError(_too_large(name, error)) from None
-    except Exception:  # damaged files make Pillow raise nearly anything
-        raise ImageError(f"'{name}' is damaged or cut off; save or download it again and retry.") from None
+        raise ImageError(_too_large(name, error)) from error
+    except Exception as error:  # damaged files make Pillow raise nearly anything
+        raise ImageError(f"'{name}' is damaged or cut off; save or download it again and retry.") from error
     picture.info = {}  # EXIF, ICC profiles and text chunks go no further
     return picture
 

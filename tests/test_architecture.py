@@ -12,13 +12,7 @@ ORDER = {
 }
 SHELLS = {"drorae": {"cli", "__main__"}, "train": set()}
 BOTTOM = {"drorae": {"images", "metrics", "checkpoints"}, "train": {"presets", "settings", "errors"}}
-UPWARD = {
-    ("drorae.models.autoencoder", "drorae.pretrained.rae_tokenizer"),  # from_rae builds the class it belongs to
-    ("drorae.pretrained.rae_denoiser", "drorae.pipelines.class_to_image"),
-    ("drorae.pretrained.rae_denoiser", "drorae.pipelines.flow"),
-    ("train.data.latent_cache", "train.engine.run"),
-    ("train.data.text_cache", "train.engine.run"),
-}
+UPWARD = {("drorae.models.autoencoder", "drorae.pretrained.rae_tokenizer")}  # from_rae builds the class it belongs to
 
 FILES = [path for folder in ORDER for path in sorted((ROOT / folder).rglob("*.py"))]
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in FILES}

@@ -9,7 +9,7 @@ from conftest import build
 from safetensors.torch import load_file, save_file
 
 from drorae import AutoencoderDRoRAE, CheckpointError
-from drorae.checkpoints import DISCRIMINATOR, resolve, weights_hash
+from drorae.checkpoints import DISCRIMINATOR, resolve, split_revision, stored_folder, weights_hash
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -54,6 +54,26 @@ def test_truncated_weights_are_named(folder, keep):
 def test_broken_config_is_named(folder, content):
     (folder / "config.json").write_text(content)
     assert "config.json' is not" in error(folder)
+
+
+def test_a_revision_is_what_follows_the_at_of_a_hub_id(tmp_path, monkeypatch):
+    assert split_revision("someone/model") == ("someone/model", None)
+    assert split_revision("someone/model@v2") == ("someone/model", "v2")
+    assert split_revision("someone/model@refs/pr/1") == ("someone/model", "refs/pr/1")
+    folder = tmp_path / "my@model"
+    folder.mkdir()
+    assert split_revision(folder) == (str(folder), None)
+    assert resolve(str(folder)) == folder
+    asked = []
+
+    def snapshot_download(repository, revision=None, **kwargs):
+        asked.append((repository, revision))
+        return str(folder)
+
+    monkeypatch.setattr("drorae.checkpoints.snapshot_download", snapshot_download)
+    assert resolve("someone/model@v2") == stored_folder("someone/model@v2") == folder
+    resolve("someone/model@v2", "v3")
+    assert asked == [("someone/model", "v2")] * 2 + [("someone/model", "v3")]
 
 
 def test_every_weight_must_be_there_and_fit(folder):

@@ -27,7 +27,8 @@ from train.data.positions import (
     prefetch,
     random_crop,
 )
-from train.data.sources import DataError, GeneratedPictures, load_photos
+from train.data.sources import GeneratedPictures, load_photos
+from train.errors import DataError
 from train.presets import PRESETS
 from train.settings import Schedule
 

@@ -13,10 +13,11 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from drorae import AutoencoderDRoRAE, CheckpointError
 from drorae.images import load_image, square, to_tensor
-from drorae.models.fusions import MeanFusion
+from drorae.models.fusion import MeanFusion
 from train import evaluate, publish, readme
 from train.data.positions import ValidationPhotos
-from train.data.sources import DataError, load_photos
+from train.data.sources import load_photos
+from train.errors import DataError
 from train.evaluate import Measure, choose_metrics, quantize
 from train.measure.baselines import PooledBlock, load_baseline, load_taef2
 from train.measure.frechet import FrechetDistance

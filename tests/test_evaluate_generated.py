@@ -10,7 +10,8 @@ from conftest import PHOTOS
 from PIL import Image
 
 from train import evaluate
-from train.data.sources import DataError, load_photos
+from train.data.sources import load_photos
+from train.errors import DataError
 from train.measure.frechet import FrechetDistance
 from train.measure.generated import Agreement, evaluator_classes, load_generated, measure_generated, table
 from train.measure.mobilenet import MobileNetV2

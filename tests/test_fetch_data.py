@@ -12,7 +12,8 @@ from PIL import Image
 
 from train import fetch_data
 from train.data.positions import open_row
-from train.data.sources import DataError, load_photos
+from train.data.sources import load_photos
+from train.errors import DataError
 from train.fetch_data import emoji_names, fluent_rows, noto_rows, plain_hexcode, st_lpips_weights, write_icons
 
 EMOJI = [

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from drorae.models.fusion import DepthRoutedFusion, energy_shares
-from drorae.models.fusions import MeanFusion
+from drorae.models.fusion import DepthRoutedFusion, MeanFusion, energy_shares
 
 LAYERS, DIM, HIDDEN, BETA = 4, 24, 40, 0.2
 

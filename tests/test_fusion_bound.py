@@ -8,7 +8,7 @@ from tqdm.auto import tqdm
 from drorae.metrics import psnr
 from drorae.models.fusion import layer_norm
 from train import fusion_bound
-from train.data.sources import DataError
+from train.errors import DataError
 
 
 def test_choosing_freely_starts_at_the_fusion_and_gets_better(model, images):

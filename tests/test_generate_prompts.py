@@ -8,8 +8,7 @@ from PIL import Image
 
 from drorae.images import png_settings
 from train import generate
-from train.data.sources import DataError
-from train.engine.run import RunError
+from train.errors import DataError, RunError
 from train.generate_prompts import read_prompts
 
 

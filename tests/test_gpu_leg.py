@@ -14,7 +14,7 @@ from train.data.latent_cache import encode_raw
 from train.data.positions import Crop
 from train.data.sources import GeneratedPictures
 from train.engine.legs import read_leg
-from train.engine.run import RunError
+from train.errors import RunError
 from train.gpu import leg, pack
 from train.gpu.latents import DeviceLatents, encode_views
 from train.gpu.pictures import DevicePictures, decode_all

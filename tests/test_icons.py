@@ -12,7 +12,8 @@ from test_data import picture
 from train.data.captions import all_captions, captions_of
 from train.data.icons import HELD_OUT_COLOURS, HELD_OUT_SHARE, TONES, Role, is_held_out, parse_role
 from train.data.positions import Crop, TrainingPositions
-from train.data.sources import DataError, load_photos
+from train.data.sources import load_photos
+from train.errors import DataError
 
 ICONS = [PHOTOS / "emoji" / f"{style}.parquet" for style in ("fluent3d", "noto")]
 needs_icons = pytest.mark.skipif(not all(file.is_file() for file in ICONS), reason="the icon files are not here")

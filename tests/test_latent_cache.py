@@ -23,8 +23,7 @@ from train.data.latent_cache import (
     view_images,
 )
 from train.data.positions import TrainingPositions, adm_square, open_row
-from train.data.sources import DataError
-from train.engine.run import RunError
+from train.errors import DataError, RunError
 from train.presets import PRESETS
 
 

@@ -11,7 +11,7 @@ from drorae import AutoencoderDRoRAE
 from drorae.explorer.compatibility import distances
 from train import latent_distance, stage2
 from train.data.positions import load_held_out
-from train.data.sources import DataError
+from train.errors import DataError
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from drorae import AutoencoderDRoRAE, LatentStatistics
 from train import latent_stats
 from train.data.positions import ValidationPhotos
-from train.data.sources import DataError, load_photos
+from train.data.sources import load_photos
+from train.errors import DataError
 from train.latent_stats import StreamingMoments, latent_moments
 
 SHAPE = (48, 4, 4)

@@ -13,7 +13,8 @@ import train.engine.run
 from drorae import AutoencoderDRoRAE, CheckpointError
 from train import assemble, encoder, stage1
 from train.engine.legs import LEG, find_leg, read_leg
-from train.engine.run import LOG, Optimisation, RunError
+from train.engine.run import LOG, Optimisation
+from train.errors import RunError
 from train.presets import PRESETS
 from train.settings import Schedule
 

@@ -17,7 +17,8 @@ from test_rae import build as build_rae
 from drorae import CheckpointError, DiTDH, DRoRAEClassPipeline, SamplingError
 from drorae.pipelines import flow
 from drorae.pipelines.base import picture_seeds
-from drorae.pretrained.rae_denoiser import FILES, load_rae_pipeline
+from drorae.pipelines.rae_generator import load_rae_pipeline
+from drorae.pretrained.rae_denoiser import FILES
 
 
 def tensors(pipeline, labels, **settings) -> torch.Tensor:

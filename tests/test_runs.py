@@ -19,8 +19,9 @@ from drorae import AutoencoderDRoRAE
 from train import stage1
 from train.data.positions import Crop, TrainingPositions, ValidationPhotos
 from train.data.sources import GeneratedPictures
-from train.engine.run import Optimisation, RunError, fit
+from train.engine.run import Optimisation, fit
 from train.engine.session import check_precision
+from train.errors import RunError
 from train.presets import PRESETS
 from train.settings import Schedule
 from train.tasks.reconstruction import Reconstruction

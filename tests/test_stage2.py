@@ -16,8 +16,8 @@ from drorae import AutoencoderDRoRAE, DRoRAEClassPipeline, LatentStatistics
 from train import dit_probe, generate, stage2
 from train.data.draws import normal_draws, uniform_draws
 from train.data.positions import Batch
-from train.data.sources import DataError, GeneratedPictures, class_names, load_photos
-from train.engine.run import RunError
+from train.data.sources import GeneratedPictures, class_names, load_photos
+from train.errors import DataError, RunError
 from train.presets import PRESETS
 from train.tasks.conditions import ClassCondition
 from train.tasks.generation import Generation, logit_normal

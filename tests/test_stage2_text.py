@@ -14,8 +14,9 @@ from drorae.pipelines.text_encoding import encode
 from train import stage2
 from train.data.captions import all_captions
 from train.data.latent_cache import LatentPositions, load_cache
-from train.data.sources import DataError, load_photos
+from train.data.sources import load_photos
 from train.data.text_cache import load_features
+from train.errors import DataError
 from train.presets import PRESETS
 from train.settings import TextPreset
 from train.tasks.conditions import TextCondition

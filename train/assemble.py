@@ -9,8 +9,8 @@ import argparse
 from pathlib import Path
 
 from train.engine.legs import find_leg
-from train.engine.run import RunError
 from train.engine.session import main_guard
+from train.errors import RunError
 from train.presets import PHASES, PRESETS
 from train.stage1 import ENCODER, load_run
 

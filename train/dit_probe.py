@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from drorae import AutoencoderDRoRAE, LatentStatistics
 from drorae.pretrained.adapter import load_tokenizer
 from train.data.latent_cache import LatentPositions
-from train.engine.run import LOG, RunError
+from train.engine.run import LOG
 from train.engine.session import (
     SHARED,
     add_data_arguments,
@@ -31,6 +31,7 @@ from train.engine.session import (
     train,
     with_arguments,
 )
+from train.errors import RunError
 from train.latent_stats import StreamingMoments
 from train.presets import PRESETS
 from train.settings import Stage2Preset

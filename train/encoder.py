@@ -22,7 +22,6 @@ from torch.nn import functional as F
 
 from drorae.models.fusion import layer_norm
 from train.data.positions import Batch
-from train.engine.run import RunError
 from train.engine.session import (
     VALIDATION_PHOTOS,
     add_data_arguments,
@@ -32,6 +31,7 @@ from train.engine.session import (
     train,
     with_arguments,
 )
+from train.errors import RunError
 from train.presets import PRESETS
 from train.settings import EncoderPreset, Preset
 from train.tasks.backbones import load_timm

@@ -23,12 +23,11 @@ from drorae.checkpoints import DEFAULT_MODEL, resolve, weights_hash
 from drorae.explorer.explore import ROUTES, paint_routes
 from drorae.images import to_uint8
 from drorae.metrics import psnr, ssim
-from drorae.models.fusion import FusionOutput
-from drorae.models.fusions import MeanFusion
+from drorae.models.fusion import FusionOutput, MeanFusion
 from drorae.pretrained.adapter import cast_weights, load_tokenizer
 from train.data.positions import ValidationPhotos, load_held_out
-from train.data.sources import DataError
 from train.engine.session import SHARED, main_guard, positive
+from train.errors import DataError
 from train.measure.baselines import Reconstructor, load_baseline
 from train.measure.frechet import FrechetDistance, check_count
 from train.measure.generated import measure_generated
@@ -131,10 +130,10 @@ class Measure:
 def _inception() -> torch.nn.Module:
     try:
         return NoTrainInceptionV3(name="inception-v3-compat", features_list=["2048"])
-    except ModuleNotFoundError:
-        raise DataError("rfid needs the package torch-fidelity: pip install torch-fidelity") from None
+    except ModuleNotFoundError as error:
+        raise DataError("rfid needs the package torch-fidelity: pip install torch-fidelity") from error
     except OSError as error:
-        raise DataError(f"rfid needs the Inception weights, which could not be fetched ({error}).") from None
+        raise DataError(f"rfid needs the Inception weights, which could not be fetched ({error}).") from error
 
 
 class LatentDiagnostics:
@@ -274,7 +273,7 @@ def measure(
     return {
         "command": f"python -m train.evaluate {checkpoint}{given}",
         "checkpoint": Path(checkpoint).name,
-        "sha256": weights_hash(resolve(str(checkpoint).partition("@")[0])),
+        "sha256": weights_hash(resolve(checkpoint)),
         "reference": f"{Path(data).name} {split}",
         "photos": len(photos) - len(photos.damaged),
         "damaged": photos.damaged,

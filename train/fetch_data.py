@@ -31,8 +31,8 @@ from torchvision.models import vgg11_bn
 
 from drorae.images import load_image
 from train.data.positions import adm_square
-from train.data.sources import DataError
 from train.engine.session import main_guard
+from train.errors import DataError
 from train.tasks.losses import TAPS
 
 PHOTO_SETS = ("frgfm/imagenette", "frgfm/imagewoof")

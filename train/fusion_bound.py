@@ -20,8 +20,8 @@ from drorae.models.decoder import decode_tokens
 from drorae.models.fusion import layer_norm
 from drorae.pretrained.adapter import load_tokenizer
 from train.data.positions import load_held_out
-from train.data.sources import DataError
 from train.engine.session import SHARED, main_guard, positive
+from train.errors import DataError
 
 LR = 0.03
 BATCH = 16

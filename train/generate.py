@@ -26,8 +26,8 @@ from drorae.pipelines.base import GUIDANCE
 from train import generate_prompts
 from train.data.latent_cache import module_hash
 from train.data.picture_files import is_whole, write
-from train.engine.run import RunError
 from train.engine.session import main_guard, positive
+from train.errors import RunError
 
 RECORD, ARRAY = "settings.json", "samples.npz"
 

@@ -24,9 +24,8 @@ from drorae.pipelines.base import GUIDANCE
 from drorae.pipelines.text_to_image import check_prompts
 from train.data.latent_cache import module_hash
 from train.data.picture_files import is_whole, write
-from train.data.sources import DataError
-from train.engine.run import RunError
 from train.engine.session import main_guard, positive
+from train.errors import DataError, RunError
 
 RECORD, METADATA = "settings.json", "metadata.jsonl"
 CLIP = "openai/clip-vit-base-patch16"
@@ -41,7 +40,7 @@ def read_prompts(file: Path) -> list[dict]:
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"--prompts {file}: it cannot be read ({type(error).__name__}).") from None
+        raise DataError(f"--prompts {file}: it cannot be read ({type(error).__name__}).") from error
     if not lines:
         raise DataError(f"--prompts {file}: it has no lines.")
     rows = []
@@ -50,8 +49,8 @@ def read_prompts(file: Path) -> list[dict]:
         if line.startswith("{"):
             try:
                 row = json.loads(line)
-            except ValueError:
-                raise DataError(f"--prompts {file}: line {number} is no JSON.") from None
+            except ValueError as error:
+                raise DataError(f"--prompts {file}: line {number} is no JSON.") from error
         if not isinstance(row.get("prompt"), str):
             raise DataError(f"--prompts {file}: line {number} has no 'prompt'.")
         check_prompts(row["prompt"], "prompt")
@@ -71,7 +70,7 @@ def clip_score(folder: Path, rows: list[dict], per_prompt: int, device: str | to
         metric = CLIPScore(model_name_or_path=CLIP).to(device)
     except Exception as error:  # no network, no weights: many types, one thing to say
         reason = type(error).__name__
-        raise DataError(f"--clip needs the weights of '{CLIP}', which could not be had ({reason}).") from None
+        raise DataError(f"--clip needs the weights of '{CLIP}', which could not be had ({reason}).") from error
     for number, row in enumerate(tqdm(rows, desc="CLIP score")):
         files = [folder / f"{number:05d}" / "samples" / f"{j:05d}.png" for j in range(per_prompt)]
         images = [torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1).to(device) for file in files]

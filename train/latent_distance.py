@@ -18,8 +18,8 @@ from drorae import AutoencoderDRoRAE
 from drorae.checkpoints import resolve
 from drorae.explorer.compatibility import QUANTILE, distances
 from train.data.positions import ValidationPhotos, load_held_out
-from train.data.sources import DataError
 from train.engine.session import SHARED, main_guard, positive
+from train.errors import DataError
 
 RECORD, CONFIG = "latent_distance.json", "config.json"
 

@@ -22,8 +22,8 @@ from drorae import AutoencoderDRoRAE
 from drorae.checkpoints import WEIGHTS, resolve
 from drorae.pretrained.adapter import cast_weights
 from train.data.positions import ValidationPhotos, load_held_out
-from train.data.sources import DataError
 from train.engine.session import SHARED, main_guard, positive
+from train.errors import DataError
 
 RECORD = "latent_stats.json"
 

@@ -7,8 +7,8 @@ import json
 import re
 from pathlib import Path
 
-from train.engine.run import RunError
 from train.engine.session import main_guard
+from train.errors import RunError
 from train.evaluate import table
 from train.publish import REPORT
 

@@ -29,9 +29,9 @@ from train.data.latent_cache import (
     tokenizer_hash,
 )
 from train.data.positions import TrainingPositions, TrainingStream, ValidationPhotos
-from train.data.sources import DataError, class_names, load_photos
+from train.data.sources import class_names, load_photos
 from train.data.text_cache import load_features
-from train.engine.run import CHECKPOINT, RunError
+from train.engine.run import CHECKPOINT
 from train.engine.session import (
     ICONS,
     PHOTOS,
@@ -44,6 +44,7 @@ from train.engine.session import (
     train,
     with_arguments,
 )
+from train.errors import DataError, RunError
 from train.presets import PRESETS
 from train.settings import Stage2Preset
 from train.tasks.conditions import ClassCondition, TextCondition

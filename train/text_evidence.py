@@ -22,8 +22,8 @@ from train.data.captions import captions_of
 from train.data.draws import normal_draws
 from train.data.latent_cache import encode_raw
 from train.data.positions import load_held_out
-from train.data.sources import DataError
 from train.engine.session import ICONS, main_guard, positive
+from train.errors import DataError
 
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)  # before the shift
 BATCH = 32

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from drorae import checkpoints
 from drorae.models.decoder import PixelDecoder, decode_tokens
 from drorae.models.encoder import VisionEncoder
-from drorae.models.fusion import FusionOutput, Routing, layer_norm
-from drorae.models.fusions import build_fusion
+from drorae.models.fusion import FusionOutput, Routing, build_fusion, layer_norm
 from drorae.models.latents import LatentStatistics
 
 DECODERS = ("original", "finetuned")

@@ -15,7 +15,7 @@ from diffusers import DiffusionPipeline, ImagePipelineOutput, SchedulerMixin
 from PIL import Image
 from torch import Tensor
 
-from drorae.checkpoints import CheckpointError
+from drorae.checkpoints import CheckpointError, reason_of
 from drorae.images import to_uint8
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.models.denoiser import DiTDH
@@ -85,10 +85,10 @@ class DRoRAEPipeline(DiffusionPipeline):
             scheduler = scheduler_class.from_pretrained(str(folder / "scheduler"))
             has_guide = index.get("guide", [None])[0] is not None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = reason_of(error)
             raise CheckpointError(
                 f"'{folder}' holds no readable pipeline ({reason}); fetch or save it again."
-            ) from None
+            ) from error
         if index.get("_class_name") != cls.__name__:
             raise CheckpointError(f"'{folder}' holds a {index.get('_class_name')}, not a {cls.__name__}.")
         parts = {"scheduler": scheduler, "autoencoder_name": index.get("autoencoder_name")}
@@ -210,7 +210,7 @@ class DRoRAEPipeline(DiffusionPipeline):
         try:
             self.autoencoder.get_decoder(decoder)
         except ValueError as error:
-            raise SamplingError(f"{error}.") from None
+            raise SamplingError(f"{error}.") from error
 
     def noise(
         self,

@@ -17,7 +17,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from drorae.checkpoints import CheckpointError
+from drorae.checkpoints import CheckpointError, reason_of, split_revision
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def load_text_encoder(
     Raises:
         CheckpointError: it is not there, cannot be read, or lacks weights.
     """
-    source, _, revision = str(name).partition("@") if not Path(name).exists() else (str(name), "", "")
+    source, revision = split_revision(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder or source, revision=revision or "main")
         config = AutoConfig.from_pretrained(source, revision=revision or "main", trust_remote_code=False)
@@ -61,8 +61,8 @@ def load_text_encoder(
             output_loading_info=True,
         )
     except Exception as error:  # no such folder, no network, other files: many types, one thing to do
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"The text encoder '{name}' could not be loaded ({reason}); check the name.") from None
+        reason = reason_of(error)
+        raise CheckpointError(f"The text encoder '{name}' could not be loaded ({reason}); check the name.") from error
     missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)  # whose output is not used
     if missing:  # transformers only warns, and computes with random weights
         raise CheckpointError(f"The text encoder '{name}' lacks {len(missing)} weights (first: {missing[0]}).")

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from drorae.checkpoints import CONFIG as MODEL_CONFIG
-from drorae.checkpoints import CheckpointError, check_files, resolve
+from drorae.checkpoints import CheckpointError, check_files, reason_of, resolve
 from drorae.models.autoencoder import AutoencoderDRoRAE
 
 CONFIG, WEIGHTS = "fusion_config.json", "fusion.safetensors"
@@ -60,8 +60,8 @@ def load_fusion(name: str | Path, revision: str | None = None, base: str | None 
         fusion = {key.removeprefix("fusion_"): config[key] for key in FUSION_KEYS}
         base_model, base_revision = config["base_model"], config["base_revision"]
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"'{folder}' holds no readable fusion adapter ({reason}); fetch it again.") from None
+        reason = reason_of(error)
+        raise CheckpointError(f"'{folder}' holds no readable fusion adapter ({reason}); fetch it again.") from error
     model = AutoencoderDRoRAE.from_rae(base or base_model, revision=None if base else base_revision, **fusion)
     parts: dict[str, dict[str, Any]] = {"fusion_module": {}, "statistics": {}}
     for key, value in state.items():
@@ -73,7 +73,7 @@ def load_fusion(name: str | Path, revision: str | None = None, base: str | None 
             model.set_statistics(parts["statistics"]["std"], parts["statistics"].get("mean"))
     except (RuntimeError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"The fusion in '{folder}' does not fit '{base or base_model}': {reason}") from None
+        raise CheckpointError(f"The fusion in '{folder}' does not fit '{base or base_model}': {reason}") from error
     model.register_to_config(base_model=base_model, base_revision=base_revision)
     return model
 
@@ -87,14 +87,13 @@ def load_tokenizer(name: str | Path) -> AutoencoderDRoRAE:
     Raises:
         CheckpointError: it is none of the three, or cannot be used.
     """
-    repository, _, revision = str(name).partition("@") if not Path(name).exists() else (str(name), "", "")
-    folder = resolve(repository, revision or None)
+    folder = resolve(name)
     if (folder / CONFIG).is_file():
-        return load_fusion(repository, revision or None)
+        return load_fusion(name)
     check_files(folder)
     if json.loads((folder / MODEL_CONFIG).read_text()).get("_class_name") == "AutoencoderRAE":
-        return AutoencoderDRoRAE.from_rae(repository, revision=revision or None)
-    return AutoencoderDRoRAE.from_pretrained(repository, revision=revision or None)
+        return AutoencoderDRoRAE.from_rae(str(name))
+    return AutoencoderDRoRAE.from_pretrained(name)
 
 
 def cast_weights(model: AutoencoderDRoRAE, dtype: torch.dtype) -> AutoencoderDRoRAE:

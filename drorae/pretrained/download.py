@@ -13,7 +13,7 @@ from typing import NamedTuple
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.file_download import repo_folder_name
 
-from drorae.checkpoints import PATTERNS, CheckpointError, local_folder
+from drorae.checkpoints import PATTERNS, CheckpointError, local_folder, split_revision
 
 SECONDS = 0.5  # between two looks at a running download
 SCRIPT = (
@@ -29,8 +29,10 @@ class Fetched(NamedTuple):
     total: int
 
 
-def fetch(name: str, revision: str | None = None) -> Iterator[Fetched]:
-    """Download a model; nothing is done for a folder, a bundled model, or one that is already here.
+def fetch(name: str) -> Iterator[Fetched]:
+    """Bytes on this disk, again and again, while a model (``id`` or ``id@revision``) is downloaded.
+
+    Nothing is done for a folder, a bundled model, or one that is already here.
 
     Another process downloads, and ends with this iterator: closing it stops the download at once. What has arrived is
     kept by the Hub's library for the next attempt.
@@ -40,26 +42,29 @@ def fetch(name: str, revision: str | None = None) -> Iterator[Fetched]:
     """
     if local_folder(name) is not None:
         return
+    repository, revision = split_revision(name)
     wanted = {"revision": revision, "allow_patterns": PATTERNS}
     try:
-        files = snapshot_download(name, **wanted, dry_run=True)
-    except Exception as error:  # no network, no such repository, a proxy's refusal: many types, one thing to do
+        files = snapshot_download(repository, **wanted, dry_run=True)
+    except Exception:  # no network, no such repository, a proxy's refusal: many types, one thing to do
         try:
-            snapshot_download(name, **wanted, local_files_only=True)
+            snapshot_download(repository, **wanted, local_files_only=True)
             return
-        except Exception:
+        except Exception as error:
             raise CheckpointError(
                 f"There is no folder '{name}', and no Hub repository of that name could be reached "
                 f"({type(error).__name__}); check the name and the network."
-            ) from None
+            ) from error
     total, missing = sum(file.file_size or 0 for file in files), [file for file in files if file.will_download]
     if not missing:
         return
     here = total - sum(file.file_size or 0 for file in missing)
-    blobs = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model") / "blobs"
+    blobs = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository, repo_type="model") / "blobs"
     before = size_of(blobs)
     child = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, name, json.dumps(wanted)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        [sys.executable, "-c", SCRIPT, repository, json.dumps(wanted)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     )
     try:
         while child.poll() is None:

@@ -1,4 +1,4 @@
-"""RAE's published denoisers (``stage2_model.pt``) as :class:`~drorae.DiTDH`, and the pipeline they make with RAE."""
+"""RAE's published denoisers (``stage2_model.pt``) as :class:`~drorae.DiTDH`."""
 
 from __future__ import annotations
 
@@ -8,22 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.data import ImageNetInfo
 from torch import Tensor
 
-from drorae.checkpoints import CheckpointError, build_strict, fetch_file
-from drorae.models.autoencoder import AutoencoderDRoRAE
+from drorae.checkpoints import CheckpointError, build_strict, fetch_file, reason_of
 from drorae.models.denoiser import DiTDH, rotary
-from drorae.pipelines.class_to_image import DRoRAEClassPipeline
-from drorae.pipelines.flow import build_scheduler
-from drorae.pretrained.adapter import cast_weights
-from drorae.pretrained.rae_tokenizer import MODELS
 
 REPOSITORY = "nyu-visionx/RAE-collections"
 FOLDER = "DiTs/Dinov2/wReg_base/ImageNet256"
 FILES = {"DiTDH-XL": f"{FOLDER}/DiTDH-XL/stage2_model.pt", "DiTDH-S": f"{FOLDER}/DiTDH-S_ep14/stage2_model.pt"}
 HEAD_DIMS = {1152: 72, 384: 64, 768: 64, 1024: 64, 2048: 128}  # channels per head by width, where no rope tells
-GUIDANCE_SCALE = 1.42  # RAE's, with the guide of epoch 14
 
 RENAMES = [
     (r"s_embedder\.proj\.(\w+)", r"trunk_embed.\1"),
@@ -74,7 +67,7 @@ def convert_denoiser(saved: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str
     try:
         arguments = _arguments(state, constants)
     except KeyError as error:
-        raise CheckpointError(f"The denoiser lacks the weight {error}.") from None
+        raise CheckpointError(f"The denoiser lacks the weight {error}.") from error
     depth = arguments["depth"][0]
     result = {}
     for key, value in state.items():
@@ -159,8 +152,8 @@ def load_rae_denoiser(
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # damaged, unsafe or another kind of file: many types, one thing to say
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"'{path}' is not a denoiser of RAE: {reason}") from None
+        reason = reason_of(error)
+        raise CheckpointError(f"'{path}' is not a denoiser of RAE: {reason}") from error
     arguments, state = convert_denoiser(saved)
     denoiser = build_strict(DiTDH, arguments, state, Path(path)).eval()
     frequencies = denoiser.time_embed.frequencies
@@ -168,33 +161,3 @@ def load_rae_denoiser(
         part.to(torch_dtype)
     denoiser.time_embed.frequencies = frequencies  # bf16 has too few digits for them
     return denoiser
-
-
-def load_rae_pipeline(
-    guide: bool = True,
-    tokenizer: str = MODELS["dinov2-base"],
-    repository: str = REPOSITORY,
-    revision: str | None = None,
-    torch_dtype: torch.dtype = torch.float32,
-) -> DRoRAEClassPipeline:
-    """RAE's own generator at 256 px: DiT^DH-XL, its guide DiT^DH-S, and the RAE whose latents they make.
-
-    They were trained on the last layer's latent; a fused latent needs denoisers of its own.
-
-    Args:
-        guide: also load the weak network; AutoGuidance with scale 1.42 is what RAE publishes.
-    """
-    autoencoder = cast_weights(AutoencoderDRoRAE.from_rae(tokenizer), torch_dtype)
-    denoiser = load_rae_denoiser(FILES["DiTDH-XL"], repository, revision, torch_dtype)
-    weak = load_rae_denoiser(FILES["DiTDH-S"], repository, revision, torch_dtype) if guide else None
-    config = denoiser.config
-    scheduler = build_scheduler(config.in_channels, config.sample_size, config.sample_size)
-    return DRoRAEClassPipeline(
-        autoencoder, denoiser, scheduler, weak, imagenet_names()[: config.num_classes], tokenizer
-    )
-
-
-def imagenet_names() -> list[str]:
-    """Names of ImageNet's 1,000 classes by number, synonyms between commas."""
-    info = ImageNetInfo("imagenet-1k")
-    return [info.index_to_description(number) for number in range(info.num_classes())]

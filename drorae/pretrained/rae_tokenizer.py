@@ -20,7 +20,17 @@ from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 from torch.nn import functional as F
 
-from drorae.checkpoints import CONFIG, WEIGHTS, CheckpointError, build_strict, commit, fetch_file, resolve
+from drorae.checkpoints import (
+    CONFIG,
+    WEIGHTS,
+    CheckpointError,
+    build_strict,
+    commit,
+    fetch_file,
+    reason_of,
+    resolve,
+    split_revision,
+)
 
 MODELS = {  # documented hub ids, all with a ViT-XL decoder
     "dinov2-base": "nyu-visionx/RAE-dinov2-wReg-base-ViTXL-n08",
@@ -152,6 +162,7 @@ def load_rae(model_class: type, name: str, revision: str | None = None) -> Any:
     transformers version.
 
     Args:
+        name: a Hub id may be ``id@revision``.
         revision: commit, tag or branch on the Hub.
 
     Raises:
@@ -160,7 +171,8 @@ def load_rae(model_class: type, name: str, revision: str | None = None) -> Any:
     folder = resolve(name, revision)
     arguments, state = read_rae(folder)
     model = build_strict(model_class, {**arguments, "fusion": None}, state, folder)
-    model.register_to_config(base_model=str(name), base_revision=commit(folder) or revision)
+    repository, named = split_revision(name)
+    model.register_to_config(base_model=repository, base_revision=commit(folder) or revision or named)
     return model
 
 
@@ -174,7 +186,7 @@ def read_rae(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         config = json.loads((folder / CONFIG).read_text())
         weights = load_file(folder / WEIGHTS)
     except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"'{folder}' holds no readable RAE ({error}); fetch it again.") from None
+        raise CheckpointError(f"'{folder}' holds no readable RAE ({error}); fetch it again.") from error
     if config.get("_class_name") != "AutoencoderRAE":
         raise CheckpointError(f"'{folder}' is a {config.get('_class_name')}, not an AutoencoderRAE.")
     if config.get("scaling_factor", 1.0) != 1.0:
@@ -266,8 +278,8 @@ def read_raw_rae(
         numbers = torch.load(statistics, map_location="cpu", weights_only=True) if statistics else {}
         variance, mean = numbers.get("var"), numbers.get("mean")
     except Exception as error:  # a missing, damaged, unsafe or different file: many types, one thing to say
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"'{decoder}' and its companions are not RAE's files: {reason}") from None
+        reason = reason_of(error)
+        raise CheckpointError(f"'{decoder}' and its companions are not RAE's files: {reason}") from error
     encoder_state = {key: value for key, value in encoder_state.items() if not key.startswith("layernorm.")}
     encoder_state = convert_encoder("dinov2", encoder_state, grid_size)
     arguments = {

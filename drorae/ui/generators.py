@@ -12,8 +12,8 @@ from drorae.explorer.sampling import class_names
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.pipelines.base import DRoRAEPipeline
 from drorae.pipelines.class_to_image import DRoRAEClassPipeline
+from drorae.pipelines.rae_generator import imagenet_names, load_rae_pipeline
 from drorae.pipelines.text_to_image import DRoRAETextPipeline
-from drorae.pretrained.rae_denoiser import imagenet_names, load_rae_pipeline
 
 RAE_TITLE = "RAE DiT^DH-XL, ImageNet"
 RAE_NEEDS = (

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import gradio as gr
 import torch
 
-from drorae.checkpoints import CheckpointError
+from drorae.checkpoints import CheckpointError, reason_of
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.pretrained.adapter import load_tokenizer
 from drorae.pretrained.download import fetch
@@ -62,9 +62,8 @@ class Shelf:
         with self._lock:
             if name in self._models:
                 return
-        repository, _, revision = name.partition("@")
         yield f"Looking for {name} ..."
-        for state in fetch(repository, revision or None):
+        for state in fetch(name):
             yield f"Fetching {name}: {megabytes(state.done)} of {megabytes(state.total)} ..."
         # in a thread of its own, so that whoever cancels need not wait for it
         pool = ThreadPoolExecutor(1)
@@ -77,7 +76,7 @@ class Shelf:
         except (MemoryError, OSError, RuntimeError) as error:
             if isinstance(error, CheckpointError):
                 raise
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = reason_of(error)
             raise CheckpointError(f"'{name}' could not be loaded here: {reason}") from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -14,7 +14,7 @@ import gradio as gr
 from gradio.events import Dependency
 from PIL import Image
 
-from drorae.checkpoints import CheckpointError
+from drorae.checkpoints import CheckpointError, reason_of
 from drorae.explorer.batch import batch
 from drorae.explorer.explore import Exploration, explore, intervene
 from drorae.explorer.interventions import Intervention, InterventionError
@@ -390,7 +390,7 @@ def wire_generate(generators: list[Generator], tab: GenerateTab, picture: Pictur
         except (CheckpointError, SamplingError) as error:
             yield (status_line(str(error), error=True), gr.skip(), *busy(False))
         except RuntimeError as error:  # of the device: out of memory, or lost
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = reason_of(error)
             yield (status_line(f"{title} could not run here: {reason}", error=True), gr.skip(), *busy(False))
 
     def choose_kind(kind: str) -> tuple[Any, ...]:

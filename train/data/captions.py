@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import datasets
 
 from train.data.icons import is_icon_table, texts
-from train.data.sources import DataError, GeneratedPictures
+from train.data.sources import GeneratedPictures
+from train.errors import DataError
 
 COLUMNS = ("captions", "caption", "text", "txt")  # a list of texts, or one text
 TEMPLATES = ("a photo of a {}", "a picture of a {}", "a {}", "this is a {}")

@@ -32,8 +32,7 @@ from train.data.positions import (
     prefetch,
     random_crop,
 )
-from train.data.sources import DataError
-from train.engine.run import RunError, writing
+from train.errors import DataError, RunError, writing
 
 RECORD, LATENTS, LABELS, DAMAGED, DONE = "cache.json", "latents.npy", "labels.npy", "damaged-{}.txt", "done"
 DAMAGED_LABEL = -2

@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from drorae.images import ImageError, load_image, square, to_tensor
 from train.data.captions import draw
-from train.data.sources import DataError, load_photos
+from train.data.sources import load_photos
+from train.errors import DataError
 from train.settings import Schedule
 
 TOLERATED = 50  # damaged pictures in a row, before the data set itself is at fault

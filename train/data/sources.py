@@ -10,14 +10,12 @@ import datasets
 import numpy as np
 from PIL import Image
 
+from drorae.checkpoints import reason_of
 from train.data.icons import STYLES, is_held_out, is_icon_table
+from train.errors import DataError
 
 GENERATED = "generated"
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-
-
-class DataError(ValueError):
-    """A data set that cannot be used; the message says what was looked for and where."""
 
 
 def load_photos(path: str, split: str, option: str = "--data", streaming: bool = False) -> Sequence[dict]:
@@ -59,18 +57,18 @@ def load_photos(path: str, split: str, option: str = "--data", streaming: bool =
         else:
             rows = datasets.load_dataset(path, split=split, streaming=streaming)
     except Exception as error:  # broken files, an unknown name, no network: many types, one thing to do
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = reason_of(error)
         if one_file:
-            raise DataError(f"{option} {path}: this is not a parquet file that can be read ({reason}).") from None
+            raise DataError(f"{option} {path}: this is not a parquet file that can be read ({reason}).") from error
         if folder.is_dir():
             raise DataError(
                 f"{option} {path}: no '{split}-*.parquet' or '{split}-*.tar' files and no '{split}' pictures there "
                 f"({reason})."
-            ) from None
+            ) from error
         raise DataError(
             f"{option} {path}: there is no such folder, and no data set of that name could be had from the hub "
             f"({reason})."
-        ) from None
+        ) from error
     rows = _with_encoded_image(rows, f"{option} {path}")
     if is_icon_table(rows.features):
         return _icons(rows, STYLES.get(folder.stem, "icon"), split, one_file)

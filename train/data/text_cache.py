@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from drorae.pipelines.text_encoding import encode, token_width
 from train.data.latent_cache import module_hash
-from train.engine.run import RunError, writing
+from train.errors import RunError, writing
 
 TOKENS, DONE = "tokens.npy", "done"
 BATCH = 64

@@ -21,7 +21,7 @@ from torchvision.models import vgg11_bn, vgg16
 
 from drorae import AutoencoderDRoRAE
 from train.data.positions import Batch
-from train.engine.run import RunError
+from train.errors import RunError
 from train.settings import PerceptualPreset, Preset, Stage1Preset
 from train.tasks.reconstruction import Reconstruction
 
@@ -98,7 +98,7 @@ def describe(name: str, preset: Preset, phase: Stage1Preset, gpus: int = 8) -> s
     try:
         micro = phase.schedule.micro_batch(gpus)
     except ValueError as error:
-        raise RunError(f"{error} (--processes)") from None
+        raise RunError(f"{error} (--processes)") from error
     task = build_on_meta(preset, phase)
     model, schedule = task.model, phase.schedule
     cost = step_cost(task)

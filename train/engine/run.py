@@ -16,7 +16,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers.training_utils import EMAModel
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm.auto import tqdm
@@ -25,15 +24,11 @@ from transformers import get_cosine_with_min_lr_schedule_with_warmup_lr_rate
 from train.data.positions import Batch, TrainingPositions, TrainingStream
 from train.engine.legs import Leg, save_leg
 from train.engine.muon import Muon
+from train.errors import RunError, writing
 from train.settings import Schedule
 
 CHECK_EVERY = 50  # steps; on a GPU every look at a number waits for all that was queued before
 STATE, CHECKPOINT, LOG, RECORD, DAMAGED = "state", "checkpoint", "log.jsonl", "run.json", "damaged.txt"
-WRITE_ERRORS = (OSError, SafetensorError, RuntimeError)  # torch.save reports a full disk as a RuntimeError
-
-
-class RunError(RuntimeError):
-    """A run that has to stop. The message says why and what to do."""
 
 
 class Task(Protocol):
@@ -155,7 +150,7 @@ def fit(
     try:
         schedule.micro_batch(accelerator.num_processes)
     except ValueError as error:
-        raise RunError(str(error)) from None
+        raise RunError(str(error)) from error
     set_seed(schedule.seed)
     main = Optimisation(task.trainable, schedule.lr, schedule, schedule.optimizer)
     step, clock = _Counter(), _Counter()  # steps done, and seconds spent in all sittings
@@ -378,19 +373,6 @@ def _log(accelerator: Accelerator, folder: Path, numbers: dict[str, float], pict
         for tracker in accelerator.trackers:
             layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
             tracker.log_images({"validation": pictures.permute(0, 2, 3, 1).cpu().numpy()}, step=step, **layout)
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn what a full or broken disk raises into one sentence."""
-    try:
-        yield
-    except WRITE_ERRORS as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise RunError(
-            f"{folder}: could not write ({reason}); the last saved state is kept. Make room or mend the disk, then run "
-            "the same command again."
-        ) from error
 
 
 def _save_state(accelerator: Accelerator, folder: Path) -> None:

@@ -23,9 +23,10 @@ from drorae.pipelines.base import SamplingError
 from train.data.captions import all_captions, captions_of
 from train.data.latent_cache import LatentPositions
 from train.data.positions import Crop, TrainingPositions, TrainingStream, ValidationPhotos, load_held_out
-from train.data.sources import DataError, load_photos
+from train.data.sources import load_photos
 from train.engine.legs import find_leg
-from train.engine.run import CHECKPOINT, RECORD, RunError, Task, fit, writing
+from train.engine.run import CHECKPOINT, RECORD, Task, fit
+from train.errors import DataError, RunError, writing
 from train.settings import EncoderPreset, Schedule, Stage1Preset, Stage2Preset
 
 SHARED = Path("../shared/data")
@@ -235,8 +236,8 @@ def record_run(
         try:
             before = json.loads(file.read_text())
             devices = before["devices"]
-        except (ValueError, KeyError):
-            raise RunError(f"'{file}' cannot be read; remove {folder} to start this run again.") from None
+        except (ValueError, KeyError) as error:
+            raise RunError(f"'{file}' cannot be read; remove {folder} to start this run again.") from error
         differences = _differences({name: before.get(name) for name in fixed}, fixed, "")
         if differences:
             raise RunError(

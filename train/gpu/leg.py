@@ -29,8 +29,9 @@ from train.data.captions import all_captions
 from train.data.positions import Batch, Crop
 from train.data.sources import load_photos
 from train.engine.legs import LEG, find_leg
-from train.engine.run import CHECKPOINT, LOG, RunError, Task, fit
+from train.engine.run import CHECKPOINT, LOG, Task, fit
 from train.engine.session import add_data_arguments, add_run_arguments, main_guard, positive, record_run, shares_of
+from train.errors import RunError
 from train.gpu.latents import DeviceLatents, encode_views
 from train.gpu.pictures import STORED_SIDE, DevicePictures, decode_all
 from train.presets import PHASES, PRESETS

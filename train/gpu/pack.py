@@ -11,8 +11,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from train.engine.run import RunError
 from train.engine.session import SHARED, main_guard
+from train.errors import RunError
 
 FILES = ("photos20/*.parquet", "emoji/*.parquet", "weights/*.safetensors", "weights/*.json", "weights/minilm-l3/*")
 NOT_FOR_TRAINING = ("mobilenet", "tf_efficientnet", "st_lpips", "taef2")  # judges and baselines stay at home

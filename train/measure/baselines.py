@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from drorae import AutoencoderDRoRAE
-from drorae.checkpoints import CheckpointError
+from drorae.checkpoints import CheckpointError, reason_of
 
 TAEF2 = "taef2"
 TAEF2_FILES = ("taef2_encoder_fp16.safetensors", "taef2_decoder_fp16.safetensors")
@@ -82,8 +82,8 @@ def load_baseline(name: str, weights_folder: Path, device: str = "cpu") -> Recon
         except CheckpointError:
             raise
         except Exception as error:  # hub, network, config and weights: many types, one thing to do
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise CheckpointError(f"--baseline {name}: no diffusers autoencoder could be loaded ({reason}).") from None
+            reason = reason_of(error)
+            raise CheckpointError(f"--baseline {name}: no diffusers autoencoder could be loaded ({reason}).") from error
         if not (hasattr(model, "encode") and hasattr(model, "decode")):
             raise CheckpointError(f"--baseline {name}: {type(model).__name__} is no autoencoder.")
     unit_range = "RAE" in type(model).__name__  # they take [0, 1]; all others [-1, 1]

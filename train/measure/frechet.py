@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from train.data.sources import DataError
+from train.errors import DataError
 
 
 class _Given(nn.Module):

@@ -17,8 +17,9 @@ from tqdm.auto import tqdm
 
 from drorae.images import to_tensor
 from train.data.positions import ValidationPhotos, load_held_out, prefetch
-from train.data.sources import DataError, class_names, load_photos
+from train.data.sources import class_names, load_photos
 from train.engine.session import SHARED
+from train.errors import DataError
 from train.measure.frechet import FrechetDistance, check_count
 from train.measure.mobilenet import MobileNetV2
 
@@ -84,7 +85,7 @@ def load_generated(path: str) -> GeneratedSet:
             pictures = arrays["arr_0"]
             labels = arrays["arr_1"].tolist() if "arr_1" in arrays.files else None
         except (KeyError, ValueError, OSError, BadZipFile) as error:
-            raise DataError(f"--generated {path}: it holds no pictures in ADM's layout ({error}).") from None
+            raise DataError(f"--generated {path}: it holds no pictures in ADM's layout ({error}).") from error
         return GeneratedSet(path, pictures, labels, settings.get("names"), settings)
     files = sorted(file for file in place.glob("*.png") if file.stem.isdecimal())
     if not files:
@@ -238,13 +239,13 @@ def inception_metrics(generated: GeneratedSet, photos: ValidationPhotos, device:
     """
     try:
         from torch_fidelity import calculate_metrics
-    except ModuleNotFoundError:
-        raise DataError("--inception needs the package torch-fidelity: pip install torch-fidelity") from None
+    except ModuleNotFoundError as error:
+        raise DataError("--inception needs the package torch-fidelity: pip install torch-fidelity") from error
     sets = {"input1": EightBit(generated.batches(64)), "input2": EightBit(photos.batches(64))}
     try:
         values = calculate_metrics(**sets, isc=True, fid=True, prc=True, cuda=device != "cpu", verbose=False)
     except OSError as error:
-        raise DataError(f"--inception needs the Inception weights, which could not be fetched ({error}).") from None
+        raise DataError(f"--inception needs the Inception weights, which could not be fetched ({error}).") from error
     return {INCEPTION_METRICS[name]: float(value) for name, value in values.items() if name in INCEPTION_METRICS}
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from timm.layers import resample_abs_pos_embed
 from torch import nn
 
-from drorae.checkpoints import CheckpointError
+from drorae.checkpoints import CheckpointError, reason_of
 
 RANDOM = "random"
 
@@ -23,8 +23,8 @@ def pretrained(name: str, **timm_args) -> nn.Module:
     try:
         return timm.create_model(name, pretrained=True, **timm_args)
     except Exception as error:  # no network, no such weights, a refusal: many types, one thing to do
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"timm's weights of '{name}' could not be had ({reason}); connect once.") from None
+        reason = reason_of(error)
+        raise CheckpointError(f"timm's weights of '{name}' could not be had ({reason}); connect once.") from error
 
 
 def load_timm(name: str, weights: str | None, folder: Path, img_size: int, **timm_args) -> nn.Module:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 from torchvision.models import vgg11_bn
 
-from train.data.sources import DataError
+from train.errors import DataError
 from train.settings import PerceptualPreset
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -47,7 +47,7 @@ class LPIPS(nn.Module):
             raise DataError(
                 f"LPIPS needs torchvision's {network} weights, which could not be fetched ({error}); connect once, or "
                 "choose a preset whose perceptual network is a file."
-            ) from None
+            ) from error
         self.network = metric.net.eval().requires_grad_(False)
 
     def per_picture(self, prediction: Tensor, target: Tensor) -> Tensor:

@@ -1,0 +1,34 @@
+"""What stops a training command, in one sentence that says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from drorae.checkpoints import reason_of
+
+WRITE_ERRORS = (OSError, SafetensorError, RuntimeError)  # torch.save reports a full disk as a RuntimeError
+
+
+class DataError(ValueError):
+    """A data set that cannot be used. The message says what was looked for and where."""
+
+
+class RunError(RuntimeError):
+    """A run that has to stop. The message says why and what to do."""
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn what a full or broken disk raises into one sentence."""
+    try:
+        yield
+    except WRITE_ERRORS as error:
+        reason = reason_of(error)
+        raise RunError(
+            f"{folder}: could not write ({reason}); the last saved state is kept. Make room or mend the disk, then run "
+            "the same command again."
+        ) from error
