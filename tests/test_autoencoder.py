@@ -5,6 +5,7 @@ import torch
 from conftest import build
 
 from drorae import AutoencoderDRoRAE
+from drorae.models.fusion import DepthRoutedFusion, SoftmaxRoutedFusion
 
 
 def test_encode_and_decode_shapes_and_routing(model, images):
@@ -66,8 +67,8 @@ def test_saved_and_loaded_models_are_equal_to_the_bit(tmp_path, images, fusion):
 
 
 def test_the_configuration_reaches_the_fusion(images):
-    assert build(fusion="depth-routed").fusion_module.weighting == "signed"
-    assert build(fusion="depth-routed-softmax").fusion_module.weighting == "softmax"
+    assert type(build(fusion="depth-routed").fusion_module) is DepthRoutedFusion
+    assert type(build(fusion="depth-routed-softmax").fusion_module) is SoftmaxRoutedFusion
     strong = build(fusion_beta=1.0)
     output = strong.encode(images, return_routing=True)
     torch.testing.assert_close(strong.latent_to_tokens(output.latent), output.routing.fused, atol=1e-5, rtol=0)
@@ -148,3 +149,15 @@ def test_other_wrong_uses_are_refused(model, images):
 def test_pictures_of_another_size_are_resized_for_the_encoder(model):
     flat = torch.full((1, 3, 57, 57), 0.3)
     torch.testing.assert_close(model.encode(flat).latent, model.encode(flat[..., :32, :32]).latent, atol=1e-4, rtol=0)
+
+
+def test_layers_are_left_out_of_every_fusion_and_refused_where_there_is_none(images):
+    for fusion in ("depth-routed", "depth-routed-softmax", "mean"):
+        model = build(fusion=fusion)
+        layers, keep = model.encoder(images), torch.tensor([[False, False, True]] * 2)
+        tokens = model.fuse(layers, keep=keep).tokens
+        assert torch.equal(tokens, model.fusion_module(layers, keep=keep).tokens)
+        assert not torch.equal(tokens, model.fuse(layers).tokens)
+    assert torch.equal(tokens, model.fuse(layers, fusion=False).tokens)  # the mean of the last layer alone
+    with pytest.raises(ValueError, match="no choice of layers without fusion"):
+        build(fusion=None).fuse(layers, keep=keep)

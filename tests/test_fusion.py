@@ -4,19 +4,23 @@ import pytest
 import torch
 from torch import nn
 
-from drorae.models.fusion import DepthRoutedFusion, MeanFusion, energy_shares
+from drorae.models.fusion import DepthRoutedFusion, MeanFusion, SoftmaxRoutedFusion, energy_shares
 
 LAYERS, DIM, HIDDEN, BETA = 4, 24, 40, 0.2
 
 
-@pytest.fixture
-def fusion() -> DepthRoutedFusion:
+def build(fusion_class: type[DepthRoutedFusion]) -> DepthRoutedFusion:
     torch.manual_seed(0)
-    fusion = DepthRoutedFusion(LAYERS, DIM, HIDDEN, BETA)
+    fusion = fusion_class(LAYERS, DIM, HIDDEN, BETA)
     for parameter in fusion.parameters():  # biases and norms must not stay at values that hide a mistake
         parameter.data += 0.1 * torch.randn_like(parameter)
     fusion.router.bias.data = torch.tensor([1.0, -0.7, 0.4, -0.2])  # signs differ, so cancellation is tested
     return fusion
+
+
+@pytest.fixture
+def fusion() -> DepthRoutedFusion:
+    return build(DepthRoutedFusion)
 
 
 @pytest.fixture
@@ -43,15 +47,19 @@ def expert64(fusion: DepthRoutedFusion, k: int) -> nn.Sequential:
     return mlp
 
 
-def reference(fusion: DepthRoutedFusion, layers: list[torch.Tensor], beta: float = BETA) -> dict[str, torch.Tensor]:
-    """Token by token, layer by layer."""
+def reference(
+    fusion: DepthRoutedFusion, layers: list[torch.Tensor], beta: float = BETA, keep: torch.Tensor | None = None
+) -> dict[str, torch.Tensor]:
+    """Layer by layer; the layers that are not kept have no weight."""
     z = [norm64(layer.double()) for layer in layers]
     h = [norm64(expert64(fusion, k)(z[k])) for k in range(LAYERS)]
     w = torch.cat(z, -1) @ fusion.router.weight.double().T + fusion.router.bias.double()
-    if fusion.weighting == "softmax":
-        w = torch.exp(w) / torch.exp(w).sum(-1, keepdim=True)
+    kept = torch.ones_like(w) if keep is None else keep.double()
+    if isinstance(fusion, SoftmaxRoutedFusion):
+        w = kept * torch.exp(w) / (kept * torch.exp(w)).sum(-1, keepdim=True)
         total = sum(w[..., k, None] * h[k] for k in range(LAYERS))
     else:
+        w = kept * w
         total = sum(w[..., k, None] * h[k] for k in range(LAYERS)) / torch.sqrt((w**2).sum(-1, keepdim=True) + 1e-6)
     fused = norm64(total)
     return {"w": w, "base": z[-1], "fused": fused, "final": norm64(z[-1] + beta * (fused - z[-1]))}
@@ -61,14 +69,20 @@ def close(a: torch.Tensor, b: torch.Tensor, tolerance: float = 2e-5) -> None:
     torch.testing.assert_close(a.double(), b.double(), atol=tolerance, rtol=0)
 
 
-@pytest.mark.parametrize("weighting", ["signed", "softmax"])
-def test_equals_the_equations_in_float64(fusion, layers, weighting):
-    fusion.weighting = weighting
-    output, expected = fusion(layers, return_routing=True), reference(fusion, layers)
+@pytest.mark.parametrize("kept", [None, (2, LAYERS), (2, 9, LAYERS)], ids=["all", "by picture", "by token"])
+@pytest.mark.parametrize("fusion_class", [DepthRoutedFusion, SoftmaxRoutedFusion])
+def test_equals_the_equations_in_float64(layers, fusion_class, kept):
+    fusion = build(fusion_class)
+    keep = None if kept is None else torch.rand(kept, generator=torch.Generator().manual_seed(3)) > 0.4
+    if keep is not None:
+        keep[..., 1] = True
+    output = fusion(layers, return_routing=True, keep=keep)
+    expected = reference(fusion, layers, keep=keep if keep is None or keep.ndim == 3 else keep[:, None])
     close(output.tokens, expected["final"])
     close(output.routing.weights, expected["w"])
     w = expected["w"]
-    close(output.routing.shares, w if weighting == "softmax" else w / torch.sqrt((w**2).sum(-1, keepdim=True) + 1e-6))
+    softmax = fusion_class is SoftmaxRoutedFusion
+    close(output.routing.shares, w if softmax else w / torch.sqrt((w**2).sum(-1, keepdim=True) + 1e-6))
     close(output.routing.base, expected["base"])
     close(output.routing.fused, expected["fused"])
 
@@ -152,9 +166,8 @@ def test_energy_shares_have_unit_energy_and_no_division_by_zero():
     torch.testing.assert_close(shares, torch.tensor([[0.6, -0.8], [0.0, 0.0]]))
 
 
-def test_softmax_weights_are_shares_of_one(fusion, layers):
-    fusion.weighting = "softmax"
-    routing = fusion(layers, return_routing=True).routing
+def test_softmax_weights_are_shares_of_one(layers):
+    routing = build(SoftmaxRoutedFusion)(layers, return_routing=True).routing
     assert (routing.weights > 0).all()
     close(routing.weights.sum(-1), torch.ones(2, 9))
     assert torch.equal(routing.weights, routing.shares)
@@ -167,14 +180,26 @@ def test_mean_fusion_is_the_mean_of_the_last_layers(layers, last):
     assert output.routing.weights[0, 0].tolist() == pytest.approx([0.0] * (LAYERS - last) + [1 / last] * last)
 
 
+def test_mean_fusion_takes_the_mean_of_the_layers_that_stay(layers):
+    fusion, keep = MeanFusion(LAYERS, 2), torch.ones(2, 9, LAYERS, dtype=torch.bool)
+    keep[0, :4, -1] = False
+    output = fusion(layers, return_routing=True, keep=keep)
+    last, before = norm64(layers[-1].double()), norm64(layers[-2].double())
+    expected = (last + before) / 2
+    expected[0, :4] = before[0, :4]
+    close(output.tokens, expected)
+    close(fusion(layers, keep=torch.tensor([[True, True, False, True]] * 2)).tokens, last)
+    assert output.routing.weights[0, :, 2:].tolist() == [[1.0, 0.0]] * 4 + [[0.5, 0.5]] * 5
+    with pytest.raises(ValueError, match="at least one of the last 2 layers"):
+        fusion(layers, keep=torch.tensor([[True, True, False, False]] * 2))
+
+
 def test_wrong_use_is_refused(fusion, layers):
     with pytest.raises(ValueError, match="built for 4 layers and got 3"):
         fusion(layers[:3])
-    with pytest.raises(ValueError, match="'signed' or 'softmax', not 'sigmoid'"):
-        DepthRoutedFusion(2, 8, weighting="sigmoid")
     with pytest.raises(ValueError, match=r"not -0\.1"):
         DepthRoutedFusion(2, 8, beta=-0.1)
     with pytest.raises(ValueError, match="at least 1, not 0"):
-        DepthRoutedFusion(2, 8, hidden_dim=0)
+        DepthRoutedFusion(2, 8, hidden_size=0)
     with pytest.raises(ValueError, match="between 1 and 4 layers, not 5"):
         MeanFusion(4, 5)

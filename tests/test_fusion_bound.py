@@ -30,7 +30,7 @@ def test_without_correction_there_is_nothing_to_choose(images):
     end = fusion_bound.chosen_freely(model, images, 5, tqdm(disable=True))
     torch.testing.assert_close(end["z_fuse chosen freely"], end["last layer"], atol=1e-4, rtol=0)
     base = model.fuse(model.encoder(images), fusion=False).tokens
-    torch.testing.assert_close(layer_norm(base, model.encoder.norm.eps), base, atol=1e-4, rtol=0)
+    torch.testing.assert_close(layer_norm(base, model.encoder.norm_eps), base, atol=1e-4, rtol=0)
 
 
 def test_the_command(model, tmp_path, capsys):

@@ -71,16 +71,16 @@ def test_an_expert_alone_takes_the_place_of_the_sum(model, images):
     parts = FusionParts(model, model.encoder(images[:1]), (4, 4))
     experts = parts.experts().double()
     for layer in range(3):
-        h, base = parts.outputs[layer, 0].double(), parts.base[0].double()
+        h, base = parts.readout.experts[layer, 0].double(), parts.readout.base[0].double()
         torch.testing.assert_close(experts[layer], norm64(base + 0.2 * (h - base)), atol=2e-5, rtol=0)
 
 
 def test_softmax_weights_are_shared_anew_among_the_layers_that_stay(images):
     model = build(fusion="depth-routed-softmax")
     parts = FusionParts(model, model.encoder(images[:1]), (4, 4))
-    w = parts.weights[0].double()[:, [0, 2]].softmax(-1)
-    total = w[:, :1] * parts.outputs[0, 0].double() + w[:, 1:] * parts.outputs[2, 0].double()
-    base = parts.base[0].double()
+    w = parts.readout.weights[0].double()[:, [0, 2]].softmax(-1)
+    total = w[:, :1] * parts.readout.experts[0, 0].double() + w[:, 1:] * parts.readout.experts[2, 0].double()
+    base = parts.readout.base[0].double()
     (found,) = parts.mix([Intervention(layers=(1, 3))])
     torch.testing.assert_close(found.double(), norm64(base + 0.2 * (norm64(total) - base)), atol=2e-5, rtol=0)
 

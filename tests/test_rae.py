@@ -127,7 +127,7 @@ def test_the_siglip_encoder_is_that_of_transformers(prefix):
     ours.model.load_state_dict(convert_encoder("siglip2", state, GRID), strict=True)
     images = torch.rand(2, 3, 64, 64)
     expected = theirs(pixel_values=(images - 0.5) / 0.5).last_hidden_state
-    torch.testing.assert_close(layer_norm(ours(images)[-1], ours.norm.eps), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(layer_norm(ours(images)[-1], ours.norm_eps), expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("kind", "size"), [("dinov2", 84), ("mae", 96)])

@@ -180,7 +180,7 @@ def evaluate(
         Route to metric to value, and the diagnostics of the latent.
     """
     diagnostics = LatentDiagnostics()
-    mean = MeanFusion(model.encoder.num_layers, mean_layers, model.encoder.norm.eps) if mean_layers else None
+    mean = MeanFusion(model.encoder.num_layers, mean_layers, model.encoder.norm_eps) if mean_layers else None
     bar = tqdm(total=len(photos), desc="evaluate")
     for images in photos.batches(batch_size):
         images = images.to(model.device)

@@ -34,7 +34,7 @@ def chosen_freely(model: AutoencoderDRoRAE, images: Tensor, steps: int, bar: tqd
     with torch.no_grad():
         base = model.fuse(layers, fusion=False).tokens
         fused = model.fuse(layers, return_routing=True)
-    beta, eps = model.config.fusion_beta, model.encoder.norm.eps
+    beta, eps = model.config.fusion_beta, model.encoder.norm_eps
 
     def paint(tokens: Tensor) -> Tensor:
         return decode_tokens(model.decoder, tokens, model.encoder.mean, model.encoder.std).float()

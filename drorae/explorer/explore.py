@@ -236,7 +236,7 @@ def explore(
         cosines=cosines,
         spectra={name: detail_energies(shown) for name, shown in {"original": original, **pictures}.items()},
         energies={name: error_energies(shown, original) for name, shown in pictures.items()},
-        components=shared_components(layers, model.encoder.norm.eps),
+        components=shared_components(layers, model.encoder.norm_eps),
         texture=texture_energy(original, grid),
         beta=getattr(model.fusion_module, "beta", None),
         interventions=painted,
@@ -293,7 +293,7 @@ def paint_interventions(
 
 def frames(parts: FusionParts, tokens: Tensor, images: Tensor) -> Iterator[Frame]:
     """Paint and measure tokens (b, N, C) on one picture (1, 3, H, W)."""
-    yield from frames_of(parts.model, tokens, parts.base, parts.paint(tokens), images)
+    yield from frames_of(parts.model, tokens, parts.readout.base, parts.paint(tokens), images)
 
 
 def frames_of(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from drorae.models.autoencoder import AutoencoderDRoRAE
-from drorae.models.fusion import DepthRoutedFusion, incremental_correction
+from drorae.models.fusion import DepthRoutedFusion, incremental_correction, layer_norm, weighted_sum
 
 
 class InterventionError(ValueError):
@@ -79,11 +79,11 @@ class FusionParts:
                 "This model has no router, so there are no layers to switch and no strength to set."
             )
         self.model, self.fusion, self.grid_size = model, model.fusion_module, grid_size
-        self.base, self.outputs, self.weights = self.fusion.read(layers)
-        self.num_tokens, self.num_layers = self.weights.shape[1:]
+        self.readout = self.fusion.read(layers)
+        self.num_tokens, self.num_layers = self.readout.weights.shape[1:]
 
     def mix(self, interventions: Sequence[Intervention]) -> Tensor:
-        """One fused token map per intervention, (B, N, C).
+        """One fused token map per intervention, (B, N, C): equations 4 and 5 with other layers and strengths.
 
         Raises:
             InterventionError: one that cannot be made, before anything is computed.
@@ -101,15 +101,18 @@ class FusionParts:
                 keep[i, where] = kept
             if intervention.beta is not None:
                 beta[i, where] = intervention.beta
-        device, dtype = self.base.device, self.base.dtype
-        return self.fusion.mix(self.base, self.outputs, self.weights, keep.to(device), beta.to(device, dtype)).tokens
+        base, experts, weights = self.readout
+        fusion, many = self.fusion, (-1, len(interventions), -1, -1)  # the one picture, once per intervention
+        _, shares = fusion.shares(weights, keep.to(base.device))
+        fused = layer_norm(weighted_sum(shares, experts.expand(many)), fusion.eps)
+        return incremental_correction(base, fused, beta.to(base), fusion.eps)
 
     def experts(self) -> Tensor:
         """What every layer says by itself: z_fuse = h_k, with the trained correction, (L, N, C).
 
         Unlike an intervention that keeps one layer, which takes the sign of its weight along, nothing is suppressed.
         """
-        return incremental_correction(self.base, self.outputs[:, 0], self.fusion.beta, self.fusion.eps)
+        return incremental_correction(self.readout.base, self.readout.experts[:, 0], self.fusion.beta, self.fusion.eps)
 
     def paint(self, tokens: Tensor) -> Tensor:
         """Tokens (B, N, C) to pictures (B, 3, H, W) around [0, 1], by the decoder that was trained last."""

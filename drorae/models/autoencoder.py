@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from drorae import checkpoints
 from drorae.models.decoder import PixelDecoder, decode_tokens
 from drorae.models.encoder import VisionEncoder
-from drorae.models.fusion import FusionOutput, Routing, build_fusion, layer_norm
+from drorae.models.fusion import Fusion, FusionOutput, Routing, build_fusion, layer_norm
 from drorae.models.latents import LatentStatistics
 
 DECODERS = ("original", "finetuned")
@@ -99,7 +99,13 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
     ):
         super().__init__()
         self.encoder = VisionEncoder(
-            encoder_name, encoder_input_size, encoder_mean, encoder_std, encoder_args, encoder_norm_eps, any_size
+            encoder_name,
+            encoder_input_size,
+            encoder_mean,
+            encoder_std,
+            timm_args=encoder_args,
+            norm_eps=encoder_norm_eps,
+            any_size=any_size,
         )
         rows, columns = self.encoder.grid_size
         if rows != columns:
@@ -112,8 +118,7 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
         self.grid_size = rows
         self.image_size = rows * decoder_patch_size
 
-        layers, dim, eps = self.encoder.num_layers, self.encoder.dim, self.encoder.norm.eps
-        self.fusion_module = build_fusion(fusion, layers, dim, eps, fusion_hidden_size, fusion_beta, fusion_mean_layers)
+        self.fusion_module = self._build_fusion(fusion, fusion_hidden_size, fusion_beta, fusion_mean_layers)
         self.decoder = PixelDecoder(
             self.encoder.dim,
             (rows, columns),
@@ -170,13 +175,26 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
         Raises:
             ValueError: an unknown fusion or impossible values.
         """
-        encoder = self.encoder
-        module = build_fusion(fusion, encoder.num_layers, encoder.dim, encoder.norm.eps, hidden_size, beta, mean_layers)
+        module = self._build_fusion(fusion, hidden_size, beta, mean_layers)
         self.fusion_module = None if module is None else module.to(self.device, self.dtype)
         self.statistics = None  # they were of another latent
         self.register_to_config(latent_statistics=None, latent_distance=None)
         self.register_to_config(
             fusion=fusion, fusion_hidden_size=hidden_size, fusion_beta=beta, fusion_mean_layers=mean_layers
+        )
+
+    def _build_fusion(
+        self, name: str | None, hidden_size: int | None, beta: float, mean_layers: int | None
+    ) -> Fusion | None:
+        encoder = self.encoder
+        return build_fusion(
+            name,
+            num_layers=encoder.num_layers,
+            dim=encoder.dim,
+            eps=encoder.norm_eps,
+            hidden_size=hidden_size,
+            beta=beta,
+            mean_layers=mean_layers,
         )
 
     def add_finetuned_decoder(self) -> nn.Module:
@@ -190,15 +208,18 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
     ) -> FusionOutput:
         """Layer outputs (B, N, C) each to latent tokens (B, N, C); ``fusion=False`` takes LN(z_L) alone (RAE).
 
-        ``keep`` (B, L) or (B, N, L), boolean, leaves layers out of a depth-routed fusion.
+        Args:
+            keep: (B, L) or (B, N, L), boolean, leaves layers out of the fusion.
+
+        Raises:
+            ValueError: routing or ``keep`` asked of a model or route that has no fusion.
         """
         if fusion and self.fusion_module is not None:
-            if keep is not None:
-                return self.fusion_module(layers, return_routing, keep)
-            return self.fusion_module(layers, return_routing)
-        if return_routing:
-            raise ValueError("there is no routing without fusion; load a model with fusion or leave fusion=True")
-        return FusionOutput(layer_norm(layers[-1], self.encoder.norm.eps), None)
+            return self.fusion_module(layers, return_routing, keep)
+        if return_routing or keep is not None:
+            what = "routing" if return_routing else "choice of layers"
+            raise ValueError(f"there is no {what} without fusion; load a model with fusion or leave fusion=True")
+        return FusionOutput(layer_norm(layers[-1], self.encoder.norm_eps), None)
 
     @apply_forward_hook
     def encode(

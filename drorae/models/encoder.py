@@ -16,8 +16,9 @@ class VisionEncoder(nn.Module):
     """Frozen vision transformer, built offline from a timm architecture name.
 
     ``z^(l) = TransformerBlock^(l)(z^(l-1)), l = 1..L`` (paper section 3.1): the encoder returns all z^(l) *before* the
-    final norm, class and register tokens dropped. :attr:`norm` is LN_bb, the backbone's final norm without its affine
-    parameters, as in RAE, whose decoders and statistics were made for exactly that latent.
+    final norm, class and register tokens dropped. LN_bb, which follows, is that final norm without its affine
+    parameters, as in RAE, whose decoders and statistics were made for exactly that latent:
+    :func:`drorae.models.fusion.layer_norm` with :attr:`norm_eps`.
 
     Args:
         name: timm architecture, for example ``vit_base_patch14_reg4_dinov2``.
@@ -30,7 +31,8 @@ class VisionEncoder(nn.Module):
             resampled from the grid of ``input_size`` to theirs.
 
     Raises:
-        ValueError: a name that is no plain architecture, arguments that would load weights, a std that is not positive.
+        ValueError: a name that is not a plain architecture, arguments that would load weights, a std that is not
+            positive.
     """
 
     def __init__(
@@ -60,9 +62,8 @@ class VisionEncoder(nn.Module):
             for module in self.model.modules():
                 if isinstance(module, nn.LayerNorm):
                     module.eps = norm_eps
-        eps = getattr(self.model.norm, "eps", 1e-6)
-        self.norm = nn.LayerNorm(self.model.embed_dim, eps=eps, elementwise_affine=False)
-        self.model.norm = nn.Identity()  # its place is taken by self.norm
+        self.norm_eps: float = getattr(self.model.norm, "eps", 1e-6)
+        self.model.norm = nn.Identity()  # applied without affine parameters by whoever reads the layers
         self.input_size = input_size
         self.num_layers = len(self.model.blocks)
         self.dim = self.model.embed_dim

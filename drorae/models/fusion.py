@@ -1,8 +1,8 @@
 """Depth-routed fusion of all encoder layers (paper section 3.2, equations 2 to 5).
 
 Symbols: z_k (B, N, C) is the output of encoder layer k = 1..L; LN is the encoder's final norm *without* affine
-parameters; h_k are expert outputs; w (B, N, L) are signed routing weights. Every fusion maps a sequence of L layer
-outputs to one token map and, on request, says how much each layer contributed.
+parameters; h_k are expert outputs; w (B, N, L) are signed routing weights. Every :class:`Fusion` maps a sequence of L
+layer outputs to one token map and, on request, says how much each layer contributed.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
-
-FUSIONS = ("depth-routed", "depth-routed-softmax", "mean")
 
 
 class Routing(NamedTuple):
@@ -43,6 +41,20 @@ class FusionOutput(NamedTuple):
     routing: Routing | None
 
 
+class LayerReadout(NamedTuple):
+    """What a routed fusion reads off the layers, once, to be mixed as often as wanted.
+
+    Attributes:
+        base: z_base = LN(z_L), (B, N, C).
+        experts: h_k, (L, B, N, C), equation 2.
+        weights: w, (B, N, L), the router's output, equation 3.
+    """
+
+    base: Tensor
+    experts: Tensor
+    weights: Tensor
+
+
 def layer_norm(x: Tensor, eps: float = 1e-6) -> Tensor:
     """LN: zero mean and unit variance over the last axis, no affine parameters, computed in fp32."""
     return F.layer_norm(x.float(), x.shape[-1:], eps=eps).to(x.dtype)
@@ -52,6 +64,11 @@ def energy_shares(weights: Tensor, eps: float = 1e-6) -> Tensor:
     """w_k / sqrt(sum_k w_k^2 + eps) over the last axis, in fp32 (the factor of equation 4)."""
     weights = weights.float()
     return weights / (weights.square().sum(-1, keepdim=True) + eps).sqrt()
+
+
+def weighted_sum(shares: Tensor, experts: Tensor) -> Tensor:
+    """The sum of equation 4: shares (B, N, L) times expert outputs (L, B, N, C), over the layers, (B, N, C)."""
+    return torch.einsum("bnl,lbnc->bnc", shares.to(experts.dtype), experts)
 
 
 def incremental_correction(base: Tensor, fused: Tensor, beta: float | Tensor, eps: float = 1e-6) -> Tensor:
@@ -67,14 +84,14 @@ class LayerExperts(nn.Module):
     GELU after the hidden LayerNorm and biases follow the same author's HiRAE (arXiv 2609.37775, equation 7).
     """
 
-    def __init__(self, num_layers: int, dim: int, hidden_dim: int, eps: float = 1e-6):
+    def __init__(self, num_layers: int, dim: int, hidden_size: int, eps: float = 1e-6):
         super().__init__()
         self.eps = eps
-        self.weight_in = nn.Parameter(torch.empty(num_layers, dim, hidden_dim))
-        self.bias_in = nn.Parameter(torch.zeros(num_layers, 1, hidden_dim))
-        self.norm_weight = nn.Parameter(torch.ones(num_layers, 1, hidden_dim))
-        self.norm_bias = nn.Parameter(torch.zeros(num_layers, 1, hidden_dim))
-        self.weight_out = nn.Parameter(torch.empty(num_layers, hidden_dim, dim))
+        self.weight_in = nn.Parameter(torch.empty(num_layers, dim, hidden_size))
+        self.bias_in = nn.Parameter(torch.zeros(num_layers, 1, hidden_size))
+        self.norm_weight = nn.Parameter(torch.ones(num_layers, 1, hidden_size))
+        self.norm_bias = nn.Parameter(torch.zeros(num_layers, 1, hidden_size))
+        self.weight_out = nn.Parameter(torch.empty(num_layers, hidden_size, dim))
         self.bias_out = nn.Parameter(torch.zeros(num_layers, 1, dim))
         # The paper is silent on initialisation: truncated normal 0.02, as usual for transformers.
         nn.init.trunc_normal_(self.weight_in, std=0.02)
@@ -102,7 +119,41 @@ class LayerExperts(nn.Module):
         return F.gelu(F.layer_norm(hidden.float(), weight.shape, weight, bias, self.eps)).to(hidden.dtype)
 
 
-class DepthRoutedFusion(nn.Module):
+class Fusion(nn.Module):
+    """What all fusions share: LN of every layer, and one signature.
+
+    Args:
+        num_layers: L, layers of the encoder.
+        eps: of every LN.
+    """
+
+    def __init__(self, num_layers: int, eps: float = 1e-6):
+        super().__init__()
+        self.num_layers, self.eps = num_layers, eps
+
+    def normalize(self, layers: Sequence[Tensor]) -> Tensor:
+        """LN(z_k) of L block outputs (B, N, C), stacked as (L, B, N, C).
+
+        Raises:
+            ValueError: a number of layers other than L.
+        """
+        if len(layers) != self.num_layers:
+            raise ValueError(f"this fusion was built for {self.num_layers} layers and got {len(layers)}")
+        return layer_norm(torch.stack(tuple(layers)), self.eps)
+
+    def forward(
+        self, layers: Sequence[Tensor], return_routing: bool = False, keep: Tensor | None = None
+    ) -> FusionOutput:
+        """L block outputs (B, N, C), not yet normalised, to one token map (B, N, C).
+
+        Args:
+            return_routing: also return how much each layer contributed.
+            keep: (B, L) or (B, N, L), boolean; the other layers are left out and the rest is weighted anew.
+        """
+        raise NotImplementedError
+
+
+class DepthRoutedFusion(Fusion):
     """The paper's fusion: layer experts, a linear router, energy-constrained aggregation, incremental correction.
 
     ::
@@ -112,41 +163,28 @@ class DepthRoutedFusion(nn.Module):
         z_fuse  = LN( sum_k w_k h_k / sqrt(sum_k w_k^2 + eps) )   (4)
         z_final = LN( z_base + beta (z_fuse - z_base) )           (5)  z_base = LN(z_L), beta = 0.2
 
-    With ``weighting="softmax"`` the router output passes a softmax and the sum is not divided (the paper's ablation,
-    table 3). Defaults where the paper is silent: the router reads *normalised* layers (stated in HiRAE appendix D.2),
+    Defaults where the paper is silent: the router reads *normalised* layers (stated in HiRAE appendix D.2),
     eps = 1e-6, router weight ~ N(0, 0.02^2) and bias 1, so that training starts from near-equal positive weights.
 
     Args:
         num_layers: L, number of encoder layers, all of them are fused.
         dim: C, channels of a token.
-        hidden_dim: expert width h; 4 * C when omitted (3072 for DINOv2-B, 56.85M parameters in all).
+        hidden_size: expert width h; 4 * C when omitted (3072 for DINOv2-B, 56.85M parameters in all).
         beta: strength of the correction, fixed, not learned.
-        weighting: ``"signed"`` (the paper) or ``"softmax"`` (its ablation).
         eps: used by every LN and by the energy normalisation.
 
     Raises:
-        ValueError: unknown ``weighting``, ``beta`` outside [0, 1], ``hidden_dim`` below 1, or a number of layers other
-            than L at call time.
+        ValueError: ``beta`` outside [0, 1], ``hidden_size`` below 1, or a number of layers other than L at call time.
     """
 
-    def __init__(
-        self,
-        num_layers: int,
-        dim: int,
-        hidden_dim: int | None = None,
-        beta: float = 0.2,
-        weighting: str = "signed",
-        eps: float = 1e-6,
-    ):
-        super().__init__()
-        if hidden_dim is not None and hidden_dim < 1:
-            raise ValueError(f"the experts' hidden width must be at least 1, not {hidden_dim}")
+    def __init__(self, num_layers: int, dim: int, hidden_size: int | None = None, beta: float = 0.2, eps: float = 1e-6):
+        super().__init__(num_layers, eps)
+        if hidden_size is not None and hidden_size < 1:
+            raise ValueError(f"the experts' hidden width must be at least 1, not {hidden_size}")
         if not 0 <= beta <= 1:
             raise ValueError(f"beta must be between 0 (last layer only) and 1 (fused only), not {beta}")
-        if weighting not in ("signed", "softmax"):
-            raise ValueError(f"weighting is 'signed' or 'softmax', not {weighting!r}")
-        self.num_layers, self.beta, self.weighting, self.eps = num_layers, beta, weighting, eps
-        self.experts = LayerExperts(num_layers, dim, 4 * dim if hidden_dim is None else hidden_dim, eps)
+        self.beta = beta
+        self.experts = LayerExperts(num_layers, dim, 4 * dim if hidden_size is None else hidden_size, eps)
         self.gradient_checkpointing = False  # compute the experts again in the backward pass, to save memory
         self.router = nn.Linear(num_layers * dim, num_layers)
         nn.init.normal_(self.router.weight, std=0.02)
@@ -155,43 +193,56 @@ class DepthRoutedFusion(nn.Module):
     def forward(
         self, layers: Sequence[Tensor], return_routing: bool = False, keep: Tensor | None = None
     ) -> FusionOutput:
-        """L block outputs (B, N, C), not yet normalised, to fused tokens (B, N, C) with unit token variance.
+        z = self.normalize(layers)  # LN(z_k)
+        h = self.expert_outputs(z)  # (2)
+        w = self.router_weights(z)  # (3)
+        w, shares = self.shares(w, keep)  # the factor of h_k in (4)
+        fused = layer_norm(weighted_sum(shares, h), self.eps)  # (4)
+        tokens = incremental_correction(z[-1], fused, self.beta, self.eps)  # (5)
+        return FusionOutput(tokens, Routing(w, shares, z[-1], fused) if return_routing else None)
 
-        ``keep`` (B, L) or (B, N, L), boolean, leaves layers out of the sum; the energy of the others is renormalised.
-        """
-        output = self.mix(*self.read(layers), keep if keep is None or keep.ndim == 3 else keep[:, None])
-        return output if return_routing else FusionOutput(output.tokens, None)
-
-    def read(self, layers: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """All before the sum: z_base (B, N, C), expert outputs (L, B, N, C) and the router's output (B, N, L)."""
-        if len(layers) != self.num_layers:
-            raise ValueError(f"this fusion was built for {self.num_layers} layers and got {len(layers)}")
-        normed = layer_norm(torch.stack(tuple(layers)), self.eps)  # (L, B, N, C)
-        tokens = normed.flatten(1, 2)
+    def expert_outputs(self, z: Tensor) -> Tensor:
+        """Equation 2: LN(z_k) to h_k, both (L, B, N, C)."""
+        tokens = z.flatten(1, 2)
         if self.gradient_checkpointing and torch.is_grad_enabled():
             h = checkpoint(self.experts, tokens, use_reentrant=False)
         else:
             h = self.experts(tokens)
-        h = h.unflatten(1, normed.shape[1:3])  # (2)
-        return normed[-1], h, self.router(normed.permute(1, 2, 0, 3).flatten(2))  # (3)
+        return h.unflatten(1, z.shape[1:3])
 
-    def mix(
-        self, base: Tensor, h: Tensor, weights: Tensor, keep: Tensor | None = None, beta: Tensor | None = None
-    ) -> FusionOutput:
-        """The sum and the correction; ``keep`` broadcasts to (B, N, L), ``beta``, if not the fusion's, to (B, N, 1)."""
+    def router_weights(self, z: Tensor) -> Tensor:
+        """Equation 3: LN(z_k), (L, B, N, C), to w, (B, N, L)."""
+        return self.router(z.permute(1, 2, 0, 3).flatten(2))
+
+    def shares(self, weights: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The weights that count and the factor of every layer in equation 4, both (B, N, L) fp32.
+
+        ``keep`` as in :meth:`forward`; the energy of the layers that stay is normalised.
+        """
+        weights = weights.float()
         if keep is not None:
-            weights = weights.masked_fill(~keep, -torch.inf if self.weighting == "softmax" else 0)
-        if self.weighting == "softmax":
-            weights = shares = weights.float().softmax(-1)
-        else:
-            shares = energy_shares(weights, self.eps)
-        total = torch.einsum("bnl,lbnc->bnc", shares.to(h.dtype), h.expand(-1, len(shares), -1, -1))
-        fused = layer_norm(total, self.eps)  # (4)
-        final = incremental_correction(base, fused, self.beta if beta is None else beta, self.eps)  # (5)
-        return FusionOutput(final, Routing(weights.float(), shares, base, fused))
+            weights = weights.masked_fill(~per_token(keep), 0)
+        return weights, energy_shares(weights, self.eps)
+
+    def read(self, layers: Sequence[Tensor]) -> LayerReadout:
+        """Everything before the sum of equation 4, for who mixes the same layers in several ways."""
+        z = self.normalize(layers)
+        return LayerReadout(z[-1], self.expert_outputs(z), self.router_weights(z))
 
 
-class MeanFusion(nn.Module):
+class SoftmaxRoutedFusion(DepthRoutedFusion):
+    """The paper's ablation (table 3): the router's output passes a softmax, and the sum is not divided."""
+
+    def shares(self, weights: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The softmax of the weights, twice: it is the factor in the sum. See :meth:`DepthRoutedFusion.shares`."""
+        weights = weights.float()
+        if keep is not None:
+            weights = weights.masked_fill(~per_token(keep), -torch.inf)
+        weights = weights.softmax(-1)
+        return weights, weights
+
+
+class MeanFusion(Fusion):
     """RAEv2's fixed fusion (arXiv 2605.18324): mean of the last K normalised layers. No parameters.
 
     Args:
@@ -203,33 +254,53 @@ class MeanFusion(nn.Module):
     """
 
     def __init__(self, num_layers: int, last: int, eps: float = 1e-6):
-        super().__init__()
+        super().__init__(num_layers, eps)
         if not 1 <= last <= num_layers:
             raise ValueError(f"mean fusion takes between 1 and {num_layers} layers, not {last}")
-        self.num_layers, self.last, self.eps = num_layers, last, eps
+        self.last = last
 
-    def forward(self, layers: Sequence[Tensor], return_routing: bool = False) -> FusionOutput:
-        """L block outputs (B, N, C) to the mean of the last K after LN, (B, N, C)."""
-        if len(layers) != self.num_layers:
-            raise ValueError(f"this fusion was built for {self.num_layers} layers and got {len(layers)}")
-        normed = layer_norm(torch.stack(tuple(layers[-self.last :])), self.eps)
-        mean = normed.mean(0)
-        if not return_routing:
-            return FusionOutput(mean, None)
-        weights = mean.new_zeros(*mean.shape[:2], self.num_layers, dtype=torch.float32)
-        weights[..., -self.last :] = 1 / self.last
-        return FusionOutput(mean, Routing(weights, weights, normed[-1], mean))
+    def forward(
+        self, layers: Sequence[Tensor], return_routing: bool = False, keep: Tensor | None = None
+    ) -> FusionOutput:
+        """L block outputs (B, N, C) to the mean of the last K after LN, (B, N, C).
+
+        Args:
+            return_routing: also return how much each layer contributed.
+            keep: (B, L) or (B, N, L), boolean; the mean is taken of those of the last K that stay.
+
+        Raises:
+            ValueError: ``keep`` leaves nothing of the last K.
+        """
+        z = self.normalize(layers)
+        weights = z.new_zeros(*z.shape[1:3], self.num_layers, dtype=torch.float32)
+        weights[..., -self.last :] = 1
+        if keep is not None:
+            weights = weights * per_token(keep)
+            if not weights.any(-1).all():
+                raise ValueError(f"keep at least one of the last {self.last} layers, whose mean this fusion takes")
+        weights = weights / weights.sum(-1, keepdim=True)
+        mean = weighted_sum(weights, z)
+        return FusionOutput(mean, Routing(weights, weights, z[-1], mean) if return_routing else None)
+
+
+def per_token(keep: Tensor) -> Tensor:
+    """A choice of layers, (B, L) or (B, N, L), with the axis of the tokens, (B, 1 or N, L)."""
+    return keep if keep.ndim == 3 else keep[:, None]
+
+
+FUSIONS = ("depth-routed", "depth-routed-softmax", "mean")
 
 
 def build_fusion(
     name: str | None,
+    *,
     num_layers: int,
     dim: int,
     eps: float,
     hidden_size: int | None = None,
     beta: float = 0.2,
     mean_layers: int | None = None,
-) -> DepthRoutedFusion | MeanFusion | None:
+) -> Fusion | None:
     """A fresh fusion for an encoder of ``num_layers`` layers and ``dim`` channels; ``None`` for RAE.
 
     Raises:
@@ -241,5 +312,5 @@ def build_fusion(
         raise ValueError(f"fusion is None or one of {', '.join(FUSIONS)}, not {name!r}")
     if name == "mean":
         return MeanFusion(num_layers, num_layers if mean_layers is None else mean_layers, eps)
-    weighting = "softmax" if name == "depth-routed-softmax" else "signed"
-    return DepthRoutedFusion(num_layers, dim, hidden_size, beta, weighting, eps)
+    routed = SoftmaxRoutedFusion if name == "depth-routed-softmax" else DepthRoutedFusion
+    return routed(num_layers, dim, hidden_size, beta, eps)
