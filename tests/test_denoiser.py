@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from drorae import CheckpointError, DiTDH
-from drorae.models.denoiser import join, repeat
+from drorae.models.denoiser import join, per_position
 from drorae.pretrained.rae_denoiser import FILES, convert_denoiser, load_rae_denoiser
 
 SMALL = {
@@ -162,7 +162,7 @@ def test_a_coarse_trunk_joins_squares_of_positions():
     tokens = torch.arange(16.0).view(1, 16, 1)
     joined = join(tokens, 4, 2)
     assert joined[0].tolist() == [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
-    spread = repeat(torch.arange(4.0).view(1, 4, 1), 2, 2).view(4, 4)
+    spread = per_position(torch.arange(4.0).view(1, 4, 1), 2).view(4, 4)
     assert spread.tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from drorae import DiTDH, DRoRAEClassPipeline, SamplingError
 from drorae.explorer.sampling import Generation, Progress, Request, class_names, generate, kept_steps
 from drorae.images import png_settings
+from drorae.pipelines.base import SamplerSettings
 from drorae.viewers.values import generation_value, progress_value
 
 REQUEST = Request("church", seed=5, count=2, steps=12, guidance="autoguidance", scale=2.0)
@@ -49,7 +50,7 @@ def test_the_film_shows_clean_estimates_and_ends_with_the_picture(pipeline):
     assert row.times[-1] == 0
     assert row.times == sorted(row.times, reverse=True)
     assert np.array_equal(row.film[-1], row.pictures["finetuned"])
-    steps = list(pipeline.steps([1, 1], 12, "autoguidance", 2.0, seed=5))
+    steps = list(pipeline.steps([1, 1], SamplerSettings(12, "autoguidance", 2.0), seed=5))
     kept = [step for step in steps if step.index + 1 in kept_steps(12, 8)][:-1]
     assert [step.next_time for step in kept] == row.times[:-1]
     assert np.array_equal(row.film[2], arrays(pipeline.decode(kept[2].clean)))

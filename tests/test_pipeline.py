@@ -16,7 +16,7 @@ from test_rae import build as build_rae
 
 from drorae import CheckpointError, DiTDH, DRoRAEClassPipeline, SamplingError
 from drorae.pipelines import flow
-from drorae.pipelines.base import picture_seeds
+from drorae.pipelines.base import SamplerSettings, picture_seeds
 from drorae.pipelines.rae_generator import load_rae_pipeline
 from drorae.pretrained.rae_denoiser import FILES
 
@@ -108,13 +108,13 @@ def test_another_scheduler(pipeline):
 
 
 def test_steps_can_be_looked_at_and_left(pipeline):
-    seen = list(pipeline.steps([0, 1], 5, seed=1))
+    seen = list(pipeline.steps([0, 1], SamplerSettings(5), seed=1))
     assert [step.index for step in seen] == [0, 1, 2, 3, 4]
     assert torch.equal(seen[-1].latents, pipeline([0, 1], 5, seed=1, output_type="latent").images)
     calls, original = [], pipeline.denoiser.forward
     pipeline.denoiser.forward = lambda *a, **k: calls.append(1) or original(*a, **k)
     try:
-        loop = pipeline.steps(0, 50, seed=1)
+        loop = pipeline.steps(0, seed=1)
         next(loop)
         loop.close()
     finally:
@@ -141,7 +141,7 @@ def test_callback_sees_every_step_and_may_change_it_or_stop(pipeline):
     seen.clear()
     stopped = pipeline(0, 4, seed=0, output_type="latent", callback_on_step_end=stop).images
     assert seen == [0, 1]
-    assert torch.equal(stopped, list(pipeline.steps(0, 4, seed=0))[1].clean)
+    assert torch.equal(stopped, list(pipeline.steps(0, SamplerSettings(4), seed=0))[1].clean)
     tensors(pipeline, 0, seed=0, callback_on_step_end=lambda *a: seen.append("again"))
     assert seen.count("again") == 4  # the next call runs to its end
 

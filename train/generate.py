@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from drorae import DiTDH, DRoRAEClassPipeline
 from drorae.checkpoints import resolve
 from drorae.images import png_with_settings
-from drorae.pipelines.base import GUIDANCE
+from drorae.pipelines.base import GUIDANCE, SamplerSettings
 from train import generate_prompts
 from train.data.latent_cache import module_hash
 from train.data.picture_files import is_whole, write
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.guidance != "none":
         settings |= {"scale": args.scale, "interval": list(args.interval)}
     settings |= {"decoder": args.decoder, "checkpoint": Path(args.checkpoint).name}
-    pipeline.check(args.steps, args.guidance, args.scale, tuple(args.interval), args.decoder)
+    pipeline.check(SamplerSettings(args.steps, args.guidance, args.scale, tuple(args.interval), args.decoder))
     record = settings | {"seed": args.seed, "classes": classes, "names": pipeline.config.labels}
     networks = {"denoiser": pipeline.denoiser, "guide": pipeline.guide, "tokenizer": pipeline.autoencoder}
     record["weights"] = {name: module_hash(network) for name, network in networks.items() if network is not None}

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from drorae import DRoRAETextPipeline
 from drorae.images import png_with_settings
-from drorae.pipelines.base import GUIDANCE
+from drorae.pipelines.base import GUIDANCE, SamplerSettings
 from drorae.pipelines.text_to_image import check_prompts
 from train.data.latent_cache import module_hash
 from train.data.picture_files import is_whole, write
@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> None:
     rows = read_prompts(args.prompts)
     pipeline = DRoRAETextPipeline.from_pretrained(args.checkpoint).to(state.device)
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.check(args.steps, args.guidance, args.scale, decoder=args.decoder)
+    pipeline.check(SamplerSettings(args.steps, args.guidance, args.scale, decoder=args.decoder))
     settings = {"steps": args.steps, "guidance": args.guidance}
     settings |= {"scale": args.scale, "negative": args.negative} if args.guidance == "cfg" else {}
     settings |= {"decoder": args.decoder, "checkpoint": Path(args.checkpoint).name}

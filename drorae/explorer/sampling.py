@@ -12,7 +12,7 @@ from torch import Tensor
 
 from drorae.images import to_uint8
 from drorae.models.autoencoder import DECODERS, AutoencoderDRoRAE
-from drorae.pipelines.base import DRoRAEPipeline, SamplingError, picture_seeds
+from drorae.pipelines.base import DRoRAEPipeline, SamplerSettings, SamplingError, picture_seeds
 from drorae.pipelines.class_to_image import DRoRAEClassPipeline
 from drorae.pipelines.flow import Step
 from drorae.pipelines.text_to_image import DRoRAETextPipeline, check_prompts
@@ -123,7 +123,7 @@ def generate(pipeline: DRoRAEPipeline, request: Request, name: str) -> Iterator[
     """
     started = time.perf_counter()
     check(request)
-    pipeline.check(request.steps, request.guidance, request.scale)
+    pipeline.check(SamplerSettings(request.steps, request.guidance, request.scale))
     seeds = picture_seeds(request.seed, request.count)
     label, plans = (text_plans if isinstance(pipeline, DRoRAETextPipeline) else class_plans)(pipeline, request, seeds)
     frames: dict[str, list[tuple[float, Tensor]]] = {plan.name: [] for plan in plans}
@@ -178,7 +178,8 @@ def class_plans(pipeline: DRoRAEClassPipeline, request: Request, seeds: list[int
     label = class_name(pipeline, number)
     plans = []
     for row, guidance in guidance_rows(request).items():
-        loop = pipeline.steps([number] * len(seeds), request.steps, guidance, request.scale, seed=seeds)
+        settings = SamplerSettings(request.steps, guidance, request.scale)
+        loop = pipeline.steps([number] * len(seeds), settings, seed=seeds)
         plans.append(_Plan(row, {"class": label, **sampler_settings(request, guidance)}, loop))
     return label, plans
 
@@ -196,9 +197,7 @@ def text_plans(pipeline: DRoRAETextPipeline, request: Request, seeds: list[int])
         settings |= {"negative": negative} if negative else {}
         loop = pipeline.steps(
             text,
-            request.steps,
-            guidance,
-            request.scale,
+            SamplerSettings(request.steps, guidance, request.scale),
             negative_prompt=negative,
             num_images_per_prompt=len(seeds),
             seed=seeds,

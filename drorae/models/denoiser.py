@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -54,20 +53,24 @@ class DiTBlock(nn.Module):
         self.modulation = modulation(dim, 6)
 
     def forward(
-        self,
-        x: Tensor,
-        condition: Tensor,
-        rope: Tensor,
-        spread: Callable[[Tensor], Tensor],
-        mask: Tensor | None = None,
+        self, x: Tensor, condition: Tensor, rope: Tensor, patch_size: int = 1, mask: Tensor | None = None
     ) -> Tensor:
-        shift1, scale1, gate1, shift2, scale2, gate2 = spread(self.modulation(condition)).chunk(6, dim=-1)
+        """Tokens (B, N, dim) to tokens.
+
+        Args:
+            condition: (B, 1, dim), or (B, N / patch_size ** 2, dim) of a square grid.
+            rope: rotary table, (N, 2 * channels per head).
+            mask: (B, 1, 1, N) boolean, the tokens that others may attend to.
+        """
+        values = per_position(self.modulation(condition), patch_size)
+        shift1, scale1, gate1, shift2, scale2, gate2 = values.chunk(6, dim=-1)
         x = x + gate1 * self.attn(self.norm1(x) * (1 + scale1) + shift1, rope=rope, attn_mask=mask)
         return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
 
 
 def modulation(dim: int, count: int) -> nn.Sequential:
-    """The layer that turns a condition into ``count`` vectors; zero at first, so that every block starts as nothing."""
+    """The layer that turns a condition into ``count`` vectors; zero-initialised, so every block starts as
+    the identity."""
     layer = nn.Linear(dim, count * dim)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
@@ -189,45 +192,51 @@ class DiTDH(ModelMixin, ConfigMixin):
         """
         size, patch = self.config.sample_size, self.config.trunk_patch_size
         tokens = hidden_states.flatten(2).transpose(1, 2)  # (B, N, C)
-        t = self.time_embed(timestep)[:, None]
-        s = self.trunk_embed(join(tokens, size, patch)) + self.positions.to(tokens.dtype)
-        rope, mask, length = self.trunk_rope, None, 0
-        if self.config.text_dim is None:
-            about = self.label_embed(class_labels)[:, None]
-        else:
-            counts = encoder_attention_mask.bool()
-            text = self.text_embed(encoder_hidden_states.to(tokens.dtype)) * counts[..., None]
-            about = text.sum(1, keepdim=True) / counts.sum(1).clamp(min=1)[:, None, None]
-            length = text.shape[1]
-            s = torch.cat([text, s], dim=1)
-            rope = torch.cat([unrotated(length, rope), rope])
-            mask = nn.functional.pad(counts, (0, s.shape[1] - length), value=True)[:, None, None]
-        condition = nn.functional.silu(t + about)
+        time = self.time_embed(timestep)[:, None]
+        text, keep_mask, pooled = self.embed_condition(class_labels, encoder_hidden_states, encoder_attention_mask)
+
+        trunk = self.trunk_embed(join(tokens, size, patch)) + self.positions.to(tokens.dtype)
+        rope, mask = self.trunk_rope, None
+        if text is not None:  # its tokens stand before the latent's
+            rope = torch.cat([identity_rope(text.shape[1], rope), rope])
+            mask = nn.functional.pad(keep_mask, (0, trunk.shape[1]), value=True)[:, None, None]
+            trunk = torch.cat([text, trunk], dim=1)
+        condition = nn.functional.silu(time + pooled)
         for block in self.trunk:
-            s = self._run(block, s, condition, rope, _same, mask)
-        s = s[:, length:]
-        s = self.projection(nn.functional.silu(t + s))
+            trunk = self._run(block, trunk, condition, rope, 1, mask)
+        if text is not None:
+            trunk = trunk[:, text.shape[1] :]
+        condition = self.projection(nn.functional.silu(time + trunk))
 
-        def spread(values: Tensor) -> Tensor:
-            return values if patch == 1 else repeat(values, size // patch, patch)
-
-        x = self.head_embed(tokens)
+        head = self.head_embed(tokens)
         for block in self.head:
-            x = self._run(block, x, s, self.head_rope, spread)
-        shift, scale = spread(self.final_modulation(s)).chunk(2, dim=-1)
-        x = self.final(self.final_norm(x) * (1 + scale) + shift)
-        sample = x.transpose(1, 2).unflatten(2, (size, size))
+            head = self._run(block, head, condition, self.head_rope, patch)
+        shift, scale = per_position(self.final_modulation(condition), patch).chunk(2, dim=-1)
+        velocity = self.final(self.final_norm(head) * (1 + scale) + shift)
+        sample = velocity.transpose(1, 2).unflatten(2, (size, size))
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
+
+    def embed_condition(
+        self, class_labels: Tensor | None, text_tokens: Tensor | None, attention_mask: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None, Tensor]:
+        """The condition in the trunk's width; arguments as of :meth:`forward`.
+
+        Returns:
+            Text tokens (B, T, dim) and which of them count (B, T), both ``None`` for a class; and one vector for all,
+            (B, 1, dim): the class, or the mean of the tokens that count.
+        """
+        if self.config.text_dim is None:
+            return None, None, self.label_embed(class_labels)[:, None]
+        keep_mask = attention_mask.bool()
+        text = self.text_embed(text_tokens.to(self.text_embed[1].weight.dtype)) * keep_mask[..., None]
+        pooled = text.sum(1, keepdim=True) / keep_mask.sum(1).clamp(min=1)[:, None, None]
+        return text, keep_mask, pooled
 
     def _run(self, block: DiTBlock, *inputs: Any) -> Tensor:
         """A block's output; with gradient checkpointing it is computed again in the backward pass."""
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(block, *inputs, use_reentrant=False)
         return block(*inputs)
-
-
-def _same(values: Tensor) -> Tensor:
-    return values
 
 
 def join(tokens: Tensor, size: int, patch: int) -> Tensor:
@@ -238,14 +247,17 @@ def join(tokens: Tensor, size: int, patch: int) -> Tensor:
     return grid.transpose(2, 3).flatten(3).flatten(1, 2)
 
 
-def repeat(values: Tensor, grid: int, patch: int) -> Tensor:
-    """Values (B, grid * grid, D) of patches to all their positions, (B, (grid * patch) ** 2, D)."""
+def per_position(values: Tensor, patch: int) -> Tensor:
+    """Values (B, n, D) of the patches of a square grid, repeated at all their positions, (B, n * patch ** 2, D)."""
+    if patch == 1:
+        return values
+    grid = math.isqrt(values.shape[1])
     values = values.unflatten(1, (grid, grid))
     return values.repeat_interleave(patch, 1).repeat_interleave(patch, 2).flatten(1, 2)
 
 
-def unrotated(count: int, rope: Tensor) -> Tensor:
-    """Rows of a rotary table that turn nothing, (count, D): sines 0, cosines 1."""
+def identity_rope(count: int, rope: Tensor) -> Tensor:
+    """Identity rows of a rotary table, (count, D): sines 0, cosines 1."""
     zeros = rope.new_zeros(count, rope.shape[1] // 2)
     return torch.cat([zeros, zeros + 1], dim=-1)
 

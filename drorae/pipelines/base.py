@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,6 +29,17 @@ OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 MAX_STEPS, MAX_SCALE, MAX_PICTURES = 1000, 100.0, 256
 MAX_SEED = 2**32 - 1  # PyTorch's generator on the CPU takes no more bits
 INDEX = "model_index.json"
+
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    """How noise is followed to a picture. Values as of a pipeline's call, which documents them."""
+
+    num_inference_steps: int = 50
+    guidance: str = "none"
+    guidance_scale: float = 1.5
+    guidance_interval: tuple[float, float] = INTERVAL
+    decoder: str | None = None
 
 
 class SamplingError(ValueError):
@@ -108,22 +120,19 @@ class DRoRAEPipeline(DiffusionPipeline):
         condition: Condition,
         unconditional: Condition,
         noise: Tensor,
-        num_inference_steps: int,
-        guidance: str,
-        guidance_scale: float,
-        guidance_interval: tuple[float, float],
+        settings: SamplerSettings,
     ) -> Generator[flow.Step, Tensor | None, None]:
         """The steps from noise (B, C, h, w) to data under a condition. All arguments have been checked."""
         device = self._execution_device
-        if guidance == "cfg":
-            velocity = ClassifierFreeGuidance(
-                self.denoiser, condition, unconditional, guidance_scale, guidance_interval
-            )
-        elif guidance == "autoguidance":
-            velocity = AutoGuidance(self.denoiser, self.guide, condition, guidance_scale, guidance_interval)
+        scale, interval = settings.guidance_scale, settings.guidance_interval
+        if settings.guidance == "cfg":
+            velocity = ClassifierFreeGuidance(self.denoiser, condition, unconditional, scale, interval)
+        elif settings.guidance == "autoguidance":
+            velocity = AutoGuidance(self.denoiser, self.guide, condition, scale, interval)
         else:
             velocity = Unguided(self.denoiser, condition)
-        return flow.sample(velocity, noise.to(device), flow.start(self.scheduler, num_inference_steps, device))
+        scheduler = flow.start(self.scheduler, settings.num_inference_steps, device)
+        return flow.sample(velocity, noise.to(device), scheduler)
 
     def finish(
         self,
@@ -176,28 +185,20 @@ class DRoRAEPipeline(DiffusionPipeline):
         images = images.float().clamp(0, 1)
         return images if output_type == "pt" else images.permute(0, 2, 3, 1).cpu().numpy()
 
-    def check(
-        self,
-        num_inference_steps: int,
-        guidance: str,
-        guidance_scale: float,
-        guidance_interval: tuple[float, float] = INTERVAL,
-        decoder: str | None = None,
-    ) -> None:
+    def check(self, settings: SamplerSettings) -> None:
         """Refuse settings that cannot give a picture.
 
         Raises:
             SamplingError: naming the value and what to use.
         """
-        steps, interval = num_inference_steps, guidance_interval
+        steps, interval = settings.num_inference_steps, settings.guidance_interval
+        guidance, scale = settings.guidance, settings.guidance_scale
         if not isinstance(steps, (int, np.integer)) or isinstance(steps, bool) or not 1 <= steps <= MAX_STEPS:
             raise SamplingError(f"num_inference_steps is a whole number from 1 to {MAX_STEPS}, not {steps!r}.")
         if guidance not in GUIDANCE:
             raise SamplingError(f"guidance is one of {', '.join(map(repr, GUIDANCE))}, not {guidance!r}.")
-        if not _is_number(guidance_scale) or not 0 <= guidance_scale <= MAX_SCALE:
-            raise SamplingError(
-                f"guidance_scale is a number from 0 to {MAX_SCALE:g}, not {guidance_scale!r}; 1 is no guidance."
-            )
+        if not _is_number(scale) or not 0 <= scale <= MAX_SCALE:
+            raise SamplingError(f"guidance_scale is a number from 0 to {MAX_SCALE:g}, not {scale!r}; 1 is no guidance.")
         if (
             not isinstance(interval, (list, tuple))
             or len(interval) != 2
@@ -208,7 +209,7 @@ class DRoRAEPipeline(DiffusionPipeline):
         if guidance == "autoguidance" and self.guide is None:
             raise SamplingError("This pipeline has no guide, so there is no autoguidance; use 'cfg' or 'none'.")
         try:
-            self.autoencoder.get_decoder(decoder)
+            self.autoencoder.get_decoder(settings.decoder)
         except ValueError as error:
             raise SamplingError(f"{error}.") from error
 

@@ -15,7 +15,7 @@ from drorae.checkpoints import CheckpointError, resolve
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.models.denoiser import DiTDH
 from drorae.pipelines import flow
-from drorae.pipelines.base import MAX_PICTURES, DRoRAEPipeline, SamplingError
+from drorae.pipelines.base import MAX_PICTURES, DRoRAEPipeline, SamplerSettings, SamplingError
 from drorae.pipelines.guidance import INTERVAL
 
 
@@ -106,17 +106,8 @@ class DRoRAEClassPipeline(DRoRAEPipeline):
         Raises:
             SamplingError: a value that cannot be used; nothing has been computed then.
         """
-        loop = self.steps(
-            class_labels,
-            num_inference_steps,
-            guidance,
-            guidance_scale,
-            guidance_interval,
-            seed,
-            generator,
-            latents,
-            decoder,
-        )
+        settings = SamplerSettings(num_inference_steps, guidance, guidance_scale, guidance_interval, decoder)
+        loop = self.steps(class_labels, settings, seed=seed, generator=generator, latents=latents)
         return self.finish(
             loop, decoder, output_type, return_dict, callback_on_step_end, callback_on_step_end_tensor_inputs
         )
@@ -125,36 +116,28 @@ class DRoRAEClassPipeline(DRoRAEPipeline):
     def steps(
         self,
         class_labels: int | str | Sequence[int | str],
-        num_inference_steps: int = 50,
-        guidance: str = "none",
-        guidance_scale: float = 1.5,
-        guidance_interval: tuple[float, float] = INTERVAL,
+        settings: SamplerSettings | None = None,
+        *,
         seed: int | Sequence[int] | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         latents: Tensor | None = None,
-        decoder: str | None = None,
     ) -> Generator[flow.Step, Tensor | None, None]:
-        """The same, step by step, for whoever wants to look at every one of them or to stop early.
+        """The steps of a sampling, one after the other, to look at each of them or to stop early.
 
-        Arguments and errors as of a call, at the first step that is asked for; latents are decoded by :meth:`decode`.
+        Arguments and errors are those of a call; errors come at the first step that is asked for. :meth:`decode` turns
+        latents into pictures.
         """
+        settings = settings or SamplerSettings()
         labels = self.label_numbers(class_labels)
         if not 1 <= len(labels) <= MAX_PICTURES:
             raise SamplingError(
                 f"{len(labels)} pictures at once; ask for 1 to {MAX_PICTURES} (python -m train.generate makes more)."
             )
-        self.check(num_inference_steps, guidance, guidance_scale, guidance_interval, decoder)
+        self.check(settings)
         noise = self.noise(len(labels), seed, generator, latents)
         numbers = torch.tensor(labels, device=self._execution_device)
-        yield from self.follow(
-            {"class_labels": numbers},
-            {"class_labels": torch.full_like(numbers, self.denoiser.null_label)},
-            noise,
-            num_inference_steps,
-            guidance,
-            guidance_scale,
-            guidance_interval,
-        )
+        unconditional = {"class_labels": torch.full_like(numbers, self.denoiser.null_label)}
+        yield from self.follow({"class_labels": numbers}, unconditional, noise, settings)
 
     def label_numbers(self, class_labels: int | str | Sequence[int | str]) -> list[int]:
         """Classes by number, in a list. A name may be the whole name or one of its synonyms between commas.

@@ -16,7 +16,7 @@ from drorae.checkpoints import CheckpointError, resolve
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.models.denoiser import DiTDH
 from drorae.pipelines import flow
-from drorae.pipelines.base import MAX_PICTURES, DRoRAEPipeline, SamplingError
+from drorae.pipelines.base import MAX_PICTURES, DRoRAEPipeline, SamplerSettings, SamplingError
 from drorae.pipelines.guidance import INTERVAL, Condition
 from drorae.pipelines.text_encoding import encode, load_text_encoder, token_width
 
@@ -136,18 +136,14 @@ class DRoRAETextPipeline(DRoRAEPipeline):
         """
         loop = self.steps(
             prompt,
-            num_inference_steps,
-            guidance,
-            guidance_scale,
-            guidance_interval,
-            negative_prompt,
-            num_images_per_prompt,
-            seed,
-            generator,
-            latents,
-            prompt_embeds,
-            prompt_attention_mask,
-            decoder,
+            SamplerSettings(num_inference_steps, guidance, guidance_scale, guidance_interval, decoder),
+            negative_prompt=negative_prompt,
+            num_images_per_prompt=num_images_per_prompt,
+            seed=seed,
+            generator=generator,
+            latents=latents,
+            prompt_embeds=prompt_embeds,
+            prompt_attention_mask=prompt_attention_mask,
         )
         return self.finish(
             loop, decoder, output_type, return_dict, callback_on_step_end, callback_on_step_end_tensor_inputs
@@ -157,10 +153,8 @@ class DRoRAETextPipeline(DRoRAEPipeline):
     def steps(
         self,
         prompt: str | Sequence[str] | None = None,
-        num_inference_steps: int = 50,
-        guidance: str = "cfg",
-        guidance_scale: float = 6.0,
-        guidance_interval: tuple[float, float] = INTERVAL,
+        settings: SamplerSettings | None = None,
+        *,
         negative_prompt: str | Sequence[str] | None = None,
         num_images_per_prompt: int = 1,
         seed: int | Sequence[int] | None = None,
@@ -168,10 +162,10 @@ class DRoRAETextPipeline(DRoRAEPipeline):
         latents: Tensor | None = None,
         prompt_embeds: Tensor | None = None,
         prompt_attention_mask: Tensor | None = None,
-        decoder: str | None = None,
     ) -> Generator[flow.Step, Tensor | None, None]:
-        """The same, step by step; see :meth:`drorae.DRoRAEClassPipeline.steps`."""
-        self.check(num_inference_steps, guidance, guidance_scale, guidance_interval, decoder)
+        """The steps of a sampling, one after the other; see :meth:`drorae.DRoRAEClassPipeline.steps`."""
+        settings = settings or SamplerSettings(guidance="cfg", guidance_scale=6.0)
+        self.check(settings)
         each = num_images_per_prompt
         if not isinstance(each, int) or isinstance(each, bool) or each < 1:
             raise SamplingError(f"num_images_per_prompt is a whole number from 1, not {each!r}.")
@@ -184,8 +178,8 @@ class DRoRAETextPipeline(DRoRAEPipeline):
         negative = check_prompts(negative_prompt or "", "negative_prompt")
         if len(negative) not in (1, count):
             raise SamplingError(f"{len(negative)} negative prompts for {count} prompts; give one, or one for each.")
-        if any(negative) and guidance != "cfg":
-            raise SamplingError(f"A negative prompt needs guidance 'cfg', not {guidance!r}.")
+        if any(negative) and settings.guidance != "cfg":
+            raise SamplingError(f"A negative prompt needs guidance 'cfg', not {settings.guidance!r}.")
         noise = self.noise(count * each, seed, generator, latents)
         if prompts is not None:
             condition = self.encode_prompts(prompts)
@@ -195,7 +189,7 @@ class DRoRAETextPipeline(DRoRAEPipeline):
             {key: value.repeat_interleave(each, 0) for key, value in which.items()}
             for which in same_length(condition, self.encode_prompts(negative * (count // len(negative))))
         ]
-        yield from self.follow(*repeated, noise, num_inference_steps, guidance, guidance_scale, guidance_interval)
+        yield from self.follow(*repeated, noise, settings)
 
     def encode_prompts(self, prompts: list[str]) -> Condition:
         """Prompts to the denoiser's condition; a warning names what of a long prompt was lost."""
@@ -226,7 +220,7 @@ def check_prompts(value: str | Sequence[str], name: str) -> list[str]:
     """Prompts as a list.
 
     Raises:
-        SamplingError: none, something that is no text, or a text beyond all reason.
+        SamplingError: none, something that is not a text, or a text beyond all reason.
     """
     prompts = list(value) if isinstance(value, (list, tuple)) else [value]
     if not prompts or not all(isinstance(prompt, str) for prompt in prompts):
