@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from drorae.study.published import WIDTHS
 from train.settings import (
     AdversaryPreset,
     EncoderPreset,
@@ -246,18 +247,6 @@ def _dinov2_b_text() -> Stage2Preset:
     return Stage2Preset(schedule, "dinov2-b/finetune", shape, text=text, expected=expected)
 
 
-# Table 8: expert width h, and the rFID of phase 2.
-SCALING = {
-    128: 0.539,
-    256: 0.559,
-    512: 0.525,
-    1024: 0.519,
-    2048: 0.510,
-    3072: 0.471,
-    4096: 0.470,
-    6144: 0.459,
-}
-
 DINOV2_B = Preset(
     model=DINOV2_B_MODEL,
     encoder=None,
@@ -338,12 +327,12 @@ PRESETS = {
     ),
     "dinov2-b": DINOV2_B,
     **{
-        f"dinov2-b-{h}": Preset(
-            model={**DINOV2_B_MODEL, "fusion_hidden_size": h},
+        f"dinov2-b-{row.setting}": Preset(
+            model={**DINOV2_B_MODEL, "fusion_hidden_size": row.setting},
             encoder=None,
-            stage1={"fusion": _dinov2_b_fusion(f"dinov2-b-{h}", f"rFID {rfid} (paper, table 8)")},
+            stage1={"fusion": _dinov2_b_fusion(f"dinov2-b-{row.setting}", f"rFID {row.rfid} (paper, table 8)")},
         )
-        for h, rfid in SCALING.items()
+        for row in WIDTHS
     },
     "smoke": Preset(
         model=SMOKE_MODEL,
