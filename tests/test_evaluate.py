@@ -275,7 +275,7 @@ def test_lpips_without_its_weights_is_one_sentence(runs, tmp_path, monkeypatch):
 # ---- publishing ---------------------------------------------------------------------------------------------------
 
 
-def test_published_weights_card_and_readme_agree(runs, tmp_path, capsys):
+def test_published_weights_card_and_readme_agree(runs, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "published"
     arguments = ["--data", "generated", "--validation", "generated", "--out", str(runs), "--weights", str(tmp_path)]
     publish.main(["--preset", "smoke", *arguments, "--to", str(folder), "--mean-layers", "2"])
@@ -292,9 +292,11 @@ def test_published_weights_card_and_readme_agree(runs, tmp_path, capsys):
 
     page = tmp_path / "README.md"
     frame = "on {} held-out photos, as printed by\n`{}`:\n<!-- results -->\n{}\n<!-- /results -->\nrest\n"
-    page.write_text(frame.format(3, "a command", "old"))
+    frame += "<!-- reproduction -->\n{}\n<!-- /reproduction -->\n"
+    page.write_text(frame.format(3, "a command", "old", "old"))
+    monkeypatch.setattr(readme, "reproduction_table", lambda: "the presets")
     readme.main([str(folder), "--readme", str(page)])
-    assert page.read_text() == frame.format(64, report["command"], evaluate.table(report))
+    assert page.read_text() == frame.format(64, report["command"], evaluate.table(report), "the presets")
     assert report_of_folder(folder, tmp_path) == report
 
 

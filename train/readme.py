@@ -1,4 +1,4 @@
-"""Write the results table of the README from what ``train.publish`` measured: ``python -m train.readme``."""
+"""Write the tables of the README, from what was measured and from the presets: ``python -m train.readme``."""
 
 from __future__ import annotations
 
@@ -7,24 +7,60 @@ import json
 import re
 from pathlib import Path
 
+from train.engine.dry_run import build_on_meta, denoiser_cost, estimate_hours, step_cost
 from train.engine.session import main_guard
 from train.errors import RunError
 from train.evaluate import table
+from train.presets import PRESETS
 from train.publish import REPORT
 
-BLOCK = re.compile(r"(<!-- results -->\n).*?(\n<!-- /results -->)", re.S)
+REPRODUCED, GPUS = "dinov2-b", 8
+
+
+def reproduction_table(name: str = REPRODUCED, gpus: int = GPUS) -> str:
+    """What the paper's model takes: run, command, hardware, estimated hours, the paper's number and ours."""
+    preset, rows = PRESETS[name], []
+    for phase, row in preset.stage1.items():
+        cost = step_cost(build_on_meta(preset, row)).flops
+        rows.append((f"{phase}", f"train.stage1 --preset {name} --phase {phase}", cost, row))
+    for run, row in preset.stage2.items():
+        condition, _, guide = run.partition("-")
+        command = f"train.stage2 --preset {name} --condition {condition}{' --guide' if guide else ''}"
+        rows.append((run, command, denoiser_cost(preset, row), row))
+    lines = ["| run | command | hardware | hours | paper | ours |", "|---|---|---|---:|---|---|"]
+    for run, command, cost, row in rows:
+        hours = estimate_hours(cost, row.schedule, gpus)
+        lines.append(f"| {run} | `{command}` | {gpus} H100 | {hours:.0f} | {row.expected} | {row.measured} |")
+    return "\n".join(lines)
+
+
+def replace_block(text: str, name: str, content: str, file: Path) -> str:
+    """A text with the content between ``<!-- name -->`` and ``<!-- /name -->`` replaced.
+
+    Raises:
+        RunError: there is no such block.
+    """
+    block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.S)
+    if not block.search(text):
+        raise RunError(f"{file} has no '<!-- {name} -->' block to write to")
+    return block.sub(lambda match: f"{match[1]}{content}\n{match[2]}", text)
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("checkpoint", type=Path, nargs="?", default=Path("assets/drorae-tiny"))
-    parser.add_argument("--readme", type=Path, default=Path("README.md"))
+    parser.add_argument(
+        "checkpoint",
+        type=Path,
+        nargs="?",
+        default=Path("assets/drorae-tiny"),
+        help="whose numbers are shown (default: %(default)s)",
+    )
+    parser.add_argument("--readme", type=Path, default=Path("README.md"), help="file to change (default: %(default)s)")
     args = parser.parse_args(argv)
-    report = json.loads((args.checkpoint / REPORT).read_text())
+    report = json.loads((args.checkpoint / REPORT).read_text(encoding="utf-8"))
     text = args.readme.read_text(encoding="utf-8")
-    if not BLOCK.search(text):
-        raise RunError(f"{args.readme} has no '<!-- results -->' block to write to")
-    text = BLOCK.sub(lambda match: match[1] + table(report) + match[2], text)
+    text = replace_block(text, "results", table(report), args.readme)
+    text = replace_block(text, "reproduction", reproduction_table(), args.readme)
     text = re.sub(r"on [\d,]+ held-out photos", f"on {report['photos']:,} held-out photos", text)
     text = re.sub(r"(as printed by\n`)[^`]+(`:)", lambda match: match[1] + report["command"] + match[2], text)
     args.readme.write_text(text, encoding="utf-8")

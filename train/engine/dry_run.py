@@ -2,7 +2,7 @@
 
 Costs are computed, not measured: one training step runs on the ``meta`` device, where tensors have shapes but no
 data, while torch counts the matrix products (``FlopCounterMode``) and the bytes that autograd keeps for the backward
-pass. Time assumes GPUs of ``PEAK_FLOPS`` used at the share ``UTILISATION``.
+pass. Time assumes GPUs of ``PEAK_FLOPS`` (``PEAK_TF32`` in fp32) used at the share ``UTILISATION``.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import vgg11_bn, vgg16
 
-from drorae import AutoencoderDRoRAE
+from drorae import AutoencoderDRoRAE, DiTDH
 from train.data.positions import Batch
 from train.errors import RunError
-from train.settings import PerceptualPreset, Preset, Stage1Preset
+from train.settings import PerceptualPreset, Preset, Schedule, Stage1Preset, Stage2Preset
 from train.tasks.reconstruction import Reconstruction
 
-PEAK_FLOPS, UTILISATION = 989e12, 0.4  # dense bf16 products of an H100 SXM, from its data sheet; a common share
+# Dense products of an H100 SXM in bf16 and in TF32, which fp32 runs use, from its data sheet; a common share of them
+PEAK_FLOPS, PEAK_TF32, UTILISATION = 989e12, 494.5e12, 0.4
 GIB = 2**30
 
 
@@ -89,6 +90,36 @@ def step_cost(task: Reconstruction) -> Cost:
     return Cost(counter.get_total_flops(), sum(kept.values()))
 
 
+def denoiser_cost(preset: Preset, row: Stage2Preset, text_dim: int = 1024) -> int:
+    """Floating point operations of a training step of a denoiser with one latent; the backward pass counts twice.
+
+    The frozen encoders are left out: the latents of all pictures are computed once.
+
+    Args:
+        text_dim: channels of the text tokens, where the condition is a text (1,024 of Qwen3-0.6B).
+    """
+    condition = {"num_classes": 1000} if row.text is None else {"num_classes": None, "text_dim": text_dim}
+    with torch.device("meta"):
+        model = AutoencoderDRoRAE(**preset.model)
+        size, channels = model.grid_size, model.encoder.dim
+        denoiser = DiTDH(sample_size=size, in_channels=channels, **condition, **row.denoiser)
+        inputs: dict[str, Tensor] = {"class_labels": torch.zeros(1, dtype=torch.long)}
+        if row.text is not None:
+            inputs = {
+                "encoder_hidden_states": torch.zeros(1, row.text.max_tokens, text_dim),
+                "encoder_attention_mask": torch.ones(1, row.text.max_tokens, dtype=torch.bool),
+            }
+        with FlopCounterMode(display=False) as counter:
+            denoiser(torch.zeros(1, channels, size, size), torch.zeros(1), **inputs)
+    return 3 * counter.get_total_flops()
+
+
+def estimate_hours(flops: int, schedule: Schedule, gpus: int) -> float:
+    """Hours of a whole run on so many GPUs; ``flops`` are of a step with one picture."""
+    peak = PEAK_FLOPS if schedule.precision == "bf16" else PEAK_TF32
+    return flops * schedule.batch_size * schedule.steps / (gpus * peak * UTILISATION) / 3600
+
+
 def describe(name: str, preset: Preset, phase: Stage1Preset, gpus: int = 8) -> str:
     """The answer to ``--dry-run``, for so many GPUs.
 
@@ -109,7 +140,7 @@ def describe(name: str, preset: Preset, phase: Stage1Preset, gpus: int = 8) -> s
     # weights, gradient, two moments; the average of the weights on top for what is exported
     fixed = 4 * frozen + 20 * trained + 16 * opponent
     activations = cost.activations * micro * half
-    hours = cost.flops * schedule.batch_size * schedule.steps / (gpus * PEAK_FLOPS * UTILISATION) / 3600
+    hours, peak = estimate_hours(cost.flops, schedule, gpus), PEAK_FLOPS if half < 1 else PEAK_TF32
     parts: list[tuple[str, Callable[[], nn.Module | None]]] = [
         ("encoder", lambda: model.encoder),
         ("fusion", lambda: model.fusion_module),
@@ -127,7 +158,7 @@ def describe(name: str, preset: Preset, phase: Stage1Preset, gpus: int = 8) -> s
         f"{'memory':18} {(fixed + activations) / GIB:.1f} GiB per GPU with {micro} pictures on each of {gpus} GPUs: "
         f"{fixed / GIB:.1f} for weights and optimisers, {activations / GIB:.1f} for activations "
         f"({schedule.precision}; fused kernels need less)",
-        f"{'time':18} {hours:.1f} h on {gpus} H100 at {UTILISATION:.0%} of {PEAK_FLOPS / 1e12:.0f} TFLOP/s",
+        f"{'time':18} {hours:.1f} h on {gpus} H100 at {UTILISATION:.0%} of {peak / 1e12:.0f} TFLOP/s",
         f"{'expected':18} {phase.expected}",
         f"{'measured':18} ours: {phase.measured}",
     ]
