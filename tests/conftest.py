@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 
 # Before anything imports gradio or huggingface_hub: the tests reach no network.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -19,6 +20,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # tests in several processes: threads b
 
 import datasets
 import gradio as gr
+import gradio.routes
 import numpy as np
 import pytest
 import torch
@@ -232,3 +234,16 @@ def tiny_url(tiny) -> Iterator[str]:
     """The page of that model."""
     with served(build_demo(tiny, "tiny")) as address:
         yield address
+
+
+@pytest.fixture
+def cancelling(monkeypatch) -> Event:
+    """Set when the server has a request to cancel. Gradio then waits for the step of the run that is being computed."""
+    asked, cancel_tasks = Event(), gradio.routes.cancel_tasks
+
+    async def cancel(tasks: set[str]) -> list[str]:
+        asked.set()  # nothing else of the server runs before it has cancelled them
+        return await cancel_tasks(tasks)
+
+    monkeypatch.setattr(gradio.routes, "cancel_tasks", cancel)
+    return asked

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
-import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from browser import CANCELLED_AFTER, NEEDS_CHROMIUM, Watched, contrast, shown_pixels
+from browser import NEEDS_CHROMIUM, Watched, contrast, shown_pixels
 from conftest import build, served
+from gate import PATIENCE, Gate
 from gradio_client import Client
 from playwright.sync_api import expect
 
@@ -136,55 +136,70 @@ def test_a_sample_becomes_the_input(view):
     assert np.array_equal(shown_pixels(page, "#compare figure[data-route=original] img"), pixels)
 
 
+CALLS_A_STEP = 3  # of a denoiser: guided by another one, and unguided
+
+
 @pytest.fixture
-def slow(monkeypatch) -> list[float]:
-    """Every call of a denoiser takes a while; the times they were made at."""
-    calls, original = [], DiTDH.forward
+def denoisers(monkeypatch) -> Iterator[Gate]:
+    """Every call of a denoiser waits here."""
+    gate, forward = Gate(), DiTDH.forward
 
-    def forward(self, *args, **kwargs):
-        calls.append(time.monotonic())
-        time.sleep(0.1)
-        return original(self, *args, **kwargs)
+    def held(self, *args, **kwargs):
+        gate.enter()
+        return forward(self, *args, **kwargs)
 
-    monkeypatch.setattr(DiTDH, "forward", forward)
-    return calls
+    monkeypatch.setattr(DiTDH, "forward", held)
+    yield gate
+    gate.open()
 
 
-def test_previews_while_it_runs_and_stop_frees_the_worker(view, slow):
-    page = view.page
-    setting(view, "steps", 100)
+def test_previews_while_it_runs_and_stop_frees_the_worker(view, denoisers, cancelling):
+    page, headline = view.page, view.page.locator("#samples [data-part=headline]")
+    status = page.locator("#generate-status")
+    setting(view, "steps", 5)
     page.locator("#generate-run").click()
-    page.wait_for_selector("#samples .sample:disabled")
-    expect(page.locator("#samples [data-part=headline]")).to_contain_text("of 100")
-    view.cancel_late()
+    denoisers.let(2 * CALLS_A_STEP)
+    expect(headline).to_contain_text("step 2 of 5")
+    expect(page.locator("#samples .sample:disabled")).to_have_count(8)
     expect(page.locator("#samples [role=progressbar]")).to_be_visible()
+    cancel = view.hold_cancel()
     page.locator("#generate-stop").click()
-    expect(page.locator("#samples [data-part=headline]")).to_contain_text("stopped after step")
-    expect(page.locator("#generate-status")).to_contain_text("Stopped.")
-    page.wait_for_timeout(CANCELLED_AFTER + 1000)
-    expect(page.locator("#samples [data-part=headline]")).to_contain_text("stopped after step")
-    expect(page.locator("#generate-status")).to_contain_text("Stopped.")
+    expect(headline).to_contain_text("stopped after step 2")
+    expect(status).to_contain_text("Stopped.")
+    denoisers.let(CALLS_A_STEP)  # the run does not know of it yet, and writes over that
+    expect(headline).to_contain_text("step 3 of 5")
+    denoisers.wait_for(3 * CALLS_A_STEP + 1)
+    cancel.release()
+    assert cancelling.wait(PATIENCE)
+    denoisers.let(CALLS_A_STEP)  # the step that is being computed comes to its end
+    expect(headline).to_contain_text("stopped after step 3")
+    expect(status).to_contain_text("Stopped.")
     expect(page.locator("#generate-run")).to_be_enabled()
     expect(page.locator("#generate-stop")).to_be_disabled()
-    stopped = len(slow)
-    time.sleep(0.6)
-    assert len(slow) == stopped
-    assert stopped < 150  # of 300
+    denoisers.open()
     setting(view, "steps", 2)
     page.locator("#generate-run").click()
-    expect(page.locator("#samples [data-part=headline]")).to_contain_text("4 pictures per row")
+    expect(headline).to_contain_text("4 pictures per row")
     finished(view)
-    assert len(slow) - stopped < 20  # the worker made the few calls of this run, and did not end the first one before
+    # four steps of the first run and two of this one: the worker did not end the first one before
+    assert denoisers.arrived == 6 * CALLS_A_STEP
 
 
-def test_stop_that_comes_too_late_leaves_the_finished_pictures(view, slow):
-    page = view.page
+def test_stop_that_comes_too_late_leaves_the_finished_pictures(view, denoisers):
+    page, headline = view.page, view.page.locator("#samples [data-part=headline]")
     setting(view, "steps", 3)
-    view.cancel_late(4000)
     page.locator("#generate-run").click()
+    denoisers.let(CALLS_A_STEP)
+    expect(headline).to_contain_text("step 1 of 3")
+    cancel = view.hold_cancel()
     page.locator("#generate-stop").click()
-    page.wait_for_timeout(5000)
-    expect(page.locator("#samples [data-part=headline]")).to_contain_text("4 pictures per row")
+    expect(headline).to_contain_text("stopped after step 1")
+    denoisers.open()
+    expect(headline).to_contain_text("4 pictures per row")
+    expect(page.locator("#generate-status")).not_to_contain_text("Stopped.")
+    cancel.release()
+    expect(page.locator("#generate-status")).to_contain_text("Stopped.")
+    expect(headline).to_contain_text("4 pictures per row")
     assert page.locator("#samples .sample:disabled").count() == 0
     expect(page.locator("#generate-run")).to_be_enabled()
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from browser import CANCELLED_AFTER, NEEDS_CHROMIUM, Watched, contrast, shown_pixels
+from browser import NEEDS_CHROMIUM, Watched, contrast, shown_pixels
 from conftest import ROOT, TINY, build, served
-from fake_hub import serve
+from fake_hub import reach, serve
+from gate import Gate
 from playwright.sync_api import expect
 
 import drorae.ui.models
@@ -154,21 +151,24 @@ def test_every_tab_and_the_report_follow_the_model(view, tmp_path):
 
 
 def test_a_cancel_that_comes_too_late_says_which_model_is_shown(view, other, tmp_path, monkeypatch):
-    folder = tmp_path / "late"
+    folder, loads, status = tmp_path / "late", Gate(), view.page.locator("#model-status")
     shutil.copytree(other, folder)
 
-    def slowly(name):
-        time.sleep(1)
+    def held(name):
+        loads.enter()
         return load_tokenizer(name)
 
-    monkeypatch.setattr(drorae.ui.models, "load_tokenizer", slowly)
-    view.cancel_late(4000)
+    monkeypatch.setattr(drorae.ui.models, "load_tokenizer", held)
     load(view, str(folder))
+    expect(status).to_contain_text(f"Loading {folder}:")
+    cancel = view.hold_cancel()
     view.page.locator("#model-cancel").click()
-    expect(view.page.locator("#model-status")).to_contain_text("Cancelled; this page shows tiny.")
-    view.page.wait_for_timeout(5000)
-    expect(view.page.locator("#compare figure")).to_have_count(2)  # it was loaded meanwhile
-    expect(view.page.locator("#model-status")).to_contain_text(f"Cancelled; this page shows {folder}.")
+    expect(status).to_contain_text("Cancelled; this page shows tiny.")
+    loads.open()  # the cancelling is under way when the model is there
+    expect(view.page.locator("#compare figure")).to_have_count(2)
+    expect(status).to_contain_text("no fusion: its last layer only")
+    cancel.release()
+    expect(status).to_contain_text(f"Cancelled; this page shows {folder}.")
     expect(view.page.locator("#model-load")).to_be_enabled()
 
 
@@ -197,48 +197,22 @@ def test_a_fixed_page_offers_no_other_model(browser, tiny_url):
     view.page.close()
 
 
-SERVER = """
-import sys
-sys.path.insert(0, {tests!r})
-from conftest import build
-import os
-os.environ.pop("HF_HUB_OFFLINE", None)
-import huggingface_hub.constants
-huggingface_hub.constants.HF_HUB_OFFLINE = False
-from drorae.ui.page import build_demo, launch_options
-demo = build_demo(build(), "tiny", switch=True)
-_, address, _ = demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **launch_options())
-print(address, flush=True)
-sys.stdin.read()
-"""
-
-
-def test_a_download_shows_its_progress_and_can_be_cancelled(browser, other, tmp_path):
-    with serve("somebody/plain-rae", other, seconds_per_piece=1.0) as hub:
-        environment = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
-        environment |= {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path), "NO_PROXY": "127.0.0.1", "PYTHONPATH": str(ROOT)}
-        server = subprocess.Popen(
-            [sys.executable, "-c", SERVER.format(tests=str(ROOT / "tests"))],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            view = Watched(browser, server.stdout.readline().strip())
-            load(view, "somebody/plain-rae")
-            expect(view.page.locator("#model-status")).to_contain_text("Fetching somebody/plain-rae:", timeout=30_000)
-            expect(view.page.locator("#model-status")).to_contain_text(" kB of ")
-            view.cancel_late()
-            view.page.locator("#model-cancel").click()
-            expect(view.page.locator("#model-status")).to_contain_text("Cancelled; this page shows tiny.")
-            view.page.wait_for_timeout(CANCELLED_AFTER + 1000)
-            expect(view.page.locator("#model-status")).to_contain_text("Cancelled")
-            expect(view.page.locator("#model-load")).to_be_enabled()
-            children = subprocess.run(["ps", "--ppid", str(server.pid), "-o", "args="], capture_output=True, text=True)
-            assert "snapshot_download" not in children.stdout
-            expect(view.page.locator("#compare figure")).to_have_count(3)
-            view.page.close()
-        finally:
-            server.terminate()
-            server.wait()
+def test_a_download_shows_its_progress_and_can_be_cancelled(view, other, tmp_path, monkeypatch):
+    status, pieces = view.page.locator("#model-status"), Gate()
+    with serve("somebody/plain-rae", other, pieces) as hub:
+        downloads = reach(hub, tmp_path, monkeypatch)
+        load(view, "somebody/plain-rae")
+        expect(status).to_contain_text("Fetching somebody/plain-rae:")
+        expect(status).to_contain_text(" kB of ")
+        pieces.wait_for(1)  # the weights are on their way
+        cancel = view.hold_cancel()
+        view.page.locator("#model-cancel").click()
+        expect(status).to_contain_text("Cancelled; this page shows tiny.")
+        expect(status).to_contain_text("Fetching somebody/plain-rae:")  # the download does not know of it yet
+        assert downloads[-1].returncode is None
+        cancel.release()
+        expect(status).to_contain_text("Cancelled; this page shows tiny.")
+        expect(view.page.locator("#model-load")).to_be_enabled()
+        assert downloads[-1].returncode is not None
+        expect(view.page.locator("#compare figure")).to_have_count(4)
+        pieces.open()
