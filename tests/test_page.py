@@ -192,7 +192,7 @@ def shown_shares(view: Watched, which: str) -> list[float]:
 
 def test_hovering_shows_the_routing_of_the_token_without_a_request(view, explored):
     view.routing()
-    view.page.wait_for_timeout(1500)  # the chart below loads its script
+    view.page.wait_for_selector("#profile .js-plotly-plot .bars .point")  # the chart below has loaded its script
     view.requests.clear()
     for row, column in ((0, 0), (7, 3), (15, 15)):
         view.page.mouse.move(*token_at(view, row, column))
