@@ -33,6 +33,20 @@ def url() -> Iterator[str]:
         yield address
 
 
+@pytest.fixture(scope="module")
+def one_page(browser, url) -> Iterator[Watched]:
+    """A page that shows the first model before and after: it takes longer to open than a test takes."""
+    watched = Watched(browser, url)
+    yield watched
+    watched.page.close()
+
+
+@pytest.fixture
+def home(one_page) -> Iterator[Watched]:
+    yield one_page
+    one_page.check()
+
+
 @pytest.fixture
 def view(browser, url) -> Iterator[Watched]:
     watched = Watched(browser, url)
@@ -41,9 +55,8 @@ def view(browser, url) -> Iterator[Watched]:
     watched.page.close()
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_all_charts_are_drawn(browser, url, theme):
-    view = Watched(browser, url, width=390, query=f"?__theme={theme}")
+def test_all_charts_are_drawn_and_fit_a_phone(browser, url):
+    view = Watched(browser, url, width=390)
     view.open("Study")
     for name in CHARTS:
         chart = view.page.locator(f"#study-{name} .main-svg").first
@@ -55,24 +68,32 @@ def test_all_charts_are_drawn(browser, url, theme):
     view.page.close()
 
 
-def test_another_plane_and_the_numbers_behind_it(view):
+def test_the_text_is_readable_in_the_dark(browser, url):
+    view = Watched(browser, url, query="?__theme=dark")
     view.open("Study")
-    peers = view.page.locator("#study-peers")
+    assert contrast(view.page, "#study-introduction p") >= 4.5
+    view.check()
+    view.page.close()
+
+
+def test_another_plane_and_the_numbers_behind_it(home):
+    home.open("Study")
+    peers = home.page.locator("#study-peers")
     expect(peers.get_by_text("DINO-SAE", exact=True)).to_be_visible()
-    view.page.get_by_label("PSNR and gFID with guidance").check()
+    home.page.get_by_label("PSNR and gFID with guidance").check()
     expect(peers.get_by_text("PSNR, dB, higher is better")).to_be_visible()
     expect(peers.get_by_text("HiRAE-24", exact=True)).to_be_visible()
     expect(peers.get_by_text("FAE", exact=True)).to_have_count(0)  # it published no PSNR
-    view.page.get_by_role("button", name="Numbers and sources").nth(2).click()
-    expect(view.page.get_by_role("row", name="h = 3072 56.7 0.471 -0.011 -0.049")).to_be_visible()
+    home.page.get_by_role("button", name="Numbers and sources").nth(2).click()
+    expect(home.page.get_by_role("row", name="h = 3072 56.7 0.471 -0.011 -0.049")).to_be_visible()
 
 
-def test_about_has_card_limits_and_citation(view):
-    view.open("About")
-    expect(view.page.locator("#facts")).to_contain_text("32 × 32 pixels, 3 layers, 16 tokens")
-    expect(view.page.locator("#card")).to_contain_text("There is no model card")  # of a random model
-    expect(view.page.locator("#citation")).to_contain_text("2605.10780")
-    expect(view.page.get_by_role("heading", name="Limits")).to_be_visible()
+def test_about_has_card_limits_and_citation(home):
+    home.open("About")
+    expect(home.page.locator("#facts")).to_contain_text("32 × 32 pixels, 3 layers, 16 tokens")
+    expect(home.page.locator("#card")).to_contain_text("There is no model card")  # of a random model
+    expect(home.page.locator("#citation")).to_contain_text("2605.10780")
+    expect(home.page.get_by_role("heading", name="Limits")).to_be_visible()
 
 
 def load(view: Watched, name: str) -> None:
@@ -95,25 +116,25 @@ def other(tmp_path_factory):
     return folder
 
 
-def test_another_model_and_back(view, other):
-    page = view.page
-    load(view, str(other))
+def test_another_model_and_back(home, other):
+    page = home.page
+    load(home, str(other))
     expect(page.locator("#model-status")).to_contain_text("no fusion: its last layer only")
     expect(page.locator("#model-status")).to_contain_text("on the CPU")
     expect(page.locator("#status")).to_contain_text("48 × 48 pixels, rebuilt along one route")
     expect(page.locator("#compare figure")).to_have_count(2)
-    view.open("Routing")
+    home.open("Routing")
     expect(page.locator("#no-routing")).to_be_visible()
     expect(page.locator("#profile")).to_have_count(0)
-    view.open("Intervene")
+    home.open("Intervene")
     expect(page.locator("#no-interventions")).to_be_visible()
-    view.open("About")
+    home.open("About")
     expect(page.locator("#card")).to_contain_text("A plain RAE.")
     expect(page.locator("#card")).not_to_contain_text("license")
     assert page.locator("#card script").count() == 0
-    load(view, "tiny")
+    load(home, "tiny")
     expect(page.locator("#status")).to_contain_text("32 × 32 pixels, rebuilt along 3 routes")
-    view.open("Routing")
+    home.open("Routing")
     expect(page.locator("#no-routing")).to_have_count(0)
     expect(page.locator("#routing .strip button").first).to_be_visible()
 
@@ -172,8 +193,8 @@ def test_a_cancel_that_comes_too_late_says_which_model_is_shown(view, other, tmp
     expect(view.page.locator("#model-load")).to_be_enabled()
 
 
-def test_a_failed_load_leaves_the_model(view, other, tmp_path):
-    page = view.page
+def test_a_failed_load_leaves_the_model(home, other, tmp_path):
+    page = home.page
     broken = tmp_path / "broken"
     shutil.copytree(other, broken)
     (broken / "diffusion_pytorch_model.safetensors").write_bytes(b"no weights")
@@ -182,7 +203,7 @@ def test_a_failed_load_leaves_the_model(view, other, tmp_path):
         ("nobody/nothing", "There is no folder 'nobody/nothing'"),
         (str(tmp_path), "config.json' is missing"),
     ):
-        load(view, name)
+        load(home, name)
         expect(page.locator("#model-status .error")).to_contain_text(told)
         expect(page.locator("#model-status")).not_to_contain_text("Traceback")
     expect(page.locator("#compare figure")).to_have_count(4)
@@ -197,22 +218,22 @@ def test_a_fixed_page_offers_no_other_model(browser, tiny_url):
     view.page.close()
 
 
-def test_a_download_shows_its_progress_and_can_be_cancelled(view, other, tmp_path, monkeypatch):
-    status, pieces = view.page.locator("#model-status"), Gate()
+def test_a_download_shows_its_progress_and_can_be_cancelled(home, other, tmp_path, monkeypatch):
+    status, pieces = home.page.locator("#model-status"), Gate()
     with serve("somebody/plain-rae", other, pieces) as hub:
         downloads = reach(hub, tmp_path, monkeypatch)
-        load(view, "somebody/plain-rae")
+        load(home, "somebody/plain-rae")
         expect(status).to_contain_text("Fetching somebody/plain-rae:")
         expect(status).to_contain_text(" kB of ")
         pieces.wait_for(1)  # the weights are on their way
-        cancel = view.hold_cancel()
-        view.page.locator("#model-cancel").click()
+        cancel = home.hold_cancel()
+        home.page.locator("#model-cancel").click()
         expect(status).to_contain_text("Cancelled; this page shows tiny.")
         expect(status).to_contain_text("Fetching somebody/plain-rae:")  # the download does not know of it yet
         assert downloads[-1].returncode is None
         cancel.release()
         expect(status).to_contain_text("Cancelled; this page shows tiny.")
-        expect(view.page.locator("#model-load")).to_be_enabled()
+        expect(home.page.locator("#model-load")).to_be_enabled()
         assert downloads[-1].returncode is not None
-        expect(view.page.locator("#compare figure")).to_have_count(4)
+        expect(home.page.locator("#compare figure")).to_have_count(4)
         pieces.open()

@@ -26,13 +26,19 @@ def url(pipeline, text_pipeline, tmp_path_factory) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture
-def view(browser, url) -> Iterator[Watched]:
+@pytest.fixture(scope="module")
+def one_page(browser, url) -> Iterator[Watched]:
+    """For all tests: a page takes longer to open than a test takes."""
     watched = Watched(browser, url)
-    opened(watched)
     yield watched
-    watched.check()
     watched.page.close()
+
+
+@pytest.fixture
+def view(one_page) -> Iterator[Watched]:
+    opened(one_page)
+    yield one_page
+    one_page.check()
 
 
 def opened(watched: Watched) -> None:
@@ -43,6 +49,8 @@ def opened(watched: Watched) -> None:
     steps = watched.page.locator("#steps input[type=number]")
     steps.fill("3")
     steps.press("Tab")
+    for name in ("negative", "other"):
+        watched.page.locator(f"#{name} textarea").fill("")
 
 
 def run(view: Watched, prompt: str) -> None:
@@ -92,11 +100,11 @@ def test_two_texts_on_the_same_seeds_away_from_a_third(view, text_pipeline):
     page = view.page
     page.locator("#negative textarea").fill("grass")
     page.locator("#other textarea").fill("a church at night")
-    run(view, "a red ball")
+    run(view, "two dogs")  # of which nothing is shown yet
     assert_rows(
         view,
         text_pipeline,
-        subject="a red ball",
+        subject="two dogs",
         guidance="cfg",
         scale=3.0,
         negative="grass",
