@@ -32,6 +32,8 @@ def one_page(browser, tiny_url):
 
 @pytest.fixture
 def view(one_page):
+    one_page.page.mouse.move(0, 0)
+    one_page.state("routing", "(state.token = null)")
     one_page.page.locator("#routing [data-part=stage]").focus()
     one_page.page.keyboard.press("Escape")  # nothing is pinned, no layer laid over
     yield one_page
