@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
-import time
 from urllib.parse import urlparse
 
 import numpy as np
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, Route, expect
 
-expect.set_options(timeout=30_000)  # another process of the tests may have the other core
-
-CANCELLED_AFTER = 1000  # ms that a held request to cancel waits
+expect.set_options(timeout=60_000)  # ends a test that hangs; nothing is meant to take as long
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
@@ -32,12 +29,32 @@ NEEDS_CHROMIUM = [
 ]
 
 
+class HeldCancel:
+    """Requests to cancel that a page has sent and the server has not got: what they shall end goes on meanwhile."""
+
+    def __init__(self, page: Page):
+        self._routes: list[Route] | None = []
+        page.route("**/cancel", self._take)
+
+    def _take(self, route: Route) -> None:
+        if self._routes is None:
+            route.continue_()
+        else:
+            self._routes.append(route)
+
+    def release(self) -> None:
+        """Send them, and those that come later at once."""
+        routes, self._routes = self._routes, None
+        for route in routes:
+            route.continue_()
+
+
 class Watched:
     """A page and everything it asked for or complained about."""
 
     def __init__(self, context: BrowserContext, address: str, width: int = 1280, query: str = ""):
         self.page: Page = context.new_page()
-        self.page.set_default_timeout(30_000)
+        self.page.set_default_timeout(60_000)
         self.page.set_viewport_size({"width": width, "height": 900})
         self.requests: list[str] = []
         self.complaints: list[str] = []
@@ -48,14 +65,9 @@ class Watched:
         # A link may open another tab before this one was ever drawn: being there is what counts, not being visible.
         self.page.wait_for_selector("#compare figure img", state="attached")
 
-    def cancel_late(self, milliseconds: int = CANCELLED_AFTER) -> None:
-        """Hold requests to cancel back, as a slow line would: what they shall end goes on meanwhile."""
-
-        def hold(route) -> None:
-            time.sleep(milliseconds / 1000)
-            route.continue_()
-
-        self.page.route("**/cancel", hold)
+    def hold_cancel(self) -> HeldCancel:
+        """Hold requests to cancel back from now on, as a slow line would."""
+        return HeldCancel(self.page)
 
     def _console(self, message) -> None:
         if message.type == "error":

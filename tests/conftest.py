@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 
 # Before anything imports gradio or huggingface_hub: the tests reach no network.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -19,6 +20,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # tests in several processes: threads b
 
 import datasets
 import gradio as gr
+import gradio.networking
+import gradio.routes
 import numpy as np
 import pytest
 import torch
@@ -40,6 +43,7 @@ from train.tasks.text_encoder import build_encoder, train_tokenizer
 
 atexit.register(shutil.rmtree, os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
 datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0  # 5 s for every stream that is left early, for threads on a network
+gradio.networking.url_ok = lambda url: True  # it gives a page three seconds to answer, and a busy machine takes longer
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOS = ROOT.parent / "shared" / "data"
@@ -233,3 +237,16 @@ def tiny_url(tiny) -> Iterator[str]:
     """The page of that model."""
     with served(build_demo(tiny, "tiny")) as address:
         yield address
+
+
+@pytest.fixture
+def cancelling(monkeypatch) -> Event:
+    """Set when the server has a request to cancel. Gradio then waits for the step of the run that is being computed."""
+    asked, cancel_tasks = Event(), gradio.routes.cancel_tasks
+
+    async def cancel(tasks: set[str]) -> list[str]:
+        asked.set()  # nothing else of the server runs before it has cancelled them
+        return await cancel_tasks(tasks)
+
+    monkeypatch.setattr(gradio.routes, "cancel_tasks", cancel)
+    return asked

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
+
+import pytest
+from gate import Gate
+from huggingface_hub import close_session, constants
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PIECE = 16384
 
 
 @contextmanager
-def serve(name: str, folder: Path, seconds_per_piece: float = 0.0) -> Iterator[str]:
-    """Serve a folder as the repository ``name``; yields the address of the hub."""
+def serve(name: str, folder: Path, pieces: Gate | None = None) -> Iterator[str]:
+    """Serve a folder as the repository ``name``; yields the address of the hub.
+
+    Every piece of a file but its first waits at the gate ``pieces``: what is small arrives, what is large is held.
+    """
     files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
     class Handler(BaseHTTPRequestHandler):
@@ -57,11 +65,12 @@ def serve(name: str, folder: Path, seconds_per_piece: float = 0.0) -> Iterator[s
             if not body:
                 return
             for start in range(0, len(content), PIECE):
+                if start and pieces is not None:
+                    pieces.enter()
                 try:
                     self.wfile.write(content[start : start + PIECE])
                 except OSError:  # whoever asked has gone
                     return
-                time.sleep(seconds_per_piece)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
@@ -71,3 +80,27 @@ def serve(name: str, folder: Path, seconds_per_piece: float = 0.0) -> Iterator[s
     finally:
         server.shutdown()
         server.server_close()
+
+
+def reach(address: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen]:
+    """Processes that are started from now on, as downloads are. Like this one, they take the hub at ``address`` for the
+    one there is, with an empty cache.
+
+    The library reads its environment once, when it is imported.
+    """
+    for key, value in {"HF_ENDPOINT": address, "HF_HOME": str(cache), "NO_PROXY": "127.0.0.1"}.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    close_session()  # it remembers whether there is a network, and its proxies
+    started, popen = [], subprocess.Popen
+
+    def start(*args: Any, **kwargs: Any) -> subprocess.Popen:
+        started.append(popen(*args, **kwargs))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    return started

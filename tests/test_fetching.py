@@ -2,57 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import time
-
 import pytest
-from conftest import ROOT, build
-from fake_hub import serve
+from conftest import build
+from fake_hub import COMMIT, reach, serve
+from gate import Gate
 
+import drorae.pretrained.download
 from drorae import CheckpointError
 from drorae.checkpoints import stored_folder
+from drorae.pretrained.adapter import load_tokenizer
 from drorae.pretrained.download import fetch
 
 NAME = "somebody/a-tokenizer"
-SCRIPT = """
-import json, sys
-from drorae.pretrained.adapter import load_tokenizer
-from drorae.checkpoints import CheckpointError, stored_folder
-from drorae.pretrained.download import fetch
-name, stop_after = sys.argv[1], int(sys.argv[2])
-try:
-    states = fetch(name)
-    seen = []
-    for state in states:
-        seen.append(state)
-        if len(seen) == stop_after:
-            states.close()
-    again = [] if stop_after else list(fetch(name))
-    model = None if stop_after else load_tokenizer(name).config.fusion_hidden_size
-    told = {"seen": seen, "again": again, "model": model, "stored": str(stored_folder(name))}
-    list(fetch("somebody/else"))
-except CheckpointError as error:
-    print(json.dumps({**told, "error": str(error)}))
-"""
-
-
-def run(address: str, cache, stop_after: int = 0) -> dict:
-    """What a fresh process sees of a model that is there, and of one that is not: the library reads the hub's address
-    once."""
-    environment = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
-    environment |= {"HF_ENDPOINT": address, "HF_HOME": str(cache), "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1"}
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, NAME, str(stop_after)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
@@ -63,31 +24,42 @@ def repository(tmp_path_factory):
     return folder
 
 
-def test_a_model_is_fetched_once_its_progress_seen_and_another_missed(repository, tmp_path):
-    with serve(NAME, repository, seconds_per_piece=0.02) as address:
-        told = run(address, tmp_path)
-    done, total = zip(*told["seen"], strict=True)
+def test_a_model_is_fetched_once_its_progress_seen_and_another_missed(repository, tmp_path, monkeypatch):
+    pieces, seen = Gate(), []
+    with serve(NAME, repository, pieces) as address:
+        reach(address, tmp_path, monkeypatch)
+        monkeypatch.setattr(drorae.pretrained.download, "SECONDS", 0.01)
+        for state in fetch(NAME):
+            seen.append(state)
+            if 0 < state.done < state.total:  # the small files are here, and seen to be: now the weights
+                pieces.open()
+        assert list(fetch(NAME)) == []
+        with pytest.raises(CheckpointError, match="There is no folder 'somebody/else'") as error:
+            list(fetch("somebody/else"))
+    done, total = zip(*seen, strict=True)
     size = sum(path.stat().st_size for path in repository.glob("*"))
     assert set(total) == {size}
     assert list(done) == sorted(done)
     assert done[-1] == size
     assert any(0 < value < size for value in done)
-    assert told["again"] == []
-    assert told["model"] == build().config.fusion_hidden_size
-    assert told["stored"].endswith("0123456789abcdef0123456789abcdef01234567")
-    assert "There is no folder 'somebody/else'" in told["error"]
-    assert told["error"].count("\n") == 0
+    assert load_tokenizer(NAME).config.fusion_hidden_size == build().config.fusion_hidden_size
+    assert stored_folder(NAME).name == COMMIT
+    assert str(error.value).count("\n") == 0
 
 
-def test_closing_stops_the_download(repository, tmp_path):
-    with serve(NAME, repository, seconds_per_piece=1.0) as address:
-        started = time.monotonic()
-        told = run(address, tmp_path, stop_after=2)
-        took = time.monotonic() - started
-    needed = (repository / "diffusion_pytorch_model.safetensors").stat().st_size / 16384
-    assert len(told["seen"]) == 2
-    assert told["seen"][-1][0] < told["seen"][-1][1]
-    assert took < needed
+def test_closing_stops_the_download(repository, tmp_path, monkeypatch):
+    pieces = Gate()
+    with serve(NAME, repository, pieces) as address:
+        downloads = reach(address, tmp_path, monkeypatch)
+        states = fetch(NAME)
+        first = next(states)
+        pieces.wait_for(1)  # the weights are on their way
+        assert downloads[-1].returncode is None
+        states.close()
+        assert downloads[-1].returncode < 0  # by a signal
+        pieces.open()
+    assert first.done < first.total
+    assert stored_folder(NAME) is None
 
 
 def test_without_a_network_it_is_one_sentence_too():

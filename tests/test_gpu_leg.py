@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 def rehearse(out, run: str, *more: str) -> dict:
     """Run the script with small numbers; its report."""
-    small = ["--steps", "12", "--batch-size", "8", "--limit", "24", "--threads", "2", "--views", "2", "--minutes", "5"]
+    small = ["--steps", "12", "--batch-size", "8", "--limit", "24", "--threads", "2", "--views", "2", "--minutes", "90"]
     leg.main([*smoke(out), "--run", run, *small, "--result", str(out / "result"), *more])
     return json.loads((out / "result" / "report.json").read_text())
 

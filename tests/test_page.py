@@ -27,12 +27,39 @@ def url(embedded) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture
-def view(browser, url) -> Iterator[Watched]:
+@pytest.fixture(scope="module")
+def first_page(browser, url) -> Iterator[Watched]:
+    """The shipped model and its first example. A page takes longer to open than a test takes."""
     watched = Watched(browser, url)
     yield watched
-    watched.check()
     watched.page.close()
+
+
+@pytest.fixture(scope="module")
+def tiny_page(browser, tiny_url) -> Iterator[Watched]:
+    """A small model, to which pictures are given."""
+    watched = Watched(browser, tiny_url)
+    yield watched
+    watched.page.close()
+
+
+@pytest.fixture
+def view(first_page) -> Iterator[Watched]:
+    """The first page, with the first tab open and nothing chosen in the second."""
+    first_page.routing()
+    first_page.page.locator("#routing [data-part=stage]").focus()
+    first_page.page.keyboard.press("Escape")
+    first_page.open("Compare")
+    yield first_page
+    first_page.check()
+
+
+@pytest.fixture
+def taker(tiny_page) -> Iterator[Watched]:
+    """The page that takes pictures, with the first tab open."""
+    tiny_page.open("Compare")
+    yield tiny_page
+    tiny_page.check()
 
 
 def upload(view: Watched, path) -> None:
@@ -54,40 +81,40 @@ def test_a_finished_example_is_there_at_first_paint_and_lossless(view, explored)
     expect(page.locator("#compare [data-part=headline]")).to_contain_text("dB")
 
 
-def test_an_uploaded_photo_goes_through(view, embedded, tmp_path):
+def test_an_uploaded_photo_goes_through(taker, tiny, tmp_path):
     values = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     Image.fromarray(values).resize((300, 200), Image.Resampling.BICUBIC).save(tmp_path / "mine.png")
-    expected = explore(load_image(tmp_path / "mine.png"), embedded, interventions=False)
-    upload(view, tmp_path / "mine.png")
-    row = view.page.locator("#compare tr[data-route=drorae] td").first
+    expected = explore(load_image(tmp_path / "mine.png"), tiny, interventions=False)
+    upload(taker, tmp_path / "mine.png")
+    row = taker.page.locator("#compare tr[data-route=drorae] td").first
     expect(row).to_contain_text(f"{expected.metrics['drorae']['psnr']:.2f}")
     assert np.array_equal(
-        shown_pixels(view.page, "#compare figure[data-route=drorae] img"), expected.pictures["drorae"]
+        shown_pixels(taker.page, "#compare figure[data-route=drorae] img"), expected.pictures["drorae"]
     )
-    view.routing()
-    weights = view.state("routing", "Array.from(state.weights)")
+    taker.routing()
+    weights = taker.state("routing", "Array.from(state.weights)")
     assert np.allclose(np.array(weights).reshape(expected.weights.shape), expected.weights, atol=1e-5)
 
 
-def test_a_photo_dropped_on_the_picture_goes_through(view, embedded):
+def test_a_photo_dropped_on_the_picture_goes_through(taker, tiny):
     path = ROOT / "assets" / "examples" / "rocket.jpg"
-    expected = explore(load_image(path), embedded, interventions=False)
-    view.page.locator("#picture input[type=file]").set_input_files(path)
-    row = view.page.locator("#compare tr[data-route=phase2] td").first
+    expected = explore(load_image(path), tiny, interventions=False)
+    taker.page.locator("#picture input[type=file]").set_input_files(path)
+    row = taker.page.locator("#compare tr[data-route=phase2] td").first
     expect(row).to_contain_text(f"{expected.metrics['phase2']['psnr']:.2f}")
 
 
-def test_clearing_the_picture_loses_nothing(view):
-    before = view.page.locator("#compare").inner_text()
-    view.page.get_by_label("Remove Image").click()
-    expect(view.page.locator("#status")).to_contain_text("Choose another picture")
-    assert view.page.locator("#compare").inner_text() == before
+def test_clearing_the_picture_loses_nothing(taker):
+    before = taker.page.locator("#compare").inner_text()
+    taker.page.get_by_label("Remove Image").click()
+    expect(taker.page.locator("#status")).to_contain_text("Choose another picture")
+    assert taker.page.locator("#compare").inner_text() == before
 
 
-def test_an_example_goes_through(view, embedded):
-    expected = explore(load_image(ROOT / "assets" / "examples" / "coffee.jpg"), embedded, interventions=False)
-    view.page.locator("#examples button, #examples .gallery-item").nth(2).click()
-    row = view.page.locator("#compare tr[data-route=rae] td").first
+def test_an_example_goes_through(taker, tiny):
+    expected = explore(load_image(ROOT / "assets" / "examples" / "coffee.jpg"), tiny, interventions=False)
+    taker.page.locator("#examples button, #examples .gallery-item").nth(2).click()
+    row = taker.page.locator("#compare tr[data-route=rae] td").first
     expect(row).to_contain_text(f"{expected.metrics['rae']['psnr']:.2f}")
 
 
@@ -115,17 +142,16 @@ def half_jpeg() -> bytes:
         ("dot.png", png_header(1, 1, b"\0\0\0\0"), "both sides must be at least 16"),
     ],
 )
-def test_bad_files_are_one_sentence_and_lose_nothing(browser, url, tmp_path, name, content, sentence):
-    view = Watched(browser, url)
-    before = view.page.locator("#compare").inner_text()
+def test_bad_files_are_one_sentence_and_lose_nothing(taker, tmp_path, name, content, sentence):
+    before = taker.page.locator("#compare").inner_text()
     (tmp_path / name).write_bytes(content)
-    upload(view, tmp_path / name)
-    status = view.page.locator("#status .error")
+    upload(taker, tmp_path / name)
+    status = taker.page.locator("#status .error")
     expect(status).to_contain_text(sentence)
-    assert "Traceback" not in view.page.content()
-    assert view.page.locator("#compare").inner_text() == before
-    assert not [text for text in view.complaints if "Failed to load resource" not in text]
-    view.page.close()
+    assert "Traceback" not in taker.page.content()
+    assert taker.page.locator("#compare").inner_text() == before
+    # its preview cannot be shown either
+    taker.complaints[:] = [text for text in taker.complaints if "Failed to load resource" not in text]
 
 
 def test_slider_works_by_mouse_keyboard_and_any_pair_without_a_request(view):
@@ -192,7 +218,7 @@ def shown_shares(view: Watched, which: str) -> list[float]:
 
 def test_hovering_shows_the_routing_of_the_token_without_a_request(view, explored):
     view.routing()
-    view.page.wait_for_timeout(1500)  # the chart below loads its script
+    view.page.wait_for_selector("#profile .js-plotly-plot .bars .point")  # the chart below has loaded its script
     view.requests.clear()
     for row, column in ((0, 0), (7, 3), (15, 15)):
         view.page.mouse.move(*token_at(view, row, column))
@@ -259,29 +285,29 @@ def test_profile_shows_the_mean_share_of_every_layer(view, explored):
     assert heights == pytest.approx(explored.shares.mean(0).tolist(), abs=1e-5)
 
 
-def test_views_follow_a_second_picture_and_the_last_of_two_quick_ones(view, embedded):
-    view.routing()
-    view.page.mouse.click(*token_at(view, 2, 3))
+def test_views_follow_a_second_picture_and_the_last_of_two_quick_ones(taker, tiny):
+    taker.routing()
+    taker.page.mouse.click(*token_at(taker, 1, 2, 4))
     names = ("astronaut", "galaxies")
     paths = [ROOT / "assets" / "examples" / f"{name}.jpg" for name in names]
-    expected = explore(load_image(paths[-1]), embedded, interventions=False)
+    expected = explore(load_image(paths[-1]), tiny, interventions=False)
     for path in paths:
-        view.page.locator("#picture input[type=file]").set_input_files(path)
-    view.page.wait_for_function(
+        taker.page.locator("#picture input[type=file]").set_input_files(path)
+    taker.page.wait_for_function(
         """(first) => {
             const node = [...document.querySelectorAll('#routing *')].find((n) => n.__routing);
             return node.__routing.value && Math.abs(node.__routing.weights[0] - first) < 1e-4;
         }""",
         arg=float(expected.weights[0, 0]),
     )
-    view.page.mouse.move(*token_at(view, 7, 3))
-    assert shown_shares(view, "first") == pytest.approx(expected.shares[7 * 16 + 3].tolist(), abs=6e-4)
-    assert view.state("routing", "state.pins") == []
-    view.page.get_by_role("tab", name="Compare").click()
-    view.page.locator("#compare [data-part=left]").select_option("original")
-    source = view.page.locator("#compare [data-part=before]").get_attribute("src")
-    assert source == view.page.locator("#compare figure[data-route=original] img").get_attribute("src")
-    assert np.array_equal(shown_pixels(view.page, "#compare [data-part=before]"), expected.original)
+    taker.page.mouse.move(*token_at(taker, 2, 3, 4))
+    assert shown_shares(taker, "first") == pytest.approx(expected.shares[2 * 4 + 3].tolist(), abs=6e-4)
+    assert taker.state("routing", "state.pins") == []
+    taker.page.get_by_role("tab", name="Compare").click()
+    taker.page.locator("#compare [data-part=left]").select_option("original")
+    source = taker.page.locator("#compare [data-part=before]").get_attribute("src")
+    assert source == taker.page.locator("#compare figure[data-route=original] img").get_attribute("src")
+    assert np.array_equal(shown_pixels(taker.page, "#compare [data-part=before]"), expected.original)
 
 
 def test_unpin_by_button(view):

@@ -6,12 +6,14 @@ import csv
 
 import numpy as np
 import pytest
-from browser import CANCELLED_AFTER, NEEDS_CHROMIUM, Watched, contrast, shown_pixels
+from browser import NEEDS_CHROMIUM, Watched, contrast, shown_pixels
 from conftest import ROOT
+from gate import PATIENCE, Gate
 from PIL import Image
 from playwright.sync_api import expect
 
 import drorae.explorer.batch
+import drorae.ui.wiring
 from drorae.explorer.batch import batch, to_csv
 from drorae.explorer.explore import explore
 from drorae.images import load_image
@@ -89,38 +91,48 @@ def test_a_batch_is_sorted_filtered_saved_and_opened(browser, tiny_url, tiny, tm
     page.close()
 
 
-def test_stop_keeps_the_rows_and_frees_the_model(browser, tiny_url, tmp_path, monkeypatch):
-    explored = []
+def test_stop_keeps_the_rows_and_frees_the_model(browser, tiny_url, tmp_path, monkeypatch, cancelling):
+    pictures = Gate()
 
-    def counted(*args, **kwargs):
-        explored.append(1)
+    def held(*args, **kwargs):
+        pictures.enter()
         return explore(*args, **kwargs)
 
-    monkeypatch.setattr(drorae.explorer.batch, "explore", counted)
+    monkeypatch.setattr(drorae.explorer.batch, "explore", held)
+    monkeypatch.setattr(drorae.ui.wiring, "BATCH_SECONDS", 0)  # every row is sent when it is there
     view = opened(browser, tiny_url)
-    files = [tmp_path / f"{number:03}.png" for number in range(400)]
+    files = [tmp_path / f"{number:03}.png" for number in range(6)]
     for file in files:
         Image.effect_noise((64, 64), 60).convert("RGB").save(file)
     view.page.locator("#batch-files input[type=file]").set_input_files(files)
-    expect(view.page.locator("#batch-files")).to_contain_text("399", timeout=60_000)
+    expect(view.page.locator("#batch-files")).to_contain_text("005")
+    rows, status = view.page.locator("#batch tbody tr"), view.page.locator("#batch-status")
     view.page.get_by_role("button", name="Explore all").click()
-    view.page.wait_for_selector("#batch tbody tr")
-    view.cancel_late()
+    pictures.let(2)
+    expect(rows).to_have_count(2)
+    expect(view.page.locator("#batch [data-part=progress]")).to_be_visible()
+    cancel = view.hold_cancel()
     view.page.get_by_role("button", name="Stop").click()
-    expect(view.page.locator("#batch-status")).to_contain_text("Stopped.")
-    view.page.wait_for_timeout(CANCELLED_AFTER + 1000)
-    expect(view.page.locator("#batch-status")).to_contain_text("Stopped.")
+    expect(status).to_contain_text("Stopped.")
+    pictures.let(1)  # the batch does not know of it yet, and writes over that
+    expect(rows).to_have_count(3)
+    expect(status).not_to_contain_text("Stopped.")
+    pictures.wait_for(4)
+    cancel.release()
+    assert cancelling.wait(PATIENCE)
+    pictures.open()  # the fourth comes to its end, and no other is begun
+    expect(status).to_contain_text("Stopped.")
     expect(view.page.get_by_role("button", name="Explore all")).to_be_enabled()
     expect(view.page.locator("#batch [data-part=progress]")).to_be_hidden()
-    rows = view.page.locator("#batch tbody tr").count()
-    assert 0 < rows < 400
-    stopped = len(explored)
-    view.page.wait_for_timeout(1000)
-    assert len(explored) == stopped < 400
-    # the next picture is answered, not after 400
+    expect(rows).to_have_count(3)
+    # the next picture is answered, not after the batch
     view.page.locator("#picture input[type=file]").set_input_files(EXAMPLES[1])
-    expect(view.page.locator("#status")).to_contain_text("rebuilt along 3 routes")
-    expect(view.page.locator("#batch tbody tr")).to_have_count(rows)
+    view.page.wait_for_function(
+        "() => { const n = [...document.querySelectorAll('#compare, #compare *')].find((e) => e.__compare);"
+        " return n.__compare.value.example === 'coffee'; }"
+    )
+    assert pictures.arrived == 4
+    expect(rows).to_have_count(3)
     view.check()
     view.page.close()
 

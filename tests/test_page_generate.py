@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
-import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from browser import CANCELLED_AFTER, NEEDS_CHROMIUM, Watched, contrast, shown_pixels
+from browser import NEEDS_CHROMIUM, Watched, contrast, shown_pixels
 from conftest import build, served
+from gate import PATIENCE, Gate
 from gradio_client import Client
 from playwright.sync_api import expect
 
@@ -44,6 +44,23 @@ def view(browser, url) -> Iterator[Watched]:
     watched.page.close()
 
 
+@pytest.fixture(scope="module")
+def first_page(browser, url) -> Iterator[Watched]:
+    """A page that samples nothing: it takes longer to open than a test takes."""
+    watched = Watched(browser, url)
+    opened(watched)
+    yield watched
+    watched.page.close()
+
+
+@pytest.fixture
+def shown(first_page) -> Iterator[Watched]:
+    """What is there before anything is asked for."""
+    first_page.open("Generate")
+    yield first_page
+    first_page.check()
+
+
 def opened(watched: Watched) -> None:
     watched.open("Generate")
     watched.page.wait_for_selector("#samples .sample")
@@ -71,16 +88,16 @@ def expected(pipeline, **changes):
     return result
 
 
-def test_finished_samples_are_there_at_first_paint(view, pipeline):
-    assert not any("queue/join" in request for request in view.requests)
+def test_finished_samples_are_there_at_first_paint(shown, pipeline):
+    assert not any("queue/join" in request for request in shown.requests)
     result = expected(pipeline)
     for row in range(2):
         for number in (0, 3):
-            pixels = shown_pixels(view.page, sample(view, row, number))
+            pixels = shown_pixels(shown.page, sample(shown, row, number))
             difference = np.abs(pixels.astype(int) - result.rows[row].pictures["finetuned"][number])
             assert difference.max() <= 1  # the page's generator was saved and loaded
-    assert view.page.locator("#samples h3").all_inner_texts()[:2] == ["AutoGuidance, scale 1.5", "Unguided"]
-    expect(view.page.locator("#samples [data-part=headline]")).to_contain_text("tench: 4 pictures per row")
+    assert shown.page.locator("#samples h3").all_inner_texts()[:2] == ["AutoGuidance, scale 1.5", "Unguided"]
+    expect(shown.page.locator("#samples [data-part=headline]")).to_contain_text("tench: 4 pictures per row")
 
 
 def test_generates_what_was_asked_for(view, pipeline):
@@ -102,8 +119,8 @@ def test_generates_what_was_asked_for(view, pipeline):
     assert page.locator("#samples .sample span").all_inner_texts() == ["seed 7", "seed 8"] * 2
 
 
-def test_a_chosen_sample_shows_its_film_both_decoders_and_settings(view, pipeline):
-    page = view.page
+def test_a_chosen_sample_shows_its_film_both_decoders_and_settings(shown, pipeline):
+    page = shown.page
     page.locator("#samples .sample[data-row='1'][data-sample='2']").click()
     assert page.locator("#samples [data-part=film] figure").count() == 8
     assert page.locator("#samples [data-part=film] figcaption").last.inner_text() == "t = 0.00"
@@ -115,7 +132,7 @@ def test_a_chosen_sample_shows_its_film_both_decoders_and_settings(view, pipelin
     assert settings["class"] == "tench"
     assert settings["seed"] == "2"
     assert settings["guidance"] == "none"
-    assert len([r for r in view.requests if "queue/join" in r]) == 0
+    assert len([r for r in shown.requests if "queue/join" in r]) == 0
     with page.expect_download() as download:
         page.locator("#samples [data-part=save]").click()
     assert download.value.suggested_filename == "tench-seed2-unguided.png"
@@ -123,10 +140,10 @@ def test_a_chosen_sample_shows_its_film_both_decoders_and_settings(view, pipelin
     assert {key: str(value) for key, value in stored.items()} == settings
 
 
-def test_a_sample_becomes_the_input(view):
-    page = view.page
+def test_a_sample_becomes_the_input(shown):
+    page = shown.page
     page.locator("#samples .sample[data-row='0'][data-sample='1']").click()
-    pixels = shown_pixels(page, sample(view, 0, 1))
+    pixels = shown_pixels(page, sample(shown, 0, 1))
     before = page.locator("#compare figure[data-route=original] img").get_attribute("src")
     page.get_by_role("button", name="Use as input").click()
     expect(page.get_by_role("tab", name="Compare")).to_have_attribute("aria-selected", "true")
@@ -136,55 +153,70 @@ def test_a_sample_becomes_the_input(view):
     assert np.array_equal(shown_pixels(page, "#compare figure[data-route=original] img"), pixels)
 
 
+CALLS_A_STEP = 3  # of a denoiser: guided by another one, and unguided
+
+
 @pytest.fixture
-def slow(monkeypatch) -> list[float]:
-    """Every call of a denoiser takes a while; the times they were made at."""
-    calls, original = [], DiTDH.forward
+def denoisers(monkeypatch) -> Iterator[Gate]:
+    """Every call of a denoiser waits here."""
+    gate, forward = Gate(), DiTDH.forward
 
-    def forward(self, *args, **kwargs):
-        calls.append(time.monotonic())
-        time.sleep(0.1)
-        return original(self, *args, **kwargs)
+    def held(self, *args, **kwargs):
+        gate.enter()
+        return forward(self, *args, **kwargs)
 
-    monkeypatch.setattr(DiTDH, "forward", forward)
-    return calls
+    monkeypatch.setattr(DiTDH, "forward", held)
+    yield gate
+    gate.open()
 
 
-def test_previews_while_it_runs_and_stop_frees_the_worker(view, slow):
-    page = view.page
-    setting(view, "steps", 100)
+def test_previews_while_it_runs_and_stop_frees_the_worker(view, denoisers, cancelling):
+    page, headline = view.page, view.page.locator("#samples [data-part=headline]")
+    status = page.locator("#generate-status")
+    setting(view, "steps", 5)
     page.locator("#generate-run").click()
-    page.wait_for_selector("#samples .sample:disabled")
-    expect(page.locator("#samples [data-part=headline]")).to_contain_text("of 100")
-    view.cancel_late()
+    denoisers.let(2 * CALLS_A_STEP)
+    expect(headline).to_contain_text("step 2 of 5")
+    expect(page.locator("#samples .sample:disabled")).to_have_count(8)
     expect(page.locator("#samples [role=progressbar]")).to_be_visible()
+    cancel = view.hold_cancel()
     page.locator("#generate-stop").click()
-    expect(page.locator("#samples [data-part=headline]")).to_contain_text("stopped after step")
-    expect(page.locator("#generate-status")).to_contain_text("Stopped.")
-    page.wait_for_timeout(CANCELLED_AFTER + 1000)
-    expect(page.locator("#samples [data-part=headline]")).to_contain_text("stopped after step")
-    expect(page.locator("#generate-status")).to_contain_text("Stopped.")
+    expect(headline).to_contain_text("stopped after step 2")
+    expect(status).to_contain_text("Stopped.")
+    denoisers.let(CALLS_A_STEP)  # the run does not know of it yet, and writes over that
+    expect(headline).to_contain_text("step 3 of 5")
+    denoisers.wait_for(3 * CALLS_A_STEP + 1)
+    cancel.release()
+    assert cancelling.wait(PATIENCE)
+    denoisers.let(CALLS_A_STEP)  # the step that is being computed comes to its end
+    expect(headline).to_contain_text("stopped after step 3")
+    expect(status).to_contain_text("Stopped.")
     expect(page.locator("#generate-run")).to_be_enabled()
     expect(page.locator("#generate-stop")).to_be_disabled()
-    stopped = len(slow)
-    time.sleep(0.6)
-    assert len(slow) == stopped
-    assert stopped < 150  # of 300
+    denoisers.open()
     setting(view, "steps", 2)
     page.locator("#generate-run").click()
-    expect(page.locator("#samples [data-part=headline]")).to_contain_text("4 pictures per row")
+    expect(headline).to_contain_text("4 pictures per row")
     finished(view)
-    assert len(slow) - stopped < 20  # the worker made the few calls of this run, and did not end the first one before
+    # four steps of the first run and two of this one: the worker did not end the first one before
+    assert denoisers.arrived == 6 * CALLS_A_STEP
 
 
-def test_stop_that_comes_too_late_leaves_the_finished_pictures(view, slow):
-    page = view.page
+def test_stop_that_comes_too_late_leaves_the_finished_pictures(view, denoisers):
+    page, headline = view.page, view.page.locator("#samples [data-part=headline]")
     setting(view, "steps", 3)
-    view.cancel_late(4000)
     page.locator("#generate-run").click()
+    denoisers.let(CALLS_A_STEP)
+    expect(headline).to_contain_text("step 1 of 3")
+    cancel = view.hold_cancel()
     page.locator("#generate-stop").click()
-    page.wait_for_timeout(5000)
-    expect(page.locator("#samples [data-part=headline]")).to_contain_text("4 pictures per row")
+    expect(headline).to_contain_text("stopped after step 1")
+    denoisers.open()
+    expect(headline).to_contain_text("4 pictures per row")
+    expect(page.locator("#generate-status")).not_to_contain_text("Stopped.")
+    cancel.release()
+    expect(page.locator("#generate-status")).to_contain_text("Stopped.")
+    expect(headline).to_contain_text("4 pictures per row")
     assert page.locator("#samples .sample:disabled").count() == 0
     expect(page.locator("#generate-run")).to_be_enabled()
 
@@ -229,15 +261,15 @@ def test_bad_numbers_get_one_sentence_and_lose_nothing(url, generator, field, va
     assert "alert" in status
 
 
-def test_an_unknown_class_gets_one_sentence_and_loses_nothing(view):
-    page = view.page
-    before = page.locator(sample(view, 0, 0)).get_attribute("src")
+def test_an_unknown_class_gets_one_sentence_and_loses_nothing(shown):
+    page = shown.page
+    before = page.locator(sample(shown, 0, 0)).get_attribute("src")
     page.locator("#class input").fill("golden gate")
     page.locator("#class input").press("Enter")
     page.locator("#generate-run").click()
     expect(page.locator("#generate-status .error")).to_contain_text("There is no class 'golden gate'; use for example")
-    assert page.locator(sample(view, 0, 0)).get_attribute("src") == before
-    finished(view)
+    assert page.locator(sample(shown, 0, 0)).get_attribute("src") == before
+    finished(shown)
 
 
 def test_the_api_gives_pictures_with_their_settings(url, generator):

@@ -24,15 +24,22 @@ def url(embedded):
         yield address
 
 
-@pytest.fixture
-def view(browser, url):
+@pytest.fixture(scope="module")
+def one_page(browser, url):
+    """For all tests: a page takes longer to open than a test takes."""
     watched = Watched(browser, url)
-    watched.open("Intervene")
-    watched.page.wait_for_selector("#intervene figure img")
-    watched.requests.clear()
     yield watched
-    watched.check()
     watched.page.close()
+
+
+@pytest.fixture
+def view(one_page):
+    one_page.open("Intervene")
+    one_page.page.wait_for_selector("#intervene figure img")
+    one_page.page.get_by_role("button", name="Reset").click()
+    one_page.requests.clear()
+    yield one_page
+    one_page.check()
 
 
 def posted(view: Watched) -> list[str]:
@@ -231,8 +238,7 @@ def test_frequencies_are_those_of_the_library(view, explored):
     assert not posted(view)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(("width", "theme"), [(1280, "dark"), (390, "light")])
 def test_both_tabs_fit_and_are_readable(browser, url, width, theme):
     view = Watched(browser, url, width, f"?__theme={theme}")
     for name in ("Intervene", "Frequency"):

@@ -21,13 +21,23 @@ def result(tiny):
     return explore(load_image(ROOT / "assets" / "examples" / "cat.jpg"), tiny)
 
 
-@pytest.fixture
-def view(browser, tiny_url):
+@pytest.fixture(scope="module")
+def one_page(browser, tiny_url):
+    """For all tests: a page takes longer to open than a test takes."""
     watched = Watched(browser, tiny_url)
     watched.routing()
     yield watched
-    watched.check()
     watched.page.close()
+
+
+@pytest.fixture
+def view(one_page):
+    one_page.page.mouse.move(0, 0)
+    one_page.state("routing", "(state.token = null)")
+    one_page.page.locator("#routing [data-part=stage]").focus()
+    one_page.page.keyboard.press("Escape")  # nothing is pinned, no layer laid over
+    yield one_page
+    one_page.check()
 
 
 def number(text: str) -> float:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from browser import CANCELLED_AFTER, NEEDS_CHROMIUM, Watched, contrast, shown_pixels
+from browser import NEEDS_CHROMIUM, Watched, contrast, shown_pixels
 from conftest import ROOT, TINY, build, served
-from fake_hub import serve
+from fake_hub import reach, serve
+from gate import Gate
 from playwright.sync_api import expect
 
 import drorae.ui.models
@@ -36,6 +33,20 @@ def url() -> Iterator[str]:
         yield address
 
 
+@pytest.fixture(scope="module")
+def one_page(browser, url) -> Iterator[Watched]:
+    """A page that shows the first model before and after: it takes longer to open than a test takes."""
+    watched = Watched(browser, url)
+    yield watched
+    watched.page.close()
+
+
+@pytest.fixture
+def home(one_page) -> Iterator[Watched]:
+    yield one_page
+    one_page.check()
+
+
 @pytest.fixture
 def view(browser, url) -> Iterator[Watched]:
     watched = Watched(browser, url)
@@ -44,9 +55,8 @@ def view(browser, url) -> Iterator[Watched]:
     watched.page.close()
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_all_charts_are_drawn(browser, url, theme):
-    view = Watched(browser, url, width=390, query=f"?__theme={theme}")
+def test_all_charts_are_drawn_and_fit_a_phone(browser, url):
+    view = Watched(browser, url, width=390)
     view.open("Study")
     for name in CHARTS:
         chart = view.page.locator(f"#study-{name} .main-svg").first
@@ -58,24 +68,32 @@ def test_all_charts_are_drawn(browser, url, theme):
     view.page.close()
 
 
-def test_another_plane_and_the_numbers_behind_it(view):
+def test_the_text_is_readable_in_the_dark(browser, url):
+    view = Watched(browser, url, query="?__theme=dark")
     view.open("Study")
-    peers = view.page.locator("#study-peers")
+    assert contrast(view.page, "#study-introduction p") >= 4.5
+    view.check()
+    view.page.close()
+
+
+def test_another_plane_and_the_numbers_behind_it(home):
+    home.open("Study")
+    peers = home.page.locator("#study-peers")
     expect(peers.get_by_text("DINO-SAE", exact=True)).to_be_visible()
-    view.page.get_by_label("PSNR and gFID with guidance").check()
+    home.page.get_by_label("PSNR and gFID with guidance").check()
     expect(peers.get_by_text("PSNR, dB, higher is better")).to_be_visible()
     expect(peers.get_by_text("HiRAE-24", exact=True)).to_be_visible()
     expect(peers.get_by_text("FAE", exact=True)).to_have_count(0)  # it published no PSNR
-    view.page.get_by_role("button", name="Numbers and sources").nth(2).click()
-    expect(view.page.get_by_role("row", name="h = 3072 56.7 0.471 -0.011 -0.049")).to_be_visible()
+    home.page.get_by_role("button", name="Numbers and sources").nth(2).click()
+    expect(home.page.get_by_role("row", name="h = 3072 56.7 0.471 -0.011 -0.049")).to_be_visible()
 
 
-def test_about_has_card_limits_and_citation(view):
-    view.open("About")
-    expect(view.page.locator("#facts")).to_contain_text("32 × 32 pixels, 3 layers, 16 tokens")
-    expect(view.page.locator("#card")).to_contain_text("There is no model card")  # of a random model
-    expect(view.page.locator("#citation")).to_contain_text("2605.10780")
-    expect(view.page.get_by_role("heading", name="Limits")).to_be_visible()
+def test_about_has_card_limits_and_citation(home):
+    home.open("About")
+    expect(home.page.locator("#facts")).to_contain_text("32 × 32 pixels, 3 layers, 16 tokens")
+    expect(home.page.locator("#card")).to_contain_text("There is no model card")  # of a random model
+    expect(home.page.locator("#citation")).to_contain_text("2605.10780")
+    expect(home.page.get_by_role("heading", name="Limits")).to_be_visible()
 
 
 def load(view: Watched, name: str) -> None:
@@ -98,25 +116,25 @@ def other(tmp_path_factory):
     return folder
 
 
-def test_another_model_and_back(view, other):
-    page = view.page
-    load(view, str(other))
+def test_another_model_and_back(home, other):
+    page = home.page
+    load(home, str(other))
     expect(page.locator("#model-status")).to_contain_text("no fusion: its last layer only")
     expect(page.locator("#model-status")).to_contain_text("on the CPU")
     expect(page.locator("#status")).to_contain_text("48 × 48 pixels, rebuilt along one route")
     expect(page.locator("#compare figure")).to_have_count(2)
-    view.open("Routing")
+    home.open("Routing")
     expect(page.locator("#no-routing")).to_be_visible()
     expect(page.locator("#profile")).to_have_count(0)
-    view.open("Intervene")
+    home.open("Intervene")
     expect(page.locator("#no-interventions")).to_be_visible()
-    view.open("About")
+    home.open("About")
     expect(page.locator("#card")).to_contain_text("A plain RAE.")
     expect(page.locator("#card")).not_to_contain_text("license")
     assert page.locator("#card script").count() == 0
-    load(view, "tiny")
+    load(home, "tiny")
     expect(page.locator("#status")).to_contain_text("32 × 32 pixels, rebuilt along 3 routes")
-    view.open("Routing")
+    home.open("Routing")
     expect(page.locator("#no-routing")).to_have_count(0)
     expect(page.locator("#routing .strip button").first).to_be_visible()
 
@@ -154,26 +172,29 @@ def test_every_tab_and_the_report_follow_the_model(view, tmp_path):
 
 
 def test_a_cancel_that_comes_too_late_says_which_model_is_shown(view, other, tmp_path, monkeypatch):
-    folder = tmp_path / "late"
+    folder, loads, status = tmp_path / "late", Gate(), view.page.locator("#model-status")
     shutil.copytree(other, folder)
 
-    def slowly(name):
-        time.sleep(1)
+    def held(name):
+        loads.enter()
         return load_tokenizer(name)
 
-    monkeypatch.setattr(drorae.ui.models, "load_tokenizer", slowly)
-    view.cancel_late(4000)
+    monkeypatch.setattr(drorae.ui.models, "load_tokenizer", held)
     load(view, str(folder))
+    expect(status).to_contain_text(f"Loading {folder}:")
+    cancel = view.hold_cancel()
     view.page.locator("#model-cancel").click()
-    expect(view.page.locator("#model-status")).to_contain_text("Cancelled; this page shows tiny.")
-    view.page.wait_for_timeout(5000)
-    expect(view.page.locator("#compare figure")).to_have_count(2)  # it was loaded meanwhile
-    expect(view.page.locator("#model-status")).to_contain_text(f"Cancelled; this page shows {folder}.")
+    expect(status).to_contain_text("Cancelled; this page shows tiny.")
+    loads.open()  # the cancelling is under way when the model is there
+    expect(view.page.locator("#compare figure")).to_have_count(2)
+    expect(status).to_contain_text("no fusion: its last layer only")
+    cancel.release()
+    expect(status).to_contain_text(f"Cancelled; this page shows {folder}.")
     expect(view.page.locator("#model-load")).to_be_enabled()
 
 
-def test_a_failed_load_leaves_the_model(view, other, tmp_path):
-    page = view.page
+def test_a_failed_load_leaves_the_model(home, other, tmp_path):
+    page = home.page
     broken = tmp_path / "broken"
     shutil.copytree(other, broken)
     (broken / "diffusion_pytorch_model.safetensors").write_bytes(b"no weights")
@@ -182,7 +203,7 @@ def test_a_failed_load_leaves_the_model(view, other, tmp_path):
         ("nobody/nothing", "There is no folder 'nobody/nothing'"),
         (str(tmp_path), "config.json' is missing"),
     ):
-        load(view, name)
+        load(home, name)
         expect(page.locator("#model-status .error")).to_contain_text(told)
         expect(page.locator("#model-status")).not_to_contain_text("Traceback")
     expect(page.locator("#compare figure")).to_have_count(4)
@@ -197,48 +218,22 @@ def test_a_fixed_page_offers_no_other_model(browser, tiny_url):
     view.page.close()
 
 
-SERVER = """
-import sys
-sys.path.insert(0, {tests!r})
-from conftest import build
-import os
-os.environ.pop("HF_HUB_OFFLINE", None)
-import huggingface_hub.constants
-huggingface_hub.constants.HF_HUB_OFFLINE = False
-from drorae.ui.page import build_demo, launch_options
-demo = build_demo(build(), "tiny", switch=True)
-_, address, _ = demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **launch_options())
-print(address, flush=True)
-sys.stdin.read()
-"""
-
-
-def test_a_download_shows_its_progress_and_can_be_cancelled(browser, other, tmp_path):
-    with serve("somebody/plain-rae", other, seconds_per_piece=1.0) as hub:
-        environment = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
-        environment |= {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path), "NO_PROXY": "127.0.0.1", "PYTHONPATH": str(ROOT)}
-        server = subprocess.Popen(
-            [sys.executable, "-c", SERVER.format(tests=str(ROOT / "tests"))],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            view = Watched(browser, server.stdout.readline().strip())
-            load(view, "somebody/plain-rae")
-            expect(view.page.locator("#model-status")).to_contain_text("Fetching somebody/plain-rae:", timeout=30_000)
-            expect(view.page.locator("#model-status")).to_contain_text(" kB of ")
-            view.cancel_late()
-            view.page.locator("#model-cancel").click()
-            expect(view.page.locator("#model-status")).to_contain_text("Cancelled; this page shows tiny.")
-            view.page.wait_for_timeout(CANCELLED_AFTER + 1000)
-            expect(view.page.locator("#model-status")).to_contain_text("Cancelled")
-            expect(view.page.locator("#model-load")).to_be_enabled()
-            children = subprocess.run(["ps", "--ppid", str(server.pid), "-o", "args="], capture_output=True, text=True)
-            assert "snapshot_download" not in children.stdout
-            expect(view.page.locator("#compare figure")).to_have_count(3)
-            view.page.close()
-        finally:
-            server.terminate()
-            server.wait()
+def test_a_download_shows_its_progress_and_can_be_cancelled(home, other, tmp_path, monkeypatch):
+    status, pieces = home.page.locator("#model-status"), Gate()
+    with serve("somebody/plain-rae", other, pieces) as hub:
+        downloads = reach(hub, tmp_path, monkeypatch)
+        load(home, "somebody/plain-rae")
+        expect(status).to_contain_text("Fetching somebody/plain-rae:")
+        expect(status).to_contain_text(" kB of ")
+        pieces.wait_for(1)  # the weights are on their way
+        cancel = home.hold_cancel()
+        home.page.locator("#model-cancel").click()
+        expect(status).to_contain_text("Cancelled; this page shows tiny.")
+        expect(status).to_contain_text("Fetching somebody/plain-rae:")  # the download does not know of it yet
+        assert downloads[-1].returncode is None
+        cancel.release()
+        expect(status).to_contain_text("Cancelled; this page shows tiny.")
+        expect(home.page.locator("#model-load")).to_be_enabled()
+        assert downloads[-1].returncode is not None
+        expect(home.page.locator("#compare figure")).to_have_count(4)
+        pieces.open()
