@@ -16,6 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from drorae.checkpoints import CheckpointError, reason_of
+from drorae.choices import GUIDANCE
+from drorae.errors import DRoRAEError
 from drorae.images import to_uint8
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.models.denoiser import DiTDH
@@ -23,14 +25,13 @@ from drorae.pipelines import flow
 from drorae.pipelines.guidance import INTERVAL, AutoGuidance, ClassifierFreeGuidance, Condition, Unguided
 from drorae.pretrained.adapter import cast_weights, load_tokenizer
 
-GUIDANCE = ("none", "cfg", "autoguidance")
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 MAX_STEPS, MAX_SCALE, MAX_PICTURES = 1000, 100.0, 256
 MAX_SEED = 2**32 - 1  # PyTorch's generator on the CPU takes no more bits
 INDEX = "model_index.json"
 
 
-class SamplingError(ValueError):
+class SamplingError(DRoRAEError, ValueError):
     """A request that cannot be sampled. The message names the value and what to use instead."""
 
 
