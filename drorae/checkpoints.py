@@ -119,7 +119,7 @@ def check_files(folder: Path) -> None:
     """
     fix = "restore it from the repository or save the model again"
     try:
-        config = json.loads((folder / CONFIG).read_text())
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"'{folder / CONFIG}' is missing; {fix}.") from error
     except (ValueError, OSError) as error:

@@ -81,7 +81,7 @@ class DRoRAEPipeline(DiffusionPipeline):
             CheckpointError: what is missing, damaged or not to be had.
         """
         try:
-            index = json.loads((folder / INDEX).read_text())
+            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
             scheduler_class = getattr(diffusers, index["scheduler"][1])
             scheduler = scheduler_class.from_pretrained(str(folder / "scheduler"))
             has_guide = index.get("guide", [None])[0] is not None
