@@ -8,15 +8,20 @@ import re
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import zipfile
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, served
 from packaging.requirements import Requirement
 from PIL import Image
+
+from drorae.explorer.explore import explore
+from drorae.ui.page import build_demo
 
 MAX_BYTES = 110e6
 
@@ -111,11 +116,12 @@ def test_a_wheel_holds_package_models_and_examples_and_nothing_else(wheel):
     assert {"drorae/assets/drorae-tiny/config.json", "drorae/assets/README.md", "drorae/py.typed"} <= files
 
 
-def test_the_installed_command_rebuilds_a_picture_in_another_folder(environment, tmp_path, cat, explored):
+def test_the_installed_command_rebuilds_a_picture_in_another_folder(environment, tmp_path, cat, embedded):
     cat.save(tmp_path / "photo.png")
     done = environment.run("drorae", "reconstruct", "photo.png", "--out", "o", "--json", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     row = json.loads(done.stdout)
+    explored = explore(cat, embedded, interventions=False)
     for route in ("rae", "phase2", "drorae"):
         picture = np.asarray(Image.open(tmp_path / row[route]["file"])).astype(int)
         assert np.abs(picture - explored.pictures[route]).max() <= 1  # another process may sum in another order
@@ -148,3 +154,16 @@ def test_only_the_core_is_there(environment, tmp_path):
     names = ("torch", "gradio", "plotly", "datasets", "tensorboard", "pytest")
     script = f"from importlib.util import find_spec; print([name for name in {names} if find_spec(name)])"
     assert environment.run("-c", script, cwd=tmp_path).stdout == "['torch']\n"
+
+
+def test_a_link_opens_an_example_wherever_the_page_was_started(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # Gradio serves files below both
+    demo = build_demo(tiny, "tiny")
+    (number,) = (n for n, block in demo.fns.items() if getattr(block.fn, "__name__", None) == "restore")
+    with served(demo) as address:
+        asked = {"data": [], "fn_index": number, "session_hash": "a visitor"}
+        answer = httpx.post(f"{address}gradio_api/run/predict?example=rocket", json=asked)
+        assert answer.status_code == 200, answer.text
+        picture = httpx.get(answer.json()["data"][0]["url"])
+    assert picture.content == (ROOT / "assets" / "examples" / "rocket.jpg").read_bytes()

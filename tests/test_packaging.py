@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import itertools
 import re
-import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -46,6 +45,7 @@ OPTIONAL = {"core": {"plotly"}, "train": {"resvg-py", "torch-fidelity"}}
 # required without being imported
 NOT_IMPORTED = {
     "core": {"accelerate": "diffusers loads with it", "torchvision": "timm imports it"},
+    "ui": {"plotly": "drorae.study draws the tab Study with it"},
     "train": {"tensorboard": "accelerate writes with it"},
     "test": {"hatchling": "builds the wheel", "pytest-xdist": "pytest -n", "ruff": "lint"},
 }
@@ -119,28 +119,6 @@ def test_one_version_of_the_package():
     assert released[1] == drorae.__version__
     assert f"version: {drorae.__version__}\n" in citation
     assert f'date-released: "{released[2]}"\n' in citation
-
-
-HEAVY = {"torch", "numpy", "PIL", "diffusers", "timm", "transformers", "gradio", "plotly", "safetensors", "tqdm"}
-
-
-@pytest.mark.parametrize(
-    "start",
-    [
-        "import drorae; dir(drorae)",
-        "from drorae import bundled, choices, errors; bundled.bundled('drorae-tiny')",
-        "import sys; from drorae.cli import main; sys.argv[1:] = ['--help']; main()",
-        "import runpy, sys; sys.argv[1:] = ['--help']; runpy.run_module('drorae', run_name='__main__')",
-        "from drorae.cli import main; main(['routing', 'x.png', '--out', '.'])",
-        "from drorae.cli import main; main(['sample', '--guidance', 'nonsense'])",
-    ],
-)
-def test_nothing_heavy_is_loaded_before_it_is_used(start):
-    script = f"import atexit, sys; atexit.register(lambda: print('\\n', *sys.modules)); {start}"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, encoding="utf-8")
-    loaded = done.stdout.splitlines()[-1].split()
-    assert "drorae" in loaded, done.stderr
-    assert not HEAVY & set(loaded)
 
 
 def test_public_names_are_the_same_for_people_programs_and_type_checkers():
