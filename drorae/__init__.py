@@ -17,17 +17,21 @@ The three routes every number is reported for:
 * ``drorae``: fused layers, decoder finetuned on them (phase 3).
 """
 
-from drorae.checkpoints import CheckpointError
-from drorae.images import ImageError, load_image
-from drorae.models.autoencoder import AutoencoderDRoRAE, DRoRAEEncoderOutput
-from drorae.models.denoiser import DiTDH
-from drorae.models.fusion import DepthRoutedFusion, FusionOutput, MeanFusion, Routing
-from drorae.models.latents import LatentStatistics
-from drorae.pipelines.base import SamplingError
-from drorae.pipelines.class_to_image import DRoRAEClassPipeline
-from drorae.pipelines.text_to_image import DRoRAETextPipeline
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from drorae.checkpoints import CheckpointError
+    from drorae.images import ImageError, load_image
+    from drorae.models.autoencoder import AutoencoderDRoRAE, DRoRAEEncoderOutput
+    from drorae.models.denoiser import DiTDH
+    from drorae.models.fusion import DepthRoutedFusion, FusionOutput, MeanFusion, Routing
+    from drorae.models.latents import LatentStatistics
+    from drorae.pipelines.base import SamplingError
+    from drorae.pipelines.class_to_image import DRoRAEClassPipeline
+    from drorae.pipelines.text_to_image import DRoRAETextPipeline
+
+__version__ = "0.2.0"
 
 __all__ = [
     "AutoencoderDRoRAE",
@@ -45,3 +49,34 @@ __all__ = [
     "SamplingError",
     "load_image",
 ]
+
+# Where each name lives, for those who run the code; the lines above say the same to type checkers.
+_HOMES = {
+    "AutoencoderDRoRAE": "models.autoencoder",
+    "CheckpointError": "checkpoints",
+    "DRoRAEClassPipeline": "pipelines.class_to_image",
+    "DRoRAEEncoderOutput": "models.autoencoder",
+    "DRoRAETextPipeline": "pipelines.text_to_image",
+    "DepthRoutedFusion": "models.fusion",
+    "DiTDH": "models.denoiser",
+    "FusionOutput": "models.fusion",
+    "ImageError": "images",
+    "LatentStatistics": "models.latents",
+    "MeanFusion": "models.fusion",
+    "Routing": "models.fusion",
+    "SamplingError": "pipelines.base",
+    "load_image": "images",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, imported when it is first asked for (PEP 562): ``import drorae`` alone loads no library."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'drorae' has no attribute {name!r}")
+    value = getattr(import_module(f"drorae.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

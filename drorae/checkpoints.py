@@ -13,17 +13,16 @@ from huggingface_hub import hf_hub_download, snapshot_download
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
-DEFAULT_MODEL = "assets/drorae-tiny"
-DEFAULT_GENERATOR = "assets/drorae-tiny-class"
-DEFAULT_TEXT_GENERATOR = "assets/drorae-tiny-text"
+from drorae.bundled import DEFAULT_MODEL, bundled
+from drorae.errors import DRoRAEError
+
 CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 DISCRIMINATOR = "discriminator.safetensors"  # what training keeps beside the weights; no part of the model
 PATTERNS = ["*.json", "*.safetensors", "*.md"]  # of a Hub repository: nothing that could run
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(DRoRAEError, RuntimeError):
     """A checkpoint that cannot be used. The message names the file and what to do about it."""
 
 
@@ -40,15 +39,9 @@ def split_revision(name: str | Path) -> tuple[str, str | None]:
     return repository, revision or None
 
 
-def is_bundled(name: str) -> bool:
-    """Whether a model of this name came with the code."""
-    return (ASSETS.parent / name).is_dir()
-
-
 def local_folder(name: str | Path) -> Path | None:
     """The folder of a path or a bundled name (``drorae-tiny``, ``assets/drorae-tiny``), if there is one."""
-    places = (Path(name), ASSETS.parent / name, ASSETS / name)
-    return next((place for place in places if place.is_dir()), None)
+    return next((place for place in (Path(name), bundled(name)) if place is not None and place.is_dir()), None)
 
 
 def resolve(name: str | Path, revision: str | None = None) -> Path:
@@ -126,7 +119,7 @@ def check_files(folder: Path) -> None:
     """
     fix = "restore it from the repository or save the model again"
     try:
-        config = json.loads((folder / CONFIG).read_text())
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"'{folder / CONFIG}' is missing; {fix}.") from error
     except (ValueError, OSError) as error:

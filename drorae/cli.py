@@ -1,7 +1,8 @@
-"""Command line: ``python -m drorae`` with ``reconstruct IMAGE... --out DIR``, ``routing IMAGE --out FILE``,
-``intervene IMAGE --without LAYER --out FILE``, ``report IMAGE --out FILE``, ``batch IMAGE... --out FILE``, and
-``sample --class NAME --out FILE`` or ``sample --prompt TEXT --out FILE``.
+"""Command line, ``drorae`` or ``python -m drorae``: ``reconstruct IMAGE... --out DIR``, ``routing IMAGE --out FILE``,
+``intervene IMAGE --without LAYER --out FILE``, ``report IMAGE --out FILE``, ``batch IMAGE... --out FILE``,
+``sample --class NAME --out FILE`` or ``sample --prompt TEXT --out FILE``, and ``app``, which serves the explorer.
 
+Every command imports what it needs when it runs, so that ``--help`` and mistakes in the options are answered at once.
 Exit code 0 when everything worked, 2 with one sentence per problem on the error stream otherwise.
 """
 
@@ -12,25 +13,17 @@ import itertools
 import json
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
-
-import numpy as np
-from PIL import Image
-from tqdm.auto import tqdm
+from typing import TYPE_CHECKING
 
 from drorae import __version__
-from drorae.checkpoints import DEFAULT_GENERATOR, DEFAULT_MODEL, DEFAULT_TEXT_GENERATOR, CheckpointError
-from drorae.explorer.answers import batch_answer, frame_answer, reconstruction_answer, routing_answer
-from drorae.explorer.batch import batch, to_csv
-from drorae.explorer.explore import ROUTES, SIDE, Exploration, explore, intervene
-from drorae.explorer.interventions import Intervention, InterventionError
-from drorae.explorer.sampling import class_name, decoder_names
-from drorae.images import ImageError, load_image, png_with_settings
-from drorae.models.autoencoder import DECODERS, AutoencoderDRoRAE
-from drorae.pipelines.base import GUIDANCE, SamplingError
-from drorae.pipelines.class_to_image import DRoRAEClassPipeline
-from drorae.pipelines.text_to_image import DRoRAETextPipeline
-from drorae.viewers.report import report
+from drorae.bundled import DEFAULT_GENERATOR, DEFAULT_MODEL, DEFAULT_TEXT_GENERATOR, picture_path
+from drorae.choices import DECODERS, GUIDANCE, SIDE
+from drorae.errors import DRoRAEError
+
+if TYPE_CHECKING:
+    from drorae.explorer.explore import Exploration
 
 # How a verdict is said in a sentence.
 STANDING = {
@@ -43,11 +36,14 @@ STANDING = {
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    args = _parser().parse_args(argv)
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments[:1] == ["app"]:
+        return _app(arguments[1:])
+    args = _parser().parse_args(arguments)
     try:
         wrong = _misdirected(args)
         return _fail(wrong) if wrong else args.run(args)
-    except (CheckpointError, ImageError, InterventionError, SamplingError) as error:
+    except DRoRAEError as error:
         return _fail(str(error))
     except OSError as error:
         reason = error.strerror or type(error).__name__
@@ -55,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m drorae", description="Depth-routed representation autoencoders.")
+    parser = argparse.ArgumentParser(prog="drorae", description="Depth-routed representation autoencoders.")
     parser.add_argument("--version", action="version", version=f"drorae {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -69,19 +65,19 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "reconstruct", parents=[common], help="rebuild pictures from the last layer and from all layers"
     )
-    command.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    command.add_argument("images", nargs="+", type=picture_path, metavar="IMAGE")
     command.add_argument("--out", type=Path, required=True, help="folder for the pictures (PNG)")
     command.add_argument("--json", action="store_true", help="print one JSON object per picture instead of a table")
     command.set_defaults(run=_reconstruct)
 
     command = commands.add_parser("routing", parents=[common], help="save the routing weight of every layer and token")
-    command.add_argument("image", type=Path, metavar="IMAGE")
+    command.add_argument("image", type=picture_path, metavar="IMAGE")
     command.add_argument("--out", type=Path, required=True, help="file to write (.npz)")
     command.add_argument("--json", action="store_true", help="print everything as JSON instead of a sentence")
     command.set_defaults(run=_routing)
 
     command = commands.add_parser("intervene", parents=[common], help="rebuild a picture with other layers or strength")
-    command.add_argument("image", type=Path, metavar="IMAGE")
+    command.add_argument("image", type=picture_path, metavar="IMAGE")
     layers = command.add_mutually_exclusive_group()
     layers.add_argument("--layers", type=int, nargs="+", help="numbers, from 1, of the layers that stay in the sum")
     layers.add_argument("--without", type=int, nargs="+", help="numbers of the layers that are left out")
@@ -92,12 +88,12 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_intervene)
 
     command = commands.add_parser("report", parents=[common], help="one HTML file with everything the page shows")
-    command.add_argument("image", type=Path, metavar="IMAGE")
+    command.add_argument("image", type=picture_path, metavar="IMAGE")
     command.add_argument("--out", type=Path, required=True, help="file to write (.html)")
     command.set_defaults(run=_report)
 
     command = commands.add_parser("batch", parents=[common], help="a table of many pictures")
-    command.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    command.add_argument("images", nargs="+", type=picture_path, metavar="IMAGE")
     command.add_argument("--out", type=Path, required=True, help="file to write (.csv)")
     command.add_argument("--json", action="store_true", help="print one JSON object per picture, too")
     command.set_defaults(run=_batch)
@@ -117,6 +113,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--decoder", choices=DECODERS, help="(default: finetuned, where there is one)")
     command.add_argument("--out", type=Path, required=True, help="file to write (PNG, it holds the settings)")
     command.set_defaults(run=_sample)
+
+    commands.add_parser("app", help="serve the explorer (drorae app --help lists its options)")
     return parser
 
 
@@ -135,6 +133,12 @@ def _misdirected(args: argparse.Namespace) -> str | None:
 
 
 def _reconstruct(args: argparse.Namespace) -> int:
+    from PIL import Image
+
+    from drorae.explorer.explore import explore
+    from drorae.images import ImageError, load_image
+    from drorae.models.autoencoder import AutoencoderDRoRAE
+
     model = AutoencoderDRoRAE.from_pretrained(args.model)
     code = 0
     for path, stem in zip(args.images, _stems(args.images), strict=True):
@@ -166,6 +170,8 @@ def _stems(paths: list[Path]) -> list[str]:
 
 
 def _as_json(path: Path, result: Exploration, files: dict[str, Path]) -> dict:
+    from drorae.explorer.answers import reconstruction_answer
+
     row = {"image": str(path), **reconstruction_answer(result), "original": {}}
     for name, file in files.items():
         row[name] |= {"file": str(file)}
@@ -173,6 +179,8 @@ def _as_json(path: Path, result: Exploration, files: dict[str, Path]) -> dict:
 
 
 def _print_table(path: Path, result: Exploration) -> None:
+    from drorae.explorer.explore import ROUTES
+
     height, width, _ = result.original.shape
     print(f"{path}  ({width} x {height} px, {result.seconds:.2f} s)")
     for route in ROUTES:
@@ -182,6 +190,13 @@ def _print_table(path: Path, result: Exploration) -> None:
 
 
 def _routing(args: argparse.Namespace) -> int:
+    import numpy as np
+
+    from drorae.explorer.answers import routing_answer
+    from drorae.explorer.explore import explore
+    from drorae.images import load_image
+    from drorae.models.autoencoder import AutoencoderDRoRAE
+
     model = AutoencoderDRoRAE.from_pretrained(args.model)
     result = explore(load_image(args.image), model, interventions=False, size=args.size, whole=args.whole)
     if result.weights is None:
@@ -205,6 +220,14 @@ def _routing(args: argparse.Namespace) -> int:
 
 
 def _intervene(args: argparse.Namespace) -> int:
+    from PIL import Image
+
+    from drorae.explorer.answers import frame_answer
+    from drorae.explorer.explore import intervene
+    from drorae.explorer.interventions import Intervention
+    from drorae.images import load_image, png_with_settings
+    from drorae.models.autoencoder import AutoencoderDRoRAE
+
     model = AutoencoderDRoRAE.from_pretrained(args.model)
     layers = args.layers
     if args.without is not None:
@@ -229,6 +252,11 @@ def _intervene(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
+    from drorae.explorer.explore import explore
+    from drorae.images import load_image
+    from drorae.models.autoencoder import AutoencoderDRoRAE
+    from drorae.viewers.report import report
+
     model = AutoencoderDRoRAE.from_pretrained(args.model)
     result = explore(load_image(args.image), model, size=args.size, whole=args.whole)
     text = report(result, model, args.model, str(args.image))
@@ -239,6 +267,13 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _batch(args: argparse.Namespace) -> int:
+    import numpy as np
+    from tqdm.auto import tqdm
+
+    from drorae.explorer.answers import batch_answer
+    from drorae.explorer.batch import batch, to_csv
+    from drorae.models.autoencoder import AutoencoderDRoRAE
+
     model = AutoencoderDRoRAE.from_pretrained(args.model)
     rows = list(batch(tqdm(args.images, disable=None), model, args.size, args.whole))
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -257,6 +292,11 @@ def _sample(args: argparse.Namespace) -> int:
         return _fail("--negative leads away from a text; use it with --prompt, not with --class.")
     if args.guidance == "none" and args.scale is not None:
         return _fail(f"--scale {args.scale:g} has nothing to act on with --guidance none; leave one of them out.")
+    from drorae.explorer.sampling import class_name, decoder_names
+    from drorae.images import png_with_settings
+    from drorae.pipelines.class_to_image import DRoRAEClassPipeline
+    from drorae.pipelines.text_to_image import DRoRAETextPipeline
+
     started = time.perf_counter()
     name = args.generator or (DEFAULT_GENERATOR if args.prompt is None else DEFAULT_TEXT_GENERATOR)
     if args.prompt is None:
@@ -282,6 +322,15 @@ def _sample(args: argparse.Namespace) -> int:
     listed = ", ".join(f"{key} {value}" for key, value in settings.items())
     print(f"{args.out}: {listed}, {time.perf_counter() - started:.1f} s")
     return 0
+
+
+def _app(arguments: list[str]) -> int:
+    missing = [name for name in ("gradio", "plotly") if find_spec(name) is None]
+    if missing:
+        return _fail(f"The explorer needs {' and '.join(missing)}; install it with: pip install 'drorae[ui]'")
+    from drorae.ui.app import main as serve
+
+    return serve(arguments)
 
 
 def _fail(message: str) -> int:

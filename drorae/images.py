@@ -14,6 +14,8 @@ import torch
 from PIL import ExifTags, Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
+from drorae.errors import DRoRAEError
+
 # What a visitor may send. Pillow is told this list, so no other (rarely used, rarely fuzzed) decoder ever runs.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 MAX_PIXELS = 24_000_000  # 72 MB of RGB; larger photos must be made smaller first
@@ -32,7 +34,7 @@ TRANSPOSE = {  # EXIF 2.3, tag 274: what brings the stored rows and columns upri
 }
 
 
-class ImageError(ValueError):
+class ImageError(DRoRAEError, ValueError):
     """A picture that cannot be used. The message is one sentence meant for the person who sent it."""
 
 

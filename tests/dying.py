@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
 import signal
 import socket
 import sys
@@ -42,6 +41,8 @@ def in_two_processes(target: Callable[..., None], *args: Any) -> list[int]:
 
 
 def _started(target: Callable[..., None], *args: Any) -> BaseProcess:
+    if sys.platform == "win32":
+        pytest.skip("Windows has neither fork nor SIGKILL")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     with pytest.MonkeyPatch.context() as patch:  # before Python 3.13 the server does not get sys.path
@@ -82,6 +83,8 @@ def killed(moment: str, number: int, arguments: list[str]) -> None:
 
 def without_space(arguments: list[str], errors: str) -> None:
     """Train a phase, and find no more space once a first state was saved; what is said goes to the file ``errors``."""
+    import resource  # which Windows does not have
+
     os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT), 2)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     save, calls = train.engine.run._save_state, []

@@ -11,9 +11,10 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from drorae import AutoencoderDRoRAE, ImageError
+from drorae.choices import SIDE
 from drorae.cli import main
 from drorae.explorer.batch import batch
-from drorae.explorer.explore import SIDE, explore, intervene, open_picture
+from drorae.explorer.explore import explore, intervene, open_picture
 from drorae.explorer.interventions import Intervention
 from drorae.images import whole
 from drorae.viewers.report import report

@@ -8,7 +8,6 @@ import pytest
 from conftest import ROOT, build
 from PIL import Image
 
-from drorae import cli
 from drorae.cli import _stems, main
 from drorae.explorer.explore import explore, intervene
 from drorae.explorer.interventions import Intervention
@@ -118,7 +117,7 @@ def test_an_impossible_name_is_one_sentence(capsys):
 
 
 def test_a_folder_is_no_file_to_write_and_said_before_any_computing(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(cli, "explore", None)
+    monkeypatch.setattr("drorae.explorer.explore.explore", None)
     for command in (["routing", CAT], ["report", CAT], ["batch", CAT], ["sample", "--class", "0"]):
         assert main([*command, "--out", str(tmp_path)]) == 2
         assert capsys.readouterr().err == f"--out '{tmp_path}' is a folder; name a file in it.\n"

@@ -21,9 +21,9 @@ from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
-import app
 from drorae.explorer.explore import explore
 from drorae.images import load_image
+from drorae.ui import app
 from drorae.ui.endpoints import add_endpoints
 from drorae.ui.generators import available_generators
 from drorae.ui.mcp import mcp_options

@@ -6,8 +6,8 @@ import pytest
 import torch
 from conftest import build
 
-import app
 from drorae import CheckpointError
+from drorae.ui import app
 from drorae.ui.about import NO_CARD, model_card
 from drorae.ui.generate import about_embedded, about_models
 from drorae.ui.generators import CLASS, RAE_NEEDS, TEXT, Generator

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import linregress
 
-from drorae.checkpoints import ASSETS
+from drorae.bundled import ASSETS
 from drorae.study import charts, published
 from drorae.study.fits import MEASURED, fit, magnitudes, measured, refits
 from drorae.ui import study as tab

@@ -19,7 +19,8 @@ from torchmetrics.image.fid import NoTrainInceptionV3
 from tqdm.auto import tqdm
 
 from drorae import AutoencoderDRoRAE
-from drorae.checkpoints import DEFAULT_MODEL, resolve, weights_hash
+from drorae.bundled import DEFAULT_MODEL
+from drorae.checkpoints import resolve, weights_hash
 from drorae.explorer.explore import ROUTES, paint_routes
 from drorae.images import to_uint8
 from drorae.metrics import psnr, ssim

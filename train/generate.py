@@ -21,8 +21,9 @@ from tqdm.auto import tqdm
 
 from drorae import DiTDH, DRoRAEClassPipeline
 from drorae.checkpoints import resolve
+from drorae.choices import GUIDANCE
 from drorae.images import png_with_settings
-from drorae.pipelines.base import GUIDANCE, SamplerSettings
+from drorae.pipelines.base import SamplerSettings
 from train import generate_prompts
 from train.data.latent_cache import module_hash
 from train.data.picture_files import is_whole, write

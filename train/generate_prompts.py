@@ -19,8 +19,9 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from drorae import DRoRAETextPipeline
+from drorae.choices import GUIDANCE
 from drorae.images import png_with_settings
-from drorae.pipelines.base import GUIDANCE, SamplerSettings
+from drorae.pipelines.base import SamplerSettings
 from drorae.pipelines.text_to_image import check_prompts
 from train.data.latent_cache import module_hash
 from train.data.picture_files import is_whole, write

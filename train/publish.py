@@ -88,12 +88,12 @@ LIMITS = "expect soft or invented fine detail, visible 8-pixel patches in flat a
 
 def hours(log: Path) -> float:
     """Training time over all sittings of a run, as its log counts it."""
-    return json.loads(log.read_text().splitlines()[-1])["seconds"] / 3600
+    return json.loads(log.read_text(encoding="utf-8").splitlines()[-1])["seconds"] / 3600
 
 
 def curve(log: Path) -> str:
     """Validation PSNR by step, as a run logged it."""
-    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     return " -> ".join(f"{row['validation_psnr']:.2f}" for row in rows if "validation_psnr" in row)
 
 

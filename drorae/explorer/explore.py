@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from drorae import images as pictures_of
+from drorae.choices import SIDE
 from drorae.explorer.compatibility import Compatibility, compatibility
 from drorae.explorer.interventions import FusionParts, Intervention, can_intervene, strengths
 from drorae.explorer.layer_maps import correlation, shared_components, texture_energy
@@ -26,7 +27,6 @@ from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.models.fusion import FusionOutput
 
 BATCH = 8  # interventions that are mixed and decoded together
-SIDE = 256  # pixels: the square that models of any size work on unless told otherwise
 Painted = Callable[[int, int], None]  # is told how many interventions are painted, and how many there will be
 
 

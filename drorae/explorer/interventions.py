@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from drorae.errors import DRoRAEError
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.models.fusion import DepthRoutedFusion, incremental_correction, layer_norm, weighted_sum
 
 
-class InterventionError(ValueError):
+class InterventionError(DRoRAEError, ValueError):
     """An intervention that cannot be made. The message names the value and what is possible."""
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from drorae.choices import DECODERS
 from drorae.images import to_uint8
-from drorae.models.autoencoder import DECODERS, AutoencoderDRoRAE
+from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.pipelines.base import DRoRAEPipeline, SamplerSettings, SamplingError, picture_seeds
 from drorae.pipelines.class_to_image import DRoRAEClassPipeline
 from drorae.pipelines.flow import Step

@@ -14,12 +14,11 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from drorae import checkpoints
+from drorae.choices import DECODERS
 from drorae.models.decoder import PixelDecoder, decode_tokens
 from drorae.models.encoder import VisionEncoder
 from drorae.models.fusion import Fusion, FusionOutput, Routing, build_fusion, layer_norm
 from drorae.models.latents import LatentStatistics
-
-DECODERS = ("original", "finetuned")
 
 
 @dataclass

@@ -17,6 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from drorae.checkpoints import CheckpointError, reason_of
+from drorae.choices import GUIDANCE
+from drorae.errors import DRoRAEError
 from drorae.images import to_uint8
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.models.denoiser import DiTDH
@@ -24,7 +26,6 @@ from drorae.pipelines import flow
 from drorae.pipelines.guidance import INTERVAL, AutoGuidance, ClassifierFreeGuidance, Condition, Unguided
 from drorae.pretrained.adapter import cast_weights, load_tokenizer
 
-GUIDANCE = ("none", "cfg", "autoguidance")
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 MAX_STEPS, MAX_SCALE, MAX_PICTURES = 1000, 100.0, 256
 MAX_SEED = 2**32 - 1  # PyTorch's generator on the CPU takes no more bits
@@ -42,7 +43,7 @@ class SamplerSettings:
     decoder: str | None = None
 
 
-class SamplingError(ValueError):
+class SamplingError(DRoRAEError, ValueError):
     """A request that cannot be sampled. The message names the value and what to use instead."""
 
 
@@ -92,7 +93,7 @@ class DRoRAEPipeline(DiffusionPipeline):
             CheckpointError: what is missing, damaged or not to be had.
         """
         try:
-            index = json.loads((folder / INDEX).read_text())
+            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
             scheduler_class = getattr(diffusers, index["scheduler"][1])
             scheduler = scheduler_class.from_pretrained(str(folder / "scheduler"))
             has_guide = index.get("guide", [None])[0] is not None

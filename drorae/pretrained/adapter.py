@@ -39,7 +39,7 @@ def save_fusion(model: AutoencoderDRoRAE, folder: str | Path) -> None:
     }
     save_file(state, folder / WEIGHTS)
     config = {key: model.config[key] for key in ("base_model", "base_revision", "latent_statistics", *FUSION_KEYS)}
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def load_fusion(name: str | Path, revision: str | None = None, base: str | None = None) -> AutoencoderDRoRAE:
@@ -55,7 +55,7 @@ def load_fusion(name: str | Path, revision: str | None = None, base: str | None 
     """
     folder = resolve(name, revision)
     try:
-        config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+        config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         state = load_file(folder / WEIGHTS)
         fusion = {key.removeprefix("fusion_"): config[key] for key in FUSION_KEYS}
         base_model, base_revision = config["base_model"], config["base_revision"]
@@ -91,7 +91,7 @@ def load_tokenizer(name: str | Path) -> AutoencoderDRoRAE:
     if (folder / CONFIG).is_file():
         return load_fusion(name)
     check_files(folder)
-    if json.loads((folder / MODEL_CONFIG).read_text()).get("_class_name") == "AutoencoderRAE":
+    if json.loads((folder / MODEL_CONFIG).read_text(encoding="utf-8")).get("_class_name") == "AutoencoderRAE":
         return AutoencoderDRoRAE.from_rae(str(name))
     return AutoencoderDRoRAE.from_pretrained(name)
 

@@ -183,7 +183,7 @@ def read_rae(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         CheckpointError: files missing or damaged, another kind of model, keys that are not known.
     """
     try:
-        config = json.loads((folder / CONFIG).read_text())
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         weights = load_file(folder / WEIGHTS)
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"'{folder}' holds no readable RAE ({error}); fetch it again.") from error

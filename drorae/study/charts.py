@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from drorae.study import published
 from drorae.study.fits import Fit, Measured, magnitudes, refits
 from drorae.study.plots import INK, styled
 from drorae.study.published import ROUTES, Peer, Scaling
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go  # which is loaded when a chart is drawn
 
 # Okabe and Ito's colours, which all kinds of colour vision tell apart; shape and filling say the same
 PEER, PAPER, OURS, STATED = "#8a97a8", "#0072b2", "#d55e00", "#009e73"
@@ -37,6 +38,8 @@ def peers(plane: str, own: Measured | None) -> go.Figure:
 
     Of a measured model only its PSNR can be there: other photos, and no Inception network. It is drawn as a line.
     """
+    import plotly.graph_objects as go
+
     x, y = PLANES[plane]
     figure = go.Figure()
     known = [peer for peer in published.PEERS if getattr(peer, x) is not None and getattr(peer, y) is not None]
@@ -133,6 +136,8 @@ def spread(rows: Sequence[Peer], x: str, y: str) -> list[str]:
 
 def phases(own: Measured | None) -> go.Figure:
     """PSNR and SSIM of the three routes: the paper's, and those of a measured model."""
+    from plotly.subplots import make_subplots
+
     figure = make_subplots(1, 2, horizontal_spacing=GRID_GAP, subplot_titles=("PSNR, dB", "SSIM"))
     names = ["last layer", "phase 2", "full"]
     for column, key in enumerate(("psnr", "ssim"), 1):
@@ -174,6 +179,8 @@ def phases(own: Measured | None) -> go.Figure:
 
 def scaling() -> go.Figure:
     """rFID of phase 2 against the size of the fusion: the paper's points, its stated line, the refit, its residuals."""
+    from plotly.subplots import make_subplots
+
     figure = make_subplots(
         2,
         2,
@@ -252,6 +259,8 @@ def _add_scaling(
 
 def designs() -> go.Figure:
     """Table 3: what a fusion does to rFID, and to the loss of a generator upon its latent."""
+    import plotly.graph_objects as go
+
     rows = [row for row in published.VARIANTS if row.loss is not None]
     figure = go.Figure(
         go.Scatter(
@@ -275,6 +284,8 @@ def designs() -> go.Figure:
 
 def strategies() -> go.Figure:
     """Table 4: reconstruction and generation by what is trained."""
+    import plotly.graph_objects as go
+
     figure = go.Figure()
     names = [row.name.replace(", ", ",<br>").replace(" and ", "<br>and ") for row in published.STRATEGIES]
     for key, name, colour, symbol in (
@@ -301,6 +312,8 @@ def strategies() -> go.Figure:
 
 def geneval() -> go.Figure:
     """Tables 2 and 7: GenEval by task, one mark per tokenizer."""
+    import plotly.graph_objects as go
+
     figure = go.Figure()
     symbols = ("square", "triangle-up", "circle", "x", "star")
     colours = (PEER, "#cc79a7", STATED, "#e69f00", PAPER)

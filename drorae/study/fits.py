@@ -74,7 +74,7 @@ class Measured(NamedTuple):
 def measured(folder: Path) -> Measured | None:
     """The measurements that lie beside a checkpoint; ``None`` where there are none that can be read."""
     try:
-        report: dict[str, Any] = json.loads((folder / MEASURED).read_text())
+        report: dict[str, Any] = json.loads((folder / MEASURED).read_text(encoding="utf-8"))
         routes = {key: report["routes"][key] for key in ROUTES if key in report["routes"]}
         return Measured(
             str(report["checkpoint"]),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import plotly.graph_objects as go
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go  # which is loaded when a chart is drawn
 
 # The ends of ColorBrewer's RdBu scale, in the shades that read on light and dark pages: as in the routing viewer.
 ADDED, SUPPRESSED = "#c43c39", "#2f79b5"
@@ -16,6 +20,8 @@ def layer_profile(shares: np.ndarray) -> go.Figure:
     Args:
         shares: w_k / sqrt(sum_k w_k^2), (N, L), tokens by layers.
     """
+    import plotly.graph_objects as go
+
     layers = [str(layer) for layer in range(1, shares.shape[1] + 1)]
     mean = shares.mean(0)
     low, high = np.quantile(shares, (0.1, 0.9), axis=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from drorae.checkpoints import ASSETS
+from drorae.bundled import ASSETS
 
 NAMES = ("cat", "astronaut", "coffee", "rocket", "handwriting", "galaxies")
 EXAMPLES = {name: str(ASSETS / "examples" / f"{name}.jpg") for name in NAMES}

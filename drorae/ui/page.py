@@ -125,4 +125,5 @@ def launch_options() -> dict[str, Any]:
         "run_history": False,  # it would keep visitors' pictures in their browsers
         "max_file_size": "80mb",  # a noisy PNG of the 24 megapixels that load_image allows
         "show_error": False,
+        "allowed_paths": list(EXAMPLES.values()),  # a link opens them, wherever the page was started
     }

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
-import plotly.graph_objects as go
 
 from drorae.checkpoints import stored_folder
 from drorae.study import charts, published
 from drorae.study.fits import Measured, measured, refits
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go  # which is loaded when a chart is drawn
 
 INTRODUCTION = """
 What the paper and its peers published, on ImageNet at 256 pixels, as charts to point at. **Filled marks are

@@ -1,0 +1,43 @@
+"""What comes with the code, by name: models, generators and example pictures. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+DEFAULT_MODEL = "assets/drorae-tiny"
+DEFAULT_GENERATOR = "assets/drorae-tiny-class"
+DEFAULT_TEXT_GENERATOR = "assets/drorae-tiny-text"
+FOLDER = "assets"
+
+
+def assets_of(package: Path) -> Path:
+    """The folder of what is bundled with a package: inside an installed one, beside it in a checkout of the source."""
+    inside = package / FOLDER
+    return inside if inside.is_dir() else package.parent / FOLDER
+
+
+ASSETS = assets_of(Path(__file__).resolve().parent)
+
+
+def bundled(name: str | Path) -> Path | None:
+    """The bundled folder or file of a name (``drorae-tiny``, ``assets/drorae-tiny``); ``None`` where there is none."""
+    parts = Path(name).parts
+    if parts[:1] == (FOLDER,):
+        parts = parts[1:]
+    if not parts or ".." in parts or Path(*parts).is_absolute():
+        return None
+    place = ASSETS.joinpath(*parts)
+    return place if place.exists() else None
+
+
+def is_bundled(name: str | Path) -> bool:
+    """Whether a model of this name came with the code."""
+    place = bundled(name)
+    return place is not None and place.is_dir()
+
+
+def picture_path(name: str) -> Path:
+    """Path of a picture: the file of that name, or the bundled one (``assets/examples/cat.jpg``) where there is no
+    such file."""
+    path = Path(name)
+    return path if path.exists() else bundled(path) or path

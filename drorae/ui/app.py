@@ -1,0 +1,66 @@
+"""The explorer as a program: ``drorae app`` and ``python app.py``, here and on a Space."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+# Before Gradio is imported: no version check, no telemetry.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+from drorae.bundled import DEFAULT_GENERATOR, DEFAULT_MODEL, DEFAULT_TEXT_GENERATOR, bundled, is_bundled
+from drorae.checkpoints import CheckpointError, local_folder
+from drorae.models.autoencoder import AutoencoderDRoRAE
+from drorae.ui.mcp import mcp_options
+from drorae.ui.page import build_demo, launch_options
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Load the model and serve the page; returns the exit code."""
+    parser = argparse.ArgumentParser(prog=_program(), description="The DRoRAE explorer.")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="checkpoint folder or Hub id (default: %(default)s)")
+    parser.add_argument(
+        "--generator", help="pipeline folder or Hub id for the tab Generate (default: the embedded one, if it fits)"
+    )
+    parser.add_argument("--text-generator", help="the same, of a text-to-image pipeline")
+    parser.add_argument("--host", help="address to listen on (default: this machine only)")
+    parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
+    parser.add_argument("--browser", action="store_true", help="open the page in a browser")
+    parser.add_argument(
+        "--any-model",
+        action="store_true",
+        help="let visitors load other models also where the page is served to others (default: on this machine only)",
+    )
+    parser.add_argument("--mcp", action="store_true", help="also serve the endpoints as MCP tools")
+    args = parser.parse_args(argv)
+    if args.mcp and find_spec("mcp") is None:
+        print('--mcp needs the package mcp; install it with: pip install "gradio[mcp]"', file=sys.stderr)
+        return 2
+    try:
+        model = AutoencoderDRoRAE.from_pretrained(args.model)
+        folder = local_folder(args.model)
+        embedded = folder is not None and folder.resolve() == bundled(DEFAULT_MODEL)
+        generator = args.generator or (DEFAULT_GENERATOR if embedded and is_bundled(DEFAULT_GENERATOR) else None)
+        text = args.text_generator
+        text = text or (DEFAULT_TEXT_GENERATOR if embedded and is_bundled(DEFAULT_TEXT_GENERATOR) else None)
+        alone = args.host is None and "SPACE_ID" not in os.environ
+        demo = build_demo(model, args.model, generator, text, switch=alone or args.any_model)
+    except CheckpointError as error:
+        print(error, file=sys.stderr)
+        return 2
+    options = launch_options() | (mcp_options(demo) if args.mcp else {})
+    try:
+        demo.launch(server_name=args.host, server_port=args.port, inbrowser=args.browser, **options)
+    except (OSError, OverflowError):  # Gradio's message speaks of its own variables
+        where = f"{args.host or '127.0.0.1'}:{args.port or 'a port from 7860 to 7959'}"
+        print(f"The page could not be served at {where}; check --host, or try another --port.", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _program() -> str:
+    """How the program was started, for its usage line."""
+    return "python app.py" if Path(sys.argv[0]).name == "app.py" else "drorae app"
