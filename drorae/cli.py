@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from drorae import __version__
 from drorae.checkpoints import DEFAULT_GENERATOR, DEFAULT_MODEL, DEFAULT_TEXT_GENERATOR, CheckpointError
 from drorae.explorer.answers import batch_answer, frame_answer, reconstruction_answer, routing_answer
-from drorae.explorer.batch import batch, to_csv
+from drorae.explorer.batch import explore_batch, to_csv
 from drorae.explorer.explore import ROUTES, SIDE, Exploration, explore, intervene
 from drorae.explorer.interventions import Intervention, InterventionError
 from drorae.explorer.sampling import class_name, decoder_names
@@ -240,7 +240,7 @@ def _report(args: argparse.Namespace) -> int:
 
 def _batch(args: argparse.Namespace) -> int:
     model = AutoencoderDRoRAE.from_pretrained(args.model)
-    rows = list(batch(tqdm(args.images, disable=None), model, args.size, args.whole))
+    rows = list(explore_batch(tqdm(args.images, disable=None), model, args.size, args.whole))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(to_csv(rows), encoding="utf-8")
     for row in rows if args.json else ():

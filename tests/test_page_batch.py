@@ -12,7 +12,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 import drorae.explorer.batch
-from drorae.explorer.batch import batch, to_csv
+from drorae.explorer.batch import explore_batch, to_csv
 from drorae.explorer.explore import explore
 from drorae.images import load_image
 
@@ -45,7 +45,7 @@ def test_a_batch_is_sorted_filtered_saved_and_opened(browser, tiny_url, tiny, tm
     bad.write_text("no picture")
     files = [*EXAMPLES, bad]
     explore_all(view, files)
-    rows = list(batch(files, tiny))
+    rows = list(explore_batch(files, tiny))
     good = sorted(rows[:3], key=lambda row: -row.gain)
     assert names(view) == [*(row.name for row in good), "notes.png"]  # best first; what has no number last
     expect(page.locator("#batch td.error")).to_contain_text("is not a picture that can be read")

@@ -42,10 +42,10 @@ def layer_profile(shares: np.ndarray) -> go.Figure:
     figure.update_layout(showlegend=False, bargap=0.35)
     figure.update_xaxes(title="encoder layer, shallow to deep", type="category")
     figure.update_yaxes(title="mean share")
-    return styled(figure, 300)
+    return apply_style(figure, 300)
 
 
-def styled(figure: go.Figure, height: int) -> go.Figure:
+def apply_style(figure: go.Figure, height: int) -> go.Figure:
     """The look of all charts: no background, so that light and dark pages both show through; ``height`` in pixels."""
     figure.update_layout(
         template="none",

@@ -51,7 +51,7 @@ PEERS = (
 )
 
 
-class Route(NamedTuple):
+class RouteScores(NamedTuple):
     """One row of the paper's table 1, with generators of 80 epochs: what the page calls a route."""
 
     key: str
@@ -64,10 +64,10 @@ class Route(NamedTuple):
     guided: float
 
 
-ROUTES = (
-    Route("rae", "RAE (last layer)", 0.57, 18.8, 0.256, 0.483, 2.16, 1.74),
-    Route("phase2", "DRoRAE, phase 2", 0.47, 21.79, 0.195, 0.583, 2.45, 1.70),
-    Route("drorae", "DRoRAE, full", 0.29, 24.32, 0.134, 0.701, 2.68, 1.65),
+ROUTE_SCORES = (
+    RouteScores("rae", "RAE (last layer)", 0.57, 18.8, 0.256, 0.483, 2.16, 1.74),
+    RouteScores("phase2", "DRoRAE, phase 2", 0.47, 21.79, 0.195, 0.583, 2.45, 1.70),
+    RouteScores("drorae", "DRoRAE, full", 0.29, 24.32, 0.134, 0.701, 2.68, 1.65),
 )
 
 

@@ -11,11 +11,11 @@ from PIL import Image
 
 from drorae.checkpoints import CheckpointError
 from drorae.explorer.answers import batch_answer, frame_answer, reconstruction_answer, routing_answer
-from drorae.explorer.batch import batch as batch_pictures
+from drorae.explorer.batch import explore_batch
 from drorae.explorer.explore import explore
 from drorae.explorer.explore import intervene as intervene_picture
 from drorae.explorer.interventions import InterventionError
-from drorae.explorer.sampling import Generation, Request, generate
+from drorae.explorer.sampling import Generation, Request, sample_with_progress
 from drorae.images import ImageError, load_image
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.pipelines.base import SamplingError
@@ -94,7 +94,7 @@ def add_endpoints(model: AutoencoderDRoRAE, generators: list[Generator]) -> None
         """
         if not pictures or len(pictures) > MAX_BATCH:
             raise ImageError(f"Send between 1 and {MAX_BATCH} pictures, not {len(pictures or ())}.")
-        return [batch_answer(row) for row in batch_pictures(pictures, model)]
+        return [batch_answer(row) for row in explore_batch(pictures, model)]
 
     def sample_class(
         label: str, seed: float, steps: float, guidance: str, scale: float
@@ -128,7 +128,7 @@ def add_endpoints(model: AutoencoderDRoRAE, generators: list[Generator]) -> None
 
     def sample(kind: str, request: Request) -> tuple[Image.Image, dict[str, Any]]:
         generator = next(generator for generator in generators if generator.kind == kind)
-        *_, made = generate(generator.load(), request, generator.title)
+        *_, made = sample_with_progress(generator.load(), request, generator.title)
         return finished(made)
 
     explored = {"concurrency_limit": 1, "concurrency_id": "explore"}

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 import torch
 
-from drorae.explorer.sampling import MAX_PICTURES, MAX_STEPS, Generation, Request, generate
+from drorae.explorer.sampling import MAX_PICTURES, MAX_STEPS, Generation, Request, sample_with_progress
 from drorae.ui.about import NO_CARD, model_card
 from drorae.ui.components import Dial, GenerateViewer
 from drorae.ui.generators import CLASS, RAE_NEEDS, TEXT, Generator
@@ -61,7 +61,7 @@ def first_generation(generator: Generator) -> Generation:
     guidance = guidance_choices(generator)[-1][1]
     subject = PROMPTS[0] if generator.kind == TEXT else first_label(generator.names())
     request = Request(subject, 0, COUNT, STEPS, guidance, SCALES[generator.kind])
-    *_, result = generate(generator.load(), request, generator.title)
+    *_, result = sample_with_progress(generator.load(), request, generator.title)
     return result
 
 

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from drorae.checkpoints import stored_folder
 from drorae.study import charts, published
-from drorae.study.fits import Measured, measured, refits
+from drorae.study.fits import Measured, read_measurements, refits
 
 INTRODUCTION = """
 What the paper and its peers published, on ImageNet at 256 pixels, as charts to point at. **Filled marks are
@@ -83,7 +83,7 @@ class StudyTab(NamedTuple):
 def measured_of(name: str) -> Measured | None:
     """What was measured of a model, where that lies beside it."""
     folder = stored_folder(name)
-    return None if folder is None else measured(folder)
+    return None if folder is None else read_measurements(folder)
 
 
 def study_tab(own: Measured | None) -> StudyTab:
@@ -149,7 +149,7 @@ def phases_text(own: Measured | None) -> str:
 def phases_table(own: Measured | None) -> str:
     """Table 1's rows of the paper, and the same routes of the model."""
     header = ("route", "rFID", "PSNR, dB", "LPIPS", "SSIM", "gFID", "gFID, AutoGuidance")
-    rows: list[Sequence[Any]] = [route[1:] for route in published.ROUTES]
+    rows: list[Sequence[Any]] = [route[1:] for route in published.ROUTE_SCORES]
     if own is not None:
         rows += [
             (

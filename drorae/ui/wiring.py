@@ -15,10 +15,10 @@ from gradio.events import Dependency
 from PIL import Image
 
 from drorae.checkpoints import CheckpointError, reason_of
-from drorae.explorer.batch import batch
+from drorae.explorer.batch import explore_batch
 from drorae.explorer.explore import Exploration, explore, intervene
 from drorae.explorer.interventions import Intervention, InterventionError
-from drorae.explorer.sampling import Progress, Request, generate
+from drorae.explorer.sampling import Progress, Request, sample_with_progress
 from drorae.images import ImageError, load_image
 from drorae.pipelines.base import SamplingError
 from drorae.ui.about import AboutTab, model_card, model_facts
@@ -292,7 +292,7 @@ def wire_batch(shelf: Shelf, current: gr.State, tab: BatchTab, picture: PictureI
             yield (status_line(str(error), error=True), gr.skip(), *buttons(False), gr.skip())
             return
         rows, sent = [], -BATCH_SECONDS
-        for row in batch(paths, model):
+        for row in explore_batch(paths, model):
             rows.append(row)
             if len(rows) < len(paths) and time.monotonic() - sent >= BATCH_SECONDS:
                 sent = time.monotonic()
@@ -382,7 +382,7 @@ def wire_generate(generators: list[Generator], tab: GenerateTab, picture: Pictur
         try:
             if not generator.is_loaded():
                 yield (status_line(f"Loading {title} ..."), gr.skip(), *busy(True))
-            for state in generate(generator.load(), request, title):
+            for state in sample_with_progress(generator.load(), request, title):
                 if isinstance(state, Progress):
                     yield (status_line(""), progress_value(state), *busy(True))
                 else:
