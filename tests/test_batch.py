@@ -11,7 +11,7 @@ from drorae.cli import main
 from drorae.explorer.batch import THUMBNAIL, explore_batch, to_csv
 from drorae.explorer.explore import explore
 from drorae.images import load_image
-from drorae.ui.wiring import only_pictures
+from drorae.ui.batch_tab import picture_files
 from drorae.viewers.values import batch_value
 
 EXAMPLES = [ROOT / "assets" / "examples" / f"{name}.jpg" for name in ("cat", "coffee")]
@@ -89,7 +89,7 @@ def test_the_page_gets_thumbnails_at_the_end_only(model, files):
 
 
 def test_of_a_folder_only_pictures_are_taken():
-    assert only_pictures(["a/x.JPG", "a/y.txt", "a/z.webp", "a/.DS_Store"]) == ["a/x.JPG", "a/z.webp"]
+    assert picture_files(["a/x.JPG", "a/y.txt", "a/z.webp", "a/.DS_Store"]) == ["a/x.JPG", "a/z.webp"]
 
 
 def test_the_command_writes_the_table_and_names_bad_files(tmp_path, capsys, files):

@@ -8,10 +8,10 @@ from conftest import build
 
 import app
 from drorae import CheckpointError
-from drorae.ui.about import NO_CARD, model_card
-from drorae.ui.generate import about_embedded, about_models
+from drorae.ui.about_tab import NO_CARD, model_card
+from drorae.ui.generate_tab import about_embedded, about_models
 from drorae.ui.generators import CLASS, RAE_NEEDS, TEXT, Generator
-from drorae.ui.models import KEPT, Shelf, described
+from drorae.ui.models import KEPT, Shelf, model_line
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_a_fixed_page_loads_nothing_whoever_asks(tiny, folders):
 def test_a_model_is_described_by_its_size(tiny):
     count = sum(parameter.numel() for parameter in tiny.parameters())
     assert (
-        described(tiny, "x")
+        model_line(tiny, "x")
         == f"x: {count / 1e6:.1f} M parameters, {4 * count / 1e3:,.0f} kB on the CPU, 3 layers fused."
     )
 

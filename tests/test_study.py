@@ -11,7 +11,7 @@ from scipy.stats import linregress
 from drorae.checkpoints import ASSETS
 from drorae.study import charts, published
 from drorae.study.fits import MEASURED, fit, magnitudes, read_measurements, refits
-from drorae.ui import study as tab
+from drorae.ui import study_tab as tab
 
 
 def test_a_fit_is_scipys():

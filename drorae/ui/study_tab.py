@@ -70,23 +70,31 @@ class StudyTab(NamedTuple):
     own: gr.State
 
     def following(self) -> list[Any]:
-        """What changes with the model."""
+        """What changes with the model, in the order of :func:`values`."""
         return [self.heading, self.phases, self.table, self.peers, self.own]
 
-    def follow(self, name: str, plane: str) -> list[Any]:
-        """Their values for a model."""
-        own = measured_of(name)
-        figures = (charts.phases(own), charts.peers(plane, own))
-        return [phases_text(own), figures[0], phases_table(own), figures[1], own]
+
+NUM_FOLLOWING = len(StudyTab._fields) - 1  # all but the plane
 
 
-def measured_of(name: str) -> Measured | None:
+def values(name: str, plane: str) -> list[Any]:
+    """The measurements of a model for :meth:`StudyTab.following`.
+
+    Args:
+        name: of the model.
+        plane: what the chart of the peers shows.
+    """
+    own = measurements_of(name)
+    return [phases_text(own), charts.phases(own), phases_table(own), charts.peers(plane, own), own]
+
+
+def measurements_of(name: str) -> Measured | None:
     """What was measured of a model, where that lies beside it."""
     folder = stored_folder(name)
     return None if folder is None else read_measurements(folder)
 
 
-def study_tab(own: Measured | None) -> StudyTab:
+def build(own: Measured | None) -> StudyTab:
     """Build the tab.
 
     Args:
@@ -96,29 +104,29 @@ def study_tab(own: Measured | None) -> StudyTab:
         gr.Markdown(INTRODUCTION, elem_id="study-introduction")
         heading = gr.Markdown(phases_text(own), elem_id="study-phases-text")
         phases = chart(charts.phases(own), "study-phases")
-        with numbers():
+        with numbers_accordion():
             table = gr.Markdown(phases_table(own))
         gr.Markdown(PEERS)
         plane = gr.Radio(list(charts.PLANES), value=next(iter(charts.PLANES)), label="Show", elem_id="study-plane")
         peers = chart(charts.peers(plane.value, own), "study-peers")
-        with numbers():
+        with numbers_accordion():
             gr.Markdown(peers_table())
         gr.Markdown(scaling_text())
         chart(charts.scaling(), "study-scaling")
-        with numbers():
+        with numbers_accordion():
             gr.Markdown(scaling_table())
         gr.Markdown(DESIGNS)
         chart(charts.designs(), "study-designs")
-        with numbers():
+        with numbers_accordion():
             gr.Markdown(markdown_table(("fusion (table 3)", "rFID", "generator's loss"), published.VARIANTS))
         gr.Markdown(STRATEGIES)
         chart(charts.strategies(), "study-strategies")
-        with numbers():
+        with numbers_accordion():
             header = ("trained (table 4)", "rFID", "gFID", "gFID, AutoGuidance")
             gr.Markdown(markdown_table(header, published.STRATEGIES))
         gr.Markdown(GENEVAL)
         chart(charts.geneval(), "study-geneval")
-        with numbers():
+        with numbers_accordion():
             rows = [(name, *scores) for name, scores in published.GENEVAL.items()]
             gr.Markdown(markdown_table(("tokenizer (tables 2, 7)", *published.GENEVAL_TASKS), rows))
         state = gr.State(own)
@@ -131,7 +139,7 @@ def chart(figure: go.Figure, name: str) -> gr.Plot:
     return gr.Plot(figure, show_label=False, container=False, elem_id=name)
 
 
-def numbers() -> gr.Accordion:
+def numbers_accordion() -> gr.Accordion:
     """The same as text, for those who cannot see a chart, and for copying."""
     return gr.Accordion("Numbers and sources", open=False)
 
@@ -141,8 +149,8 @@ def phases_text(own: Measured | None) -> str:
     if own is None:
         return PHASES.format(own="There are no measurements beside the loaded model, so it has no points here.")
     return PHASES.format(
-        own=f"Open diamonds: {code(own.name)} on {own.photos:,} photos of {plain(own.reference)} "
-        f"({plain(own.crop)}), printed by {code(own.command)}."
+        own=f"Open diamonds: {as_code(own.name)} on {own.photos:,} photos of {plain_text(own.reference)} "
+        f"({plain_text(own.crop)}), printed by {as_code(own.command)}."
     )
 
 
@@ -153,7 +161,7 @@ def phases_table(own: Measured | None) -> str:
     if own is not None:
         rows += [
             (
-                f"{plain(own.name)}, {key} (measured here)",
+                f"{plain_text(own.name)}, {key} (measured here)",
                 None,
                 f"{value:.2f}",
                 None,
@@ -178,8 +186,8 @@ def peers_table() -> str:
             link(peer.source),
             peer.rfid,
             peer.psnr,
-            with_epochs(peer.gfid, peer.epochs),
-            with_epochs(peer.guided, peer.guided_epochs),
+            gfid_cell(peer.gfid, peer.epochs),
+            gfid_cell(peer.guided, peer.guided_epochs),
             peer.note,
         )
         for peer in published.PEERS
@@ -231,7 +239,7 @@ def residuals(value: float, refit: float, stated: float | None = None) -> tuple[
     return f"{value - refit:+.3f}", None if stated is None else f"{value - stated:+.3f}"
 
 
-def with_epochs(value: float | None, epochs: int | None) -> str | None:
+def gfid_cell(value: float | None, epochs: int | None) -> str | None:
     """A gFID and the epochs behind it."""
     return None if value is None else f"{value} ({epochs or 'not stated'})"
 
@@ -241,13 +249,13 @@ def link(source: str) -> str:
     return f"[arXiv {source}](https://arxiv.org/abs/{source})"
 
 
-def code(text: str) -> str:
+def as_code(text: str) -> str:
     """Text of a checkpoint's files as Markdown code; underscores, that commands need, stay."""
     kept = "".join(character for character in text if character not in "`[]()<>|")
     return f"`{' '.join(kept.split())}`"
 
 
-def plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """Text of a checkpoint's files, without what Markdown would take for its own."""
     return "".join(character for character in text if character not in "`*_[]()<>|\n\r#")
 
