@@ -183,10 +183,10 @@ def errors_as_sentences(function: Callable) -> Callable:
     """The function with known errors turned into ``gr.Error`` of one sentence, without a traceback."""
 
     @wraps(function)
-    def wrapped(*args: Any) -> Any:
+    def call(*args: Any) -> Any:
         try:
             return function(*args)
         except KNOWN as error:
             raise gr.Error(str(error), print_exception=False) from None
 
-    return wrapped
+    return call

@@ -90,7 +90,7 @@ def guidance_choices(generator: Generator) -> list[tuple[str, str]]:
     return [choice for choice in GUIDANCE_CHOICES if choice[1] != "autoguidance" or generator.has_guide()]
 
 
-def about_embedded(generators: list[Generator]) -> str:
+def embedded_note(generators: list[Generator]) -> str:
     """What to expect of those of the shipped generators that are there."""
     names = " and ".join(f"`{generator.title}`" for generator in generators)
     verb = "was" if len(generators) == 1 else "were"
@@ -98,7 +98,7 @@ def about_embedded(generators: list[Generator]) -> str:
     return EMBEDDED_NOTE.format(names=f"{names} {verb}", subjects=subjects)
 
 
-def about_models(kind: str) -> str | None:
+def models_note(kind: str) -> str | None:
     """What the choice of generators says where the published one, of classes, cannot be chosen."""
     return RAE_NEEDS if kind == CLASS and not torch.cuda.is_available() else None
 
@@ -137,7 +137,7 @@ def build(generators: list[Generator], first: Generation | None) -> GenerateTab 
         )
         embedded = [generator for generator in generators if generator.title in EMBEDDED]
         if embedded:
-            gr.Markdown(about_embedded(embedded), elem_id="embedded-note")
+            gr.Markdown(embedded_note(embedded), elem_id="embedded-note")
         with gr.Row(elem_id="generate-controls"):
             with gr.Column(min_width=220):
                 kind = gr.Radio(
@@ -167,7 +167,7 @@ def build(generators: list[Generator], first: Generation | None) -> GenerateTab 
                     [generator.title for generator in generators if generator.kind == start.kind],
                     value=start.title,
                     label="Model",
-                    info=about_models(start.kind),
+                    info=models_note(start.kind),
                     elem_id="generator",
                 )
             with gr.Column(min_width=220):
@@ -297,7 +297,7 @@ def generator_of(generators: list[Generator], title: str) -> Generator:
 def choose_kind(generators: list[Generator], kind: str) -> list[Any]:
     """The generators of a kind to choose from, and the controls of the first of them."""
     titles = [generator.title for generator in generators if generator.kind == kind]
-    offer = gr.Dropdown(choices=titles, value=titles[0], info=about_models(kind))
+    offer = gr.Dropdown(choices=titles, value=titles[0], info=models_note(kind))
     return [offer, *choose_generator(generators, titles[0])]
 
 
