@@ -10,8 +10,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from drorae.study import published
+from drorae.study.colours import INK
 from drorae.study.fits import Fit, Measured, magnitudes, refits
-from drorae.study.plots import INK, apply_style
+from drorae.study.plots import apply_style
 from drorae.study.published import ROUTE_SCORES, Peer, Scaling
 
 # Okabe and Ito's colours, which all kinds of colour vision tell apart; shape and filling say the same

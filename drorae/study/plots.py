@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-# The ends of ColorBrewer's RdBu scale, in the shades that read on light and dark pages: as in the routing viewer.
-ADDED, SUPPRESSED = "#c43c39", "#2f79b5"
-INK = "#808080"
+from drorae.study.colours import ADDED, INK, SUPPRESSED
 
 
 def layer_profile(shares: np.ndarray) -> go.Figure:

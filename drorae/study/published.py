@@ -71,6 +71,25 @@ ROUTE_SCORES = (
 )
 
 
+class LayerRole(NamedTuple):
+    """What the paper's figures 7 and 9 show of some layers of its DINOv2-B, from ``first`` to ``last``."""
+
+    first: int
+    last: int
+    text: str
+
+
+DEPTH = 12  # layers of DINOv2-B
+LAYER_ROLES = (
+    LayerRole(1, 3, "added a little; layer 1 where there is texture"),
+    LayerRole(4, 5, "first suppressed in places"),
+    LayerRole(6, 7, "suppressed everywhere, most on the subject"),
+    LayerRole(8, 9, "added exactly where 6 and 7 are suppressed"),
+    LayerRole(10, 12, "added alike everywhere"),
+)
+COSINES = (-0.223, -0.209, -0.223, -0.236)  # mean cos(z_fuse, z_base) of each of four photos
+
+
 class Scaling(NamedTuple):
     """A row of tables 8 and 9: size of the fusion in millions of parameters, and the rFID of phase 2."""
 

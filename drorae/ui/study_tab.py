@@ -173,7 +173,8 @@ def phases_table(own: Measured | None) -> str:
         ]
     text = markdown_table(header, rows) + f"\n\nThe paper: {link(published.PAPER)}, table 1."
     if own is not None and own.cosine is not None:
-        text += f" cos(z_fuse, z_base): about -0.22 in the paper, {own.cosine:.3f} measured here."
+        stated = sum(published.COSINES) / len(published.COSINES)
+        text += f" cos(z_fuse, z_base): about {stated:.2f} in the paper, {own.cosine:.3f} measured here."
     return text
 
 

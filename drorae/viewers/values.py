@@ -17,6 +17,7 @@ from drorae.explorer.explore import ROUTES, Exploration, Frame, Gain
 from drorae.explorer.sampling import Generation, Progress
 from drorae.explorer.spectrum import band_edges, recovery
 from drorae.images import png_with_settings
+from drorae.study import published
 
 
 def compare_value(result: Exploration, example: str | None = None) -> dict:
@@ -46,7 +47,7 @@ def routing_value(result: Exploration, example: str | None = None) -> dict | Non
     """Value of the routing viewer: the photo and the routing of every token and layer; ``None`` without fusion.
 
     ``weights`` and ``shares`` are base64 of little-endian float32, tokens by layers, row-major; ``texture`` and
-    ``cosines`` have one number per token.
+    ``cosines`` have one number per token; ``paper`` is what the paper says of its layers.
     """
     if result.weights is None or result.shares is None:
         return None
@@ -64,6 +65,11 @@ def routing_value(result: Exploration, example: str | None = None) -> dict | Non
         "cosines": _base64(result.cosines.astype("<f4")),
         "texture": _base64(result.texture.astype("<f4")),
         "correlation": _finite_list(result.texture_correlation),
+        "paper": {
+            "depth": published.DEPTH,
+            "layers": [role._asdict() for role in published.LAYER_ROLES],
+            "cosines": published.COSINES,
+        },
     }
 
 
