@@ -18,19 +18,19 @@ published numbers; open diamonds and dotted lines were measured here**, on other
 evaluation, so small differences mean nothing. Of the paper's numbers nothing has been reproduced here yet.
 """
 
-PHASES = """
+PHASES_TEXT = """
 ### What each phase adds
 The paper's DINOv2-B at 256 pixels next to the model on this page. Same method, other encoder, other photos: compare
 the steps, not the heights. {own}
 """
 
-PEERS = """
+PEERS_TEXT = """
 ### Where it stands
 Left and down is better where an axis says so. The paper's three routes are joined: **rFID falls and generation
 without guidance gets worse** (2.16, 2.45, 2.68); only with AutoGuidance it gains (1.74, 1.70, 1.65).
 """
 
-SCALING = """
+SCALING_TEXT = """
 ### Does a larger fusion help?
 rFID of phase 2 against the width of the experts and the number of layers, each point a separate training of the
 authors. The line refitted from the paper's own table is {slope:.4f} · log10(parameters) + {intercept:.3f} with R²
@@ -40,19 +40,19 @@ agree, the stated intercept does not fit its own points.** By layers: {layer_slo
 layers do better than twelve, ten worse than nine by 0.075: one seed per point is not enough for a law.
 """
 
-DESIGNS = """
+DESIGNS_TEXT = """
 ### Which fusion?
 Without the incremental correction reconstruction is best (left) and a generator learns the latent worst (top). The
 paper's choice, *energy + incremental*, gives up a little rFID for a latent that can be generated. Cross-attention
 (rFID 0.498) has no published loss.
 """
 
-STRATEGIES = """
+STRATEGIES_TEXT = """
 ### What to train?
 Training the backbone too gives the best rFID and a latent that cannot be generated: gFID 18.36.
 """
 
-GENEVAL = """
+GENEVAL_TEXT = """
 ### Text to image
 GenEval of generators of about 1 B parameters that differ in the tokenizer only. DRoRAE gains 0.04 over RAE; VA-VAE
 and RPiAE stay ahead by 0.01. The paper's text gives DRoRAE 0.59, its table 0.60.
@@ -106,7 +106,7 @@ def build(own: Measured | None) -> StudyTab:
         phases = chart(charts.phases(own), "study-phases")
         with numbers_accordion():
             table = gr.Markdown(phases_table(own))
-        gr.Markdown(PEERS)
+        gr.Markdown(PEERS_TEXT)
         plane = gr.Radio(list(charts.PLANES), value=next(iter(charts.PLANES)), label="Show", elem_id="study-plane")
         peers = chart(charts.peers(plane.value, own), "study-peers")
         with numbers_accordion():
@@ -115,16 +115,16 @@ def build(own: Measured | None) -> StudyTab:
         chart(charts.scaling(), "study-scaling")
         with numbers_accordion():
             gr.Markdown(scaling_table())
-        gr.Markdown(DESIGNS)
+        gr.Markdown(DESIGNS_TEXT)
         chart(charts.designs(), "study-designs")
         with numbers_accordion():
             gr.Markdown(markdown_table(("fusion (table 3)", "rFID", "generator's loss"), published.VARIANTS))
-        gr.Markdown(STRATEGIES)
+        gr.Markdown(STRATEGIES_TEXT)
         chart(charts.strategies(), "study-strategies")
         with numbers_accordion():
             header = ("trained (table 4)", "rFID", "gFID", "gFID, AutoGuidance")
             gr.Markdown(markdown_table(header, published.STRATEGIES))
-        gr.Markdown(GENEVAL)
+        gr.Markdown(GENEVAL_TEXT)
         chart(charts.geneval(), "study-geneval")
         with numbers_accordion():
             rows = [(name, *scores) for name, scores in published.GENEVAL.items()]
@@ -147,8 +147,8 @@ def numbers_accordion() -> gr.Accordion:
 def phases_text(own: Measured | None) -> str:
     """What the open diamonds are."""
     if own is None:
-        return PHASES.format(own="There are no measurements beside the loaded model, so it has no points here.")
-    return PHASES.format(
+        return PHASES_TEXT.format(own="There are no measurements beside the loaded model, so it has no points here.")
+    return PHASES_TEXT.format(
         own=f"Open diamonds: {as_code(own.name)} on {own.photos:,} photos of {plain_text(own.reference)} "
         f"({plain_text(own.crop)}), printed by {as_code(own.command)}."
     )
@@ -200,7 +200,7 @@ def scaling_text() -> str:
     """The fits, refitted and stated."""
     fits = refits()
     slope, intercept, r2 = published.STATED_WIDTH_FIT
-    return SCALING.format(
+    return SCALING_TEXT.format(
         slope=fits.widths.slope,
         intercept=fits.widths.intercept,
         r2=fits.widths.r2,
