@@ -66,10 +66,10 @@ function visibleRows() {
       row.name.toLowerCase().includes(wanted) &&
       (state.bin === null || (row.gain !== null && binOf(row.gain) === state.bin)),
   );
-  const missing = (value) => value === null || value === undefined;
+  const isMissing = (value) => value === null || value === undefined;
   return kept.sort((a, b) => {
     const [x, y] = [read(a), read(b)];
-    if (missing(x) || missing(y)) return missing(x) - missing(y); // what has no number comes last
+    if (isMissing(x) || isMissing(y)) return isMissing(x) - isMissing(y); // what has no number comes last
     const order = typeof x === "string" ? x.localeCompare(y) : x - y;
     return state.down ? -order : order;
   });

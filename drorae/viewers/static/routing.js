@@ -479,7 +479,8 @@ async function load() {
     state.layer = layer > 0 ? layer - 1 : null;
   }
   if (state.layer !== null && state.layer >= value.layers) state.layer = null;
-  state.token = Math.floor(value.rows / 2) * value.columns + Math.floor(value.columns / 2); // the middle, where most photos have their subject
+  // the middle, where most photos have their subject
+  state.token = Math.floor(value.rows / 2) * value.columns + Math.floor(value.columns / 2);
   find("low").textContent = `suppressed ${number(-state.limit, 2)}`;
   find("high").textContent = `${signedNumber(state.limit, 2)} added`;
   find("ramp").style.background = gradient("routing");

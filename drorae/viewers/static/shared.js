@@ -108,7 +108,8 @@ const shared = (() => {
   // What was to be said is not said.
   const hush = () => clearTimeout(waiting);
 
-  // Put nodes in the place of others. A button that had the focus leaves it to the one of its name, by default its number.
+  // Put nodes in the place of others. A button that had the focus leaves it to the one of its name, by default its
+  // number.
   function replace(place, nodes, name = (_, i) => i) {
     const buttons = () => [...place.querySelectorAll('button, [role="button"]')];
     const at = buttons().indexOf(document.activeElement);
