@@ -271,11 +271,11 @@ def _batch(args: argparse.Namespace) -> int:
     from tqdm.auto import tqdm
 
     from drorae.explorer.answers import batch_answer
-    from drorae.explorer.batch import batch, to_csv
+    from drorae.explorer.batch import explore_batch, to_csv
     from drorae.models.autoencoder import AutoencoderDRoRAE
 
     model = AutoencoderDRoRAE.from_pretrained(args.model)
-    rows = list(batch(tqdm(args.images, disable=None), model, args.size, args.whole))
+    rows = list(explore_batch(tqdm(args.images, disable=None), model, args.size, args.whole))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(to_csv(rows), encoding="utf-8")
     for row in rows if args.json else ():

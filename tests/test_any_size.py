@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 from drorae import AutoencoderDRoRAE, ImageError
 from drorae.choices import SIDE
 from drorae.cli import main
-from drorae.explorer.batch import batch
+from drorae.explorer.batch import explore_batch
 from drorae.explorer.explore import explore, intervene, open_picture
 from drorae.explorer.interventions import Intervention
 from drorae.images import whole
@@ -214,7 +214,7 @@ def test_commands_say_the_size_they_used(anysize, photo, tmp_path, capsys):
 
 def test_a_batch_keeps_whole_pictures_in_shape(anysize, photo, tmp_path):
     photo.save(tmp_path / "photo.png")
-    (row,) = batch([tmp_path / "photo.png"], anysize, size=64, whole=True)
+    (row,) = explore_batch([tmp_path / "photo.png"], anysize, size=64, whole=True)
     assert row.metrics == explore(photo, anysize, interventions=False, size=64, whole=True).metrics
     assert row.thumbnail.shape == (64, 64, 3)
 

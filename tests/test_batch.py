@@ -8,10 +8,10 @@ import pytest
 from conftest import ROOT, build
 
 from drorae.cli import main
-from drorae.explorer.batch import THUMBNAIL, batch, to_csv
+from drorae.explorer.batch import THUMBNAIL, explore_batch, to_csv
 from drorae.explorer.explore import explore
 from drorae.images import load_image
-from drorae.ui.wiring import only_pictures
+from drorae.ui.batch_tab import picture_files
 from drorae.viewers.values import batch_value
 
 EXAMPLES = [ROOT / "assets" / "examples" / f"{name}.jpg" for name in ("cat", "coffee")]
@@ -25,7 +25,7 @@ def files(tmp_path):
 
 
 def test_rows_are_those_of_single_calls(model, files):
-    rows = list(batch(files, model))
+    rows = list(explore_batch(files, model))
     assert [row.name for row in rows] == ["cat.jpg", "notes, about.png", "coffee.jpg"]
     for row, path in zip(rows[::2], EXAMPLES, strict=True):
         single = explore(load_image(path), model)
@@ -48,20 +48,20 @@ def test_nothing_is_computed_ahead(model, files):
             opened.append(path)
             yield path
 
-    rows = batch(paths(), model)
+    rows = explore_batch(paths(), model)
     assert not opened
     next(rows)
     assert len(opened) == 1
 
 
 def test_a_model_without_fusion_has_one_route_and_no_gain():
-    (row,) = batch(EXAMPLES[:1], build(fusion=None))
+    (row,) = explore_batch(EXAMPLES[:1], build(fusion=None))
     assert list(row.metrics) == ["rae"]
     assert (row.gain, row.harmed, row.layer) == (None, None, None)
 
 
 def test_the_csv_is_read_back(model, files):
-    rows = list(batch(files, model))
+    rows = list(explore_batch(files, model))
     table = list(csv.DictReader(io.StringIO(to_csv(rows))))
     assert [line["picture"] for line in table] == [row.name for row in rows]
     assert float(table[0]["drorae_psnr"]) == pytest.approx(rows[0].metrics["drorae"]["psnr"], rel=1e-5)
@@ -75,12 +75,12 @@ def test_the_csv_is_read_back(model, files):
 def test_no_name_is_a_formula(model, files, tmp_path, name):
     path = tmp_path / name
     path.write_bytes(files[0].read_bytes())
-    (line,) = csv.DictReader(io.StringIO(to_csv(batch([path], model))))
+    (line,) = csv.DictReader(io.StringIO(to_csv(explore_batch([path], model))))
     assert line["picture"] == f"'{name}"
 
 
 def test_the_page_gets_thumbnails_at_the_end_only(model, files):
-    rows = list(batch(files, model))
+    rows = list(explore_batch(files, model))
     running, done = (batch_value(rows, 3, flag) for flag in (True, False))
     assert all(row["thumbnail"] is None for row in running["rows"])
     assert [row["thumbnail"] is None for row in done["rows"]] == [False, True, False]
@@ -89,7 +89,7 @@ def test_the_page_gets_thumbnails_at_the_end_only(model, files):
 
 
 def test_of_a_folder_only_pictures_are_taken():
-    assert only_pictures(["a/x.JPG", "a/y.txt", "a/z.webp", "a/.DS_Store"]) == ["a/x.JPG", "a/z.webp"]
+    assert picture_files(["a/x.JPG", "a/y.txt", "a/z.webp", "a/.DS_Store"]) == ["a/x.JPG", "a/z.webp"]
 
 
 def test_the_command_writes_the_table_and_names_bad_files(tmp_path, capsys, files):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from drorae import DiTDH, DRoRAEClassPipeline, SamplingError
-from drorae.explorer.sampling import Generation, Progress, Request, class_names, generate, kept_steps
+from drorae.explorer.sampling import Generation, Progress, Request, class_names, kept_steps, sample_with_progress
 from drorae.images import png_settings
 from drorae.pipelines.base import SamplerSettings
 from drorae.viewers.values import generation_value, progress_value
@@ -18,7 +18,7 @@ REQUEST = Request("church", seed=5, count=2, steps=12, guidance="autoguidance", 
 
 
 def run(pipeline, request=REQUEST):
-    *progress, result = generate(pipeline, request, "tiny")
+    *progress, result = sample_with_progress(pipeline, request, "tiny")
     assert all(isinstance(state, Progress) for state in progress)
     assert isinstance(result, Generation)
     return progress, result
@@ -83,7 +83,7 @@ def test_leaving_ends_the_sampling(pipeline):
     calls, original = [], pipeline.denoiser.forward
     pipeline.denoiser.forward = lambda *a, **k: calls.append(1) or original(*a, **k)
     try:
-        states = generate(pipeline, REQUEST, "tiny")
+        states = sample_with_progress(pipeline, REQUEST, "tiny")
         next(states)
         states.close()
     finally:
@@ -112,7 +112,7 @@ def test_leaving_ends_the_sampling(pipeline):
 def test_bad_requests(pipeline, changes, message, monkeypatch):
     monkeypatch.setattr(DiTDH, "forward", lambda *_, **__: pytest.fail("the denoiser was called"))
     with pytest.raises(SamplingError, match=message):
-        next(generate(pipeline, Request(**{**REQUEST.__dict__, **changes}), "tiny"))
+        next(sample_with_progress(pipeline, Request(**{**REQUEST.__dict__, **changes}), "tiny"))
 
 
 def test_kept_steps():
@@ -153,7 +153,7 @@ def test_what_travels_to_the_page(pipeline):
 
 def test_prompts_have_rows_of_their_own(text_pipeline):
     request = Request("a red ball", 3, 2, 4, "cfg", 2.0, negative="grass", other="a church")
-    *_, result = generate(text_pipeline, request, "tiny")
+    *_, result = sample_with_progress(text_pipeline, request, "tiny")
     assert [row.name for row in result.rows] == ["guided", "unguided", "other"]
     expected = {
         "guided": ("a red ball", {"guidance": "cfg", "negative_prompt": "grass"}),
@@ -169,4 +169,4 @@ def test_prompts_have_rows_of_their_own(text_pipeline):
     assert result.rows[0].settings[0]["negative"] == "grass"
     assert "negative" not in result.rows[1].settings[0]
     with pytest.raises(SamplingError, match="prompt is a text"):
-        next(generate(text_pipeline, Request(3), "tiny"))
+        next(sample_with_progress(text_pipeline, Request(3), "tiny"))

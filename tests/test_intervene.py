@@ -15,7 +15,7 @@ from drorae.explorer.explore import explore, intervene
 from drorae.explorer.interventions import FusionParts, Intervention, InterventionError, strengths
 from drorae.images import to_uint8
 from drorae.models.latents import LatentStatistics
-from drorae.ui.wiring import wished
+from drorae.ui.parsing import intervention_of
 from drorae.viewers.values import frame_value, intervene_value
 
 SHAPE = (48, 4, 4)
@@ -120,9 +120,9 @@ def test_a_model_without_router_says_so(picture, fusion):
 
 
 def test_what_the_page_sends_is_checked():
-    assert wished({"id": 3, "layers": [1, 2], "beta": 0.3, "tokens": None}) == Intervention((1, 2), 0.3, None)
+    assert intervention_of({"id": 3, "layers": [1, 2], "beta": 0.3, "tokens": None}) == Intervention((1, 2), 0.3, None)
     with pytest.raises(InterventionError, match="The tokens must be a list of numbers, not 'all'"):
-        wished({"tokens": "all"})
+        intervention_of({"tokens": "all"})
 
 
 def test_frames_are_those_of_single_calls_and_the_trained_one_is_the_usual_picture(model, picture):

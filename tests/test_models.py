@@ -8,10 +8,10 @@ from conftest import build
 
 from drorae import CheckpointError
 from drorae.ui import app
-from drorae.ui.about import NO_CARD, model_card
-from drorae.ui.generate import about_embedded, about_models
+from drorae.ui.about_tab import NO_CARD, model_card
+from drorae.ui.generate_tab import embedded_note, models_note
 from drorae.ui.generators import CLASS, RAE_NEEDS, TEXT, Generator
-from drorae.ui.models import KEPT, Shelf, described
+from drorae.ui.models import KEPT, Shelf, model_line
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_a_fixed_page_loads_nothing_whoever_asks(tiny, folders):
 def test_a_model_is_described_by_its_size(tiny):
     count = sum(parameter.numel() for parameter in tiny.parameters())
     assert (
-        described(tiny, "x")
+        model_line(tiny, "x")
         == f"x: {count / 1e6:.1f} M parameters, {4 * count / 1e3:,.0f} kB on the CPU, 3 layers fused."
     )
 
@@ -85,10 +85,10 @@ def test_a_card_loses_its_head_and_its_pictures_only(tmp_path):
 
 def test_the_tab_says_what_to_expect_of_the_embedded_generators(monkeypatch):
     one, two = (Generator(f"drorae-tiny-{kind}", kind, None) for kind in (CLASS, TEXT))
-    assert about_embedded([one]).startswith("`drorae-tiny-class` was trained")
-    assert about_embedded([one, two]).startswith("`drorae-tiny-class` and `drorae-tiny-text` were trained")
-    assert "of a class or text," in about_embedded([one, two])
+    assert embedded_note([one]).startswith("`drorae-tiny-class` was trained")
+    assert embedded_note([one, two]).startswith("`drorae-tiny-class` and `drorae-tiny-text` were trained")
+    assert "of a class or text," in embedded_note([one, two])
     # the published generator is one of classes, and takes a GPU
     for there, kind, said in ((False, CLASS, RAE_NEEDS), (False, TEXT, None), (True, CLASS, None)):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
-        assert about_models(kind) == said
+        assert models_note(kind) == said

@@ -13,8 +13,8 @@ from PIL import Image
 from playwright.sync_api import expect
 
 import drorae.explorer.batch
-import drorae.ui.wiring
-from drorae.explorer.batch import batch, to_csv
+import drorae.ui.batch_tab
+from drorae.explorer.batch import explore_batch, to_csv
 from drorae.explorer.explore import explore
 from drorae.images import load_image
 
@@ -47,7 +47,7 @@ def test_a_batch_is_sorted_filtered_saved_and_opened(browser, tiny_url, tiny, tm
     bad.write_text("no picture")
     files = [*EXAMPLES, bad]
     explore_all(view, files)
-    rows = list(batch(files, tiny))
+    rows = list(explore_batch(files, tiny))
     good = sorted(rows[:3], key=lambda row: -row.gain)
     assert names(view) == [*(row.name for row in good), "notes.png"]  # best first; what has no number last
     expect(page.locator("#batch td.error")).to_contain_text("is not a picture that can be read")
@@ -99,7 +99,7 @@ def test_stop_keeps_the_rows_and_frees_the_model(browser, tiny_url, tmp_path, mo
         return explore(*args, **kwargs)
 
     monkeypatch.setattr(drorae.explorer.batch, "explore", held)
-    monkeypatch.setattr(drorae.ui.wiring, "BATCH_SECONDS", 0)  # every row is sent when it is there
+    monkeypatch.setattr(drorae.ui.batch_tab, "BATCH_SECONDS", 0)  # every row is sent when it is there
     view = opened(browser, tiny_url)
     files = [tmp_path / f"{number:03}.png" for number in range(6)]
     for file in files:

@@ -15,7 +15,7 @@ from gradio_client import Client
 from playwright.sync_api import expect
 
 from drorae import DiTDH
-from drorae.explorer.sampling import Request, generate
+from drorae.explorer.sampling import Request, sample_with_progress
 from drorae.images import png_settings
 from drorae.ui.page import build_demo
 
@@ -84,7 +84,7 @@ def sample(view: Watched, row: int, number: int) -> str:
 
 def expected(pipeline, **changes):
     defaults = {"subject": "tench", "seed": 0, "count": 4, "steps": 25, "guidance": "autoguidance", "scale": 1.5}
-    *_, result = generate(pipeline, Request(**{**defaults, **changes}), "tiny")
+    *_, result = sample_with_progress(pipeline, Request(**{**defaults, **changes}), "tiny")
     return result
 
 

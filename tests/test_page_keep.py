@@ -8,7 +8,7 @@ from browser import NEEDS_CHROMIUM, Watched, shown_pixels
 from conftest import ROOT
 from playwright.sync_api import expect
 
-import drorae.ui.wiring
+import drorae.ui.sharing
 from drorae.explorer.explore import explore, intervene
 from drorae.explorer.interventions import Intervention
 from drorae.images import load_image
@@ -44,7 +44,7 @@ def test_a_report_that_fails_is_a_sentence_and_can_be_asked_for_again(browser, t
     def fails(*args):
         raise ValueError("of a kind nobody thought of")
 
-    monkeypatch.setattr(drorae.ui.wiring, "report", fails)
+    monkeypatch.setattr(drorae.ui.sharing, "report", fails)
     view = Watched(browser, tiny_url)
     view.page.get_by_role("button", name="Save report").click()
     expect(view.page.locator("#report [data-part=note]")).to_contain_text("could not be written; try again")

@@ -14,7 +14,7 @@ from gate import Gate
 from playwright.sync_api import expect
 
 import drorae.ui.models
-from drorae.explorer.batch import batch
+from drorae.explorer.batch import explore_batch
 from drorae.explorer.explore import intervene
 from drorae.explorer.interventions import Intervention
 from drorae.images import load_image
@@ -160,7 +160,7 @@ def test_every_tab_and_the_report_follow_the_model(view, tmp_path):
     expect(page.locator("#batch-files")).to_contain_text("cat")
     page.get_by_role("button", name="Explore all").click()
     expect(page.locator("#batch tbody img")).to_have_count(1)
-    (row,) = batch([photo], four)
+    (row,) = explore_batch([photo], four)
     expect(page.locator("#batch tbody td").nth(2)).to_contain_text(f"{row.metrics['drorae']['psnr']:.2f}")
 
     with page.expect_download() as download:

@@ -10,7 +10,7 @@ from browser import NEEDS_CHROMIUM, Watched, contrast, shown_pixels
 from conftest import served
 from playwright.sync_api import expect
 
-from drorae.explorer.sampling import Request, generate
+from drorae.explorer.sampling import Request, sample_with_progress
 from drorae.images import png_settings
 from drorae.ui.page import build_demo
 
@@ -65,7 +65,7 @@ def sample(row: int, number: int) -> str:
 
 
 def assert_rows(view: Watched, text_pipeline, **request) -> None:
-    *_, result = generate(text_pipeline, Request(**{"seed": 0, "count": 4, "steps": 3, **request}), "tiny")
+    *_, result = sample_with_progress(text_pipeline, Request(**{"seed": 0, "count": 4, "steps": 3, **request}), "tiny")
     assert view.page.locator("#samples section.row").count() == len(result.rows)
     for number, row in enumerate(result.rows):
         difference = shown_pixels(view.page, sample(number, 1)).astype(int) - row.pictures["finetuned"][1]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from drorae.explorer.spectrum import BANDS, band_edges, band_energies, detail_energies, error_energies, recovered
+from drorae.explorer.spectrum import BANDS, band_edges, band_energies, detail_energies, error_energies, recovery
 
 
 def grating(cycles: int, vertical: bool = False, size: int = 64, height: float = 50.0) -> np.ndarray:
@@ -42,8 +42,8 @@ def test_a_band_that_is_restored_is_recovered_and_no_other():
     flat = np.full_like(original, 128)
     half = (128 + grating(5) + 0.5 * grating(14, vertical=True)).astype(np.uint8)
     lost = error_energies(flat, original)
-    back = recovered(lost, error_energies(half, original))
+    back = recovery(lost, error_energies(half, original))
     assert back[1] == pytest.approx(1, abs=0.01)
     assert back[3] == pytest.approx(0.75, abs=0.01)  # half of the height is missing: a quarter of the energy
-    assert recovered(np.array([10.0]), np.array([30.0]))[0] == -2
-    assert np.isnan(recovered(np.array([0.001]), np.array([5.0]))[0])
+    assert recovery(np.array([10.0]), np.array([30.0]))[0] == -2
+    assert np.isnan(recovery(np.array([0.001]), np.array([5.0]))[0])

@@ -10,8 +10,8 @@ from scipy.stats import linregress
 
 from drorae.bundled import ASSETS
 from drorae.study import charts, published
-from drorae.study.fits import MEASURED, fit, magnitudes, measured, refits
-from drorae.ui import study as tab
+from drorae.study.fits import MEASURED, fit, magnitudes, read_measurements, refits
+from drorae.ui import study_tab as tab
 
 
 def test_a_fit_is_scipys():
@@ -68,7 +68,7 @@ def test_a_plane_has_everyone_who_published_both_numbers(plane):
         for peer in published.PEERS
         if None not in (getattr(peer, x), getattr(peer, y))
     }
-    assert list(figure.data[-1].x) == [getattr(route, x) for route in published.ROUTES]
+    assert list(figure.data[-1].x) == [getattr(route, x) for route in published.ROUTE_SCORES]
     squares = {name for trace in figure.data[:-1] if trace.marker.symbol == "square" for name in trace.text}
     behind = {"gfid": "epochs", "guided": "guided_epochs"}.get(y)
     known = {peer.name: peer for peer in published.PEERS if peer.name in shown}
@@ -76,7 +76,7 @@ def test_a_plane_has_everyone_who_published_both_numbers(plane):
 
 
 def test_what_was_measured_here_is_drawn_otherwise():
-    own = measured(ASSETS / "drorae-tiny")
+    own = read_measurements(ASSETS / "drorae-tiny")
     routes = json.loads((ASSETS / "drorae-tiny" / MEASURED).read_text())["routes"]
     paper, mine = charts.phases(own).data[:2]
     assert (paper.marker.symbol or "circle") == "circle"
@@ -91,14 +91,16 @@ def test_what_was_measured_here_is_drawn_otherwise():
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"routes": 1}', '{"routes": {"rae": {}}, "checkpoint": "x"}'])
 def test_measurements_that_cannot_be_read_are_none(tmp_path, content):
-    assert measured(tmp_path) is None
+    assert read_measurements(tmp_path) is None
     (tmp_path / MEASURED).write_text(content)
-    assert measured(tmp_path) is None
+    assert read_measurements(tmp_path) is None
     assert "no measurements beside" in tab.phases_text(None)
 
 
 def test_names_from_a_checkpoint_are_text():
-    own = measured(ASSETS / "drorae-tiny")._replace(name="<img src=x onerror=alert(1)> [a](javascript:b) | `c`")
+    own = read_measurements(ASSETS / "drorae-tiny")._replace(
+        name="<img src=x onerror=alert(1)> [a](javascript:b) | `c`"
+    )
     for text in (tab.phases_text(own), tab.phases_table(own)):
         assert "<img" not in text
         assert "](javascript" not in text
@@ -106,6 +108,8 @@ def test_names_from_a_checkpoint_are_text():
 
 
 def test_a_command_can_be_copied():
-    own = measured(ASSETS / "drorae-tiny")._replace(name="my_model_v2", command="python -m train.evaluate my_model_v2")
+    own = read_measurements(ASSETS / "drorae-tiny")._replace(
+        name="my_model_v2", command="python -m train.evaluate my_model_v2"
+    )
     assert "`my_model_v2`" in tab.phases_text(own)
     assert "`python -m train.evaluate my_model_v2`" in tab.phases_text(own)

@@ -15,7 +15,7 @@ def reconstruction_answer(result: Exploration) -> dict[str, Any]:
     height, width, _ = result.original.shape
     answer: dict[str, Any] = {"width": width, "height": height}
     for name, numbers in result.metrics.items():
-        answer[name] = finite(numbers)
+        answer[name] = finite_numbers(numbers)
         if name in result.gains:
             answer[name] |= {"improved": result.gains[name].improved, "harmed": result.gains[name].harmed}
     return answer
@@ -41,17 +41,17 @@ def routing_answer(result: Exploration) -> dict[str, Any]:
 def frame_answer(frame: Frame) -> dict[str, Any]:
     """Metrics of an intervention, and where its latent stands."""
     standing = frame.compatibility
-    return finite(frame.metrics) | standing._asdict() | {"verdict": standing.verdict}
+    return finite_numbers(frame.metrics) | standing._asdict() | {"verdict": standing.verdict}
 
 
 def batch_answer(row: BatchRow) -> dict[str, Any]:
     """One picture of a batch."""
-    numbers = {name: finite(metrics) for name, metrics in row.metrics.items()}
+    numbers = {name: finite_numbers(metrics) for name, metrics in row.metrics.items()}
     more = {"gain": row.gain, "harmed": row.harmed, "dominant_layer": row.layer, "error": row.error}
-    return {"picture": row.name, **numbers, **finite(more)}
+    return {"picture": row.name, **numbers, **finite_numbers(more)}
 
 
-def finite(numbers: dict[str, Any]) -> dict[str, Any]:
+def finite_numbers(numbers: dict[str, Any]) -> dict[str, Any]:
     """The same, with ``None`` where JSON has no number: PSNR of two equal pictures is infinite."""
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in numbers.items()

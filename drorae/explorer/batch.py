@@ -41,7 +41,7 @@ class BatchRow:
     error: str | None = None
 
 
-def batch(
+def explore_batch(
     paths: Iterable[str | Path], model: AutoencoderDRoRAE, size: int | None = None, whole: bool = False
 ) -> Iterator[BatchRow]:
     """Explore pictures one after another; nothing of a picture is kept but its row. Bad files become rows, too.

@@ -41,7 +41,7 @@ class Intervention:
         """
         if self.layers is not None:
             for layer in self.layers:
-                if not _whole(layer) or not 1 <= layer <= num_layers:
+                if not _is_int(layer) or not 1 <= layer <= num_layers:
                     raise InterventionError(f"There is no layer {layer!r}; layers are numbered 1 to {num_layers}.")
             if not self.layers:
                 raise InterventionError("Keep at least one layer; a strength of 0 shows the last layer alone.")
@@ -52,13 +52,13 @@ class Intervention:
             )
         if self.tokens is not None and num_tokens is not None:
             for token in self.tokens:
-                if not _whole(token) or not 0 <= token < num_tokens:
+                if not _is_int(token) or not 0 <= token < num_tokens:
                     raise InterventionError(f"There is no token {token!r}; tokens are numbered 0 to {num_tokens - 1}.")
             if not self.tokens:
                 raise InterventionError("No token is painted; paint some, or leave the region out.")
 
 
-def _whole(value: object) -> bool:
+def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 

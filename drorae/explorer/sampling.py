@@ -111,7 +111,7 @@ class _Plan:
     loop: Generator[Step, Tensor | None, None]
 
 
-def generate(pipeline: DRoRAEPipeline, request: Request, name: str) -> Iterator[Progress | Generation]:
+def sample_with_progress(pipeline: DRoRAEPipeline, request: Request, name: str) -> Iterator[Progress | Generation]:
     """Sample, yielding a :class:`Progress` after every step and the :class:`Generation` at the end.
 
     Nothing is computed that is not asked for: closing the iterator ends the sampling.

@@ -42,7 +42,7 @@ def error_energies(shown: np.ndarray, original: np.ndarray) -> np.ndarray:
     return band_energies(shown.astype(np.float64) - original.astype(np.float64))
 
 
-def recovered(lost: np.ndarray, remaining: np.ndarray) -> np.ndarray:
+def recovery(lost: np.ndarray, remaining: np.ndarray) -> np.ndarray:
     """Share of the lost energy that came back in every band: 1 - remaining / lost, negative where more is wrong now.
 
     Bands in which less than a hundredth of a squared level was lost are NaN: there was nothing to bring back.

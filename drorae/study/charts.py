@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from drorae.study import published
+from drorae.study.colours import INK
 from drorae.study.fits import Fit, Measured, magnitudes, refits
-from drorae.study.plots import INK, styled
-from drorae.study.published import ROUTES, Peer, Scaling
+from drorae.study.plots import apply_style
+from drorae.study.published import ROUTE_SCORES, Peer, Scaling
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go  # which is loaded when a chart is drawn
@@ -64,15 +65,15 @@ def peers(plane: str, own: Measured | None) -> go.Figure:
                 name=name,
             )
     figure.add_scatter(
-        x=[getattr(route, x) for route in ROUTES],
-        y=[getattr(route, y) for route in ROUTES],
+        x=[getattr(route, x) for route in ROUTE_SCORES],
+        y=[getattr(route, y) for route in ROUTE_SCORES],
         mode="lines+markers+text",
         text=["RAE", "phase 2", "DRoRAE"],
         textposition="bottom center",
         textfont={"size": 12, "color": PAPER},
         marker={"color": PAPER, "size": 11},
         line={"color": PAPER, "width": 1.5},
-        customdata=[[route.name] for route in ROUTES],
+        customdata=[[route.name] for route in ROUTE_SCORES],
         hovertemplate=f"<b>%{{customdata[0]}}</b>, arXiv {published.PAPER}, table 1<br>"
         + values(x, y)
         + "<extra></extra>",
@@ -85,11 +86,11 @@ def peers(plane: str, own: Measured | None) -> go.Figure:
                 x=value, y=1, yref="paper", text=key, showarrow=False, textangle=-90, xanchor="right", yanchor="top",
                 font={"color": OURS, "size": 11},
             )  # fmt: skip
-    rows = [*known, *ROUTES]
+    rows = [*known, *ROUTE_SCORES]
     mine = [] if own is None or x != "psnr" else list(own.psnr.values())
     figure.update_xaxes(title=AXES[x], **scale(x, [*mine, *(getattr(row, x) for row in rows)]))
     figure.update_yaxes(title=AXES[y], **scale(y, [getattr(row, y) for row in rows]))
-    return legend_below(styled(figure, 510))
+    return legend_below(apply_style(figure, 510))
 
 
 def epochs(peer: Peer, axis: str) -> int | None:
@@ -141,7 +142,7 @@ def phases(own: Measured | None) -> go.Figure:
     figure = make_subplots(1, 2, horizontal_spacing=GRID_GAP, subplot_titles=("PSNR, dB", "SSIM"))
     names = ["last layer", "phase 2", "full"]
     for column, key in enumerate(("psnr", "ssim"), 1):
-        paper = [getattr(route, key) for route in ROUTES]
+        paper = [getattr(route, key) for route in ROUTE_SCORES]
         figure.add_scatter(
             x=names,
             y=paper,
@@ -158,7 +159,7 @@ def phases(own: Measured | None) -> go.Figure:
         )
         if own is None:
             continue
-        there = [(name, route.key) for name, route in zip(names, ROUTES, strict=True) if route.key in own.psnr]
+        there = [(name, route.key) for name, route in zip(names, ROUTE_SCORES, strict=True) if route.key in own.psnr]
         mine = [getattr(own, key)[route] for _, route in there]
         figure.add_scatter(
             x=[name for name, _ in there],
@@ -174,7 +175,7 @@ def phases(own: Measured | None) -> go.Figure:
             row=1,
             col=column,
         )
-    return legend_below(styled(figure, 370))
+    return legend_below(apply_style(figure, 370))
 
 
 def scaling() -> go.Figure:
@@ -213,7 +214,7 @@ def scaling() -> go.Figure:
     figure.update_xaxes(title="layers fused", row=2, col=2)
     figure.update_yaxes(title="rFID", row=1, col=1)
     figure.update_yaxes(title="residual", row=2, col=1)
-    return legend_below(styled(figure, 510))
+    return legend_below(apply_style(figure, 510))
 
 
 def _add_scaling(
@@ -279,7 +280,7 @@ def designs() -> go.Figure:
     )
     figure.update_xaxes(title=AXES["rfid"], range=[0.42, 0.6])
     figure.update_yaxes(title="generator's loss, 12 epochs", range=[0.35, 0.9])
-    return styled(figure, 340)
+    return apply_style(figure, 340)
 
 
 def strategies() -> go.Figure:
@@ -306,7 +307,7 @@ def strategies() -> go.Figure:
         )
     figure.update_xaxes(title="lower is better", type="log", tickvals=[0.1, 0.3, 1, 3, 10], range=[-1.1, 1.5])
     figure.update_yaxes(range=[len(names) - 0.6, -0.6])
-    figure = legend_below(styled(figure, 370))
+    figure = legend_below(apply_style(figure, 370))
     return figure.update_layout(margin={"l": 96})
 
 
@@ -327,7 +328,7 @@ def geneval() -> go.Figure:
             name=name,
         )
     figure.update_yaxes(title="GenEval", range=[0, 1.05])
-    return legend_below(styled(figure, 400))
+    return legend_below(apply_style(figure, 400))
 
 
 def legend_below(figure: go.Figure) -> go.Figure:

@@ -12,7 +12,7 @@ import numpy as np
 from drorae.study import published
 
 MEASURED = "measured.json"
-ROUTES = tuple(route.key for route in published.ROUTES)
+ROUTE_NAMES = tuple(route.key for route in published.ROUTE_SCORES)
 
 
 class Fit(NamedTuple):
@@ -71,11 +71,11 @@ class Measured(NamedTuple):
     cosine: float | None  # mean cos(z_fuse, z_base)
 
 
-def measured(folder: Path) -> Measured | None:
+def read_measurements(folder: Path) -> Measured | None:
     """The measurements that lie beside a checkpoint; ``None`` where there are none that can be read."""
     try:
         report: dict[str, Any] = json.loads((folder / MEASURED).read_text(encoding="utf-8"))
-        routes = {key: report["routes"][key] for key in ROUTES if key in report["routes"]}
+        routes = {key: report["routes"][key] for key in ROUTE_NAMES if key in report["routes"]}
         return Measured(
             str(report["checkpoint"]),
             str(report["reference"]),

@@ -9,9 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     import plotly.graph_objects as go  # which is loaded when a chart is drawn
 
-# The ends of ColorBrewer's RdBu scale, in the shades that read on light and dark pages: as in the routing viewer.
-ADDED, SUPPRESSED = "#c43c39", "#2f79b5"
-INK = "#808080"
+from drorae.study.colours import ADDED, INK, SUPPRESSED
 
 
 def layer_profile(shares: np.ndarray) -> go.Figure:
@@ -48,10 +46,10 @@ def layer_profile(shares: np.ndarray) -> go.Figure:
     figure.update_layout(showlegend=False, bargap=0.35)
     figure.update_xaxes(title="encoder layer, shallow to deep", type="category")
     figure.update_yaxes(title="mean share")
-    return styled(figure, 300)
+    return apply_style(figure, 300)
 
 
-def styled(figure: go.Figure, height: int) -> go.Figure:
+def apply_style(figure: go.Figure, height: int) -> go.Figure:
     """The look of all charts: no background, so that light and dark pages both show through; ``height`` in pixels."""
     figure.update_layout(
         template="none",

@@ -51,7 +51,7 @@ PEERS = (
 )
 
 
-class Route(NamedTuple):
+class RouteScores(NamedTuple):
     """One row of the paper's table 1, with generators of 80 epochs: what the page calls a route."""
 
     key: str
@@ -64,11 +64,30 @@ class Route(NamedTuple):
     guided: float
 
 
-ROUTES = (
-    Route("rae", "RAE (last layer)", 0.57, 18.8, 0.256, 0.483, 2.16, 1.74),
-    Route("phase2", "DRoRAE, phase 2", 0.47, 21.79, 0.195, 0.583, 2.45, 1.70),
-    Route("drorae", "DRoRAE, full", 0.29, 24.32, 0.134, 0.701, 2.68, 1.65),
+ROUTE_SCORES = (
+    RouteScores("rae", "RAE (last layer)", 0.57, 18.8, 0.256, 0.483, 2.16, 1.74),
+    RouteScores("phase2", "DRoRAE, phase 2", 0.47, 21.79, 0.195, 0.583, 2.45, 1.70),
+    RouteScores("drorae", "DRoRAE, full", 0.29, 24.32, 0.134, 0.701, 2.68, 1.65),
 )
+
+
+class LayerRole(NamedTuple):
+    """What the paper's figures 7 and 9 show of some layers of its DINOv2-B, from ``first`` to ``last``."""
+
+    first: int
+    last: int
+    text: str
+
+
+DEPTH = 12  # layers of DINOv2-B
+LAYER_ROLES = (
+    LayerRole(1, 3, "added a little; layer 1 where there is texture"),
+    LayerRole(4, 5, "first suppressed in places"),
+    LayerRole(6, 7, "suppressed everywhere, most on the subject"),
+    LayerRole(8, 9, "added exactly where 6 and 7 are suppressed"),
+    LayerRole(10, 12, "added alike everywhere"),
+)
+COSINES = (-0.223, -0.209, -0.223, -0.236)  # mean cos(z_fuse, z_base) of each of four photos
 
 
 class Scaling(NamedTuple):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import Any
 
 import gradio as gr
 from gradio.data_classes import ImageData
 
-STATIC = files("drorae.viewers") / "static"
+from drorae.viewers import static_files
 
 
 class PictureInput(gr.Image):
@@ -42,22 +41,19 @@ class Dial(gr.Slider):
 class Viewer(gr.HTML):
     """A view drawn in the browser from one JSON value; see :mod:`drorae.viewers.values` for what the values hold.
 
-    Markup, style and script are ``static/{name}.html``, ``.css`` and ``.js``; the script starts with what all viewers
-    share (``static/shared.js``).
+    Markup, style and script come from :mod:`drorae.viewers.static_files`.
 
     Args:
         heading: for screen readers, which walk a page by its headings; eyes have the tab's name.
     """
 
     def __init__(self, name: str, value: dict | None, heading: str | None = None, **kwargs: Any):
-        script = "\n".join((STATIC / file).read_text(encoding="utf-8") for file in ("shared.js", f"{name}.js"))
-        style = "\n".join((STATIC / file).read_text(encoding="utf-8") for file in ("shared.css", f"{name}.css"))
-        markup = (STATIC / f"{name}.html").read_text(encoding="utf-8")
+        markup = static_files.markup(name)
         super().__init__(
             value=value,
             html_template=f'<h2 class="visually-hidden">{heading}</h2>\n{markup}' if heading else markup,
-            css_template=style,
-            js_on_load=script,
+            css_template=static_files.shared_style() + static_files.style(name),
+            js_on_load=f"{static_files.library()}\n{static_files.script(name)}",
             apply_default_css=False,
             **kwargs,
         )

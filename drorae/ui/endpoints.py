@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from types import MethodType
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
 from drorae.checkpoints import CheckpointError
+from drorae.explorer import explore
 from drorae.explorer.answers import batch_answer, frame_answer, reconstruction_answer, routing_answer
-from drorae.explorer.batch import batch as batch_pictures
-from drorae.explorer.explore import explore
-from drorae.explorer.explore import intervene as intervene_picture
+from drorae.explorer.batch import explore_batch
 from drorae.explorer.interventions import InterventionError
-from drorae.explorer.sampling import Generation, Request, generate
+from drorae.explorer.sampling import Generation, Request, sample_with_progress
 from drorae.images import ImageError, load_image
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.pipelines.base import SamplingError
-from drorae.ui.batch import MAX_BATCH
+from drorae.ui.batch_tab import MAX_BATCH
 from drorae.ui.components import PictureInput
 from drorae.ui.generators import CLASS, TEXT, Generator
-from drorae.ui.wiring import whole, wished
+from drorae.ui.parsing import as_int, intervention_of
 
 KNOWN = (CheckpointError, ImageError, InterventionError, SamplingError)
 
@@ -40,127 +40,153 @@ def add_endpoints(model: AutoencoderDRoRAE, generators: list[Generator]) -> None
         guidance, scale = gr.Textbox("none", label="guidance"), gr.Number(1.0, label="scale")
         button = gr.Button()
 
-    def one(path: str | None) -> Image.Image:
-        if path is None:
-            raise ImageError("There is no picture; send one.")
-        return load_image(path)
-
-    def reconstruct(picture: str | None) -> tuple[Image.Image, dict[str, Any]]:
-        """Rebuild the central square of a picture from the encoder's last layer (rae), from all layers with the same
-        decoder (phase2) and with the finetuned decoder (drorae). Returns the best one and the metrics of all.
-
-        Args:
-            picture: PNG, JPEG, WebP, BMP, TIFF or a still GIF; the central square is used.
-        """
-        result = explore(one(picture), model, interventions=False)
-        return Image.fromarray(list(result.pictures.values())[-1]), reconstruction_answer(result)
-
-    def routing(picture: str | None) -> dict[str, Any]:
-        """Signed weight and share of every encoder layer at every token of a picture. Returns one row per token, in
-        row-major order of the grid, with one number per layer; the mean shares; and how the shares go with texture.
-
-        Args:
-            picture: PNG, JPEG, WebP, BMP, TIFF or a still GIF; the central square is used.
-        """
-        result = explore(one(picture), model, interventions=False)
-        if result.weights is None:
-            raise InterventionError("This model has no fusion, so there is no routing.")
-        return routing_answer(result)
-
-    def intervene(
-        picture: str | None,
-        layers: list[int] | None = None,
-        beta: float | None = None,
-        tokens: list[int] | None = None,
-    ) -> tuple[Image.Image, dict[str, Any]]:
-        """Rebuild a picture with other layers or another strength, everywhere or at some tokens. Returns the rebuilt
-        picture, its metrics, and how far its latent is from what the decoder was trained on.
-
-        Args:
-            picture: PNG, JPEG, WebP, BMP, TIFF or a still GIF; the central square is used.
-            layers: numbers, from 1, of the layers that stay in the sum; null for all.
-            beta: strength of the correction, 0 (last layer only) to 1 (fused only); null for the trained one.
-            tokens: row-major numbers, from 0, of the tokens to change; null for all.
-        """
-        frame = intervene_picture(one(picture), model, wished({"layers": layers, "beta": beta, "tokens": tokens}))
-        return Image.fromarray(frame.picture), frame_answer(frame)
-
-    def batch(pictures: list[str] | None) -> list[dict[str, Any]]:
-        """Metrics, gain, harmed share and dominant layer of many pictures. Returns one row per picture, in their order;
-        bad files are named in their rows.
-
-        Args:
-            pictures: up to 500 pictures.
-        """
-        if not pictures or len(pictures) > MAX_BATCH:
-            raise ImageError(f"Send between 1 and {MAX_BATCH} pictures, not {len(pictures or ())}.")
-        return [batch_answer(row) for row in batch_pictures(pictures, model)]
-
-    def sample_class(
-        label: str, seed: float, steps: float, guidance: str, scale: float
-    ) -> tuple[Image.Image, dict[str, Any]]:
-        """Sample one picture of a class.
-
-        Args:
-            label: the class by name or number.
-            seed: whole number that chooses the noise; equal seeds give equal pictures.
-            steps: number of steps of the sampler.
-            guidance: none, cfg or autoguidance.
-            scale: strength of the guidance, 1 is none.
-        """
-        return sample(CLASS, Request(label, whole(seed), 1, whole(steps), guidance, scale, compare=False))
-
-    def sample_text(
-        prompt: str, negative_prompt: str, seed: float, steps: float, guidance: str, scale: float
-    ) -> tuple[Image.Image, dict[str, Any]]:
-        """Sample one picture of a text.
-
-        Args:
-            prompt: what to show.
-            negative_prompt: what classifier-free guidance leads away from.
-            seed: whole number that chooses the noise; equal seeds give equal pictures.
-            steps: number of steps of the sampler.
-            guidance: none or cfg.
-            scale: strength of the guidance, 1 is none.
-        """
-        settings = (whole(seed), 1, whole(steps), guidance, scale)
-        return sample(TEXT, Request(prompt, *settings, compare=False, negative=negative_prompt))
-
-    def sample(kind: str, request: Request) -> tuple[Image.Image, dict[str, Any]]:
-        generator = next(generator for generator in generators if generator.kind == kind)
-        *_, made = generate(generator.load(), request, generator.title)
-        return finished(made)
-
-    explored = {"concurrency_limit": 1, "concurrency_id": "explore"}
-    sampled = {"concurrency_limit": 1, "concurrency_id": "generate"}
+    both = [image, numbers]
     kinds = {generator.kind for generator in generators}
-    button.click(told(reconstruct), picture, [image, numbers], api_name="reconstruct", **explored)
-    button.click(told(routing), picture, numbers, api_name="routing", **explored)
-    button.click(told(intervene), [picture, layers, beta, tokens], [image, numbers], api_name="intervene", **explored)
-    button.click(told(batch), files, numbers, api_name="batch", **explored)
+    calls = [
+        ("explore", model, reconstruct, [picture], both),
+        ("explore", model, routing, [picture], numbers),
+        ("explore", model, intervene, [picture, layers, beta, tokens], both),
+        ("explore", model, batch, [files], numbers),
+    ]
     if CLASS in kinds:
-        inputs = [label, seed, steps, guidance, scale]
-        button.click(told(sample_class), inputs, [image, numbers], api_name="sample_class", **sampled)
+        calls.append(("generate", generators, sample_class, [label, seed, steps, guidance, scale], both))
     if TEXT in kinds:
-        inputs = [prompt, negative, seed, steps, guidance, scale]
-        button.click(told(sample_text), inputs, [image, numbers], api_name="sample_text", **sampled)
+        calls.append(("generate", generators, sample_text, [prompt, negative, seed, steps, guidance, scale], both))
+    for lane, first, function, inputs, outputs in calls:
+        call = errors_as_sentences(MethodType(function, first))
+        lanes = {"concurrency_limit": 1, "concurrency_id": lane}  # those of the page
+        button.click(call, inputs, outputs, api_name=function.__name__, **lanes)
 
 
-def finished(made: Generation) -> tuple[Image.Image, dict[str, Any]]:
+def read_picture(path: str | None) -> Image.Image:
+    """The picture in a file that was sent.
+
+    Raises:
+        ImageError: there is none, or it cannot be read.
+    """
+    if path is None:
+        raise ImageError("There is no picture; send one.")
+    return load_image(path)
+
+
+def reconstruct(model: AutoencoderDRoRAE, picture: str | None) -> tuple[Image.Image, dict[str, Any]]:
+    """Rebuild the central square of a picture from the encoder's last layer (rae), from all layers with the same
+    decoder (phase2) and with the finetuned decoder (drorae). Returns the best one and the metrics of all.
+
+    Args:
+        picture: PNG, JPEG, WebP, BMP, TIFF or a still GIF; the central square is used.
+    """
+    result = explore.explore(read_picture(picture), model, interventions=False)
+    return Image.fromarray(list(result.pictures.values())[-1]), reconstruction_answer(result)
+
+
+def routing(model: AutoencoderDRoRAE, picture: str | None) -> dict[str, Any]:
+    """Signed weight and share of every encoder layer at every token of a picture. Returns one row per token, in
+    row-major order of the grid, with one number per layer; the mean shares; and how the shares go with texture.
+
+    Args:
+        picture: PNG, JPEG, WebP, BMP, TIFF or a still GIF; the central square is used.
+    """
+    result = explore.explore(read_picture(picture), model, interventions=False)
+    if result.weights is None:
+        raise InterventionError("This model has no fusion, so there is no routing.")
+    return routing_answer(result)
+
+
+def intervene(
+    model: AutoencoderDRoRAE,
+    picture: str | None,
+    layers: list[int] | None = None,
+    beta: float | None = None,
+    tokens: list[int] | None = None,
+) -> tuple[Image.Image, dict[str, Any]]:
+    """Rebuild a picture with other layers or another strength, everywhere or at some tokens. Returns the rebuilt
+    picture, its metrics, and how far its latent is from what the decoder was trained on.
+
+    Args:
+        picture: PNG, JPEG, WebP, BMP, TIFF or a still GIF; the central square is used.
+        layers: numbers, from 1, of the layers that stay in the sum; null for all.
+        beta: strength of the correction, 0 (last layer only) to 1 (fused only); null for the trained one.
+        tokens: row-major numbers, from 0, of the tokens to change; null for all.
+    """
+    frame = explore.intervene(
+        read_picture(picture), model, intervention_of({"layers": layers, "beta": beta, "tokens": tokens})
+    )
+    return Image.fromarray(frame.picture), frame_answer(frame)
+
+
+def batch(model: AutoencoderDRoRAE, pictures: list[str] | None) -> list[dict[str, Any]]:
+    """Metrics, gain, harmed share and dominant layer of many pictures. Returns one row per picture, in their order;
+    bad files are named in their rows.
+
+    Args:
+        pictures: up to 500 pictures.
+    """
+    if not pictures or len(pictures) > MAX_BATCH:
+        raise ImageError(f"Send between 1 and {MAX_BATCH} pictures, not {len(pictures or ())}.")
+    return [batch_answer(row) for row in explore_batch(pictures, model)]
+
+
+def sample_class(
+    generators: list[Generator], label: str, seed: float, steps: float, guidance: str, scale: float
+) -> tuple[Image.Image, dict[str, Any]]:
+    """Sample one picture of a class.
+
+    Args:
+        label: the class by name or number.
+        seed: whole number that chooses the noise; equal seeds give equal pictures.
+        steps: number of steps of the sampler.
+        guidance: none, cfg or autoguidance.
+        scale: strength of the guidance, 1 is none.
+    """
+    return sample_one(generators, CLASS, Request(label, as_int(seed), 1, as_int(steps), guidance, scale, compare=False))
+
+
+def sample_text(
+    generators: list[Generator],
+    prompt: str,
+    negative_prompt: str,
+    seed: float,
+    steps: float,
+    guidance: str,
+    scale: float,
+) -> tuple[Image.Image, dict[str, Any]]:
+    """Sample one picture of a text.
+
+    Args:
+        prompt: what to show.
+        negative_prompt: what classifier-free guidance leads away from.
+        seed: whole number that chooses the noise; equal seeds give equal pictures.
+        steps: number of steps of the sampler.
+        guidance: none or cfg.
+        scale: strength of the guidance, 1 is none.
+    """
+    settings = (as_int(seed), 1, as_int(steps), guidance, scale)
+    return sample_one(generators, TEXT, Request(prompt, *settings, compare=False, negative=negative_prompt))
+
+
+def sample_one(generators: list[Generator], kind: str, request: Request) -> tuple[Image.Image, dict[str, Any]]:
+    """The picture of a request and its settings, from the first generator of a kind."""
+    generator = next(generator for generator in generators if generator.kind == kind)
+    *_, made = sample_with_progress(generator.load(), request, generator.title)
+    return picture_and_settings(made)
+
+
+def picture_and_settings(made: Generation) -> tuple[Image.Image, dict[str, Any]]:
     """The picture of the decoder that was trained last, and its settings."""
     row = made.rows[0]
     *_, pictures = row.pictures.values()
     return Image.fromarray(pictures[0]), row.settings[0]
 
 
-def told(function: Callable) -> Callable:
-    """The same function; what a caller can mend is told in one sentence and without a traceback."""
+def errors_as_sentences(function: Callable) -> Callable:
+    """The function with known errors turned into ``gr.Error`` of one sentence, without a traceback."""
 
     @wraps(function)
-    def wrapped(*args: Any) -> Any:
+    def call(*args: Any) -> Any:
         try:
             return function(*args)
         except KNOWN as error:
             raise gr.Error(str(error), print_exception=False) from None
 
-    return wrapped
+    return call

@@ -56,13 +56,13 @@ class ToolServer(GradioMCPServer):
     def convert_strings_to_filedata(self, value: Any, filedata_positions: list[list[str | int]]) -> Any:
         """The arguments with pictures, alone or in a list, as files."""
         names = {position[0] for position in filedata_positions}
-        return {name: self.sent(each) if name in names else each for name, each in value.items()}
+        return {name: self.picture_file(each) if name in names else each for name, each in value.items()}
 
-    def sent(self, picture: str | list[str]) -> Any:
+    def picture_file(self, picture: str | list[str]) -> Any:
         """A picture as a file. A path is taken only if it was uploaded to this page or made by it, and so is a URL of
         this page, which Gradio would refuse to fetch from a private address."""
         if isinstance(picture, list):
-            return [self.sent(each) for each in picture]
+            return [self.picture_file(each) for each in picture]
         path = unquote(picture.rpartition("/gradio_api/file=")[2])
         if any(path in files for files in self.blocks.temp_file_sets):
             return handle_file(path)
@@ -75,12 +75,12 @@ class ToolServer(GradioMCPServer):
         return file
 
     async def _execute_tool_without_progress(self, job: Any) -> list[Any]:
-        with explained():
+        with plain_errors():
             result = await run_sync(job.result)
         return list(result) if isinstance(result, tuple) else [result]  # a tuple: several outputs
 
     async def _execute_tool_with_progress(self, job: Any, progress_token: str | int) -> Any:
-        with explained():
+        with plain_errors():
             return await super()._execute_tool_with_progress(job, progress_token)
 
     def postprocess_output_data(self, data: Any, root_url: str) -> list[Any]:
@@ -90,7 +90,7 @@ class ToolServer(GradioMCPServer):
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def plain_errors() -> Iterator[None]:
     """Errors of a call as the sentence alone, also where Gradio says nothing of use."""
     try:
         yield

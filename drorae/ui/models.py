@@ -1,4 +1,4 @@
-"""Which model the page shows: the one it was started with, or another that somebody asked for."""
+"""Which model the page shows: the one it was started with, or another that a visitor loads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gradio as gr
 import torch
@@ -17,6 +17,8 @@ from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.pretrained.adapter import load_tokenizer
 from drorae.pretrained.download import fetch
 from drorae.pretrained.rae_tokenizer import MODELS
+from drorae.ui import about_tab, study_tab
+from drorae.ui.status import status_line
 
 KEPT = 2  # models besides the first: they are large
 SECONDS = 0.5  # between two looks at a model that is being loaded
@@ -90,11 +92,11 @@ class Shelf:
 
 
 def megabytes(size: int) -> str:
-    """Bytes, to be read."""
+    """A number of bytes as display text."""
     return f"{size / 1e6:,.0f} MB" if size >= 1e6 else f"{size / 1e3:,.0f} kB"
 
 
-def described(model: AutoencoderDRoRAE, name: str) -> str:
+def model_line(model: AutoencoderDRoRAE, name: str) -> str:
     """Name, size and device of a model in one sentence."""
     count, size = 0, 0
     for parameter in model.parameters():
@@ -134,3 +136,45 @@ def model_controls(shelf: Shelf, status: str) -> ModelControls:
             cancel = gr.Button("Cancel", variant="stop", interactive=False, elem_id="model-cancel", min_width=80)
         line = gr.HTML(status, elem_id="model-status")
     return ModelControls(current, name, load, cancel, line)
+
+
+def control_states(text: str, running: bool, error: bool = False) -> tuple[Any, ...]:
+    """Status line and the buttons *Load* and *Cancel*."""
+    return (status_line(text, error), gr.Button(interactive=not running), gr.Button(interactive=running))
+
+
+NUM_FOLLOWING = 2 + len(about_tab.AboutTab._fields) + study_tab.NUM_FOLLOWING  # with the name and the introduction
+
+
+def switch_model(shelf: Shelf, wish: str | None, plane: str) -> Iterator[tuple[Any, ...]]:
+    """Load a model and make it the one of this page; a failed attempt leaves the page as it is.
+
+    Yields the :func:`control_states`, the model's name, and what the page says of it: the introduction, the tab
+    *About*, and the tab *Study*.
+
+    Args:
+        shelf: where models are kept.
+        wish: folder or Hub id.
+        plane: what the chart of the peers shows.
+    """
+    name, kept = (wish or "").strip(), [gr.skip()] * NUM_FOLLOWING
+    try:
+        for text in shelf.load(name):
+            yield (*control_states(text, True), *kept)
+        model = shelf.get(name)
+    except CheckpointError as error:
+        yield (*control_states(str(error), False, error=True), *kept)
+        return
+    yield (
+        *control_states(model_line(model, name), False),
+        name,
+        about_tab.model_facts(model, name).introduction,
+        *about_tab.values(model, name),
+        *study_tab.values(name, plane),
+    )
+
+
+def cancel_load(name: str) -> tuple[Any, ...]:
+    """The :func:`control_states` once loading was cancelled; ``name`` is the model shown, the new one if it was there
+    just before."""
+    return control_states(f"Cancelled; this page shows {name}.", False)

@@ -9,30 +9,24 @@ import gradio as gr
 from drorae.explorer.explore import explore
 from drorae.images import load_image
 from drorae.models.autoencoder import AutoencoderDRoRAE
-from drorae.ui.about import about_tab, model_facts
-from drorae.ui.batch import batch_tab
-from drorae.ui.compare import compare_tab
+from drorae.ui import (
+    about_tab,
+    batch_tab,
+    compare_tab,
+    frequency_tab,
+    generate_tab,
+    intervene_tab,
+    routing_tab,
+    study_tab,
+)
 from drorae.ui.components import PictureInput, ReportButton
 from drorae.ui.endpoints import add_endpoints
 from drorae.ui.examples import EXAMPLES
-from drorae.ui.frequency import frequency_tab
-from drorae.ui.generate import first_generation, generate_tab
 from drorae.ui.generators import available_generators
-from drorae.ui.intervene import intervene_tab
-from drorae.ui.models import Shelf, described, model_controls
-from drorae.ui.routing import routing_tab
-from drorae.ui.study import measured_of, study_tab
-from drorae.ui.wiring import (
-    Views,
-    done,
-    status_line,
-    wire,
-    wire_batch,
-    wire_generate,
-    wire_link,
-    wire_models,
-    wire_report,
-)
+from drorae.ui.models import Shelf, model_controls, model_line
+from drorae.ui.picture import Views
+from drorae.ui.status import status_line, summary_line
+from drorae.ui.wiring import wire_batch, wire_generate, wire_link, wire_models, wire_picture, wire_report
 
 CSS = """
 .gradio-container { max-width: 1280px !important; margin: 0 auto !important; }
@@ -70,12 +64,12 @@ def build_demo(
         CheckpointError: a generator cannot be used.
     """
     generators = available_generators(generator, text_generator, model)
-    sampled = first_generation(generators[0]) if generators and generators[0].is_loaded() else None
+    sampled = generate_tab.first_generation(generators[0]) if generators and generators[0].is_loaded() else None
     start = next(iter(EXAMPLES.values()))
     first = explore(load_image(start), model)
     shelf = Shelf(model, name, switch)
     with gr.Blocks(title="DRoRAE explorer", delete_cache=(3600, 3600)) as demo:
-        introduction = gr.Markdown(model_facts(model, name).introduction, elem_id="introduction")
+        introduction = gr.Markdown(about_tab.model_facts(model, name).introduction, elem_id="introduction")
         with gr.Row():
             with gr.Column(scale=1, min_width=250):
                 picture = PictureInput(
@@ -88,25 +82,26 @@ def build_demo(
                     elem_id="picture",
                 )
                 upload = gr.UploadButton("Upload a photo", file_types=["image"], variant="primary", elem_id="upload")
-                status = gr.HTML(status_line(done(first)), elem_id="status")
+                status = gr.HTML(status_line(summary_line(first)), elem_id="status")
                 gr.Examples(list(EXAMPLES.values()), picture, label="Or one of these", elem_id="examples")
                 save = ReportButton(elem_id="report")
-                models = model_controls(shelf, status_line(described(model, name)))
+                models = model_controls(shelf, status_line(model_line(model, name)))
             with gr.Column(scale=4, min_width=300), gr.Tabs() as tabs:
-                compare = compare_tab(first)
-                routing = routing_tab(first)
-                intervene = intervene_tab(first)
-                frequency = frequency_tab(first)
-                many = batch_tab()
-                generated = generate_tab(generators, sampled)
-                study = study_tab(measured_of(name))
-                about = about_tab(model, name)
+                compare = compare_tab.build(first)
+                routing = routing_tab.build(first)
+                intervene = intervene_tab.build(first)
+                frequency = frequency_tab.build(first)
+                batch = batch_tab.build()
+                generated = generate_tab.build(generators, sampled)
+                study = study_tab.build(study_tab.measurements_of(name))
+                about = about_tab.build(model, name)
         seen = gr.State(start)
-        wire(shelf, models.current, picture, upload, status, Views(compare, routing, intervene, frequency), seen)
+        views = Views(compare, routing, intervene, frequency)
+        wire_picture(shelf, models.current, picture, upload, status, views, seen)
         wire_link(demo, picture, tabs, status)
         wire_models(shelf, models, introduction, about, study)
         wire_report(shelf, models.current, seen, save)
-        wire_batch(shelf, models.current, many, picture, tabs)
+        wire_batch(shelf, models.current, batch, picture, tabs)
         add_endpoints(model, generators)
         if generated is not None:
             wire_generate(generators, generated, picture, tabs)

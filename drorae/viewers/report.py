@@ -10,7 +10,6 @@ import shlex
 from collections.abc import Mapping
 from html import escape
 from importlib.metadata import version
-from importlib.resources import files
 
 import torch
 
@@ -18,9 +17,8 @@ from drorae import __version__
 from drorae.checkpoints import stored_folder, weights_hash
 from drorae.explorer.explore import Exploration, default_size
 from drorae.models.autoencoder import AutoencoderDRoRAE
-from drorae.viewers import values
+from drorae.viewers import static_files, values
 
-STATIC = files("drorae.viewers") / "static"
 VIEWERS = {
     "compare": ("What was lost, and what came back", values.compare_value),
     "routing": ("Which layer, where", values.routing_value),
@@ -75,22 +73,22 @@ def report(result: Exploration, model: AutoencoderDRoRAE, model_name: str, pictu
         "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
         "made by": command,
     }
-    style = _static("page.css") + _static("shared.css") + "".join(_static(f"{name}.css") for name in shown)
+    styles = [static_files.style("page"), static_files.shared_style(), *map(static_files.style, shown)]
     sections = "".join(
-        f'<h2>{escape(title)}</h2>\n<div id="{name}">{_static(f"{name}.html")}</div>\n'
+        f'<h2>{escape(title)}</h2>\n<div id="{name}">{static_files.markup(name)}</div>\n'
         f'<script type="application/json" id="{name}-value">{_json(value)}</script>\n'
         for name, (title, value) in shown.items()
     )
-    scripts = "".join(
+    scripts = f"<script>{static_files.library()}</script>\n" + "".join(
         f"<script>(window.scripts ??= {{}}).{name} = function (element, props, watch, trigger) {{\n"
-        f"{_static('shared.js')}\n{_static(f'{name}.js')}\n}};</script>\n"
+        f"{static_files.script(name)}\n}};</script>\n"
         for name in shown
     )
     start = START % {"names": json.dumps(list(shown)), "not_here": json.dumps(NOT_HERE)}
     return (
         '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>DRoRAE: {escape(picture_name)}</title>\n<style>{style}</style></head>\n<body>\n"
+        f"<title>DRoRAE: {escape(picture_name)}</title>\n<style>{''.join(styles)}</style></head>\n<body>\n"
         f"<h1>What the layers see in {escape(picture_name)}</h1>\n{_table(facts)}\n{sections}"
         f"{scripts}{start}</body>\n</html>\n"
     )
@@ -110,10 +108,6 @@ def _files_hash(model_name: str) -> str:
     folder = stored_folder(model_name)
     known = None if folder is None else weights_hash(folder)
     return f", of the files {known}" if known else ""
-
-
-def _static(name: str) -> str:
-    return (STATIC / name).read_text(encoding="utf-8")
 
 
 def _json(value: dict) -> str:

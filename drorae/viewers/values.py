@@ -11,12 +11,13 @@ import base64
 import numpy as np
 from PIL import Image
 
-from drorae.explorer.answers import finite, frame_answer
+from drorae.explorer.answers import finite_numbers, frame_answer
 from drorae.explorer.batch import BatchRow, to_csv
 from drorae.explorer.explore import ROUTES, Exploration, Frame, Gain
 from drorae.explorer.sampling import Generation, Progress
-from drorae.explorer.spectrum import band_edges, recovered
+from drorae.explorer.spectrum import band_edges, recovery
 from drorae.images import png_with_settings
+from drorae.study import published
 
 
 def compare_value(result: Exploration, example: str | None = None) -> dict:
@@ -33,7 +34,7 @@ def compare_value(result: Exploration, example: str | None = None) -> dict:
                 "title": route.title,
                 "explanation": route.explanation,
                 "picture": _png(result.pictures[route.name]),
-                "metrics": finite(result.metrics[route.name]),
+                "metrics": finite_numbers(result.metrics[route.name]),
                 "gain": _gain(result.gains[route.name]) if route.name in result.gains else None,
             }
             for route in ROUTES
@@ -46,7 +47,7 @@ def routing_value(result: Exploration, example: str | None = None) -> dict | Non
     """Value of the routing viewer: the photo and the routing of every token and layer; ``None`` without fusion.
 
     ``weights`` and ``shares`` are base64 of little-endian float32, tokens by layers, row-major; ``texture`` and
-    ``cosines`` have one number per token.
+    ``cosines`` have one number per token; ``paper`` is what the paper says of its layers.
     """
     if result.weights is None or result.shares is None:
         return None
@@ -64,6 +65,11 @@ def routing_value(result: Exploration, example: str | None = None) -> dict | Non
         "cosines": _base64(result.cosines.astype("<f4")),
         "texture": _base64(result.texture.astype("<f4")),
         "correlation": _finite_list(result.texture_correlation),
+        "paper": {
+            "depth": published.DEPTH,
+            "layers": [role._asdict() for role in published.LAYER_ROLES],
+            "cosines": published.COSINES,
+        },
     }
 
 
@@ -101,14 +107,12 @@ def frequency_value(result: Exploration) -> dict:
     if done is not None:
         usual = done.strengths[done.betas.index(done.beta)].energies
         # what is wrong without the layer and was not with it
-        layers = [_finite_list(1 - recovered(lost, frame.energies - usual)) for frame in done.removed]
+        layers = [_finite_list(1 - recovery(lost, frame.energies - usual)) for frame in done.removed]
     return {
         "edges": band_edges().tolist(),
         "titles": {"original": "Original", **{route.name: route.title for route in ROUTES}},
         "spectra": {name: energies.tolist() for name, energies in result.spectra.items()},
-        "shares": {
-            name: _finite_list(recovered(lost, left)) for name, left in result.energies.items() if name != "rae"
-        },
+        "shares": {name: _finite_list(recovery(lost, left)) for name, left in result.energies.items() if name != "rae"},
         "layers": layers,
     }
 
@@ -130,9 +134,9 @@ def batch_value(rows: list[BatchRow], total: int, running: bool) -> dict:
             {
                 "index": index,
                 "name": row.name,
-                "psnr": {route: finite(numbers)["psnr"] for route, numbers in row.metrics.items()},
+                "psnr": {route: finite_numbers(numbers)["psnr"] for route, numbers in row.metrics.items()},
                 "ssim": {route: numbers["ssim"] for route, numbers in row.metrics.items()},
-                **finite({"gain": row.gain, "harmed": row.harmed, "layer": row.layer, "error": row.error}),
+                **finite_numbers({"gain": row.gain, "harmed": row.harmed, "layer": row.layer, "error": row.error}),
                 "thumbnail": None if running or row.thumbnail is None else _png(row.thumbnail),
             }
             for index, row in enumerate(rows)

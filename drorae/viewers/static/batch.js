@@ -1,24 +1,40 @@
 // Batch viewer: the rows are all here; sorting, filtering and the histogram need no request.
 
+const { find, htmlNode, replace, say, setAttributes, svgNode } = shared;
+const { mean, number, percent, signedNumber } = lib;
+
 const state = { value: null, key: "gain", down: true, search: "", bin: null };
 element.__batch = state;
 
 const BINS = 10; // on a phone each is as wide as a finger needs
 const WIDTH = 720 / BINS;
-const number = (value, digits) => (value === null || value === undefined ? "" : value.toFixed(digits));
-const percent = (value) => (value === null ? "" : `${(100 * value).toFixed(0)} %`);
 
 function columns() {
   const routes = state.value.routes;
   return [
     { key: "name", title: "picture", read: (row) => row.name, show: (row) => row.name },
-    ...routes.map((route) => ({ key: `${route.name}-psnr`, title: `${route.title}, dB`, read: (row) => row.psnr[route.name], show: (row) => number(row.psnr[route.name], 2) })),
-    ...routes.map((route) => ({ key: `${route.name}-ssim`, title: `${route.title}, SSIM`, read: (row) => row.ssim[route.name], show: (row) => number(row.ssim[route.name], 3) })),
+    ...routes.map((route) => ({
+      key: `${route.name}-psnr`,
+      title: `${route.title}, dB`,
+      read: (row) => row.psnr[route.name],
+      show: (row) => number(row.psnr[route.name], 2),
+    })),
+    ...routes.map((route) => ({
+      key: `${route.name}-ssim`,
+      title: `${route.title}, SSIM`,
+      read: (row) => row.ssim[route.name],
+      show: (row) => number(row.ssim[route.name], 3),
+    })),
     ...(routes.length > 1
       ? [
-          { key: "gain", title: "gain, dB", read: (row) => row.gain, show: (row) => (row.gain === null ? "" : signed(row.gain, 2)) },
+          { key: "gain", title: "gain, dB", read: (row) => row.gain, show: (row) => signedNumber(row.gain, 2) },
           { key: "harmed", title: "harmed", read: (row) => row.harmed, show: (row) => percent(row.harmed) },
-          { key: "layer", title: "layer", read: (row) => row.layer, show: (row) => (row.layer === null ? "" : String(row.layer)) },
+          {
+            key: "layer",
+            title: "layer",
+            read: (row) => row.layer,
+            show: (row) => (row.layer === null ? "" : String(row.layer)),
+          },
         ]
       : []),
   ];
@@ -46,12 +62,14 @@ function visibleRows() {
   const { read } = columns().find((column) => column.key === state.key) || columns()[0];
   const wanted = state.search.toLowerCase();
   const kept = state.value.rows.filter(
-    (row) => row.name.toLowerCase().includes(wanted) && (state.bin === null || (row.gain !== null && binOf(row.gain) === state.bin)),
+    (row) =>
+      row.name.toLowerCase().includes(wanted) &&
+      (state.bin === null || (row.gain !== null && binOf(row.gain) === state.bin)),
   );
-  const missing = (value) => value === null || value === undefined;
+  const isMissing = (value) => value === null || value === undefined;
   return kept.sort((a, b) => {
     const [x, y] = [read(a), read(b)];
-    if (missing(x) || missing(y)) return missing(x) - missing(y); // what has no number comes last
+    if (isMissing(x) || isMissing(y)) return isMissing(x) - isMissing(y); // what has no number comes last
     const order = typeof x === "string" ? x.localeCompare(y) : x - y;
     return state.down ? -order : order;
   });
@@ -69,16 +87,42 @@ function drawHistogram() {
     const height = (count / most) * 108;
     const [x, from, to] = [bin * WIDTH, low + bin * step, low + (bin + 1) * step];
     // the whole column is the button: the bar of a single picture is too low to be hit
-    const button = svgNode("g", { class: state.bin === bin ? "bin chosen" : "bin", tabindex: 0, role: "button", "aria-pressed": state.bin === bin });
-    button.setAttribute("aria-label", `${count === 1 ? "1 picture" : `${count} pictures`} from ${signed(from, digits)} to ${signed(to, digits)} dB`);
-    const choose = () => { state.bin = state.bin === bin ? null : bin; draw(); tellRows(); };
+    const pictures = count === 1 ? "1 picture" : `${count} pictures`;
+    const button = svgNode("g", {
+      class: state.bin === bin ? "bin chosen" : "bin",
+      tabindex: 0,
+      role: "button",
+      "aria-pressed": state.bin === bin,
+      "aria-label": `${pictures} from ${signedNumber(from, digits)} to ${signedNumber(to, digits)} dB`,
+    });
+    const choose = () => {
+      state.bin = state.bin === bin ? null : bin;
+      draw();
+      tellRows();
+    };
     button.onclick = choose;
-    button.onkeydown = (event) => { if (["Enter", " "].includes(event.key)) { event.preventDefault(); choose(); } };
+    button.onkeydown = (event) => {
+      if (["Enter", " "].includes(event.key)) {
+        event.preventDefault();
+        choose();
+      }
+    };
     button.append(svgNode("rect", { x: x + 1, y: 18, width: WIDTH - 2, height: 124, class: "column" }));
     button.append(svgNode("rect", { x: x + 2, y: 140 - height, width: WIDTH - 4, height: Math.max(height, 1), rx: 3 }));
-    const label = count ? [svgNode("text", { x: x + WIDTH / 2, y: 134 - height, "text-anchor": "middle" }, String(count))] : [];
+    const label = count
+      ? [svgNode("text", { x: x + WIDTH / 2, y: 134 - height, "text-anchor": "middle" }, String(count))]
+      : [];
     // every other bin is named: on a phone they would touch
-    const name = bin % 2 ? [] : [svgNode("text", { x: x + WIDTH / 2, y: 164, "text-anchor": "middle" }, signed((from + to) / 2, digits))];
+    const name =
+      bin % 2
+        ? []
+        : [
+            svgNode(
+              "text",
+              { x: x + WIDTH / 2, y: 164, "text-anchor": "middle" },
+              signedNumber((from + to) / 2, digits),
+            ),
+          ];
     return [button, ...label, ...name];
   });
   replace(find("histogram"), nodes);
@@ -89,58 +133,39 @@ function drawTable() {
   replace(
     find("heads"),
     all.map((column) => {
-      const head = document.createElement("th");
-      head.scope = "col";
-      head.setAttribute("aria-sort", column.key !== state.key ? "none" : state.down ? "descending" : "ascending");
-      const button = document.createElement("button");
-      button.type = "button";
-      button.textContent = `${column.title}${column.key !== state.key ? "" : state.down ? " \u2193" : " \u2191"}`;
-      button.onclick = () => {
-        state.down = column.key === state.key ? !state.down : column.key !== "name";
-        state.key = column.key;
-        draw();
-      };
-      head.append(button);
-      return head;
+      const [order, arrow] = state.down ? ["descending", " \u2193"] : ["ascending", " \u2191"];
+      const sorted = column.key === state.key;
+      const button = htmlNode("button", {
+        type: "button",
+        textContent: `${column.title}${sorted ? arrow : ""}`,
+        onclick: () => {
+          state.down = sorted ? !state.down : column.key !== "name";
+          state.key = column.key;
+          draw();
+        },
+      });
+      return htmlNode("th", { scope: "col", "aria-sort": sorted ? order : "none" }, [button]);
     }),
   );
   replace(
     find("rows"),
     visibleRows().map((row) => {
-      const line = document.createElement("tr");
-      line.dataset.index = row.index;
-      const first = document.createElement("th");
-      first.scope = "row";
-      const button = document.createElement("button");
-      button.type = "button";
-      if (row.thumbnail) {
-        const picture = document.createElement("img");
-        picture.src = row.thumbnail;
-        picture.alt = "";
-        button.append(picture);
-      }
-      const name = document.createElement("span");
-      name.textContent = row.name;
-      button.title = row.name;
-      button.append(name);
-      button.disabled = row.error !== null;
-      button.onclick = () => trigger("select", { index: row.index });
-      first.append(button);
-      line.append(first);
-      if (row.error !== null) {
-        const cell = document.createElement("td");
-        cell.colSpan = all.length - 1;
-        cell.className = "error";
-        cell.textContent = row.error;
-        line.append(cell);
-        return line;
-      }
-      for (const column of all.slice(1)) {
-        const cell = document.createElement("td");
-        cell.textContent = column.show(row);
-        line.append(cell);
-      }
-      return line;
+      const button = {
+        type: "button",
+        title: row.name,
+        disabled: row.error !== null,
+        onclick: () => trigger("select", { index: row.index }),
+      };
+      const picture = row.thumbnail ? [htmlNode("img", { src: row.thumbnail, alt: "" })] : [];
+      const name = htmlNode("span", { textContent: row.name });
+      const cells =
+        row.error === null
+          ? all.slice(1).map((column) => htmlNode("td", { textContent: column.show(row) }))
+          : [htmlNode("td", { colSpan: all.length - 1, className: "error", textContent: row.error })];
+      return htmlNode("tr", { "data-index": row.index }, [
+        htmlNode("th", { scope: "row" }, [htmlNode("button", button, [...picture, name])]),
+        ...cells,
+      ]);
     }),
     (button) => button.closest("tr").dataset.index,
   );
@@ -150,18 +175,18 @@ function drawHeadline() {
   const { rows, total, running, routes } = state.value;
   const good = rows.filter((row) => row.error === null);
   const gains = good.map((row) => row.gain).filter((gain) => gain !== null);
-  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
   const parts = [running ? `${rows.length} of ${total} pictures.` : `${rows.length} pictures.`];
   if (gains.length) {
     const worse = gains.filter((gain) => gain < 0).length;
-    parts.push(`${routes[routes.length - 1].title} gains ${signed(mean(gains), 2)} dB on average over the last layer; ${worse || "none"} of them got worse.`);
+    parts.push(
+      `${routes[routes.length - 1].title} gains ${signedNumber(mean(gains), 2)} dB on average over the last layer; ${worse || "none"} of them got worse.`,
+    );
   }
   if (good.length < rows.length) parts.push(`${rows.length - good.length} could not be read.`);
   find("headline").textContent = parts.join(" ");
   find("progress").hidden = !running;
   find("bar").style.width = `${(100 * rows.length) / Math.max(1, total)}%`;
-  find("progress").setAttribute("aria-valuenow", rows.length);
-  find("progress").setAttribute("aria-valuemax", total);
+  setAttributes(find("progress"), { "aria-valuenow": rows.length, "aria-valuemax": total });
 }
 
 function tellRows() {
@@ -173,16 +198,16 @@ function draw() {
   drawHistogram();
   drawTable();
   find("all").hidden = state.bin === null;
-  [...find("orders").children].forEach((button, i) =>
-    button.setAttribute("aria-pressed", ORDERS[i].key === state.key && ORDERS[i].down === state.down),
-  );
+  [...find("orders").children].forEach((button, i) => {
+    button.setAttribute("aria-pressed", ORDERS[i].key === state.key && ORDERS[i].down === state.down);
+  });
 }
 
 function load() {
   const { value } = props;
-  find("root").hidden = !value || !value.rows.length;
+  find("root").hidden = !value?.rows.length;
   state.value = value;
-  if (!value || !value.rows.length) return;
+  if (!value?.rows.length) return;
   if (value.rows.length === 1) state.bin = null; // another batch began
   URL.revokeObjectURL(find("csv").href);
   find("csv").href = URL.createObjectURL(new Blob([value.csv], { type: "text/csv" }));
@@ -192,14 +217,21 @@ function load() {
 
 find("orders").replaceChildren(
   ...ORDERS.map((order) => {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = order.title;
-    button.onclick = () => { state.key = order.key; state.down = order.down; draw(); };
-    return button;
+    const onclick = () => {
+      state.key = order.key;
+      state.down = order.down;
+      draw();
+    };
+    return htmlNode("button", { type: "button", textContent: order.title, onclick });
   }),
 );
-find("search").addEventListener("input", (event) => { state.search = event.target.value; if (state.value) { draw(); tellRows(); } });
+find("search").addEventListener("input", (event) => {
+  state.search = event.target.value;
+  if (state.value) {
+    draw();
+    tellRows();
+  }
+});
 find("all").addEventListener("click", () => {
   const bin = state.bin;
   state.bin = null;
@@ -209,7 +241,7 @@ find("all").addEventListener("click", () => {
 });
 watch("value", load);
 watch("stopped", () => {
-  if (!state.value || !state.value.running) return;
+  if (!state.value?.running) return;
   state.value = { ...state.value, running: false };
   draw();
 });

@@ -1,16 +1,22 @@
 // Frequency viewer: spectra, the share of the lost energy that came back, and which layer brought it.
 
+const { find, htmlNode, svgNode } = shared;
+const { divergingColour, inkOn, percent, robustLimit } = lib;
+
 const state = { value: null };
 element.__frequency = state;
 
 const PLOT = { left: 52, right: 8, top: 10, bottom: 34, width: 480, height: 260 };
-const COLOURS = { original: "var(--body-text-color)", rae: "var(--rae)", phase2: "var(--phase2)", drorae: "var(--drorae)" };
+const COLOURS = {
+  original: "var(--body-text-color)",
+  rae: "var(--rae)",
+  phase2: "var(--phase2)",
+  drorae: "var(--drorae)",
+};
 const DASHES = { original: "2 3", rae: "7 4", phase2: "10 3 2 3", drorae: "" };
 
 const bands = () => state.value.edges.length - 1;
 const across = (place) => PLOT.left + (place / bands()) * (PLOT.width - PLOT.left - PLOT.right);
-const percent = (share) => `${share <= -0.005 ? "\u2212" : ""}${Math.abs(100 * share).toFixed(0)} %`;
-
 const pixels = (edge) => (1 / edge).toFixed(1 / edge < 10 && (1 / edge) % 1 ? 1 : 0);
 
 // Size of the detail of a band, in pixels per wave.
@@ -22,36 +28,53 @@ function sizeOf(band) {
 
 function axes(height, ticks) {
   const nodes = ticks.flatMap(({ value, text }) => [
-    svgNode("line", { x1: PLOT.left, x2: PLOT.width - PLOT.right, y1: height(value), y2: height(value), class: value === 0 ? "zero" : "grid" }),
+    svgNode("line", {
+      x1: PLOT.left,
+      x2: PLOT.width - PLOT.right,
+      y1: height(value),
+      y2: height(value),
+      class: value === 0 ? "zero" : "grid",
+    }),
     svgNode("text", { x: PLOT.left - 6, y: height(value) + 4, "text-anchor": "end" }, text),
   ]);
   for (let edge = 1; edge < bands(); edge += 1) {
-    nodes.push(svgNode("text", { x: across(edge), y: PLOT.height - 18, "text-anchor": "middle" }, pixels(state.value.edges[edge])));
+    nodes.push(
+      svgNode(
+        "text",
+        { x: across(edge), y: PLOT.height - 18, "text-anchor": "middle" },
+        pixels(state.value.edges[edge]),
+      ),
+    );
   }
-  nodes.push(svgNode("text", { x: across(bands() / 2), y: PLOT.height - 3, "text-anchor": "middle" }, "pixels per wave"));
+  nodes.push(
+    svgNode("text", { x: across(bands() / 2), y: PLOT.height - 3, "text-anchor": "middle" }, "pixels per wave"),
+  );
   return nodes;
 }
 
 function key(part, names, mark) {
   find(part).replaceChildren(
     ...names.map((name) => {
-      const item = document.createElement("span");
       const swatch = svgNode("svg", { viewBox: "0 0 26 10", width: 26, height: 10 });
       swatch.append(mark(name));
-      item.append(swatch, state.value.titles[name]);
-      return item;
+      return htmlNode("span", {}, [swatch, state.value.titles[name]]);
     }),
   );
 }
 
 function drawSpectrum() {
   const { spectra } = state.value;
-  const values = Object.values(spectra).flat().map((v) => Math.log10(Math.max(v, 1e-3)));
+  const values = Object.values(spectra)
+    .flat()
+    .map((v) => Math.log10(Math.max(v, 1e-3)));
   const [low, high] = [Math.floor(Math.min(...values)), Math.ceil(Math.max(...values))];
   const height = (v) => PLOT.top + ((high - v) / (high - low)) * (PLOT.height - PLOT.top - PLOT.bottom);
   const ticks = [];
   for (let exponent = low; exponent <= high; exponent += 1) {
-    ticks.push({ value: exponent, text: exponent >= 0 ? (10 ** exponent).toLocaleString("en") : (10 ** exponent).toFixed(-exponent) });
+    ticks.push({
+      value: exponent,
+      text: exponent >= 0 ? (10 ** exponent).toLocaleString("en") : (10 ** exponent).toFixed(-exponent),
+    });
   }
   const lines = Object.entries(spectra).map(([name, energies]) => {
     const points = energies.map((v, band) => `${across(band + 0.5)},${height(Math.log10(Math.max(v, 1e-3)))}`);
@@ -61,7 +84,15 @@ function drawSpectrum() {
   find("spectrum").replaceChildren(...axes(height, ticks), ...lines);
   find("spectrum").setAttribute("aria-label", "Energy by size of the detail, one line per picture");
   key("key", Object.keys(spectra), (name) =>
-    svgNode("line", { x1: 1, x2: 25, y1: 5, y2: 5, style: `stroke: ${COLOURS[name]}`, "stroke-width": 3, "stroke-dasharray": DASHES[name] }),
+    svgNode("line", {
+      x1: 1,
+      x2: 25,
+      y1: 5,
+      y2: 5,
+      style: `stroke: ${COLOURS[name]}`,
+      "stroke-width": 3,
+      "stroke-dasharray": DASHES[name],
+    }),
   );
 }
 
@@ -70,7 +101,9 @@ function drawShares() {
   const names = Object.keys(shares);
   find("share-card").style.display = names.length ? "" : "none";
   if (!names.length) return;
-  const known = Object.values(shares).flat().filter((v) => v !== null);
+  const known = Object.values(shares)
+    .flat()
+    .filter((v) => v !== null);
   const low = Math.max(-1, Math.min(0, Math.floor(4 * Math.min(0, ...known)) / 4));
   const height = (v) => PLOT.top + ((1 - Math.max(low, v)) / (1 - low)) * (PLOT.height - PLOT.top - PLOT.bottom);
   const ticks = [];
@@ -81,20 +114,34 @@ function drawShares() {
       if (share === null) return [];
       const [top, bottom] = [height(Math.max(0, share)), height(Math.min(0, share))];
       const x = across(band + 0.1) + i * width;
-      const bar = svgNode("rect", { x, y: top, width: width - 2, height: Math.max(1, bottom - top), style: `color: ${COLOURS[name]}`, class: name, "data-route": name });
-      bar.append(svgNode("title", {}, `${state.value.titles[name]}, ${sizeOf(band)} pixels per wave: ${percent(share)}`));
+      const bar = svgNode("rect", {
+        x,
+        y: top,
+        width: width - 2,
+        height: Math.max(1, bottom - top),
+        style: `color: ${COLOURS[name]}`,
+        class: name,
+        "data-route": name,
+      });
+      bar.append(
+        svgNode("title", {}, `${state.value.titles[name]}, ${sizeOf(band)} pixels per wave: ${percent(share)}`),
+      );
       return [bar];
     }),
   );
   find("shares").replaceChildren(...axes(height, ticks), ...bars);
   find("shares").setAttribute("aria-label", `Share of the lost energy brought back. ${words()}`);
-  key("share-key", names, (name) => svgNode("rect", { x: 1, y: 1, width: 24, height: 8, style: `color: ${COLOURS[name]}`, class: name }));
+  key("share-key", names, (name) =>
+    svgNode("rect", { x: 1, y: 1, width: 24, height: 8, style: `color: ${COLOURS[name]}`, class: name }),
+  );
 }
 
 function words() {
   return Object.entries(state.value.shares)
     .map(([name, shares]) => {
-      const known = shares.map((share, band) => (share === null ? null : `${percent(share)} at ${sizeOf(band)} pixels per wave`));
+      const known = shares.map((share, band) =>
+        share === null ? null : `${percent(share)} at ${sizeOf(band)} pixels per wave`,
+      );
       return `${state.value.titles[name]}: ${known.filter(Boolean).join(", ")}`;
     })
     .join(". ");
@@ -124,37 +171,29 @@ function drawMatrix() {
   if (!layers) return;
   const cells = layers.flat().filter((v) => v !== null);
   const limit = Math.min(1, robustLimit(Float32Array.from(cells), 0.03));
-  const head = document.createElement("tr");
-  const heads = ["without", ...Array.from({ length: bands() }, (_, band) => sizeOf(band))].map((text) => {
-    const cell = document.createElement("th");
-    cell.scope = "col";
-    cell.textContent = text;
-    return cell;
-  });
-  head.append(...heads);
-  const rows = layers.map((shares, layer) => {
-    const row = document.createElement("tr");
-    const name = document.createElement("th");
-    name.scope = "row";
-    name.textContent = `layer ${layer + 1}`;
-    row.append(name);
-    for (const share of shares) {
-      const cell = document.createElement("td");
-      if (share !== null) {
-        const [r, g, b] = diverging("gain", share / limit);
-        cell.style.background = `rgb(${r},${g},${b})`;
-        cell.style.color = readable([r, g, b]);
-        cell.textContent = percent(share);
-      }
-      row.append(cell);
+  const heads = ["without", ...Array.from({ length: bands() }, (_, band) => sizeOf(band))];
+  const cellOf = (share) => {
+    const cell = htmlNode("td", { textContent: percent(share) });
+    if (share !== null) {
+      const colour = divergingColour("gain", share / limit);
+      cell.style.background = `rgb(${colour.join(",")})`;
+      cell.style.color = inkOn(colour);
     }
-    return row;
-  });
-  const body = document.createElement("tbody");
-  body.append(...rows);
-  const top = document.createElement("thead");
-  top.append(head);
-  find("matrix").replaceChildren(top, body);
+    return cell;
+  };
+  const rows = layers.map((shares, layer) =>
+    htmlNode("tr", {}, [htmlNode("th", { scope: "row", textContent: `layer ${layer + 1}` }), ...shares.map(cellOf)]),
+  );
+  find("matrix").replaceChildren(
+    htmlNode("thead", {}, [
+      htmlNode(
+        "tr",
+        {},
+        heads.map((text) => htmlNode("th", { scope: "col", textContent: text })),
+      ),
+    ]),
+    htmlNode("tbody", {}, rows),
+  );
 }
 
 function load() {

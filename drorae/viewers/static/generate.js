@@ -1,5 +1,8 @@
 // Generate viewer: samples while they are made and when they are done. Choosing one and its film need no request.
 
+const { find, htmlNode, say, setAttributes } = shared;
+const { number } = lib;
+
 const TITLES = {
   none: "Unguided",
   cfg: "Classifier-free guidance",
@@ -9,13 +12,8 @@ const DECODERS = { original: "Original decoder", finetuned: "Finetuned decoder" 
 const state = { value: null, row: 0, sample: 0 };
 element.__samples = state;
 
-const made = (tag, properties = {}, children = []) => {
-  const node = Object.assign(document.createElement(tag), properties);
-  node.append(...children);
-  return node;
-};
 const best = () => state.value.decoders[state.value.decoders.length - 1];
-const flowTime = (t) => `t = ${t.toFixed(2)}`;
+const flowTime = (t) => `t = ${number(t, 2)}`;
 
 function rowTitle(row) {
   if (!row.settings) return { guided: "Guided", unguided: "Unguided", other: "The other text" }[row.name];
@@ -27,19 +25,18 @@ function rowTitle(row) {
 
 function drawHeadline() {
   const { running, stopped, label, step, count, time, seeds, seconds } = state.value;
-  const name = made("strong", { textContent: label });
+  const name = htmlNode("strong", { textContent: label });
   const pictures = seeds.length === 1 ? "one picture" : `${seeds.length} pictures`;
   const text = stopped
     ? `: stopped after step ${step} of ${count}. What you see is where these steps would have ended.`
     : running
-    ? `: step ${step} of ${count}, ${flowTime(time)}. What you see is where these steps would end.`
-    : `: ${pictures} per row, ${seconds.toFixed(1)} s in all.`;
+      ? `: step ${step} of ${count}, ${flowTime(time)}. What you see is where these steps would end.`
+      : `: ${pictures} per row, ${number(seconds, 1)} s in all.`;
   find("headline").replaceChildren(name, text);
   if (!running || stopped) say(find("headline").textContent); // every step would never end
   find("meter").hidden = !running || stopped;
   find("bar").style.width = running ? `${(100 * step) / count}%` : "0";
-  find("meter").setAttribute("aria-valuenow", running ? step : 0);
-  find("meter").setAttribute("aria-valuemax", running ? count : 1);
+  setAttributes(find("meter"), { "aria-valuenow": running ? step : 0, "aria-valuemax": running ? count : 1 });
 }
 
 function drawRows() {
@@ -48,22 +45,15 @@ function drawRows() {
     ...rows.map((row, r) => {
       const pictures = running ? row.pictures : row.pictures[best()];
       const samples = pictures.map((source, i) => {
-        const picture = made("img", { className: "pixels", src: source, alt: `${label}, seed ${seeds[i]}` });
-        const button = made("button", { type: "button", className: "sample", disabled: running }, [
-          picture,
-          made("span", { textContent: `seed ${seeds[i]}` }),
-        ]);
-        button.dataset.row = r;
-        button.dataset.sample = i;
-        return button;
+        const picture = htmlNode("img", { className: "pixels", src: source, alt: `${label}, seed ${seeds[i]}` });
+        const button = { type: "button", className: "sample", disabled: running, "data-row": r, "data-sample": i };
+        return htmlNode("button", button, [picture, htmlNode("span", { textContent: `seed ${seeds[i]}` })]);
       });
       const few = pictures.length <= 4 ? "samples few" : "samples";
-      const section = made("section", { className: "row" }, [
-        made("h3", { textContent: rowTitle(row) }),
-        made("div", { className: few }, samples),
+      return htmlNode("section", { className: "row", "data-name": row.name }, [
+        htmlNode("h3", { textContent: rowTitle(row) }),
+        htmlNode("div", { className: few }, samples),
       ]);
-      section.dataset.name = row.name;
-      return section;
     }),
   );
 }
@@ -75,58 +65,57 @@ function drawDetail() {
   if (state.row >= rows.length) state.row = 0;
   if (state.sample >= seeds.length) state.sample = 0;
   const row = rows[state.row];
-  element.querySelectorAll(".sample").forEach((button) => {
+  for (const button of element.querySelectorAll(".sample")) {
     const chosen = Number(button.dataset.row) === state.row && Number(button.dataset.sample) === state.sample;
     button.setAttribute("aria-pressed", chosen);
-  });
+  }
   const frames = [...row.film[state.sample], row.pictures[best()][state.sample]];
   find("film").replaceChildren(
     ...frames.map((source, i) =>
-      made("figure", {}, [
-        made("img", { className: "pixels", src: source, alt: `estimate at ${flowTime(row.times[i])}` }),
-        made("figcaption", { textContent: flowTime(row.times[i]) }),
+      htmlNode("figure", {}, [
+        htmlNode("img", { className: "pixels", src: source, alt: `estimate at ${flowTime(row.times[i])}` }),
+        htmlNode("figcaption", { textContent: flowTime(row.times[i]) }),
       ]),
     ),
   );
   find("decoders").replaceChildren(
     ...decoders.map((decoder) => {
-      const picture = made("img", {
+      const picture = htmlNode("img", {
         className: "pixels",
         src: row.pictures[decoder][state.sample],
         alt: `${label}, seed ${seeds[state.sample]}, ${DECODERS[decoder].toLowerCase()}`,
       });
-      const figure = made("figure", {}, [
+      const note = decoder === "finetuned" ? "learned the fused latent" : "never saw a fused latent";
+      return htmlNode("figure", { "data-decoder": decoder }, [
         picture,
-        made("figcaption", {}, [
-          made("b", { textContent: DECODERS[decoder] }),
-          decoder === "finetuned" ? "learned the fused latent" : "never saw a fused latent",
-        ]),
+        htmlNode("figcaption", {}, [htmlNode("b", { textContent: DECODERS[decoder] }), note]),
       ]);
-      figure.dataset.decoder = decoder;
-      return figure;
     }),
   );
   const settings = { ...row.settings[state.sample], decoder: best() };
   find("settings").replaceChildren(
     ...Object.entries(settings).flatMap(([key, value]) => [
-      made("dt", { textContent: key }),
-      made("dd", { textContent: String(value) }),
+      htmlNode("dt", { textContent: key }),
+      htmlNode("dd", { textContent: String(value) }),
     ]),
   );
   find("save").href = row.pictures[best()][state.sample];
-  const name = label.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60);
+  const name = label
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N}]+/gu, "-")
+    .slice(0, 60);
   find("save").download = `${name}-seed${seeds[state.sample]}-${row.name}.png`;
 }
 
 function draw() {
   const before = state.value;
   state.value = props.value;
-  if (state.value && state.value.stopped) state.value = before && { ...before, stopped: before.running };
+  if (state.value?.stopped) state.value = before && { ...before, stopped: before.running };
   find("root").hidden = !state.value;
   if (!state.value) return;
   if (state.value.running && !state.value.rows.length) {
     // a step without preview: what the last one showed stays
-    state.value = { ...state.value, rows: before && before.running && !before.stopped ? before.rows : [] };
+    state.value = { ...state.value, rows: before?.running && !before.stopped ? before.rows : [] };
   }
   drawHeadline();
   drawRows();

@@ -1,6 +1,19 @@
 // Intervene viewer: strengths, single removals and single layers are all here already; any other wish is one request.
 
-const state = { value: null, beta: 0, on: [], region: new Set(), painting: false, token: 0, wish: 0, answer: null, waiting: false };
+const { comesFromLink, find, htmlNode, hush, link, outlineTokens, paintPixels, say, setShape, tokenUnder } = shared;
+const { clamp, decibel, decodeBase64, number, percent, readNumbers, signedNumber, tokensBetween } = lib;
+
+const state = {
+  value: null,
+  beta: 0,
+  on: [],
+  region: new Set(),
+  painting: false,
+  token: 0,
+  wish: 0,
+  answer: null,
+  waiting: false,
+};
 element.__intervene = state;
 
 const brush = find("brush");
@@ -9,14 +22,13 @@ let hover = null; // the token under the cursor
 let stroke = null; // true while painting, false while clearing
 
 const usual = () => state.value.strengths[state.value.betas.indexOf(state.value.beta)];
-const removed = () => state.on.flatMap((kept, layer) => (kept ? [] : [layer]));
-const decibel = (value) => (value === null ? "identical" : `${value.toFixed(2)} dB`);
+const removedLayers = () => state.on.flatMap((kept, layer) => (kept ? [] : [layer]));
 
 // The frame of the present wish; null while it has to be asked for.
 function local() {
   const { value } = state;
   const trained = state.beta === value.betas.indexOf(value.beta);
-  const out = removed();
+  const out = removedLayers();
   if (trained && !out.length) return usual();
   if (state.region.size) return null;
   if (!out.length) return value.strengths[state.beta];
@@ -33,10 +45,10 @@ function show(frame) {
   find("save").href = frame.picture;
   const difference = (key, digits, unit) => {
     const [now, before] = [frame[key], usual()[key]];
-    return now === null || before === null || now === before ? "" : ` (${signed(now - before, digits)}${unit})`;
+    return now === null || before === null || now === before ? "" : ` (${signedNumber(now - before, digits)}${unit})`;
   };
   find("metrics").textContent =
-    `${decibel(frame.psnr)}${difference("psnr", 2, " dB")}, SSIM ${frame.ssim.toFixed(3)}${difference("ssim", 3, "")}` +
+    `${decibel(frame.psnr)}${difference("psnr", 2, " dB")}, SSIM ${number(frame.ssim, 3)}${difference("ssim", 3, "")}` +
     (frame === usual() ? ": as trained." : " against the picture as trained, in brackets.");
   drawMeter(frame);
   say(`${find("metrics").textContent} ${find("verdict").textContent}`);
@@ -50,23 +62,26 @@ function complain(text) {
 
 function drawMeter(frame) {
   const known = frame.beyond !== null;
-  const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
-  const share = known ? `${percent(frame.beyond)} of its tokens lie farther out than 99 % of those of held-out photos.` : "";
+  const share = known
+    ? `${percent(frame.beyond, frame.beyond < 0.1 ? 1 : 0)} of its tokens lie farther out than 99 % of those of held-out photos.`
+    : "";
   const sentence = {
     inside: `Yes, as far as this meter sees: its tokens lie no farther out than those of held-out photos. ${share}`,
     edge: `Partly: it is at the edge of what the decoder was trained on. ${share}`,
     outside: `No: it has left what the decoder was trained on, so the picture shows its guessing, too. ${share}`,
     unknown: "Not measured for this model; run python -m train.latent_distance on it.",
   }[frame.verdict];
-  const layers = removed().length
+  const layers = removedLayers().length
     ? " No layer was ever missing in training: what you see is the missing layer and a decoder that does not expect it."
     : "";
   find("verdict").textContent = sentence + layers;
   find("meter").dataset.verdict = frame.verdict;
   find("needle").style.left = known ? `${100 * Math.sqrt(Math.min(1, frame.beyond))}%` : "0%";
-  const facts = [`cosine with the last layer ${signed(frame.cosine, 3)}`];
+  const facts = [`cosine with the last layer ${signedNumber(frame.cosine, 3)}`];
   if (frame.mean !== null) {
-    facts.push(`normalised latent: mean ${signed(frame.mean, 3)} (photos: 0), variance ${frame.variance.toFixed(3)} (photos: 1)`);
+    facts.push(
+      `normalised latent: mean ${signedNumber(frame.mean, 3)} (photos: 0), variance ${number(frame.variance, 3)} (photos: 1)`,
+    );
   }
   find("facts").textContent = `${facts.join("; ")}.`;
 }
@@ -75,15 +90,19 @@ function update() {
   const { value } = state;
   find("strength").value = state.beta;
   const beta = value.betas[state.beta];
-  const words = `${beta.toFixed(2)}${beta === value.beta ? ", as trained" : ""}`;
+  const words = `${number(beta, 2)}${beta === value.beta ? ", as trained" : ""}`;
   find("beta").textContent = words;
   find("strength").setAttribute("aria-valuetext", words);
-  state.rows.forEach((row, layer) => row.keep.setAttribute("aria-pressed", state.on[layer]));
-  const only = removed().length === value.layers - 1 ? state.on.indexOf(true) : null;
-  state.rows.forEach((row, layer) => row.only.setAttribute("aria-pressed", layer === only));
+  const only = removedLayers().length === value.layers - 1 ? state.on.indexOf(true) : null;
+  state.rows.forEach((row, layer) => {
+    row.keep.setAttribute("aria-pressed", state.on[layer]);
+    row.only.setAttribute("aria-pressed", layer === only);
+  });
   find("paint").setAttribute("aria-pressed", state.painting);
   find("clear").hidden = !state.region.size;
-  find("count").textContent = state.region.size ? `${state.region.size} of ${value.rows * value.columns} tokens` : "the whole picture";
+  find("count").textContent = state.region.size
+    ? `${state.region.size} of ${value.rows * value.columns} tokens`
+    : "the whole picture";
   drawBrush();
   const frame = local();
   state.wish += 1;
@@ -95,7 +114,7 @@ function update() {
   find("metrics").textContent = "Painting ...";
   const asked = {
     id: state.wish,
-    layers: removed().length ? state.on.flatMap((kept, layer) => (kept ? [layer + 1] : [])) : null,
+    layers: removedLayers().length ? state.on.flatMap((kept, layer) => (kept ? [layer + 1] : [])) : null,
     beta: value.betas[state.beta],
     tokens: state.region.size ? [...state.region].sort((a, b) => a - b) : null,
   };
@@ -125,7 +144,7 @@ function toggle(layer) {
 }
 
 function only(layer) {
-  const alone = removed().length === state.value.layers - 1 && state.on[layer];
+  const alone = removedLayers().length === state.value.layers - 1 && state.on[layer];
   state.on = state.on.map((_, i) => alone || i === layer);
   update();
 }
@@ -140,25 +159,27 @@ function reset() {
 
 function buildSwitches() {
   state.rows = state.value.removed.map((frame, layer) => {
-    const row = document.createElement("div");
-    const keep = document.createElement("button");
-    keep.type = "button";
-    keep.textContent = `${layer + 1}`;
-    keep.dataset.layer = layer + 1;
-    keep.setAttribute("aria-label", `layer ${layer + 1} in the sum`);
-    keep.onclick = () => toggle(layer);
-    const change = document.createElement("span");
+    const name = layer + 1;
+    const keep = htmlNode("button", {
+      type: "button",
+      textContent: `${name}`,
+      "data-layer": name,
+      "aria-label": `layer ${name} in the sum`,
+      onclick: () => toggle(layer),
+    });
     const known = frame.psnr !== null && usual().psnr !== null;
-    change.textContent = known ? signed(frame.psnr - usual().psnr, 1) : "";
-    change.title = `without layer ${layer + 1}: ${decibel(frame.psnr)}`;
-    const alone = document.createElement("button");
-    alone.type = "button";
-    alone.className = "only";
-    alone.textContent = "only";
-    alone.setAttribute("aria-label", `only layer ${layer + 1}`);
-    alone.onclick = () => only(layer);
-    row.append(keep, change, alone);
-    return { row, keep, only: alone };
+    const change = htmlNode("span", {
+      textContent: known ? signedNumber(frame.psnr - usual().psnr, 1) : "",
+      title: `without layer ${name}: ${decibel(frame.psnr)}`,
+    });
+    const alone = htmlNode("button", {
+      type: "button",
+      className: "only",
+      textContent: "only",
+      "aria-label": `only layer ${name}`,
+      onclick: () => only(layer),
+    });
+    return { row: htmlNode("div", {}, [keep, change, alone]), keep, only: alone };
   });
   find("switches").replaceChildren(...state.rows.map(({ row }) => row));
 }
@@ -168,29 +189,17 @@ function buildStrip() {
   const colours = new Uint8Array(decodeBase64(value.components));
   find("strip").replaceChildren(
     ...value.experts.map((frame, layer) => {
-      const figure = document.createElement("figure");
-      figure.dataset.layer = layer + 1;
       const map = document.createElement("canvas");
-      map.width = value.columns;
-      map.height = value.rows;
-      const context = map.getContext("2d");
-      const pixels = context.createImageData(value.columns, value.rows);
-      const count = value.rows * value.columns;
-      for (let token = 0; token < count; token += 1) {
-        const at = 3 * (layer * count + token);
-        pixels.data.set([colours[at], colours[at + 1], colours[at + 2], 255], 4 * token);
-      }
-      context.putImageData(pixels, 0, 0);
-      const picture = document.createElement("img");
-      picture.className = "pixels";
-      picture.src = frame.picture;
-      picture.alt = `painted from layer ${layer + 1}`;
-      const caption = document.createElement("figcaption");
-      const name = document.createElement("b");
-      name.textContent = `layer ${layer + 1}`;
-      caption.append(name, decibel(frame.psnr));
-      figure.append(map, picture, caption);
-      return figure;
+      const first = layer * value.rows * value.columns;
+      paintPixels(map, value.columns, value.rows, (token) =>
+        colours.subarray(3 * (first + token), 3 * (first + token + 1)),
+      );
+      const name = `layer ${layer + 1}`;
+      return htmlNode("figure", { "data-layer": layer + 1 }, [
+        map,
+        htmlNode("img", { className: "pixels", src: frame.picture, alt: `painted from ${name}` }),
+        htmlNode("figcaption", {}, [htmlNode("b", { textContent: name }), decibel(frame.psnr)]),
+      ]);
     }),
   );
 }
@@ -202,14 +211,25 @@ function drawBrush() {
   brush.height = Math.round(rows * cell);
   const context = brush.getContext("2d");
   brush.classList.toggle("active", state.painting);
-  outlineTokens(context, state.region, state.value, cell, [[5, "#000"], [2, "#ffd54a"]]);
+  outlineTokens(context, state.region, state.value, cell, [
+    [5, "#000"],
+    [2, "#ffd54a"],
+  ]);
   if (!state.painting) return;
   const at = hover === null ? state.token : hover;
-  for (const [width, colour] of [[5, "#000"], [2, "#fff"]]) {
+  for (const [width, colour] of [
+    [5, "#000"],
+    [2, "#fff"],
+  ]) {
     context.lineWidth = width;
     context.strokeStyle = colour;
     const [low, high] = reach(at);
-    context.strokeRect(low.column * cell, low.row * cell, (high.column - low.column + 1) * cell, (high.row - low.row + 1) * cell);
+    context.strokeRect(
+      low.column * cell,
+      low.row * cell,
+      (high.column - low.column + 1) * cell,
+      (high.row - low.row + 1) * cell,
+    );
   }
 }
 
@@ -218,8 +238,7 @@ function reach(token) {
   const { rows, columns } = state.value;
   const half = (Number(find("size").value) - 1) / 2;
   const [row, column] = [Math.floor(token / columns), token % columns];
-  const clip = (place, count) => Math.max(0, Math.min(count - 1, place));
-  const corner = (by) => ({ row: clip(row + by, rows), column: clip(column + by, columns) });
+  const corner = (by) => ({ row: clamp(row + by, 0, rows - 1), column: clamp(column + by, 0, columns - 1) });
   return [corner(-half), corner(half)];
 }
 
@@ -251,9 +270,9 @@ function press(event) {
   const go = (r, c) => {
     hover = null;
     const from = state.token;
-    state.token = Math.max(0, Math.min(rows - 1, r)) * columns + Math.max(0, Math.min(columns - 1, c));
+    state.token = clamp(r, 0, rows - 1) * columns + clamp(c, 0, columns - 1);
     if (!event.shiftKey) return drawBrush();
-    [from, state.token].forEach((token) => dab(token, true));
+    for (const token of [from, state.token]) dab(token, true);
     update();
   };
   const actions = {
@@ -261,8 +280,14 @@ function press(event) {
     ArrowDown: () => go(row + 1, column),
     ArrowLeft: () => go(row, column - 1),
     ArrowRight: () => go(row, column + 1),
-    " ": () => { dab(state.token, !state.region.has(state.token)); update(); },
-    Escape: () => { state.region.clear(); update(); },
+    " ": () => {
+      dab(state.token, !state.region.has(state.token));
+      update();
+    },
+    Escape: () => {
+      state.region.clear();
+      update();
+    },
   };
   if (actions[event.key]) {
     event.preventDefault();
@@ -285,7 +310,7 @@ function load() {
   buildStrip();
   if (comesFromLink(value)) restore();
   else reset();
-  clearTimeout(saying); // nobody asked yet
+  hush(); // nobody asked yet
 }
 
 // What the link chose.
@@ -300,14 +325,21 @@ function restore() {
   update();
 }
 
-find("strength").addEventListener("input", (event) => { state.beta = Number(event.target.value); update(); });
+find("strength").addEventListener("input", (event) => {
+  state.beta = Number(event.target.value);
+  update();
+});
 find("reset").addEventListener("click", reset);
 find("paint").addEventListener("click", (event) => {
   state.painting = !state.painting;
   update();
   if (state.painting && event.detail === 0) brush.focus(); // pressed by a key: there it goes on
 });
-find("clear").addEventListener("click", () => { state.region.clear(); update(); find("paint").focus(); });
+find("clear").addEventListener("click", () => {
+  state.region.clear();
+  update();
+  find("paint").focus();
+});
 find("size").addEventListener("change", () => drawBrush());
 const hold = find("hold");
 const peek = (held) => {
@@ -316,9 +348,12 @@ const peek = (held) => {
   find("picture").src = (held || !state.frame ? usual() : state.frame).picture;
 };
 for (const kind of ["pointerdown", "keydown"]) {
-  hold.addEventListener(kind, (event) => { if (kind === "pointerdown" || [" ", "Enter"].includes(event.key)) peek(true); });
+  hold.addEventListener(kind, (event) => {
+    if (kind === "pointerdown" || [" ", "Enter"].includes(event.key)) peek(true);
+  });
 }
-for (const kind of ["pointerup", "pointerleave", "pointercancel", "keyup", "blur"]) hold.addEventListener(kind, () => peek(false));
+for (const kind of ["pointerup", "pointerleave", "pointercancel", "keyup", "blur"])
+  hold.addEventListener(kind, () => peek(false));
 brush.addEventListener("pointerdown", (event) => {
   if (!state.value || !state.painting) return;
   event.preventDefault();
@@ -333,10 +368,13 @@ brush.addEventListener("pointermove", (event) => {
   if (!state.value || !state.painting) return;
   const [before, token] = [hover, tokenAt(event)];
   hover = token;
-  if (stroke !== null) tokensBetween(before ?? token, token, state.value.columns).forEach((each) => dab(each, stroke));
-  else drawBrush();
+  if (stroke === null) drawBrush();
+  else for (const each of tokensBetween(before ?? token, token, state.value.columns)) dab(each, stroke);
 });
-brush.addEventListener("pointerleave", () => { hover = null; if (state.value) drawBrush(); });
+brush.addEventListener("pointerleave", () => {
+  hover = null;
+  if (state.value) drawBrush();
+});
 for (const kind of ["pointerup", "pointercancel"]) {
   brush.addEventListener(kind, () => {
     if (stroke === null) return;

@@ -1,5 +1,8 @@
 // Keeps what is seen: a report, which is asked for and saved when it arrives, and a link to the view.
 
+const { find, htmlNode } = shared;
+const { writeNumbers } = lib;
+
 const state = { value: null };
 element.__report = state;
 
@@ -14,25 +17,23 @@ find("make").addEventListener("click", () => {
 watch("value", () => {
   find("make").setAttribute("aria-disabled", false);
   const { value } = props;
-  note.textContent = value && value.error ? value.error : usual;
-  if (!value || !value.text) return;
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([value.text], { type: "text/html" }));
-  link.download = value.name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // a busy browser reads it later
+  note.textContent = value?.error ? value.error : usual;
+  if (!value?.text) return;
+  const href = URL.createObjectURL(new Blob([value.text], { type: "text/html" }));
+  htmlNode("a", { href, download: value.name }).click();
+  setTimeout(() => URL.revokeObjectURL(href), 60_000); // a busy browser reads it later
 });
 
 // What another viewer of the page has chosen.
 function stateOf(name) {
   const node = [...document.querySelectorAll(`#${name}, #${name} *`)].find((each) => each[`__${name}`]);
-  return node && node[`__${name}`].value ? node[`__${name}`] : null;
+  return node?.[`__${name}`].value ? node[`__${name}`] : null;
 }
 
 function address() {
   const chosen = new URLSearchParams();
   const [compare, routing, intervene] = ["compare", "routing", "intervene"].map(stateOf);
-  if (compare && compare.value.example) chosen.set("example", compare.value.example);
+  if (compare?.value.example) chosen.set("example", compare.value.example);
   const tab = document.querySelector('[role="tab"][aria-selected="true"]');
   if (tab) chosen.set("tab", tab.dataset.tabId);
   if (intervene) {
@@ -53,7 +54,8 @@ find("copy").addEventListener("click", async () => {
   const text = address();
   state.address = text;
   const compare = stateOf("compare");
-  const upload = compare && !compare.value.example ? " It holds your settings, not your picture: for that, save the report." : "";
+  const upload =
+    compare && !compare.value.example ? " It holds your settings, not your picture: for that, save the report." : "";
   try {
     await navigator.clipboard.writeText(text);
     note.textContent = `Copied.${upload}`;

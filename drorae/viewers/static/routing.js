@@ -1,5 +1,33 @@
 // Routing viewer: which layer is added or suppressed at every token. All of it is local; the value came in one piece.
 
+const {
+  comesFromLink,
+  find,
+  htmlNode,
+  link,
+  loadPicture,
+  outlineTokens,
+  paintMap,
+  replace,
+  say,
+  setShape,
+  tokenUnder,
+} = shared;
+const {
+  clamp,
+  decodeBase64,
+  divergingColour,
+  gradient,
+  mean,
+  number,
+  percent,
+  readNumbers,
+  robustLimit,
+  signedNumber,
+  tokensBetween,
+  tokensWithin,
+} = lib;
+
 const state = { value: null, token: null, pins: [], layer: null, limit: 1, stroke: null, corner: null };
 element.__routing = state;
 
@@ -7,10 +35,10 @@ const stage = find("stage");
 const STAGE = 640; // canvas pixels; the style scales it to the column
 // What is looked at is a token, or several that were brushed over: then it is their mean.
 const tokensOf = (chosen) => (Array.isArray(chosen) ? chosen : [chosen]);
-const mean = (chosen, read) => tokensOf(chosen).reduce((sum, token) => sum + read(token), 0) / tokensOf(chosen).length;
+const meanOver = (chosen, read) => mean(tokensOf(chosen).map(read));
 const tokenCount = () => state.value.rows * state.value.columns;
-const share = (chosen, layer) => mean(chosen, (token) => state.shares[token * state.value.layers + layer]);
-const weight = (chosen, layer) => mean(chosen, (token) => state.weights[token * state.value.layers + layer]);
+const share = (chosen, layer) => meanOver(chosen, (token) => state.shares[token * state.value.layers + layer]);
+const weight = (chosen, layer) => meanOver(chosen, (token) => state.weights[token * state.value.layers + layer]);
 const place = (chosen) =>
   Array.isArray(chosen)
     ? `mean of ${chosen.length} tokens`
@@ -19,7 +47,7 @@ const LEANING = 0.1; // share of the tokens that are outlined for a layer
 let loads = 0;
 
 // What the bars show: two pins, or a pin and the token under the cursor, or that token alone.
-function shown() {
+function tokensOfBars() {
   if (state.pins.length === 2) return state.pins;
   if (state.pins.length === 1) {
     const other = state.token !== null && state.token !== state.pins[0] ? [state.token] : [];
@@ -35,7 +63,7 @@ function layerMap(layer) {
 }
 
 // The tokens that lean on a layer most.
-function leaning(layer) {
+function leaningTokens(layer) {
   const all = [...Array(tokenCount()).keys()];
   return all.sort((a, b) => share(b, layer) - share(a, layer)).slice(0, Math.max(1, Math.round(LEANING * all.length)));
 }
@@ -53,7 +81,7 @@ function drawStage() {
     context.globalAlpha = 0.72;
     layerMap(state.layer).forEach((value, token) => {
       const [x, y] = [(token % columns) * cell, Math.floor(token / columns) * cell];
-      context.fillStyle = `rgb(${diverging("routing", value).join(",")})`;
+      context.fillStyle = `rgb(${divergingColour("routing", value).join(",")})`;
       context.fillRect(x, y, cell, cell);
       if (value > -0.02) return;
       context.fillStyle = "#000"; // a minus, for eyes that take the two colours for one
@@ -75,13 +103,16 @@ function drawStage() {
   context.stroke();
 
   const outline = (chosen, inner, outer, colour = "#fff") =>
-    outlineTokens(context, tokensOf(chosen), state.value, cell, [[outer, "#000"], [inner, colour]]);
-  if (state.layer !== null) outline(leaning(state.layer), 2, 5, "#ffd54a");
+    outlineTokens(context, tokensOf(chosen), state.value, cell, [
+      [outer, "#000"],
+      [inner, colour],
+    ]);
+  if (state.layer !== null) outline(leaningTokens(state.layer), 2, 5, "#ffd54a");
   if (state.token !== null) outline(state.token, 2, 5);
   if (state.stroke) outline([...state.stroke], 3, 6);
   state.pins.forEach((chosen, i) => {
     outline(chosen, 4, 8);
-    const centre = (read) => (mean(chosen, read) + 0.5) * cell;
+    const centre = (read) => (meanOver(chosen, read) + 0.5) * cell;
     const [x, y] = [centre((token) => token % columns), centre((token) => Math.floor(token / columns))];
     context.font = `700 ${Math.round(Math.max(cell * 0.62, 18))}px system-ui, sans-serif`;
     context.textAlign = "center";
@@ -95,45 +126,34 @@ function drawStage() {
 }
 
 function buildBars() {
-  const head = document.createElement("div");
-  head.className = "row head";
-  head.innerHTML = '<span>layer</span><span class="sides">suppressed | added</span><span>share</span><span>w</span>';
-  const rows = [];
-  for (let layer = 0; layer < state.value.layers; layer += 1) {
-    const row = document.createElement("div");
-    row.className = "row";
-    row.dataset.layer = layer + 1;
-    row.innerHTML =
-      '<span class="name"></span><div class="track"><div class="bar first"></div><div class="bar second"></div></div>' +
-      '<span class="value share"></span><span class="value raw"></span>';
-    row.querySelector(".name").textContent = `layer ${layer + 1}`;
-    rows.push(row);
-  }
-  find("bars").replaceChildren(head, ...rows);
-  state.rows = rows;
+  const cell = (textContent, className = "") => htmlNode("span", { textContent, className });
+  const bar = (className) => htmlNode("div", { className });
+  const heads = [cell("layer"), cell("suppressed | added", "sides"), cell("share"), cell("w")];
+  state.rows = Array.from({ length: state.value.layers }, (_, layer) =>
+    htmlNode("div", { className: "row", "data-layer": layer + 1 }, [
+      cell(`layer ${layer + 1}`, "name"),
+      htmlNode("div", { className: "track" }, [bar("bar first"), bar("bar second")]),
+      cell("", "value share"),
+      cell("", "value raw"),
+    ]),
+  );
+  find("bars").replaceChildren(htmlNode("div", { className: "row head" }, heads), ...state.rows);
 }
 
 function drawBars() {
-  const tokens = shown();
+  const tokens = tokensOfBars();
   find("unpin").hidden = !state.pins.length;
   const names = tokens.map((token, i) => {
-    const name = document.createElement("span");
-    name.className = i ? "second" : "first";
-    const swatch = document.createElement("span");
-    swatch.className = "swatch";
     const pin = state.pins.indexOf(token);
-    name.append(swatch, `${pin >= 0 ? "AB"[pin] : "here"}: ${place(token)}`);
-    return name;
+    const words = `${pin >= 0 ? "AB"[pin] : "here"}: ${place(token)}`;
+    return htmlNode("span", { className: i ? "second" : "first" }, [htmlNode("span", { className: "swatch" }), words]);
   });
   find("names").replaceChildren(...names);
   find("bars").classList.toggle("two", tokens.length === 2);
   const numbers = (values, digits) =>
-    values.map((value, i) => {
-      const span = document.createElement("span");
-      span.className = i ? "second" : "first";
-      span.textContent = signed(value, digits);
-      return span;
-    });
+    values.map((value, i) =>
+      htmlNode("span", { className: i ? "second" : "first", textContent: signedNumber(value, digits) }),
+    );
   state.rows.forEach((row, layer) => {
     row.classList.toggle("chosen", layer === state.layer);
     ["first", "second"].forEach((kind, i) => {
@@ -150,8 +170,18 @@ function drawBars() {
       bar.style.width = `${size}%`;
       bar.style.left = `${value < 0 ? 50 - size : 50}%`;
     });
-    row.querySelector(".share").replaceChildren(...numbers(tokens.map((token) => share(token, layer)), 3));
-    row.querySelector(".raw").replaceChildren(...numbers(tokens.map((token) => weight(token, layer)), 3));
+    row.querySelector(".share").replaceChildren(
+      ...numbers(
+        tokens.map((token) => share(token, layer)),
+        3,
+      ),
+    );
+    row.querySelector(".raw").replaceChildren(
+      ...numbers(
+        tokens.map((token) => weight(token, layer)),
+        3,
+      ),
+    );
   });
 
   const last = state.token;
@@ -159,51 +189,57 @@ function drawBars() {
   const [most, least] = [order[0], order[order.length - 1]];
   const low = share(last, least);
   find("where").textContent =
-    `Token in ${place(last)}: most added layer ${most + 1} (${signed(share(last, most), 2)}), ` +
-    `${low < 0 ? "most suppressed" : "least added"} layer ${least + 1} (${signed(low, 2)})` +
-    (state.layer === null ? "" : `; the photo shows layer ${state.layer + 1}, outlined are the tokens that lean on it most`) +
+    `Token in ${place(last)}: most added layer ${most + 1} (${signedNumber(share(last, most), 2)}), ` +
+    `${low < 0 ? "most suppressed" : "least added"} layer ${least + 1} (${signedNumber(low, 2)})` +
+    (state.layer === null
+      ? ""
+      : `; the photo shows layer ${state.layer + 1}, outlined are the tokens that lean on it most`) +
     (state.corner === null || state.stroke.size < 2 ? "" : `; Enter pins the mean of ${state.stroke.size} tokens`);
   drawFormula();
 }
 
 // Equations 4 and 5 of what the bars show first, with its own numbers.
 function drawFormula() {
-  const [chosen] = shown();
+  const [chosen] = tokensOfBars();
   const { layers, beta, divided } = state.value;
-  const text = (content, kind = "span") => {
-    const node = document.createElement(kind);
-    node.textContent = content;
-    return node;
-  };
+  const text = (textContent, kind = "span") => htmlNode(kind, { textContent });
+  const symbol = (letter, name) => [text(letter, "i"), text(name, "sub")];
   const terms = Array.from({ length: layers }, (_, layer) => {
-    const term = document.createElement("button");
-    term.type = "button";
-    term.dataset.layer = layer + 1;
     const value = (divided ? weight : share)(chosen, layer);
-    term.className = value < 0 ? "term suppresses" : "term adds";
-    term.append(text(signed(value, 2)), text("h", "i"), text(String(layer + 1), "sub"));
-    term.setAttribute("aria-label", `layer ${layer + 1}, weight ${signed(value, 2)}`);
-    term.setAttribute("aria-pressed", layer === state.layer);
-    term.onclick = () => chooseLayer(state.layer === layer ? null : layer);
-    return term;
+    const properties = {
+      type: "button",
+      className: value < 0 ? "term suppresses" : "term adds",
+      "data-layer": layer + 1,
+      "aria-label": `layer ${layer + 1}, weight ${signedNumber(value, 2)}`,
+      "aria-pressed": layer === state.layer,
+      onclick: () => chooseLayer(state.layer === layer ? null : layer),
+    };
+    return htmlNode("button", properties, [text(signedNumber(value, 2)), ...symbol("h", String(layer + 1))]);
   });
-  const energy = Math.sqrt(mean(chosen, (token) => {
-    let sum = 0;
-    for (let layer = 0; layer < layers; layer += 1) sum += state.weights[token * layers + layer] ** 2;
-    return sum;
-  }));
-  const first = document.createElement("div");
-  first.append(text("z", "i"), text("fuse", "sub"), text(" = LN( ["), ...terms, text(divided ? ` ] / ${energy.toFixed(2)} )` : " ] )"));
-  const second = document.createElement("div");
-  const strength = beta === null ? [] : [text(" = LN( "), text("z", "i"), text("base", "sub"), text(` + ${beta} (`), text("z", "i"), text("fuse", "sub"), text(" \u2212 "), text("z", "i"), text("base", "sub"), text(") )")];
-  second.append(text("z", "i"), text("final", "sub"), ...(strength.length ? strength : [text(" = "), text("z", "i"), text("fuse", "sub")]));
-  replace(find("formula"), [first, second]);
-  const cosine = mean(chosen, (token) => state.cosines[token]);
+  const energy = Math.sqrt(
+    meanOver(chosen, (token) => {
+      let sum = 0;
+      for (let layer = 0; layer < layers; layer += 1) sum += state.weights[token * layers + layer] ** 2;
+      return sum;
+    }),
+  );
+  const [fuse, final] = [() => symbol("z", "fuse"), () => symbol("z", "final")];
+  const base = () => symbol("z", "base");
+  const end = divided ? ` ] / ${number(energy, 2)} )` : " ] )";
+  const sum = [...fuse(), text(" = LN( ["), ...terms, text(end)];
+  const correction =
+    beta === null
+      ? [text(" = "), ...fuse()]
+      : [text(" = LN( "), ...base(), text(` + ${beta} (`), ...fuse(), text(" \u2212 "), ...base(), text(") )")];
+  replace(find("formula"), [htmlNode("div", {}, sum), htmlNode("div", {}, [...final(), ...correction])]);
+  const cosine = meanOver(chosen, (token) => state.cosines[token]);
   const one = tokensOf(chosen).length === 1;
-  const meaning = divided ? `The divisor is \u221a(sum of all w\u00b2)${one ? "" : ", the sum averaged over the tokens"}. ` : "";
+  const meaning = divided
+    ? `The divisor is \u221a(sum of all w\u00b2)${one ? "" : ", the sum averaged over the tokens"}. `
+    : "";
   find("formula-note").textContent =
     `${!one ? `Means over ${tokensOf(chosen).length} tokens. ` : `Token in ${place(chosen)}. `}${meaning}` +
-    `The cosine of z_fuse and z_base is ${signed(cosine, 2)}${Math.abs(cosine) < 0.3 ? ": the fused vector points almost nowhere near the last layer's, so it is a correction of its own" : ""}.`;
+    `The cosine of z_fuse and z_base is ${signedNumber(cosine, 2)}${Math.abs(cosine) < 0.3 ? ": the fused vector points almost nowhere near the last layer's, so it is a correction of its own" : ""}.`;
 }
 
 // What a coefficient of the signed share means; a suppressed layer whose share falls is suppressed more.
@@ -218,7 +254,9 @@ function aboutTexture(coefficient, added) {
 function drawScatter() {
   const { correlation, layers } = state.value;
   const count = tokenCount();
-  const strongest = [...Array(layers).keys()].sort((a, b) => Math.abs(correlation[b] ?? 0) - Math.abs(correlation[a] ?? 0))[0];
+  const strongest = [...Array(layers).keys()].sort(
+    (a, b) => Math.abs(correlation[b] ?? 0) - Math.abs(correlation[a] ?? 0),
+  )[0];
   const layer = state.layer === null ? strongest : state.layer;
   const canvas = find("scatter");
   const [width, height, edge] = [560, 320, 12];
@@ -247,92 +285,77 @@ function drawScatter() {
   const known = correlation[layer] !== null;
   const added = Array.from({ length: count }, (_, token) => share(token, layer) > 0).filter(Boolean).length / count;
   const words = known
-    ? `Layer ${layer + 1}: r = ${signed(correlation[layer], 2)}. ${aboutTexture(correlation[layer], added)}`
+    ? `Layer ${layer + 1}: r = ${signedNumber(correlation[layer], 2)}. ${aboutTexture(correlation[layer], added)}`
     : `Layer ${layer + 1} is used alike everywhere: there is no coefficient.`;
   find("scatter-words").textContent = words;
   canvas.setAttribute("aria-label", `Share of a layer against texture, one dot per token. ${words}`);
   replace(
     find("correlations"),
     correlation.map((value, i) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.dataset.layer = i + 1;
-      button.setAttribute("aria-pressed", i === layer);
-      const name = document.createElement("b");
-      name.textContent = `${i + 1}`;
-      button.append(name, value === null ? "\u2013" : signed(value, 2));
-      button.setAttribute("aria-label", `layer ${i + 1}, coefficient ${value === null ? "none" : signed(value, 2)}`);
-      button.onclick = () => chooseLayer(i);
-      return button;
+      const properties = {
+        type: "button",
+        "data-layer": i + 1,
+        "aria-pressed": i === layer,
+        "aria-label": `layer ${i + 1}, coefficient ${value === null ? "none" : signedNumber(value, 2)}`,
+        onclick: () => chooseLayer(i),
+      };
+      const name = htmlNode("b", { textContent: `${i + 1}` });
+      return htmlNode("button", properties, [name, value === null ? "\u2013" : signedNumber(value, 2)]);
     }),
   );
 }
 
-// The paper's figures 7 and 9 in words, next to the same layers here: mean share, and its spread over the photo.
-const FINGERPRINT = [
-  [1, 3, "added a little; layer 1 where there is texture"],
-  [4, 5, "first suppressed in places"],
-  [6, 7, "suppressed everywhere, most on the subject"],
-  [8, 9, "added exactly where 6 and 7 are suppressed"],
-  [10, 12, "added alike everywhere"],
-];
-
+// The layers as the paper describes them, next to the same layers here: mean share, and its spread over the photo.
 function drawFingerprint() {
-  const { layers, cosine } = state.value;
-  const rows = FINGERPRINT.map(([from, to, paper]) => {
-    const [first, last] = [Math.round(((from - 1) * layers) / 12), Math.max(Math.round(((from - 1) * layers) / 12) + 1, Math.round((to * layers) / 12))];
-    const average = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  const { layers, cosine, paper } = state.value;
+  const rows = paper.layers.map(({ first, last, text }) => {
+    // the same part of another depth, at least one layer
+    const from = Math.round(((first - 1) * layers) / paper.depth);
+    const end = Math.max(from + 1, Math.round((last * layers) / paper.depth));
     const spreads = []; // of every layer over the photo: how unlike two layers are is another matter
     const values = [];
-    for (let layer = first; layer < last; layer += 1) {
+    for (let layer = from; layer < end; layer += 1) {
       const map = Array.from({ length: tokenCount() }, (_, token) => share(token, layer));
-      const middle = average(map);
-      spreads.push(Math.sqrt(average(map.map((value) => (value - middle) ** 2))));
+      const middle = mean(map);
+      spreads.push(Math.sqrt(mean(map.map((value) => (value - middle) ** 2))));
       values.push(...map);
     }
     const negative = values.filter((value) => value < 0).length / values.length;
-    const name = last - first > 1 ? `${first + 1}\u2013${last}` : `${first + 1}`;
-    return [name, paper, `${signed(average(values), 2)} \u00b1 ${average(spreads).toFixed(2)}, suppressed at ${(100 * negative).toFixed(0)} %`];
+    const name = end - from > 1 ? `${from + 1}\u2013${end}` : `${from + 1}`;
+    const spread = number(mean(spreads), 2);
+    return [name, text, `${signedNumber(mean(values), 2)} \u00b1 ${spread}, suppressed at ${percent(negative)}`];
   });
-  rows.push(["cosine", "\u22120.21 to \u22120.24 on four photos", signed(cosine, 2)]);
+  const [low, high] = [Math.min(...paper.cosines), Math.max(...paper.cosines)].map((value) => signedNumber(value, 2));
+  rows.push(["cosine", `${high} to ${low} on four photos`, signedNumber(cosine, 2)]);
   find("fingerprint").replaceChildren(
-    ...rows.map((cells) => {
-      const row = document.createElement("tr");
-      row.append(
-        ...cells.map((content, i) => {
-          const cell = document.createElement(i ? "td" : "th");
-          if (!i) cell.scope = "row";
-          cell.textContent = content;
-          return cell;
-        }),
-      );
-      return row;
-    }),
+    ...rows.map(([name, ...cells]) =>
+      htmlNode("tr", {}, [
+        htmlNode("th", { scope: "row", textContent: name }),
+        ...cells.map((textContent) => htmlNode("td", { textContent })),
+      ]),
+    ),
   );
 }
 
 function drawStrip() {
   const { layers, rows, columns } = state.value;
-  const buttons = [];
-  for (let layer = 0; layer < layers; layer += 1) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.dataset.layer = layer + 1;
+  const buttons = Array.from({ length: layers }, (_, layer) => {
     const canvas = document.createElement("canvas");
     const map = layerMap(layer);
     paintMap(canvas, map, columns, rows, "routing");
-    const mean = (map.reduce((sum, value) => sum + value, 0) / map.length) * state.limit;
-    const caption = document.createElement("span");
-    const number = document.createElement("i");
-    number.textContent = signed(mean, 2);
-    const name = document.createElement("b");
-    name.textContent = `layer ${layer + 1}`;
-    caption.append(name, number);
-    button.title = `mean share ${signed(mean, 3)}`;
-    button.append(canvas, caption);
-    button.onclick = () => chooseLayer(state.layer === layer ? null : layer);
-    buttons.push(button);
-  }
+    const average = mean(map) * state.limit;
+    const caption = htmlNode("span", {}, [
+      htmlNode("b", { textContent: `layer ${layer + 1}` }),
+      htmlNode("i", { textContent: signedNumber(average, 2) }),
+    ]);
+    const properties = {
+      type: "button",
+      title: `mean share ${signedNumber(average, 3)}`,
+      "data-layer": layer + 1,
+      onclick: () => chooseLayer(state.layer === layer ? null : layer),
+    };
+    return htmlNode("button", properties, [canvas, caption]);
+  });
   find("strip").replaceChildren(...buttons);
   pressStrip();
 }
@@ -386,7 +409,7 @@ function press(event) {
   const token = state.token === null ? 0 : state.token;
   const [row, column] = [Math.floor(token / columns), token % columns];
   const go = (r, c) => {
-    const to = Math.max(0, Math.min(rows - 1, r)) * columns + Math.max(0, Math.min(columns - 1, c));
+    const to = clamp(r, 0, rows - 1) * columns + clamp(c, 0, columns - 1);
     if (event.shiftKey) {
       state.corner ??= token;
       state.stroke = new Set(tokensWithin(state.corner, to, columns));
@@ -398,7 +421,8 @@ function press(event) {
     dropStroke();
     pin(chosen.length > 1 ? chosen : token);
   };
-  const step = (by) => chooseLayer(state.layer === null ? (by > 0 ? 0 : layers - 1) : (state.layer + by + layers) % layers);
+  const step = (by) =>
+    chooseLayer(state.layer === null ? (by > 0 ? 0 : layers - 1) : (state.layer + by + layers) % layers);
   const actions = {
     ArrowUp: () => go(row - 1, column),
     ArrowDown: () => go(row + 1, column),
@@ -445,21 +469,26 @@ async function load() {
   state.stroke = null;
   state.corner = null;
   if (comesFromLink(value)) {
-    state.pins = link.getAll("token").slice(0, 2).map((text) => readNumbers(text, tokenCount())).filter((tokens) => tokens.length);
+    state.pins = link
+      .getAll("token")
+      .slice(0, 2)
+      .map((text) => readNumbers(text, tokenCount()))
+      .filter((tokens) => tokens.length);
     state.pins = state.pins.map((tokens) => (tokens.length > 1 ? tokens : tokens[0]));
     const [layer] = readNumbers(link.get("layer"), value.layers + 1);
     state.layer = layer > 0 ? layer - 1 : null;
   }
   if (state.layer !== null && state.layer >= value.layers) state.layer = null;
-  state.token = Math.floor(value.rows / 2) * value.columns + Math.floor(value.columns / 2); // the middle, where most photos have their subject
-  find("low").textContent = `suppressed \u2212${state.limit.toFixed(2)}`;
-  find("high").textContent = `+${state.limit.toFixed(2)} added`;
+  // the middle, where most photos have their subject
+  state.token = Math.floor(value.rows / 2) * value.columns + Math.floor(value.columns / 2);
+  find("low").textContent = `suppressed ${number(-state.limit, 2)}`;
+  find("high").textContent = `${signedNumber(state.limit, 2)} added`;
   find("ramp").style.background = gradient("routing");
   find("meaning").textContent = value.divided
     ? "The bar is its share, w / \u221a(sum of all w\u00b2); w is the router's raw output, of which only the proportions matter."
     : "The bar is the weight of the layer; the weights of a token add up to 1.";
   find("cosine").textContent =
-    `Mean cosine between the fused and the last layer's tokens, before the correction: ${signed(value.cosine, 2)}.`;
+    `Mean cosine between the fused and the last layer's tokens, before the correction: ${signedNumber(value.cosine, 2)}.`;
   buildBars();
   drawStrip();
   drawStage();
@@ -478,10 +507,13 @@ stage.addEventListener("pointerdown", (event) => {
 stage.addEventListener("pointermove", (event) => {
   if (!state.value || state.corner !== null) return; // keys are choosing a rectangle
   const token = tokenAt(event);
-  if (state.stroke) tokensBetween(state.token, token, state.value.columns).forEach((each) => state.stroke.add(each));
+  const between = state.stroke ? tokensBetween(state.token, token, state.value.columns) : [];
+  for (const each of between) state.stroke.add(each);
   moveTo(token);
 });
-stage.addEventListener("pointerleave", () => { if (state.stroke && state.corner === null) dropStroke(); });
+stage.addEventListener("pointerleave", () => {
+  if (state.stroke && state.corner === null) dropStroke();
+});
 stage.addEventListener("click", (event) => {
   if (!state.value) return;
   const brushed = state.stroke ? [...state.stroke].sort((a, b) => a - b) : [];

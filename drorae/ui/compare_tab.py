@@ -10,7 +10,7 @@ from drorae.ui.examples import NAMES
 from drorae.viewers.values import compare_value
 
 
-def compare_tab(first: Exploration) -> CompareViewer:
+def build(first: Exploration) -> CompareViewer:
     """Build the tab around a finished example."""
     with gr.Tab("Compare", id="compare"):
         return CompareViewer(compare_value(first, NAMES[0]), elem_id="compare")

@@ -9,7 +9,7 @@ from drorae.ui.components import FrequencyViewer
 from drorae.viewers.values import frequency_value
 
 
-def frequency_tab(first: Exploration) -> FrequencyViewer:
+def build(first: Exploration) -> FrequencyViewer:
     """Build the tab around a finished example."""
     with gr.Tab("Frequency", id="frequency"):
         return FrequencyViewer(frequency_value(first), elem_id="frequency")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -22,7 +22,7 @@ class RoutingTab(NamedTuple):
     profile: gr.Plot
 
 
-def routing_tab(first: Exploration) -> RoutingTab:
+def build(first: Exploration) -> RoutingTab:
     """Build the tab around a finished example."""
     routed = first.shares is not None
     with gr.Tab("Routing", id="routing"):
@@ -39,6 +39,17 @@ def routing_tab(first: Exploration) -> RoutingTab:
         )
         profile = gr.Plot(profile_figure(first), show_label=False, container=False, visible=routed, elem_id="profile")
     return RoutingTab(viewer, note, heading, profile)
+
+
+def values(result: Exploration, example: str | None) -> list[Any]:
+    """An exploration for :class:`RoutingTab`."""
+    routed = result.shares is not None
+    return [
+        routing_value(result, example),
+        gr.update(visible=not routed),
+        gr.update(visible=routed),
+        gr.update(value=profile_figure(result), visible=routed),
+    ]
 
 
 def profile_figure(result: Exploration):

@@ -9,7 +9,7 @@ import gradio as gr
 
 from drorae.checkpoints import stored_folder
 from drorae.study import charts, published
-from drorae.study.fits import Measured, measured, refits
+from drorae.study.fits import Measured, read_measurements, refits
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go  # which is loaded when a chart is drawn
@@ -20,19 +20,19 @@ published numbers; open diamonds and dotted lines were measured here**, on other
 evaluation, so small differences mean nothing. Of the paper's numbers nothing has been reproduced here yet.
 """
 
-PHASES = """
+PHASES_TEXT = """
 ### What each phase adds
 The paper's DINOv2-B at 256 pixels next to the model on this page. Same method, other encoder, other photos: compare
 the steps, not the heights. {own}
 """
 
-PEERS = """
+PEERS_TEXT = """
 ### Where it stands
 Left and down is better where an axis says so. The paper's three routes are joined: **rFID falls and generation
 without guidance gets worse** (2.16, 2.45, 2.68); only with AutoGuidance it gains (1.74, 1.70, 1.65).
 """
 
-SCALING = """
+SCALING_TEXT = """
 ### Does a larger fusion help?
 rFID of phase 2 against the width of the experts and the number of layers, each point a separate training of the
 authors. The line refitted from the paper's own table is {slope:.4f} · log10(parameters) + {intercept:.3f} with R²
@@ -42,19 +42,19 @@ agree, the stated intercept does not fit its own points.** By layers: {layer_slo
 layers do better than twelve, ten worse than nine by 0.075: one seed per point is not enough for a law.
 """
 
-DESIGNS = """
+DESIGNS_TEXT = """
 ### Which fusion?
 Without the incremental correction reconstruction is best (left) and a generator learns the latent worst (top). The
 paper's choice, *energy + incremental*, gives up a little rFID for a latent that can be generated. Cross-attention
 (rFID 0.498) has no published loss.
 """
 
-STRATEGIES = """
+STRATEGIES_TEXT = """
 ### What to train?
 Training the backbone too gives the best rFID and a latent that cannot be generated: gFID 18.36.
 """
 
-GENEVAL = """
+GENEVAL_TEXT = """
 ### Text to image
 GenEval of generators of about 1 B parameters that differ in the tokenizer only. DRoRAE gains 0.04 over RAE; VA-VAE
 and RPiAE stay ahead by 0.01. The paper's text gives DRoRAE 0.59, its table 0.60.
@@ -72,23 +72,31 @@ class StudyTab(NamedTuple):
     own: gr.State
 
     def following(self) -> list[Any]:
-        """What changes with the model."""
+        """What changes with the model, in the order of :func:`values`."""
         return [self.heading, self.phases, self.table, self.peers, self.own]
 
-    def follow(self, name: str, plane: str) -> list[Any]:
-        """Their values for a model."""
-        own = measured_of(name)
-        figures = (charts.phases(own), charts.peers(plane, own))
-        return [phases_text(own), figures[0], phases_table(own), figures[1], own]
+
+NUM_FOLLOWING = len(StudyTab._fields) - 1  # all but the plane
 
 
-def measured_of(name: str) -> Measured | None:
+def values(name: str, plane: str) -> list[Any]:
+    """The measurements of a model for :meth:`StudyTab.following`.
+
+    Args:
+        name: of the model.
+        plane: what the chart of the peers shows.
+    """
+    own = measurements_of(name)
+    return [phases_text(own), charts.phases(own), phases_table(own), charts.peers(plane, own), own]
+
+
+def measurements_of(name: str) -> Measured | None:
     """What was measured of a model, where that lies beside it."""
     folder = stored_folder(name)
-    return None if folder is None else measured(folder)
+    return None if folder is None else read_measurements(folder)
 
 
-def study_tab(own: Measured | None) -> StudyTab:
+def build(own: Measured | None) -> StudyTab:
     """Build the tab.
 
     Args:
@@ -98,29 +106,29 @@ def study_tab(own: Measured | None) -> StudyTab:
         gr.Markdown(INTRODUCTION, elem_id="study-introduction")
         heading = gr.Markdown(phases_text(own), elem_id="study-phases-text")
         phases = chart(charts.phases(own), "study-phases")
-        with numbers():
+        with numbers_accordion():
             table = gr.Markdown(phases_table(own))
-        gr.Markdown(PEERS)
+        gr.Markdown(PEERS_TEXT)
         plane = gr.Radio(list(charts.PLANES), value=next(iter(charts.PLANES)), label="Show", elem_id="study-plane")
         peers = chart(charts.peers(plane.value, own), "study-peers")
-        with numbers():
+        with numbers_accordion():
             gr.Markdown(peers_table())
         gr.Markdown(scaling_text())
         chart(charts.scaling(), "study-scaling")
-        with numbers():
+        with numbers_accordion():
             gr.Markdown(scaling_table())
-        gr.Markdown(DESIGNS)
+        gr.Markdown(DESIGNS_TEXT)
         chart(charts.designs(), "study-designs")
-        with numbers():
+        with numbers_accordion():
             gr.Markdown(markdown_table(("fusion (table 3)", "rFID", "generator's loss"), published.VARIANTS))
-        gr.Markdown(STRATEGIES)
+        gr.Markdown(STRATEGIES_TEXT)
         chart(charts.strategies(), "study-strategies")
-        with numbers():
+        with numbers_accordion():
             header = ("trained (table 4)", "rFID", "gFID", "gFID, AutoGuidance")
             gr.Markdown(markdown_table(header, published.STRATEGIES))
-        gr.Markdown(GENEVAL)
+        gr.Markdown(GENEVAL_TEXT)
         chart(charts.geneval(), "study-geneval")
-        with numbers():
+        with numbers_accordion():
             rows = [(name, *scores) for name, scores in published.GENEVAL.items()]
             gr.Markdown(markdown_table(("tokenizer (tables 2, 7)", *published.GENEVAL_TASKS), rows))
         state = gr.State(own)
@@ -133,7 +141,7 @@ def chart(figure: go.Figure, name: str) -> gr.Plot:
     return gr.Plot(figure, show_label=False, container=False, elem_id=name)
 
 
-def numbers() -> gr.Accordion:
+def numbers_accordion() -> gr.Accordion:
     """The same as text, for those who cannot see a chart, and for copying."""
     return gr.Accordion("Numbers and sources", open=False)
 
@@ -141,21 +149,21 @@ def numbers() -> gr.Accordion:
 def phases_text(own: Measured | None) -> str:
     """What the open diamonds are."""
     if own is None:
-        return PHASES.format(own="There are no measurements beside the loaded model, so it has no points here.")
-    return PHASES.format(
-        own=f"Open diamonds: {code(own.name)} on {own.photos:,} photos of {plain(own.reference)} "
-        f"({plain(own.crop)}), printed by {code(own.command)}."
+        return PHASES_TEXT.format(own="There are no measurements beside the loaded model, so it has no points here.")
+    return PHASES_TEXT.format(
+        own=f"Open diamonds: {as_code(own.name)} on {own.photos:,} photos of {plain_text(own.reference)} "
+        f"({plain_text(own.crop)}), printed by {as_code(own.command)}."
     )
 
 
 def phases_table(own: Measured | None) -> str:
     """Table 1's rows of the paper, and the same routes of the model."""
     header = ("route", "rFID", "PSNR, dB", "LPIPS", "SSIM", "gFID", "gFID, AutoGuidance")
-    rows: list[Sequence[Any]] = [route[1:] for route in published.ROUTES]
+    rows: list[Sequence[Any]] = [route[1:] for route in published.ROUTE_SCORES]
     if own is not None:
         rows += [
             (
-                f"{plain(own.name)}, {key} (measured here)",
+                f"{plain_text(own.name)}, {key} (measured here)",
                 None,
                 f"{value:.2f}",
                 None,
@@ -167,7 +175,8 @@ def phases_table(own: Measured | None) -> str:
         ]
     text = markdown_table(header, rows) + f"\n\nThe paper: {link(published.PAPER)}, table 1."
     if own is not None and own.cosine is not None:
-        text += f" cos(z_fuse, z_base): about -0.22 in the paper, {own.cosine:.3f} measured here."
+        stated = sum(published.COSINES) / len(published.COSINES)
+        text += f" cos(z_fuse, z_base): about {stated:.2f} in the paper, {own.cosine:.3f} measured here."
     return text
 
 
@@ -180,8 +189,8 @@ def peers_table() -> str:
             link(peer.source),
             peer.rfid,
             peer.psnr,
-            with_epochs(peer.gfid, peer.epochs),
-            with_epochs(peer.guided, peer.guided_epochs),
+            gfid_cell(peer.gfid, peer.epochs),
+            gfid_cell(peer.guided, peer.guided_epochs),
             peer.note,
         )
         for peer in published.PEERS
@@ -193,7 +202,7 @@ def scaling_text() -> str:
     """The fits, refitted and stated."""
     fits = refits()
     slope, intercept, r2 = published.STATED_WIDTH_FIT
-    return SCALING.format(
+    return SCALING_TEXT.format(
         slope=fits.widths.slope,
         intercept=fits.widths.intercept,
         r2=fits.widths.r2,
@@ -233,7 +242,7 @@ def residuals(value: float, refit: float, stated: float | None = None) -> tuple[
     return f"{value - refit:+.3f}", None if stated is None else f"{value - stated:+.3f}"
 
 
-def with_epochs(value: float | None, epochs: int | None) -> str | None:
+def gfid_cell(value: float | None, epochs: int | None) -> str | None:
     """A gFID and the epochs behind it."""
     return None if value is None else f"{value} ({epochs or 'not stated'})"
 
@@ -243,13 +252,13 @@ def link(source: str) -> str:
     return f"[arXiv {source}](https://arxiv.org/abs/{source})"
 
 
-def code(text: str) -> str:
+def as_code(text: str) -> str:
     """Text of a checkpoint's files as Markdown code; underscores, that commands need, stay."""
     kept = "".join(character for character in text if character not in "`[]()<>|")
     return f"`{' '.join(kept.split())}`"
 
 
-def plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """Text of a checkpoint's files, without what Markdown would take for its own."""
     return "".join(character for character in text if character not in "`*_[]()<>|\n\r#")
 

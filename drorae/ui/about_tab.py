@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -112,7 +112,7 @@ def model_card(name: str) -> str:
     return "\n".join(f"##{line}" if line.startswith(("# ", "## ")) else line for line in lines)
 
 
-def about_tab(model: AutoencoderDRoRAE, name: str) -> AboutTab:
+def build(model: AutoencoderDRoRAE, name: str) -> AboutTab:
     """Build the tab."""
     with gr.Tab("About", id="about"):
         facts = gr.Markdown(model_facts(model, name).about, elem_id="facts")
@@ -121,3 +121,8 @@ def about_tab(model: AutoencoderDRoRAE, name: str) -> AboutTab:
         gr.Markdown("## Model card")
         card = gr.Markdown(model_card(name), elem_id="card", elem_classes="card")
     return AboutTab(facts, card)
+
+
+def values(model: AutoencoderDRoRAE, name: str) -> list[Any]:
+    """What :class:`AboutTab` says of a model."""
+    return [model_facts(model, name).about, model_card(name)]

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import base64
+import random
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import gradio as gr
 import torch
 
-from drorae.explorer.sampling import MAX_PICTURES, MAX_STEPS, Generation, Request, generate
-from drorae.ui.about import NO_CARD, model_card
+from drorae.checkpoints import CheckpointError, reason_of
+from drorae.explorer.sampling import MAX_PICTURES, MAX_STEPS, Generation, Progress, Request, sample_with_progress
+from drorae.images import ImageError, load_image
+from drorae.pipelines.base import SamplingError
+from drorae.ui.about_tab import NO_CARD, model_card
 from drorae.ui.components import Dial, GenerateViewer
 from drorae.ui.generators import CLASS, RAE_NEEDS, TEXT, Generator
-from drorae.viewers.values import generation_value
+from drorae.ui.parsing import as_int, payload_of
+from drorae.ui.status import status_line
+from drorae.viewers.values import generation_value, progress_value
 
+PNG_PREFIX = "data:image/png;base64,"
+MAX_SEED_DRAWN = 10_000  # short enough to be written down
 STEPS, COUNT = 25, 4
 SCALES = {CLASS: 1.5, TEXT: 3.0}
 GUIDANCE_CHOICES = [("none", "none"), ("classifier-free", "cfg"), ("AutoGuidance", "autoguidance")]
@@ -61,7 +71,7 @@ def first_generation(generator: Generator) -> Generation:
     guidance = guidance_choices(generator)[-1][1]
     subject = PROMPTS[0] if generator.kind == TEXT else first_label(generator.names())
     request = Request(subject, 0, COUNT, STEPS, guidance, SCALES[generator.kind])
-    *_, result = generate(generator.load(), request, generator.title)
+    *_, result = sample_with_progress(generator.load(), request, generator.title)
     return result
 
 
@@ -80,7 +90,7 @@ def guidance_choices(generator: Generator) -> list[tuple[str, str]]:
     return [choice for choice in GUIDANCE_CHOICES if choice[1] != "autoguidance" or generator.has_guide()]
 
 
-def about_embedded(generators: list[Generator]) -> str:
+def embedded_note(generators: list[Generator]) -> str:
     """What to expect of those of the shipped generators that are there."""
     names = " and ".join(f"`{generator.title}`" for generator in generators)
     verb = "was" if len(generators) == 1 else "were"
@@ -88,7 +98,7 @@ def about_embedded(generators: list[Generator]) -> str:
     return EMBEDDED_NOTE.format(names=f"{names} {verb}", subjects=subjects)
 
 
-def about_models(kind: str) -> str | None:
+def models_note(kind: str) -> str | None:
     """What the choice of generators says where the published one, of classes, cannot be chosen."""
     return RAE_NEEDS if kind == CLASS and not torch.cuda.is_available() else None
 
@@ -107,7 +117,7 @@ def controls_for(generator: Generator) -> dict[str, dict[str, Any]]:
     }
 
 
-def generate_tab(generators: list[Generator], first: Generation | None) -> GenerateTab | None:
+def build(generators: list[Generator], first: Generation | None) -> GenerateTab | None:
     """Build the tab around a finished sampling; without a generator it says how to get one."""
     with gr.Tab("Generate", id="generate"):
         if not generators:
@@ -127,7 +137,7 @@ def generate_tab(generators: list[Generator], first: Generation | None) -> Gener
         )
         embedded = [generator for generator in generators if generator.title in EMBEDDED]
         if embedded:
-            gr.Markdown(about_embedded(embedded), elem_id="embedded-note")
+            gr.Markdown(embedded_note(embedded), elem_id="embedded-note")
         with gr.Row(elem_id="generate-controls"):
             with gr.Column(min_width=220):
                 kind = gr.Radio(
@@ -157,7 +167,7 @@ def generate_tab(generators: list[Generator], first: Generation | None) -> Gener
                     [generator.title for generator in generators if generator.kind == start.kind],
                     value=start.title,
                     label="Model",
-                    info=about_models(start.kind),
+                    info=models_note(start.kind),
                     elem_id="generator",
                 )
             with gr.Column(min_width=220):
@@ -210,3 +220,108 @@ def generate_tab(generators: list[Generator], first: Generation | None) -> Gener
         status=status,
         viewer=viewer,
     )
+
+
+def button_states(running: bool) -> list[gr.Button]:
+    """Which of the buttons *Generate*, *Other seeds* and *Stop* can be pressed."""
+    return [gr.Button(interactive=not running), gr.Button(interactive=not running), gr.Button(interactive=running)]
+
+
+def sample(
+    generators: list[Generator],
+    title: str,
+    label: int | str,
+    prompt: str,
+    negative: str,
+    other: str,
+    seed: float,
+    count: float,
+    steps: float,
+    guidance: str,
+    scale: float,
+    compare: bool,
+) -> Iterator[tuple[Any, ...]]:
+    """Sample pictures of a class or of a text, yielding status line, viewer and the three buttons; the last value is
+    the finished one.
+
+    Args:
+        generators: those that the tab offers.
+        title: which generator.
+        label: a class by name or number, for a generator of classes.
+        prompt: a text, for a generator of texts.
+        negative: a text that classifier-free guidance leads away from.
+        other: a second text for the same seeds.
+        seed: of the first picture; the others count up.
+        count: pictures.
+        steps: of the sampler.
+        guidance: none, cfg or autoguidance.
+        scale: of guidance, 1 is none.
+        compare: also the same seeds unguided.
+    """
+    generator = generator_of(generators, title)
+    settings = (as_int(seed), as_int(count), as_int(steps), guidance, scale, compare)
+    if generator.kind == TEXT:
+        request = Request(prompt, *settings, negative=negative or "", other=other or "")
+    else:
+        request = Request(label, *settings)
+    try:
+        if not generator.is_loaded():
+            yield (status_line(f"Loading {title} ..."), gr.skip(), *button_states(True))
+        for state in sample_with_progress(generator.load(), request, title):
+            if isinstance(state, Progress):
+                yield (status_line(""), progress_value(state), *button_states(True))
+            else:
+                yield (status_line(""), generation_value(state), *button_states(False))
+    except (CheckpointError, SamplingError) as error:
+        yield (status_line(str(error), error=True), gr.skip(), *button_states(False))
+    except RuntimeError as error:  # of the device: out of memory, or lost
+        text = f"{title} could not run here: {reason_of(error)}"
+        yield (status_line(text, error=True), gr.skip(), *button_states(False))
+
+
+def stop() -> tuple[Any, ...]:
+    """Status line, viewer and buttons of a sampling that was stopped; the viewer keeps what it shows."""
+    return (status_line("Stopped."), {"stopped": True}, *button_states(False))
+
+
+def random_seed() -> int:
+    """A seed for other pictures."""
+    return random.randrange(MAX_SEED_DRAWN)
+
+
+def generator_of(generators: list[Generator], title: str) -> Generator:
+    """The generator of a title that the tab offers."""
+    return {generator.title: generator for generator in generators}[title]
+
+
+def choose_kind(generators: list[Generator], kind: str) -> list[Any]:
+    """The generators of a kind to choose from, and the controls of the first of them."""
+    titles = [generator.title for generator in generators if generator.kind == kind]
+    offer = gr.Dropdown(choices=titles, value=titles[0], info=models_note(kind))
+    return [offer, *choose_generator(generators, titles[0])]
+
+
+def choose_generator(generators: list[Generator], title: str) -> list[dict[str, Any]]:
+    """The controls of a generator, in the order of :func:`controls_for`."""
+    return [gr.update(**values) for values in controls_for(generator_of(generators, title)).values()]
+
+
+def choose_prompt(sample: list[str]) -> str:
+    """The text of the example that was clicked, a row of one cell."""
+    return sample[0]
+
+
+def open_sample(event: gr.EventData) -> tuple[Any, ...]:
+    """Make a sample the page's picture: status line, the picture, and the tab to open.
+
+    Args:
+        event: brings the ``picture``, a PNG as a data URL.
+    """
+    text = payload_of(event).get("picture")
+    try:
+        if not isinstance(text, str) or not text.startswith(PNG_PREFIX):
+            raise ImageError("That is not a picture of this tab.")
+        content = base64.b64decode(text.removeprefix(PNG_PREFIX), validate=True)
+        return (status_line(""), load_image(content, name="sample.png"), gr.Tabs(selected="compare"))
+    except (ImageError, ValueError) as error:  # ValueError: not base64
+        return (status_line(str(error), error=True), gr.skip(), gr.skip())

@@ -1,0 +1,148 @@
+"""The pure functions of the viewers, evaluated on a blank page."""
+
+from __future__ import annotations
+
+import base64
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from browser import NEEDS_CHROMIUM
+
+from drorae.viewers.static_files import library
+
+pytestmark = NEEDS_CHROMIUM
+MINUS = "\N{MINUS SIGN}"
+
+
+@pytest.fixture(scope="module")
+def evaluate(browser):
+    """An expression of ``lib`` and a value ``x``, as JSON can carry it."""
+    page = browser.new_page()
+    page.add_script_tag(content=library())
+    yield lambda expression, x=None: page.evaluate(f"(x) => {expression}", x)
+    page.close()
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "plain", "signed"),
+    [
+        (1.25, 1, "1.3", "+1.3"),
+        (-1.5, 2, f"{MINUS}1.50", f"{MINUS}1.50"),
+        (0, 1, "0.0", "0.0"),
+        (-0.04, 1, "0.0", "0.0"),  # not "-0.0"
+        (0.04, 1, "0.0", "0.0"),
+        (None, 2, "", ""),
+    ],
+)
+def test_numbers_have_a_true_minus_and_no_negative_zero(evaluate, value, digits, plain, signed):
+    assert evaluate("[lib.number(...x), lib.signedNumber(...x)]", [value, digits]) == [plain, signed]
+
+
+def test_there_is_one_rule_for_percent_and_one_for_decibel(evaluate):
+    shares = {0.254: "25 %", 0: "0 %", 1: "100 %", -0.3: f"{MINUS}30 %", -0.004: "0 %", None: ""}
+    assert evaluate("x.map((share) => lib.percent(share))", list(shares)) == list(shares.values())
+    assert evaluate("lib.percent(0.0123, 1)") == "1.2 %"
+    assert evaluate("x.map(lib.decibel)", [21.456, None, -3]) == ["21.46 dB", "identical", f"{MINUS}3.00 dB"]
+
+
+def test_means_and_limits(evaluate):
+    assert evaluate("lib.mean(x)", [1, 2, 6]) == 3
+    assert evaluate("lib.mean(Float32Array.from(x))", [1, 2, 6]) == 3
+    assert [evaluate("lib.clamp(x, 0, 4)", value) for value in (-1, 3, 9)] == [0, 3, 4]
+
+
+def test_base64_is_bytes(evaluate):
+    values = np.array([0.5, -2, 1e-3], "<f4")
+    text = base64.b64encode(values.tobytes()).decode()
+    assert evaluate("[...new Float32Array(lib.decodeBase64(x))]", text) == values.tolist()
+
+
+@pytest.mark.parametrize(
+    ("values", "share", "limit"),
+    [
+        ([1, -2, 3, -4], 0.25, 4),
+        ([1, -2, 3, -40], 0.5, 3),
+        ([*range(1, 100), 1000], 0.01, 1000),
+        ([*range(1, 100), 1000], 0.02, 99),
+        ([0, 0], 0.01, 1),
+    ],
+)
+def test_a_limit_is_exceeded_by_a_share_of_the_sizes(evaluate, values, share, limit):
+    found = evaluate("lib.robustLimit(Float32Array.from(x[0]), x[1])", [values, share])
+    assert found == limit
+    assert sum(abs(value) > limit for value in values) <= share * len(values)
+
+
+def test_a_diverging_scale_goes_through_its_stops(evaluate):
+    colours = evaluate("x.map((value) => lib.divergingColour('routing', value))", [-1, -0.5, 0, 0.5, 1, -7, 7, 0.25])
+    stops = [[33, 102, 172], [146, 197, 222], [247, 247, 247], [244, 165, 130], [178, 24, 43]]
+    assert colours[:7] == [*stops, stops[0], stops[-1]]
+    between = (np.array(stops[2]) + stops[3]) / 2
+    assert np.abs(np.array(colours[7]) - between).max() <= 0.5
+    ramp = evaluate("lib.gradient('gain')")
+    assert ramp.startswith("linear-gradient(to right, rgb(140,81,10),")
+    assert ramp.endswith("rgb(1,102,94))")
+
+
+def test_ink_can_be_read_on_every_colour(evaluate):
+    def luminance(channels):
+        linear = [c / 255 / 12.92 if c / 255 <= 0.04045 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in channels]
+        return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+    colours = np.random.default_rng(0).integers(0, 256, (500, 3)).tolist()
+    for colour, ink in zip(colours, evaluate("x.map(lib.inkOn)", colours), strict=True):
+        light, dark = sorted((luminance(colour), {"#000": 0.0, "#fff": 1.0}[ink]), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+def test_a_rectangle_of_tokens_has_any_two_corners(evaluate):
+    # a grid of 4 columns: tokens 1 and 10 are row 0, column 1 and row 2, column 2
+    inside = [1, 2, 5, 6, 9, 10]
+    for corners in ([1, 10], [10, 1], [2, 9], [9, 2]):
+        assert evaluate("lib.tokensWithin(...x, 4)", corners) == inside
+    assert evaluate("lib.tokensWithin(5, 5, 4)") == [5]
+
+
+def test_a_line_of_tokens_has_no_gap(evaluate):
+    assert evaluate("lib.tokensBetween(0, 15, 4)") == [0, 5, 10, 15]
+    assert evaluate("lib.tokensBetween(3, 0, 4)") == [3, 2, 1, 0]
+    assert evaluate("lib.tokensBetween(6, 6, 4)") == [6, 6]
+    for start, end in np.random.default_rng(1).integers(0, 16 * 16, (50, 2)).tolist():
+        line = evaluate("lib.tokensBetween(...x, 16)", [start, end])
+        assert (line[0], line[-1]) == (start, end)
+        places = [divmod(token, 16) for token in line]
+        for (row, column), (below, right) in pairwise(places):
+            assert max(abs(row - below), abs(column - right)) <= 1
+
+
+def test_numbers_of_a_link_come_back(evaluate):
+    for numbers in ([], [0], [3, 7, 8, 9], [9, 8, 1, 2, 3, 20], list(range(64))):
+        text = evaluate("lib.writeNumbers(x)", numbers)
+        assert evaluate("lib.readNumbers(x, 64)", text) == sorted(numbers)
+    assert evaluate("lib.writeNumbers(new Set(x))", [9, 3, 8, 7]) == "3.7-9"
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        (None, []),
+        ("", []),
+        ("64", []),  # beyond the end
+        ("5.5.4-5", [5, 4]),
+        ("9-7.-1.x.1e9.2", [2]),
+        ("1-1000000000", []),
+        ("2.5", [2, 5]),
+    ],
+)
+def test_what_a_link_cannot_mean_is_left_out(evaluate, text, numbers):
+    assert evaluate("lib.readNumbers(x, 64)", text) == numbers
+
+
+def test_the_file_leaves_one_name(browser):
+    page = browser.new_page()
+    before = set(page.evaluate("Object.getOwnPropertyNames(window)"))
+    page.add_script_tag(content=library())
+    assert set(page.evaluate("Object.getOwnPropertyNames(window)")) == before  # a constant is not a property
+    assert page.evaluate("typeof lib") == "object"
+    page.close()
