@@ -29,7 +29,7 @@ from train.data.latent_cache import (
     tokenizer_hash,
 )
 from train.data.positions import TrainingPositions, TrainingStream, ValidationPhotos
-from train.data.sources import class_names, load_photos
+from train.data.sources import LABELS, class_names, load_photos
 from train.data.text_cache import load_features
 from train.engine.run import CHECKPOINT
 from train.engine.session import (
@@ -77,8 +77,18 @@ def build_denoiser(model: AutoencoderDRoRAE, row: Stage2Preset, **condition: int
 
 
 def class_condition(args: argparse.Namespace, model: AutoencoderDRoRAE, row: Stage2Preset) -> ClassCondition:
-    """The classes of the training data, and a denoiser for them."""
-    names = class_names([load_photos(path, "train", streaming=args.stream) for path in args.data], args.classes)
+    """The classes of the training data, and a denoiser for them.
+
+    Raises:
+        DataError: it has none.
+    """
+    sources = [load_photos(path, "train", streaming=args.stream) for path in args.data]
+    names = class_names(sources, args.classes)
+    if not names:
+        raise DataError(
+            f"--data: the columns are {list(sources[0].features)}, and none has class numbers; they are looked for in "
+            f"{', '.join(LABELS)}, or in the folders of train/class/picture.jpg."
+        )
     return ClassCondition(build_denoiser(model, row, num_classes=len(names)), names)
 
 
