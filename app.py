@@ -10,8 +10,9 @@ from importlib.util import find_spec
 # Before Gradio is imported: no version check, no telemetry.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
-from drorae import AutoencoderDRoRAE, CheckpointError
+from drorae import CheckpointError
 from drorae.checkpoints import DEFAULT_GENERATOR, DEFAULT_MODEL, DEFAULT_TEXT_GENERATOR, is_bundled
+from drorae.pretrained.adapter import load_tokenizer
 from drorae.ui.mcp import mcp_options
 from drorae.ui.page import build_demo, launch_options
 
@@ -19,7 +20,11 @@ from drorae.ui.page import build_demo, launch_options
 def main(argv: list[str] | None = None) -> int:
     """Load the model and serve the page; returns the exit code."""
     parser = argparse.ArgumentParser(description="The DRoRAE explorer.")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="checkpoint folder or Hub id (default: %(default)s)")
+    parser.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        help="folder or Hub id (id@revision); RAE and adapters too (default: %(default)s)",
+    )
     parser.add_argument(
         "--generator", help="pipeline folder or Hub id for the tab Generate (default: the embedded one, if it fits)"
     )
@@ -38,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         print('--mcp needs the package mcp; install it with: pip install "gradio[mcp]"', file=sys.stderr)
         return 2
     try:
-        model = AutoencoderDRoRAE.from_pretrained(args.model)
+        model = load_tokenizer(args.model)
         embedded = args.model == DEFAULT_MODEL
         generator = args.generator or (DEFAULT_GENERATOR if embedded and is_bundled(DEFAULT_GENERATOR) else None)
         text = args.text_generator

@@ -26,10 +26,11 @@ from drorae.explorer.explore import ROUTES, SIDE, Exploration, explore, interven
 from drorae.explorer.interventions import Intervention, InterventionError
 from drorae.explorer.sampling import class_name, decoder_names
 from drorae.images import ImageError, load_image, png_with_settings
-from drorae.models.autoencoder import DECODERS, AutoencoderDRoRAE
+from drorae.models.autoencoder import DECODERS
 from drorae.pipelines.base import GUIDANCE, SamplingError
 from drorae.pipelines.class_to_image import DRoRAEClassPipeline
 from drorae.pipelines.text_to_image import DRoRAETextPipeline
+from drorae.pretrained.adapter import load_tokenizer
 from drorae.viewers.report import report
 
 # How a verdict is said in a sentence.
@@ -60,7 +61,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--model", default=DEFAULT_MODEL, help="checkpoint folder or Hub id (default: %(default)s)")
+    common.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        help="folder or Hub id (id@revision); RAE and adapters too (default: %(default)s)",
+    )
     common.add_argument(
         "--size", type=int, help=f"side of the central square in pixels (default: {SIDE}, or all that the model takes)"
     )
@@ -135,7 +140,7 @@ def _misdirected(args: argparse.Namespace) -> str | None:
 
 
 def _reconstruct(args: argparse.Namespace) -> int:
-    model = AutoencoderDRoRAE.from_pretrained(args.model)
+    model = load_tokenizer(args.model)
     code = 0
     for path, stem in zip(args.images, _stems(args.images), strict=True):
         try:
@@ -182,7 +187,7 @@ def _print_table(path: Path, result: Exploration) -> None:
 
 
 def _routing(args: argparse.Namespace) -> int:
-    model = AutoencoderDRoRAE.from_pretrained(args.model)
+    model = load_tokenizer(args.model)
     result = explore(load_image(args.image), model, interventions=False, size=args.size, whole=args.whole)
     if result.weights is None:
         return _fail(f"'{args.model}' has no fusion, so there is no routing; use a model with fusion.")
@@ -205,7 +210,7 @@ def _routing(args: argparse.Namespace) -> int:
 
 
 def _intervene(args: argparse.Namespace) -> int:
-    model = AutoencoderDRoRAE.from_pretrained(args.model)
+    model = load_tokenizer(args.model)
     layers = args.layers
     if args.without is not None:
         Intervention(tuple(args.without)).check(model.encoder.num_layers)
@@ -229,7 +234,7 @@ def _intervene(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    model = AutoencoderDRoRAE.from_pretrained(args.model)
+    model = load_tokenizer(args.model)
     result = explore(load_image(args.image), model, size=args.size, whole=args.whole)
     text = report(result, model, args.model, str(args.image))
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -239,7 +244,7 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _batch(args: argparse.Namespace) -> int:
-    model = AutoencoderDRoRAE.from_pretrained(args.model)
+    model = load_tokenizer(args.model)
     rows = list(batch(tqdm(args.images, disable=None), model, args.size, args.whole))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(to_csv(rows), encoding="utf-8")

@@ -148,3 +148,24 @@ def test_other_wrong_uses_are_refused(model, images):
 def test_pictures_of_another_size_are_resized_for_the_encoder(model):
     flat = torch.full((1, 3, 57, 57), 0.3)
     torch.testing.assert_close(model.encode(flat).latent, model.encode(flat[..., :32, :32]).latent, atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_slicing_gives_the_same_picture_by_picture(model, images):
+    whole = model.encode(images, return_routing=True)
+    sample = model.decode(whole.latent).sample
+    seen = []
+    parts = (model.encoder.model.patch_embed, model.decoder_finetuned)
+    handles = [part.register_forward_pre_hook(lambda _m, inputs: seen.append(len(inputs[0]))) for part in parts]
+    model.enable_slicing()
+    sliced = model.encode(images, return_routing=True)
+    torch.testing.assert_close(sliced.latent, whole.latent, atol=1e-5, rtol=1e-5)
+    for one, other in zip(sliced.routing, whole.routing, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model.decode(whole.latent).sample, sample, atol=1e-5, rtol=1e-5)
+    assert model.encode(images).routing is None
+    assert set(seen) == {1}
+    model.disable_slicing()
+    assert torch.equal(model(images).sample, sample)
+    for handle in handles:
+        handle.remove()

@@ -73,7 +73,11 @@ class DRoRAEPipeline(DiffusionPipeline):
 
     @classmethod
     def load_parts(
-        cls, folder: Path, torch_dtype: torch.dtype, autoencoder: AutoencoderDRoRAE | None
+        cls,
+        folder: Path,
+        torch_dtype: torch.dtype,
+        autoencoder: AutoencoderDRoRAE | None,
+        variant: str | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The shared parts of a pipeline saved in ``folder``, strictly, and its index.
 
@@ -81,7 +85,7 @@ class DRoRAEPipeline(DiffusionPipeline):
             CheckpointError: what is missing, damaged or not to be had.
         """
         try:
-            index = json.loads((folder / INDEX).read_text())
+            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
             scheduler_class = getattr(diffusers, index["scheduler"][1])
             scheduler = scheduler_class.from_pretrained(str(folder / "scheduler"))
             has_guide = index.get("guide", [None])[0] is not None
@@ -93,11 +97,11 @@ class DRoRAEPipeline(DiffusionPipeline):
         if index.get("_class_name") != cls.__name__:
             raise CheckpointError(f"'{folder}' holds a {index.get('_class_name')}, not a {cls.__name__}.")
         parts = {"scheduler": scheduler, "autoencoder_name": index.get("autoencoder_name")}
-        parts["denoiser"] = DiTDH.from_pretrained(folder / "denoiser", torch_dtype=torch_dtype)
+        parts["denoiser"] = DiTDH.from_pretrained(folder / "denoiser", torch_dtype=torch_dtype, variant=variant)
         if has_guide:
-            parts["guide"] = DiTDH.from_pretrained(folder / "guide", torch_dtype=torch_dtype)
+            parts["guide"] = DiTDH.from_pretrained(folder / "guide", torch_dtype=torch_dtype, variant=variant)
         if autoencoder is None and (folder / "autoencoder").is_dir():
-            autoencoder = AutoencoderDRoRAE.from_pretrained(folder / "autoencoder", torch_dtype=torch_dtype)
+            autoencoder = cast_weights(load_tokenizer(folder / "autoencoder", variant), torch_dtype)
         elif autoencoder is None:
             if not parts["autoencoder_name"]:
                 raise CheckpointError(f"'{folder}' has no autoencoder and names none; pass one as autoencoder=.")

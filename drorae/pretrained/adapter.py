@@ -10,8 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from drorae.checkpoints import CONFIG as MODEL_CONFIG
-from drorae.checkpoints import CheckpointError, check_files, reason_of, resolve
+from drorae.checkpoints import CheckpointError, read_config, reason_of, resolve
 from drorae.models.autoencoder import AutoencoderDRoRAE
 
 CONFIG, WEIGHTS = "fusion_config.json", "fusion.safetensors"
@@ -39,7 +38,7 @@ def save_fusion(model: AutoencoderDRoRAE, folder: str | Path) -> None:
     }
     save_file(state, folder / WEIGHTS)
     config = {key: model.config[key] for key in ("base_model", "base_revision", "latent_statistics", *FUSION_KEYS)}
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def load_fusion(name: str | Path, revision: str | None = None, base: str | None = None) -> AutoencoderDRoRAE:
@@ -55,7 +54,7 @@ def load_fusion(name: str | Path, revision: str | None = None, base: str | None 
     """
     folder = resolve(name, revision)
     try:
-        config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+        config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         state = load_file(folder / WEIGHTS)
         fusion = {key.removeprefix("fusion_"): config[key] for key in FUSION_KEYS}
         base_model, base_revision = config["base_model"], config["base_revision"]
@@ -78,11 +77,12 @@ def load_fusion(name: str | Path, revision: str | None = None, base: str | None 
     return model
 
 
-def load_tokenizer(name: str | Path) -> AutoencoderDRoRAE:
+def load_tokenizer(name: str | Path, variant: str | None = None) -> AutoencoderDRoRAE:
     """Any tokenizer, by what its folder holds: a checkpoint of this package, a published RAE, or an adapter.
 
     Args:
         name: folder or Hub id, the latter with an optional ``@revision``.
+        variant: of a checkpoint of this package, as ``save_pretrained`` was given.
 
     Raises:
         CheckpointError: it is none of the three, or cannot be used.
@@ -90,10 +90,9 @@ def load_tokenizer(name: str | Path) -> AutoencoderDRoRAE:
     folder = resolve(name)
     if (folder / CONFIG).is_file():
         return load_fusion(name)
-    check_files(folder)
-    if json.loads((folder / MODEL_CONFIG).read_text()).get("_class_name") == "AutoencoderRAE":
+    if read_config(folder).get("_class_name") == "AutoencoderRAE":
         return AutoencoderDRoRAE.from_rae(str(name))
-    return AutoencoderDRoRAE.from_pretrained(name)
+    return AutoencoderDRoRAE.from_pretrained(name, variant=variant)
 
 
 def cast_weights(model: AutoencoderDRoRAE, dtype: torch.dtype) -> AutoencoderDRoRAE:
