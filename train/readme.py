@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("checkpoint", type=Path, nargs="?", default=Path("assets/drorae-tiny"))
     parser.add_argument("--readme", type=Path, default=Path("README.md"))
     args = parser.parse_args(argv)
-    report = json.loads((args.checkpoint / REPORT).read_text())
+    report = json.loads((args.checkpoint / REPORT).read_text(encoding="utf-8"))
     text = args.readme.read_text(encoding="utf-8")
     if not BLOCK.search(text):
         raise RunError(f"{args.readme} has no '<!-- results -->' block to write to")

@@ -40,7 +40,7 @@ from train.engine.session import (
     load_positions,
     load_validation,
     main_guard,
-    positive,
+    number_of,
     train,
     with_arguments,
 )
@@ -195,7 +195,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--guide", action="store_true", help="train the weak network of AutoGuidance")
     parser.add_argument("--tokenizer", help="checkpoint or hub id to train upon (default: the preset's)")
     parser.add_argument("--start", help="pipeline (folder or hub id) whose denoiser to go on from (default: afresh)")
-    parser.add_argument("--classes", type=positive, help="how many there are, where the data does not say")
+    parser.add_argument("--classes", type=number_of("classes"), help="how many there are, where the data does not say")
     parser.add_argument("--no-cache", action="store_true", help="compute the latents anew in every epoch")
     add_data_arguments(parser)
     add_run_arguments(parser)
