@@ -104,11 +104,13 @@ def test_labels_without_names_are_counted_or_refused():
     assert class_names([stream], 4) == ["0", "1", "2", "3"]
 
 
-def test_data_without_classes_is_refused_naming_its_columns(generators, tmp_path):
+def test_data_without_classes_is_refused_naming_its_columns(tmp_path):
+    model = build()
+    model.set_statistics(torch.ones(SHAPE))
+    model.save_pretrained(tmp_path / "tokenizer")
     for number in range(2):
         save_noise(tmp_path / "mine" / "train" / f"{number}.jpg")
-    tokenizer = str(generators / "smoke" / "finetune" / "checkpoint")
-    arguments = ["--preset", "smoke", "--condition", "class", "--tokenizer", tokenizer, "--out", str(tmp_path / "runs")]
+    arguments = [*smoke(tmp_path / "runs"), "--condition", "class", "--tokenizer", str(tmp_path / "tokenizer")]
     with pytest.raises(DataError, match=r"columns are \['image'\].*label, labels, fine_label, cls.*train/class"):
         stage2.main([*arguments, "--data", str(tmp_path / "mine")])
 
