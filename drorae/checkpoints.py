@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import hf_hub_download, snapshot_download
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
 from drorae.bundled import DEFAULT_MODEL, bundled
@@ -19,6 +21,7 @@ from drorae.errors import DRoRAEError
 CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 DISCRIMINATOR = "discriminator.safetensors"  # what training keeps beside the weights; no part of the model
+FIX = "restore it from the repository or save the model again"
 PATTERNS = ["*.json", "*.safetensors", "*.md"]  # of a Hub repository: nothing that could run
 
 
@@ -111,31 +114,113 @@ def fetch_file(repository: str, file: str, revision: str | None = None) -> Path:
         ) from error
 
 
-def check_files(folder: Path) -> None:
-    """Config and weights exist and are whole.
+def check_files(folder: Path, variant: str | None = None) -> list[Path]:
+    """The files of a checkpoint's weights, once these and the config are known to exist and to be whole.
+
+    Args:
+        variant: see :func:`weight_files`.
 
     Raises:
         CheckpointError: naming the file and the fix.
     """
-    fix = "restore it from the repository or save the model again"
+    read_config(folder)
+    files = weight_files(folder, variant)
+    for file in files:
+        with _reading(file), safe_open(file, framework="pt"):
+            pass
+    return files
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Turn what a missing or damaged file of weights raises into one sentence."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise CheckpointError(f"'{file}' is missing; {FIX}.") from error
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"'{file}' is damaged or incomplete; {FIX}.") from error
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """The weights in one file by name.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    with _reading(file):
+        return load_file(file)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The configuration of a checkpoint.
+
+    Raises:
+        CheckpointError: it is missing or cannot be read.
+    """
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise CheckpointError(f"'{folder / CONFIG}' is missing; {fix}.") from error
+        raise CheckpointError(f"'{folder / CONFIG}' is missing; {FIX}.") from error
     except (ValueError, OSError) as error:
-        raise CheckpointError(f"'{folder / CONFIG}' is not readable JSON; {fix}.") from error
+        raise CheckpointError(f"'{folder / CONFIG}' is not readable JSON; {FIX}.") from error
     if not isinstance(config, dict):
-        raise CheckpointError(f"'{folder / CONFIG}' is not a configuration; {fix}.")
+        raise CheckpointError(f"'{folder / CONFIG}' is not a configuration; {FIX}.")
+    return config
+
+
+def find_variant(folder: Path, weights: str = WEIGHTS) -> str | None:
+    """The variant a folder's weights are saved as (``save_pretrained(variant="fp16")``): ``None`` where they are saved
+    without, too, and where there are none or several."""
+    stem, _, suffix = weights.rpartition(".")
+    if (folder / weights).is_file() or (folder / f"{weights}.index.json").is_file():
+        return None
+    names = {file.name.removeprefix(f"{stem}.") for file in folder.glob(f"{stem}.*.{suffix}")}
+    names = {name.removesuffix(f".{suffix}") for name in names}
+    found = {name for name in names if "-of-" not in name}
+    places = {file.name for file in folder.glob(f"{weights}.index.*.json")}
+    found |= {name.removeprefix(f"{weights}.index.").removesuffix(".json") for name in places}
+    return found.pop() if len(found) == 1 else None
+
+
+def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
+    """The files that hold a checkpoint's weights: one, or the shards that its index lists. They may be missing.
+
+    Args:
+        variant: as diffusers' ``save_pretrained`` was given; the only one there is when ``None`` and all are saved so.
+
+    Raises:
+        CheckpointError: an index that cannot be read.
+    """
+    variant = variant or find_variant(folder)
+    named = "" if variant is None else f".{variant}"
+    index = folder / f"{WEIGHTS}.index{named}.json"
+    stem, _, suffix = WEIGHTS.rpartition(".")
+    if not index.is_file():
+        return [folder / f"{stem}{named}.{suffix}"]
     try:
-        with safe_open(folder / WEIGHTS, framework="pt"):
-            pass
-    except FileNotFoundError as error:
-        raise CheckpointError(f"'{folder / WEIGHTS}' is missing; {fix}.") from error
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"'{folder / WEIGHTS}' is damaged or incomplete; {fix}.") from error
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        inside = bool(names) and all(Path(name).name == name for name in names)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"'{index}' is not a readable index of weights; {FIX}.") from error
+    if not inside:
+        raise CheckpointError(f"'{index}' lists files that are not beside it; {FIX}.")
+    return [folder / name for name in names]
 
 
-def check_fit(folder: Path, model_class: type) -> None:
+def load_weights(folder: Path) -> dict[str, Tensor]:
+    """All weights of a checkpoint by name, of one file or of shards.
+
+    Raises:
+        CheckpointError: see :func:`check_files`.
+    """
+    state: dict[str, Tensor] = {}
+    for file in check_files(folder):
+        state |= read_weights(file)
+    return state
+
+
+def check_fit(folder: Path, model_class: type, files: list[Path]) -> None:
     """Weights and configuration belong together: every weight is there, none is unknown, all shapes fit.
 
     diffusers only warns about missing or unexpected weights, which leaves a model that runs and paints noise.
@@ -143,6 +228,9 @@ def check_fit(folder: Path, model_class: type) -> None:
     Raises:
         CheckpointError: the first weights concerned are named.
     """
+    kind = read_config(folder).get("_class_name")
+    if kind not in [None, *(base.__name__ for base in model_class.__mro__)]:
+        raise CheckpointError(f"'{folder}' holds a model of the kind {kind!r:.80}, not a {model_class.__name__}.")
     try:
         with torch.device("meta"):
             model = model_class.from_config(model_class.load_config(str(folder), local_files_only=True))
@@ -151,26 +239,36 @@ def check_fit(folder: Path, model_class: type) -> None:
             f"'{folder / CONFIG}' describes no model that can be built: {reason_of(error)}"
         ) from error
     wanted = {name: list(value.shape) for name, value in model.state_dict().items()}
-    with safe_open(folder / WEIGHTS, framework="pt") as file:
-        found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+    found = {}
+    for part in files:
+        with safe_open(part, framework="pt") as file:
+            found |= {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (no dictionary)
     _compare(wanted, found, f"'{folder}'")
 
 
 def load_strict(model_class: type, loader: Callable[..., Any], name: str | Path, **kwargs: Any) -> Any:
     """Load a diffusers model with ``loader`` (its ``from_pretrained``) and refuse anything but an exact fit.
 
+    Arguments are those of diffusers. ``low_cpu_mem_usage=False`` changes nothing: weights that stay in fp32 beside
+    others are loaded in one way alone.
+
     Raises:
         CheckpointError: see :func:`resolve`, :func:`check_files` and :func:`check_fit`.
     """
     folder = resolve(name, kwargs.pop("revision", None)) / (kwargs.pop("subfolder", None) or "")
-    check_files(folder)
-    check_fit(folder, model_class)
+    kwargs["variant"] = kwargs.get("variant") or find_variant(folder)
+    check_fit(folder, model_class, check_files(folder, kwargs["variant"]))
     kwargs.setdefault("torch_dtype", torch.float32)
     kwargs.update(use_safetensors=True, local_files_only=True)
+    if not kwargs.get("low_cpu_mem_usage", True):
+        del kwargs["low_cpu_mem_usage"]
     try:
-        return loader(str(folder), **kwargs).eval()
+        loaded = loader(str(folder), **kwargs)
     except (RuntimeError, ValueError, TypeError, OSError) as error:
         raise CheckpointError(f"The model in '{folder}' could not be loaded: {reason_of(error)}") from error
+    if isinstance(loaded, tuple):  # with output_loading_info
+        return loaded[0].eval(), *loaded[1:]
+    return loaded.eval()
 
 
 def build_strict(model_class: type, arguments: dict[str, Any], state: Mapping[str, Tensor], source: Path) -> Any:

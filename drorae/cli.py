@@ -56,7 +56,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--model", default=DEFAULT_MODEL, help="checkpoint folder or Hub id (default: %(default)s)")
+    common.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        help="folder or Hub id (id@revision); RAE and adapters too (default: %(default)s)",
+    )
     common.add_argument(
         "--size", type=int, help=f"side of the central square in pixels (default: {SIDE}, or all that the model takes)"
     )
@@ -137,9 +141,9 @@ def _reconstruct(args: argparse.Namespace) -> int:
 
     from drorae.explorer.explore import explore
     from drorae.images import ImageError, load_image
-    from drorae.models.autoencoder import AutoencoderDRoRAE
+    from drorae.pretrained.adapter import load_tokenizer
 
-    model = AutoencoderDRoRAE.from_pretrained(args.model)
+    model = load_tokenizer(args.model)
     code = 0
     for path, stem in zip(args.images, _stems(args.images), strict=True):
         try:
@@ -195,9 +199,9 @@ def _routing(args: argparse.Namespace) -> int:
     from drorae.explorer.answers import routing_answer
     from drorae.explorer.explore import explore
     from drorae.images import load_image
-    from drorae.models.autoencoder import AutoencoderDRoRAE
+    from drorae.pretrained.adapter import load_tokenizer
 
-    model = AutoencoderDRoRAE.from_pretrained(args.model)
+    model = load_tokenizer(args.model)
     result = explore(load_image(args.image), model, interventions=False, size=args.size, whole=args.whole)
     if result.weights is None:
         return _fail(f"'{args.model}' has no fusion, so there is no routing; use a model with fusion.")
@@ -226,9 +230,9 @@ def _intervene(args: argparse.Namespace) -> int:
     from drorae.explorer.explore import intervene
     from drorae.explorer.interventions import Intervention
     from drorae.images import load_image, png_with_settings
-    from drorae.models.autoencoder import AutoencoderDRoRAE
+    from drorae.pretrained.adapter import load_tokenizer
 
-    model = AutoencoderDRoRAE.from_pretrained(args.model)
+    model = load_tokenizer(args.model)
     layers = args.layers
     if args.without is not None:
         Intervention(tuple(args.without)).check(model.encoder.num_layers)
@@ -254,10 +258,10 @@ def _intervene(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace) -> int:
     from drorae.explorer.explore import explore
     from drorae.images import load_image
-    from drorae.models.autoencoder import AutoencoderDRoRAE
+    from drorae.pretrained.adapter import load_tokenizer
     from drorae.viewers.report import report
 
-    model = AutoencoderDRoRAE.from_pretrained(args.model)
+    model = load_tokenizer(args.model)
     result = explore(load_image(args.image), model, size=args.size, whole=args.whole)
     text = report(result, model, args.model, str(args.image))
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -272,9 +276,9 @@ def _batch(args: argparse.Namespace) -> int:
 
     from drorae.explorer.answers import batch_answer
     from drorae.explorer.batch import explore_batch, to_csv
-    from drorae.models.autoencoder import AutoencoderDRoRAE
+    from drorae.pretrained.adapter import load_tokenizer
 
-    model = AutoencoderDRoRAE.from_pretrained(args.model)
+    model = load_tokenizer(args.model)
     rows = list(explore_batch(tqdm(args.images, disable=None), model, args.size, args.whole))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(to_csv(rows), encoding="utf-8")

@@ -188,6 +188,13 @@ def photos(folder, count=7, damaged=(), seed=0) -> TrainingPositions:
     return TrainingPositions([load_photos(str(folder), "train")], 32, CENTRE, seed=0)
 
 
+def save_noise(file: Path, seed: int = 0) -> None:
+    """A small noise picture, and the folders it lies in."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(file)
+
+
 def rows_of(**columns) -> datasets.Dataset:
     """A data set of empty pictures with these columns."""
     picture = {"bytes": b"", "path": None}

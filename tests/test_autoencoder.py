@@ -161,3 +161,24 @@ def test_layers_are_left_out_of_every_fusion_and_refused_where_there_is_none(ima
     assert torch.equal(tokens, model.fuse(layers, fusion=False).tokens)  # the mean of the last layer alone
     with pytest.raises(ValueError, match="no choice of layers without fusion"):
         build(fusion=None).fuse(layers, keep=keep)
+
+
+@torch.no_grad()
+def test_slicing_gives_the_same_picture_by_picture(model, images):
+    whole = model.encode(images, return_routing=True)
+    sample = model.decode(whole.latent).sample
+    seen = []
+    parts = (model.encoder.model.patch_embed, model.decoder_finetuned)
+    handles = [part.register_forward_pre_hook(lambda _m, inputs: seen.append(len(inputs[0]))) for part in parts]
+    model.enable_slicing()
+    sliced = model.encode(images, return_routing=True)
+    torch.testing.assert_close(sliced.latent, whole.latent, atol=1e-5, rtol=1e-5)
+    for one, other in zip(sliced.routing, whole.routing, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model.decode(whole.latent).sample, sample, atol=1e-5, rtol=1e-5)
+    assert model.encode(images).routing is None
+    assert set(seen) == {1}
+    model.disable_slicing()
+    assert torch.equal(model(images).sample, sample)
+    for handle in handles:
+        handle.remove()

@@ -5,10 +5,10 @@ import json
 
 import pytest
 import torch
-from conftest import build
+from conftest import build, network
 from safetensors.torch import load_file, save_file
 
-from drorae import AutoencoderDRoRAE, CheckpointError
+from drorae import AutoencoderDRoRAE, CheckpointError, DiTDH
 from drorae.checkpoints import DISCRIMINATOR, resolve, split_revision, stored_folder, weights_hash
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -121,6 +121,105 @@ def test_a_model_in_a_subfolder(folder):
     assert AutoencoderDRoRAE.from_pretrained(folder.parent, subfolder="model").image_size == 32
     with pytest.raises(CheckpointError, match=r"nothing/config\.json' is missing"):
         AutoencoderDRoRAE.from_pretrained(folder.parent, subfolder="nothing")
+
+
+# ---- shards, variants, and other arguments of diffusers -----------------------------------------------------------
+
+
+@pytest.fixture(params=["shards", "variant", "both"])
+def saving(request) -> dict:
+    return {
+        "shards": {"max_shard_size": "100kB"},
+        "variant": {"variant": "fp16"},
+        "both": {"max_shard_size": "100kB", "variant": "fp16"},
+    }[request.param]
+
+
+@torch.no_grad()
+def test_shards_and_variants_load_with_equal_pixels(tmp_path, images, saving):
+    model = build(finetuned_decoder=True)
+    model.save_pretrained(tmp_path, **saving)
+    assert not (tmp_path / WEIGHTS).exists()
+    loaded = AutoencoderDRoRAE.from_pretrained(tmp_path, variant=saving.get("variant"))
+    assert torch.equal(loaded(images).sample, model(images).sample)
+    found = AutoencoderDRoRAE.from_pretrained(tmp_path)  # the only variant there is
+    assert torch.equal(found(images).sample, model(images).sample)
+    denoiser = network(1)
+    denoiser.save_pretrained(tmp_path / "denoiser", **saving)
+    state = DiTDH.from_pretrained(tmp_path / "denoiser", variant=saving.get("variant")).state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in denoiser.state_dict().items())
+
+
+def test_a_variant_is_asked_for_by_name(tmp_path):
+    model = build()
+    model.save_pretrained(tmp_path)
+    plain = model.decoder.decoder_pred.bias.detach().clone()
+    model.decoder.decoder_pred.bias.data += 1
+    for name in ("fp16", "ema"):
+        model.save_pretrained(tmp_path, variant=name)
+    assert torch.equal(AutoencoderDRoRAE.from_pretrained(tmp_path).decoder.decoder_pred.bias, plain)
+    assert torch.equal(AutoencoderDRoRAE.from_pretrained(tmp_path, variant="ema").decoder.decoder_pred.bias, plain + 1)
+    with pytest.raises(CheckpointError, match=r"diffusion_pytorch_model\.bf16\.safetensors' is missing"):
+        AutoencoderDRoRAE.from_pretrained(tmp_path, variant="bf16")
+    (tmp_path / WEIGHTS).unlink()  # two are left, and none is asked for
+    assert "diffusion_pytorch_model.safetensors' is missing" in error(tmp_path)
+
+
+def test_every_shard_must_be_there_and_whole(tmp_path):
+    build(finetuned_decoder=True).save_pretrained(tmp_path, max_shard_size="100kB")
+    shards = sorted(tmp_path.glob("*-of-*.safetensors"))
+    assert len(shards) > 2
+    whole = shards[1].read_bytes()
+    shards[1].write_bytes(whole[:-10])
+    assert f"{shards[1].name}' is damaged or incomplete" in error(tmp_path)
+    shards[1].unlink()
+    assert f"{shards[1].name}' is missing" in error(tmp_path)
+    state = load_file(shards[0])
+    name = next(iter(state))
+    shards[1].write_bytes(whole)
+    save_file({key: value for key, value in state.items() if key != name}, shards[0])
+    assert f"weights 1 missing (first: {name})" in error(tmp_path)
+    save_file(state | {"surprise": torch.zeros(1)}, shards[0])
+    assert "weights 1 unknown (first: surprise)" in error(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not a readable index"),
+        ("[]", "is not a readable index"),
+        ('{"weight_map": [1]}', "is not a readable index"),
+        ('{"weight_map": {"a": 1}}', "is not a readable index"),
+        ('{"weight_map": {"a": "../other.safetensors"}}', "lists files that are not beside it"),
+        ('{"weight_map": {}}', "lists files that are not beside it"),
+    ],
+)
+def test_a_broken_index_is_named(folder, content, message):
+    (folder / WEIGHTS).rename(folder.parent / "other.safetensors")
+    (folder / f"{WEIGHTS}.index.json").write_text(content)
+    text = error(folder)
+    assert f"{WEIGHTS}.index.json' {message}" in text
+
+
+def test_arguments_of_diffusers(folder):
+    model, info = AutoencoderDRoRAE.from_pretrained(folder, output_loading_info=True)
+    assert not model.training
+    assert not any(info.values())
+    wanted = model.state_dict()
+    for kwargs in ({"low_cpu_mem_usage": False}, {"low_cpu_mem_usage": True}, {"torch_dtype": torch.bfloat16}):
+        loaded = AutoencoderDRoRAE.from_pretrained(folder, **kwargs)
+        assert not loaded.training
+        dtype = kwargs.get("torch_dtype", torch.float32)
+        assert all(torch.equal(value, wanted[name].to(dtype)) for name, value in loaded.state_dict().items())
+    loaded = AutoencoderDRoRAE.from_pretrained(folder, low_cpu_mem_usage=False, torch_dtype=torch.float16)
+    assert loaded.dtype == torch.float16
+
+
+@pytest.mark.parametrize("kind", ["AutoencoderRAE", "os.system", ["a"], 3])
+def test_a_model_of_another_kind_is_named(folder, kind):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"_class_name": kind}))
+    assert f"holds a model of the kind {kind!r}, not a AutoencoderDRoRAE" in error(folder)
 
 
 def test_unknown_names_are_one_sentence(tmp_path):

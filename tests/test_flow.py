@@ -1,7 +1,9 @@
 """The flow's times against independent formulas, and the sampling loop on flows whose solution is known."""
 
+import inspect
 import math
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,9 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
+from drorae import CheckpointError
 from drorae.pipelines import flow
+from drorae.pipelines.base import check_scheduler
 from drorae.pipelines.guidance import acts
 
 
@@ -89,6 +93,74 @@ def test_any_flow_scheduler_carries_noise_to_the_data(scheduler):
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     *_, last = flow.sample(gaussian(0.5), noise, flow.start(scheduler, 200, "cpu"))
     torch.testing.assert_close(last.latents, 0.5 * noise, atol=0.03, rtol=0.02)
+
+
+def flow_schedulers() -> dict[str, object]:
+    """Every scheduler of diffusers that can be set to flow matching, by its name."""
+    made = {}
+    for name in dir(diffusers):
+        kind = getattr(diffusers, name) if name.endswith("Scheduler") else None
+        options = inspect.signature(kind.__init__).parameters if isinstance(kind, type) else {}
+        if name.startswith("FlowMatch"):
+            made[name] = kind()
+        elif "use_flow_sigmas" in options:
+            prediction = {"prediction_type": "flow_prediction"} if "prediction_type" in options else {}
+            made[name] = kind(use_flow_sigmas=True, **prediction)
+    return made
+
+
+SAMPLES = {
+    "FlowMatchEulerDiscreteScheduler",
+    "FlowMatchHeunDiscreteScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "UniPCMultistepScheduler",
+}
+
+
+def test_every_scheduler_follows_the_exact_velocity_or_is_refused_by_name():
+    """The point that all data is, in float64; DEIS and others stop before t = 0, LCM and SA-Solver draw noise."""
+    schedulers = flow_schedulers()
+    assert schedulers.keys() >= SAMPLES | {"DEISMultistepScheduler", "FlowMatchLCMScheduler", "SASolverScheduler"}
+    data, noise = torch.randn(2, 1, 3, 4, 4, dtype=torch.float64)
+    for name, scheduler in schedulers.items():
+        if name not in SAMPLES:
+            with pytest.raises(CheckpointError, match=f"{name} .*; use FlowMatchEulerDiscreteScheduler"):
+                check_scheduler(scheduler)
+            continue
+        check_scheduler(scheduler)
+        for steps in (1, 3, 25):
+            *_, last = flow.sample(straight(data), noise, flow.start(scheduler, steps, "cpu"))
+            assert (last.latents - data).abs().max() < 1e-4, name
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        (FlowMatchEulerDiscreteScheduler, {"invert_sigmas": True}, "does not lead to t = 0: it misses known data by"),
+        (FlowMatchEulerDiscreteScheduler, {"shift_terminal": 0.1}, "does not lead to t = 0"),  # in a single step
+        (FlowMatchEulerDiscreteScheduler, {"stochastic_sampling": True}, "adds noise, so that a seed is not one"),
+        (UniPCMultistepScheduler, {"final_sigmas_type": "sigma_min"}, "does not lead to t = 0"),
+        (UniPCMultistepScheduler, {"thresholding": True}, "does not lead to t = 0"),
+        (UniPCMultistepScheduler, {"prediction_type": "epsilon"}, "does not lead to t = 0"),
+    ],
+)
+def test_settings_that_lead_elsewhere_are_refused(kind, settings, message):
+    flows = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"} if kind is UniPCMultistepScheduler else {}
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    with pytest.raises(CheckpointError, match=f"{kind.__name__} {message}"):
+        check_scheduler(kind(**flows | settings))
+    assert torch.equal(torch.get_rng_state(), state)  # what is measured draws from nobody's seed
+
+
+def test_times_that_round_to_the_same_number_are_all_used():
+    """Of 200 strongly shifted times, the first few are 999 in whole thousandths."""
+    scheduler = UniPCMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=6.93)
+    noise = torch.randn(1, 4, 8, 8, dtype=torch.float64)
+    steps = list(flow.sample(gaussian(0.5), noise, flow.start(scheduler, 200, "cpu")))
+    assert len(steps) == 200
+    torch.testing.assert_close(steps[-1].latents, 0.5 * noise, atol=1e-3, rtol=0)
 
 
 def test_the_given_scheduler_is_not_used_up():

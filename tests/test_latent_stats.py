@@ -114,3 +114,15 @@ def test_too_few_pictures_are_refused(tmp_path):
     moments, count = latent_moments(build(), ValidationPhotos(load_photos("generated", "train"), 32, 3))
     assert count == moments.count == 6
     assert moments.mean.shape == SHAPE  # per position: the model takes one size
+
+
+@pytest.mark.parametrize("saving", [{"max_shard_size": "100kB"}, {"variant": "fp16"}])
+def test_shards_and_variants_are_replaced_by_the_new_weights(tmp_path, saving):
+    """Not left beside them, where they would be loaded with the old statistics."""
+    build().half().save_pretrained(tmp_path, **saving)
+    latent_stats.main([str(tmp_path), "--data", "generated", "--limit", "4"])
+    assert [file.name for file in tmp_path.glob("*.safetensors*")] == ["diffusion_pytorch_model.safetensors"]
+    assert (
+        load_file(tmp_path / "diffusion_pytorch_model.safetensors")["decoder.decoder_pred.bias"].dtype == torch.float16
+    )
+    assert AutoencoderDRoRAE.from_pretrained(tmp_path).statistics.kind == "mean and std"

@@ -155,6 +155,20 @@ def test_saves_a_folder_that_loads_again(pipeline, tmp_path):
     assert again.config.labels == LABELS
 
 
+@pytest.mark.parametrize("saving", [{"max_shard_size": "100kB"}, {"variant": "fp16"}])
+def test_shards_and_variants_give_the_same_pictures(pipeline, tmp_path, saving):
+    pipeline.save_pretrained(tmp_path, **saving)
+    assert not list(tmp_path.rglob("diffusion_pytorch_model.safetensors"))
+    expected = tensors(pipeline, 1, seed=4)
+    for variant in {None, saving.get("variant")}:
+        again = DRoRAEClassPipeline.from_pretrained(tmp_path, variant=variant)
+        again.set_progress_bar_config(disable=True)
+        for name in ("autoencoder", "denoiser", "guide"):
+            state = getattr(again, name).state_dict()
+            assert all(torch.equal(value, state[key]) for key, value in getattr(pipeline, name).state_dict().items())
+        torch.testing.assert_close(tensors(again, 1, seed=4), expected, atol=1e-5, rtol=0)
+
+
 def test_a_folder_may_name_its_tokenizer(pipeline, tmp_path):
     pipeline.autoencoder.save_pretrained(tmp_path / "tokenizer")
     name = str(tmp_path / "tokenizer")

@@ -226,16 +226,16 @@ def test_raw_files_give_what_the_converted_model_gives(tmp_path, images):
         "grid_size": GRID,
         "decoder_num_heads": 2,
     }
-    ours = load_raw_rae(AutoencoderDRoRAE, "model.pt", "stat.pt", **files)
+    ours = load_raw_rae("model.pt", "stat.pt", **files)
     small = torch.nn.functional.interpolate(images, (56, 56), mode="bicubic", align_corners=False)
     expected = theirs.encode(small).latent * (1 + 1e-5) / (variance + 1e-5).sqrt()
     torch.testing.assert_close(ours.encode(small).latent, expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(ours(small).sample, theirs(small).sample, atol=1e-4, rtol=0)
     with pytest.raises(CheckpointError, match=r"other.pt' is missing"):
-        load_raw_rae(AutoencoderDRoRAE, "other.pt", None, **files)
+        load_raw_rae("other.pt", None, **files)
     torch.save({"weights": torch.ones(1)}, tmp_path / "other.pt")
     with pytest.raises(CheckpointError, match=r"are not RAE's files"):
-        load_raw_rae(AutoencoderDRoRAE, "other.pt", None, **files)
+        load_raw_rae("other.pt", None, **files)
 
 
 def test_half_a_vit_l_is_refused(tmp_path):
@@ -263,6 +263,25 @@ def test_any_kind_of_tokenizer_loads_by_its_folder(tmp_path, images):
     (tmp_path / "nothing").mkdir()
     with pytest.raises(CheckpointError, match="is missing"):
         load_tokenizer(tmp_path / "nothing")
+
+
+@torch.no_grad()
+def test_shards_of_diffusers_load_as_one_file(tmp_path, images):
+    base = saved(build("dinov2"), tmp_path / "one", "dinov2", old=True)
+    expected = AutoencoderDRoRAE.from_rae(base)(images).sample
+    state = load_file(base / WEIGHTS)
+    names, folder = sorted(state), tmp_path / "shards"
+    folder.mkdir()
+    (folder / CONFIG).write_bytes((base / CONFIG).read_bytes())
+    parts = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+    for file, part in parts.items():
+        save_file({name: state[name] for name in part}, folder / file)
+    index = {"weight_map": {name: file for file, part in parts.items() for name in part}}
+    (folder / f"{WEIGHTS}.index.json").write_text(json.dumps(index))
+    assert torch.equal(AutoencoderDRoRAE.from_rae(folder)(images).sample, expected)
+    (folder / "b.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"b\.safetensors' is missing"):
+        load_tokenizer(folder)
 
 
 def _named(encoder, folder):

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import LABELS, SHAPE, build, network, photos, rows_of, smoke
+from conftest import LABELS, SHAPE, build, network, photos, rows_of, save_noise, smoke
 from dying import in_two_processes
 from PIL import Image
 from safetensors.torch import load_file
@@ -94,7 +94,7 @@ def test_class_names_come_from_the_data(tmp_path):
 
 def test_labels_without_names_are_counted_or_refused():
     assert class_names([rows_of(label=[0, 3, 1])]) == ["0", "1", "2", "3"]
-    assert class_names([rows_of(other=[0, 3, 1])]) == ["anything"]
+    assert class_names([rows_of(other=[0, 3, 1])]) == []
     for labels in (["cat", "dog"], [1, None], [-1, 2]):
         with pytest.raises(DataError, match="the labels in 'label' are no class numbers"):
             class_names([rows_of(label=labels)])
@@ -102,6 +102,17 @@ def test_labels_without_names_are_counted_or_refused():
     with pytest.raises(DataError, match="a stream does not say how many classes it has; give --classes"):
         class_names([stream])
     assert class_names([stream], 4) == ["0", "1", "2", "3"]
+
+
+def test_data_without_classes_is_refused_naming_its_columns(tmp_path):
+    model = build()
+    model.set_statistics(torch.ones(SHAPE))
+    model.save_pretrained(tmp_path / "tokenizer")
+    for number in range(2):
+        save_noise(tmp_path / "mine" / "train" / f"{number}.jpg")
+    arguments = [*smoke(tmp_path / "runs"), "--condition", "class", "--tokenizer", str(tmp_path / "tokenizer")]
+    with pytest.raises(DataError, match=r"columns are \['image'\].*label, labels, fine_label, cls.*train/class"):
+        stage2.main([*arguments, "--data", str(tmp_path / "mine")])
 
 
 def test_labels_beyond_the_classes_are_no_label(monkeypatch):

@@ -99,6 +99,15 @@ def test_saves_a_folder_that_loads_again(text_pipeline, tmp_path):
         DRoRAEClassPipeline.from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize("saving", [{"max_shard_size": "20kB"}, {"variant": "fp16"}])
+def test_shards_and_variants_give_the_same_pictures(text_pipeline, tmp_path, saving):
+    text_pipeline.save_pretrained(tmp_path, **saving)
+    assert not list(tmp_path.rglob("model.safetensors"))
+    again = DRoRAETextPipeline.from_pretrained(tmp_path, variant=saving.get("variant"))
+    again.set_progress_bar_config(disable=True)
+    assert torch.equal(tensors(again, PROMPTS, seed=2), tensors(text_pipeline, PROMPTS, seed=2))
+
+
 def test_a_folder_may_name_its_text_encoder(text_pipeline, tmp_path):
     text_pipeline.text_encoder.save_pretrained(tmp_path / "encoder")
     text_pipeline.tokenizer.save_pretrained(tmp_path / "encoder")

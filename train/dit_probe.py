@@ -27,7 +27,7 @@ from train.engine.session import (
     check_precision,
     load_validation,
     main_guard,
-    positive,
+    number_of,
     train,
     with_arguments,
 )
@@ -66,7 +66,7 @@ def probe(args: argparse.Namespace, checkpoint: str, fused: bool, row: Stage2Pre
 
     settings = {"denoiser": row.denoiser, "checkpoint": checkpoint, "fused": fused}
     train(args, "train.dit_probe", name, settings, row, build, lambda task, accelerator: positions)
-    return [json.loads(line) for line in (args.out / args.preset / name / LOG).read_text().splitlines()]
+    return [json.loads(line) for line in (args.out / args.preset / name / LOG).read_text(encoding="utf-8").splitlines()]
 
 
 def table(losses: dict[str, list[dict]]) -> str:
@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
         default="tiny",
         help="whose guide network is the probe (default: %(default)s)",
     )
-    parser.add_argument("--steps", type=positive, default=600, help="(default: %(default)s)")
+    parser.add_argument("--steps", type=number_of("steps"), default=600, help="(default: %(default)s)")
     add_data_arguments(parser)
     add_run_arguments(parser)
     parser.set_defaults(data=[str(SHARED / "photos20")], validation=None, log=[], no_cache=False, classes=None)

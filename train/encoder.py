@@ -154,7 +154,9 @@ class Distillation(nn.Module):
         """Write the student without its classifier, keys as in timm."""
         state = {key: value.contiguous().cpu() for key, value in student_weights(self.trainable.state_dict()).items()}
         save_file(state, folder / "model.safetensors")
-        (folder / "config.json").write_text(json.dumps({"distilled_from": self.preset.teacher}, indent=2) + "\n")
+        (folder / "config.json").write_text(
+            json.dumps({"distilled_from": self.preset.teacher}, indent=2) + "\n", encoding="utf-8"
+        )
 
 
 def student_weights(trained: dict[str, Tensor]) -> dict[str, Tensor]:

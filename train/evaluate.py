@@ -27,7 +27,7 @@ from drorae.metrics import psnr, ssim
 from drorae.models.fusion import FusionOutput, MeanFusion
 from drorae.pretrained.adapter import cast_weights, load_tokenizer
 from train.data.positions import ValidationPhotos, load_held_out
-from train.engine.session import SHARED, main_guard, positive
+from train.engine.session import SHARED, main_guard, number_of
 from train.errors import DataError
 from train.measure.baselines import Reconstructor, load_baseline
 from train.measure.frechet import FrechetDistance, check_count
@@ -337,13 +337,17 @@ def main(argv: list[str] | None = None) -> None:
         nargs="+",
         help="also 'taef2' (weights folder) or diffusers autoencoders, by folder or id (id:subfolder)",
     )
-    parser.add_argument("--mean-layers", type=positive, help="also the mean of the last K layers, same decoder")
-    parser.add_argument("--size", type=positive, help="side of the pictures, pixels (default: the model's own)")
+    parser.add_argument(
+        "--mean-layers", type=number_of("layers"), help="also the mean of the last K layers, same decoder"
+    )
+    parser.add_argument(
+        "--size", type=number_of("pixels"), help="side of the pictures, pixels (default: the model's own)"
+    )
     parser.add_argument("--rounding", choices=ROUNDINGS, default="round", help="to 8 bits; RAE's evaluation truncates")
     parser.add_argument("--crop", choices=CROP_NAMES, default="square", help="adm: as ImageNet's statistics were made")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--limit", type=positive, help="use only this many photos, evenly spread")
-    parser.add_argument("--batch-size", type=positive, default=32)
+    parser.add_argument("--limit", type=number_of("pictures"), help="use only this many photos, evenly spread")
+    parser.add_argument("--batch-size", type=number_of("pictures"), default=32)
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     parser.add_argument("--generated", nargs="+", metavar="SET", help="measure these folders or npz files instead")
     parser.add_argument("--split", help="of --data (default: validation; of real photos for --generated: train)")
@@ -363,7 +367,7 @@ def main(argv: list[str] | None = None) -> None:
         )
         print(generated_table(report))
         if args.json:
-            args.json.write_text(json.dumps(report, indent=2) + "\n")
+            args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         return
 
     report = measure(
@@ -384,7 +388,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     print(table(report))
     if args.json:
-        args.json.write_text(json.dumps(report, indent=2) + "\n")
+        args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from drorae.models.decoder import decode_tokens
 from drorae.models.fusion import layer_norm
 from drorae.pretrained.adapter import load_tokenizer
 from train.data.positions import load_held_out
-from train.engine.session import SHARED, main_guard, positive
+from train.engine.session import SHARED, main_guard, number_of
 from train.errors import DataError
 
 LR = 0.03
@@ -58,8 +58,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", help="folder or hub id of a tokenizer with fusion")
     parser.add_argument("--data", default=str(SHARED / "photos20"), help="where a validation split is")
-    parser.add_argument("--limit", type=positive, default=32, help="photos, evenly spread (default: %(default)s)")
-    parser.add_argument("--steps", type=positive, default=150, help="of the descent (default: %(default)s)")
+    parser.add_argument(
+        "--limit", type=number_of("pictures"), default=32, help="photos, evenly spread (default: %(default)s)"
+    )
+    parser.add_argument("--steps", type=number_of("steps"), default=150, help="of the descent (default: %(default)s)")
     args = parser.parse_args(argv)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = load_tokenizer(args.checkpoint).to(device).requires_grad_(False)

@@ -27,7 +27,7 @@ from drorae.pipelines.base import SamplerSettings
 from train import generate_prompts
 from train.data.latent_cache import module_hash
 from train.data.picture_files import is_whole, write
-from train.engine.session import main_guard, positive
+from train.engine.session import amount_of, main_guard, number_of, read_scale, read_seed
 from train.errors import RunError
 
 RECORD, ARRAY = "settings.json", "samples.npz"
@@ -59,16 +59,27 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", help="folder or hub id of a class-conditional pipeline")
     parser.add_argument("--guide", help="another pipeline or denoiser, as the weak network of AutoGuidance")
-    parser.add_argument("--count", type=positive, required=True, help="pictures")
+    parser.add_argument("--count", type=number_of("pictures"), required=True, help="pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--classes", nargs="+", help="only these, by name or number")
-    parser.add_argument("--steps", type=int, default=50, help="(default: %(default)s)")
+    parser.add_argument("--steps", type=number_of("steps"), default=50, help="(default: %(default)s)")
     parser.add_argument("--guidance", choices=GUIDANCE, default="none")
-    parser.add_argument("--scale", type=float, default=1.5, help="of guidance (default: %(default)s)")
-    parser.add_argument("--interval", type=float, nargs=2, default=(0.0, 1.0), help="flow times where guidance acts")
+    parser.add_argument(
+        "--scale",
+        type=read_scale,
+        default=1.5,
+        help="of guidance (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--interval",
+        type=amount_of("a flow time", most=1),
+        nargs=2,
+        default=(0.0, 1.0),
+        help="flow times where guidance acts",
+    )
     parser.add_argument("--decoder", choices=("original", "finetuned"), help="(default: finetuned, where there is one)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first picture")
-    parser.add_argument("--batch-size", type=positive, default=25)
+    parser.add_argument("--seed", type=read_seed, default=0, help="of the first picture")
+    parser.add_argument("--batch-size", type=number_of("pictures"), default=25)
     parser.add_argument("--npz", action="store_true", help=f"also write {ARRAY}")
     args = parser.parse_args(argv)
     state = PartialState()
@@ -84,7 +95,7 @@ def main(argv: list[str] | None = None) -> None:
     networks = {"denoiser": pipeline.denoiser, "guide": pipeline.guide, "tokenizer": pipeline.autoencoder}
     record["weights"] = {name: module_hash(network) for name, network in networks.items() if network is not None}
     file = args.out / RECORD
-    if file.is_file() and json.loads(file.read_text()) != json.loads(json.dumps(record)):
+    if file.is_file() and json.loads(file.read_text(encoding="utf-8")) != json.loads(json.dumps(record)):
         raise RunError(f"'{args.out}' holds pictures made with other settings; remove it or choose another --out.")
     args.out.mkdir(parents=True, exist_ok=True)
     state.wait_for_everyone()

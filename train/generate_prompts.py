@@ -25,7 +25,7 @@ from drorae.pipelines.base import SamplerSettings
 from drorae.pipelines.text_to_image import check_prompts
 from train.data.latent_cache import module_hash
 from train.data.picture_files import is_whole, write
-from train.engine.session import main_guard, positive
+from train.engine.session import main_guard, number_of, read_scale, read_seed
 from train.errors import DataError, RunError
 
 RECORD, METADATA = "settings.json", "metadata.jsonl"
@@ -84,14 +84,21 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("checkpoint", help="folder or hub id of a text-to-image pipeline")
     parser.add_argument("--prompts", type=Path, required=True, help="one prompt or JSON object per line")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--per-prompt", type=positive, default=4, help="pictures of each (default: %(default)s)")
+    parser.add_argument(
+        "--per-prompt", type=number_of("pictures"), default=4, help="pictures of each (default: %(default)s)"
+    )
     parser.add_argument("--negative", default="", help="what to lead away from")
-    parser.add_argument("--steps", type=int, default=50, help="(default: %(default)s)")
+    parser.add_argument("--steps", type=number_of("steps"), default=50, help="(default: %(default)s)")
     parser.add_argument("--guidance", choices=GUIDANCE, default="cfg", help="(default: %(default)s)")
-    parser.add_argument("--scale", type=float, default=6.0, help="of guidance (default: %(default)s)")
+    parser.add_argument(
+        "--scale",
+        type=read_scale,
+        default=6.0,
+        help="of guidance (default: %(default)s)",
+    )
     parser.add_argument("--decoder", choices=("original", "finetuned"), help="(default: finetuned, where there is one)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first picture")
-    parser.add_argument("--batch-size", type=positive, default=16)
+    parser.add_argument("--seed", type=read_seed, default=0, help="of the first picture")
+    parser.add_argument("--batch-size", type=number_of("pictures"), default=16)
     parser.add_argument("--clip", action="store_true", help="also the CLIP score, whose weights are fetched")
     args = parser.parse_args(argv)
     state = PartialState()
@@ -106,7 +113,7 @@ def main(argv: list[str] | None = None) -> None:
     record = settings | {"seed": args.seed, "per_prompt": args.per_prompt, "prompts": rows}
     record["weights"] = {name: module_hash(network) for name, network in networks.items()}
     file = args.out / RECORD
-    if file.is_file() and json.loads(file.read_text()) != json.loads(json.dumps(record)):
+    if file.is_file() and json.loads(file.read_text(encoding="utf-8")) != json.loads(json.dumps(record)):
         raise RunError(f"'{args.out}' holds pictures made with other settings; remove it or choose another --out.")
     state.wait_for_everyone()
     if state.is_main_process:

@@ -32,7 +32,7 @@ from drorae.pipelines.text_encoding import encode
 from train.data.icons import STYLES, Role, is_held_out, parse_role
 from train.data.positions import open_row
 from train.data.sources import load_photos
-from train.engine.session import ICONS, SHARED, main_guard, positive
+from train.engine.session import ICONS, SHARED, main_guard, number_of, read_scale
 from train.measure.efficientnet import EfficientNetLite2
 
 PARTS = ("role", "gender", "tone")
@@ -256,9 +256,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("pipeline", help="folder or hub id of a text-to-image pipeline trained on icons")
     parser.add_argument("--data", nargs="+", default=ICONS, help="icon files (default: %(default)s)")
     parser.add_argument("--weights", type=Path, default=SHARED / "weights", help="folder of EfficientNet-Lite2")
-    parser.add_argument("--steps", type=positive, default=25, help="(default: %(default)s)")
-    parser.add_argument("--scale", type=float, default=3.0, help="of guidance, 1 is none (default: %(default)s)")
-    parser.add_argument("--limit", type=positive, help="use only this many prompts of a style, evenly spread")
+    parser.add_argument("--steps", type=number_of("steps"), default=25, help="(default: %(default)s)")
+    parser.add_argument(
+        "--scale",
+        type=read_scale,
+        default=3.0,
+        help="of guidance, 1 is none (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--limit", type=number_of("pictures"), help="use only this many prompts of a style, evenly spread"
+    )
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     args = parser.parse_args(argv)
     pipeline = DRoRAETextPipeline.from_pretrained(args.pipeline)
@@ -270,7 +277,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     print(table(report))
     if args.json:
-        args.json.write_text(json.dumps(report, indent=2) + "\n")
+        args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

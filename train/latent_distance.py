@@ -18,7 +18,7 @@ from drorae import AutoencoderDRoRAE
 from drorae.checkpoints import resolve
 from drorae.explorer.compatibility import QUANTILE, distances
 from train.data.positions import ValidationPhotos, load_held_out
-from train.engine.session import SHARED, main_guard, positive
+from train.engine.session import SHARED, main_guard, number_of
 from train.errors import DataError
 
 RECORD, CONFIG = "latent_distance.json", "config.json"
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path, help="folder; its configuration is written again")
     parser.add_argument("--validation", default=str(SHARED / "photos20"), help="where a validation split is")
-    parser.add_argument("--limit", type=positive, help="use only this many photos, evenly spread")
+    parser.add_argument("--limit", type=number_of("pictures"), help="use only this many photos, evenly spread")
     args = parser.parse_args(argv)
 
     model = AutoencoderDRoRAE.from_pretrained(args.checkpoint)
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     # NumPy's: torch's quantile takes no more than 16 million values
     distance = round(float(np.quantile(found.numpy(), QUANTILE)), 4)
     folder = resolve(args.checkpoint)
-    config = json.loads((folder / CONFIG).read_text()) | {"latent_distance": distance}
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8")) | {"latent_distance": distance}
     record = {
         "command": f"python -m train.latent_distance {args.checkpoint}{f' --limit {args.limit}' if args.limit else ''}",
         "data": f"{Path(args.validation).name} validation",
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
     }
     for name, content in ((CONFIG, config), (RECORD, record)):
         fresh = folder / f"{name}.new"
-        fresh.write_text(json.dumps(content, indent=2, sort_keys=name == CONFIG) + "\n")
+        fresh.write_text(json.dumps(content, indent=2, sort_keys=name == CONFIG) + "\n", encoding="utf-8")
         fresh.replace(folder / name)
     print(
         f"{record['photos']} photos: the mean token lies at {record['mean']:.3f}, {QUANTILE:.0%} of all tokens within "

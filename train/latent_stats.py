@@ -14,15 +14,14 @@ import tempfile
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from drorae import AutoencoderDRoRAE
-from drorae.checkpoints import WEIGHTS, resolve
+from drorae.checkpoints import WEIGHTS, load_weights, resolve
 from drorae.pretrained.adapter import cast_weights
 from train.data.positions import ValidationPhotos, load_held_out
-from train.engine.session import SHARED, main_guard, positive
+from train.engine.session import SHARED, main_guard, number_of
 from train.errors import DataError
 
 RECORD = "latent_stats.json"
@@ -80,8 +79,7 @@ def latent_moments(
 
 def stored_dtype(folder: Path) -> torch.dtype:
     """The precision a checkpoint's weights are stored in."""
-    with safe_open(folder / WEIGHTS, framework="pt") as file:
-        return file.get_tensor("decoder.decoder_pred.weight").dtype
+    return load_weights(folder)["decoder.decoder_pred.weight"].dtype
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -89,8 +87,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("checkpoint", type=Path, help="folder; its weights and configuration are written again")
     parser.add_argument("--data", default=str(SHARED / "photos20"), help="where a training split is")
     parser.add_argument("--split", default="train")
-    parser.add_argument("--limit", type=int, help="use only this many photos, evenly spread")
-    parser.add_argument("--workers", type=positive, default=2, help="threads that read pictures (default: 2)")
+    parser.add_argument("--limit", type=number_of("pictures"), help="use only this many photos, evenly spread")
+    parser.add_argument(
+        "--workers", type=number_of("threads"), default=2, help="threads that read pictures (default: 2)"
+    )
     parser.add_argument("--no-mean", action="store_true", help="keep the standard deviation alone")
     parser.add_argument("--out", type=Path, help="write the checkpoint here, not in place")
     args = parser.parse_args(argv)
@@ -111,18 +111,22 @@ def main(argv: list[str] | None = None) -> None:
     cast_weights(model.cpu(), stored_dtype(resolve(args.checkpoint)))
     if not out.exists():
         model.save_pretrained(out)
-    else:  # beside the old weights, then in their place
+    else:  # beside the old weights, then in their place; shards and variants are the old ones
+        old = {*out.glob(f"{Path(WEIGHTS).stem}*.safetensors"), *out.glob(f"{WEIGHTS}.index*.json")}
         with tempfile.TemporaryDirectory(dir=out.parent) as folder:
             model.save_pretrained(folder)
-            for file in Path(folder).iterdir():
-                file.replace(out / file.name)
+            written = [file.name for file in Path(folder).iterdir()]
+            for name in written:
+                (Path(folder) / name).replace(out / name)
+            for file in old - {out / name for name in written}:
+                file.unlink()
     given = "".join(f" --{name} {value}" for name, value in (("split", args.split), ("limit", args.limit)) if value)
     record = {
         "command": f"python -m train.latent_stats {args.checkpoint}{given}{' --no-mean' * args.no_mean}",
         "data": f"{Path(args.data).name} {args.split}",
         "latents": latents,
     }
-    (out / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+    (out / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     print(
         f"{latents} latents ({latents // 2} pictures and their mirror images): mean of std "
         f"{std.mean():.4f}, from {std.min():.4f} to {std.max():.4f}; mean of |mean| {moments.mean.abs().mean():.4f}. "

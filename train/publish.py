@@ -17,7 +17,7 @@ from drorae.checkpoints import CheckpointError
 from drorae.pretrained.adapter import cast_weights
 from drorae.study.fits import MEASURED
 from train.engine.run import CHECKPOINT, LOG, RECORD
-from train.engine.session import VALIDATION_PHOTOS, add_data_arguments, main_guard, positive
+from train.engine.session import VALIDATION_PHOTOS, add_data_arguments, main_guard, number_of
 from train.evaluate import measure, table
 from train.latent_stats import RECORD as LATENT_RECORD
 from train.presets import PHASES, PRESETS
@@ -105,7 +105,7 @@ def run_rows(preset: Preset, runs: Path) -> tuple[list[str], dict[str, int]]:
         if not (runs / run / RECORD).is_file():  # started from published weights
             continue
         schedule, adversary = row.schedule, getattr(row, "adversary", None)
-        record = json.loads((runs / run / RECORD).read_text())
+        record = json.loads((runs / run / RECORD).read_text(encoding="utf-8"))
         data |= dict(record["data"])
         cells = [
             run,
@@ -123,7 +123,7 @@ def run_rows(preset: Preset, runs: Path) -> tuple[list[str], dict[str, int]]:
 def run_notes(runs: Path) -> list[str]:
     """What somebody wrote under ``note`` in a run's record, for instance that its code has changed since."""
     files = [runs / run / RECORD for run in ("encoder", *PHASES)]
-    notes = [json.loads(file.read_text()).get("note") for file in files if file.is_file()]
+    notes = [json.loads(file.read_text(encoding="utf-8")).get("note") for file in files if file.is_file()]
     return list(dict.fromkeys(note for note in notes if note))
 
 
@@ -177,9 +177,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", choices=PRESETS, required=True)
     parser.add_argument("--to", type=Path, required=True, help="folder to write")
-    parser.add_argument("--limit", type=positive, help="measure on this many photos only, evenly spread")
+    parser.add_argument("--limit", type=number_of("pictures"), help="measure on this many photos only, evenly spread")
     parser.add_argument("--baseline", nargs="+", help="also measure these, as in train.evaluate")
-    parser.add_argument("--mean-layers", type=positive, help="also measure the mean of the last K layers")
+    parser.add_argument("--mean-layers", type=number_of("layers"), help="also measure the mean of the last K layers")
     add_data_arguments(parser)
     args = parser.parse_args(argv)
     runs = args.out / args.preset
@@ -202,11 +202,11 @@ def main(argv: list[str] | None = None) -> None:
     if model.statistics is None:
         latent = "No statistics of the latent are stored"
     else:
-        record = json.loads((checkpoint / LATENT_RECORD).read_text())
+        record = json.loads((checkpoint / LATENT_RECORD).read_text(encoding="utf-8"))
         latent = f"`{record['command']}` stored the statistics of {record['latents']} fused latents"
     text = card(args.to.name, model, args.preset, runs, report, latent)
     (args.to / "README.md").write_text(text, encoding="utf-8")
-    (args.to / REPORT).write_text(json.dumps(report, indent=2) + "\n")
+    (args.to / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(table(report))
 
 

@@ -22,7 +22,7 @@ from drorae.checkpoints import CheckpointError
 from drorae.explorer.sampling import class_names
 from train import generate
 from train.engine.run import CHECKPOINT, LOG, RECORD
-from train.engine.session import SHARED, add_data_arguments, main_guard, positive
+from train.engine.session import SHARED, add_data_arguments, main_guard, number_of, read_scale
 from train.measure.generated import measure_generated, table
 from train.presets import PRESETS
 from train.publish import REPORT, hours
@@ -123,14 +123,14 @@ def grid(pipeline: DRoRAEClassPipeline, scale: float) -> Image.Image:
 
 def lineage(folder: Path) -> list[Path]:
     """A run and, before it, the runs that it went on from with ``--start``, where they are still there."""
-    words = shlex.split(json.loads((folder / RECORD).read_text())["command"])
+    words = shlex.split(json.loads((folder / RECORD).read_text(encoding="utf-8"))["command"])
     start = Path(words[words.index("--start") + 1]).parent if "--start" in words else None
     return [*(lineage(start) if start is not None and (start / RECORD).is_file() else []), folder]
 
 
 def run_row(run: str, folder: Path, network: DiTDH) -> str:
     """One line of the training table."""
-    record = json.loads((folder / RECORD).read_text())
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     schedule = record["settings"]["row"]["schedule"]
     cells = [
         run,
@@ -159,7 +159,7 @@ def loss_curve(run: Path) -> str:
     """Held-out loss by step, as a run and those before it logged it; their steps count on."""
     points, before = [], 0
     for folder in lineage(run):
-        rows = [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
+        rows = [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
         points += [f"{before + row['step']}: {row['validation_loss']:.4f}" for row in rows if "validation_loss" in row]
         before += rows[-1]["step"]
     return ", ".join(points)
@@ -192,9 +192,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--preset", choices=[name for name, preset in PRESETS.items() if preset.stage2], required=True)
     parser.add_argument("--to", type=Path, required=True, help="folder to write")
     parser.add_argument("--tokenizer", help="name the card and the pipeline give (default: the preset's)")
-    parser.add_argument("--scale", type=float, default=1.5, help="of AutoGuidance (default: %(default)s)")
-    parser.add_argument("--samples", type=positive, default=2000, help="per setting (default: %(default)s)")
-    parser.add_argument("--limit", type=positive, help="compare with this many real photos only")
+    parser.add_argument(
+        "--scale",
+        type=read_scale,
+        default=1.5,
+        help="of AutoGuidance (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--samples", type=number_of("pictures"), default=2000, help="per setting (default: %(default)s)"
+    )
+    parser.add_argument("--limit", type=number_of("pictures"), help="compare with this many real photos only")
     add_data_arguments(parser)
     parser.set_defaults(data=[str(SHARED / "photos20")])
     args = parser.parse_args(argv)
@@ -210,9 +217,9 @@ def main(argv: list[str] | None = None) -> None:
     grid(pipeline, args.scale).save(args.to / "grid.jpg", quality=90)
     speed = time_one(pipeline, args.scale)
     report = sample_and_measure(args, runs / "samples")
-    (args.to / REPORT).write_text(json.dumps(report, indent=2) + "\n")
+    (args.to / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     parts = {"class": pipeline.denoiser, "class-guide": pipeline.guide}
-    record = json.loads((runs / "class" / RECORD).read_text())
+    record = json.loads((runs / "class" / RECORD).read_text(encoding="utf-8"))
     text = CARD.format(
         name=args.to.name,
         tokenizer=tokenizer,

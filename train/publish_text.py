@@ -16,7 +16,7 @@ from PIL import Image
 from drorae import DRoRAETextPipeline
 from drorae.checkpoints import CheckpointError
 from train.engine.run import CHECKPOINT, LOG, RECORD
-from train.engine.session import ICONS, main_guard, positive
+from train.engine.session import ICONS, main_guard, number_of, read_scale
 from train.presets import PRESETS
 from train.publish import REPORT, hours
 from train.publish_class import lineage, loss_curve, run_row, training_words
@@ -169,10 +169,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--preset", choices=[n for n, p in PRESETS.items() if "text" in p.stage2], required=True)
     parser.add_argument("--to", type=Path, required=True, help="folder to write")
     parser.add_argument("--tokenizer", help="name the card and the pipeline give (default: the preset's)")
-    parser.add_argument("--scale", type=float, default=3.0, help="of guidance in the grid (default: %(default)s)")
+    parser.add_argument(
+        "--scale",
+        type=read_scale,
+        default=3.0,
+        help="of guidance in the grid (default: %(default)s)",
+    )
     parser.add_argument("--data", default=ICONS[0], help="captioned validation photos")
     parser.add_argument("--seen", default="", help="what somebody saw in the grid, sentences for the card's limits")
-    parser.add_argument("--limit", type=positive, help="measure on this many of them only")
+    parser.add_argument("--limit", type=number_of("pictures"), help="measure on this many of them only")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where runs are kept (default: %(default)s)")
     args = parser.parse_args(argv)
     runs = args.out / args.preset
@@ -187,8 +192,8 @@ def main(argv: list[str] | None = None) -> None:
     grid(pipeline, args.scale).save(args.to / "grid.jpg", quality=90)
     pipeline.register_to_config(_name_or_path=str(args.to))
     report = evidence(pipeline, args.data, args.limit)
-    (args.to / REPORT).write_text(json.dumps(report, indent=2) + "\n")
-    record = json.loads((runs / "text" / RECORD).read_text())
+    (args.to / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    record = json.loads((runs / "text" / RECORD).read_text(encoding="utf-8"))
     text = CARD.format(
         name=args.to.name,
         tokenizer=tokenizer,

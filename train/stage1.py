@@ -19,11 +19,10 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from drorae import AutoencoderDRoRAE
-from drorae.checkpoints import DISCRIMINATOR, CheckpointError
+from drorae.checkpoints import DISCRIMINATOR, CheckpointError, read_weights
 from drorae.pretrained.adapter import load_tokenizer
 from train.encoder import student_weights
 from train.engine.dry_run import describe
@@ -35,6 +34,7 @@ from train.engine.session import (
     add_run_arguments,
     load_validation,
     main_guard,
+    number_of,
     train,
     with_arguments,
 )
@@ -88,7 +88,7 @@ def load_run(preset: Preset, run: str, phase: str, runs: Path, legs: Path | None
         raise CheckpointError(f"phase '{phase}' starts from '{folder}', which is not there{also}; run that first.")
     if name == ENCODER:
         model = AutoencoderDRoRAE(**{**preset.model, "fusion": None})
-        weights = load_file(folder / "model.safetensors") if leg is None else student_weights(leg.weights)
+        weights = read_weights(folder / "model.safetensors") if leg is None else student_weights(leg.weights)
         load(model.encoder.model, weights, folder if leg is None else leg.file)
         return model
     if leg is None:
@@ -114,7 +114,7 @@ def load_heads(run: str, phase: str, runs: Path, legs: Path | None) -> dict[str,
     leg = None if file.is_file() else find_leg(legs, *run.split("/"))
     if leg is None and not file.is_file():
         raise CheckpointError(f"phase '{phase}' goes on with the discriminator of '{run}', which is not there.")
-    return load_file(file) if leg is None else leg.adversary
+    return read_weights(file) if leg is None else leg.adversary
 
 
 def build_task(args: argparse.Namespace, preset: Preset, phase: Stage1Preset) -> Reconstruction:
@@ -135,7 +135,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--phase", choices=PHASES, required=True)
     parser.add_argument("--start", help="checkpoint or hub id (also RAE's; id@revision) to start from")
     parser.add_argument("--dry-run", action="store_true", help="print configuration, sizes and cost, and do nothing")
-    parser.add_argument("--processes", type=int, default=8, help="GPUs that --dry-run counts with (default: 8)")
+    parser.add_argument(
+        "--processes", type=number_of("processes"), default=8, help="GPUs that --dry-run counts with (default: 8)"
+    )
     add_data_arguments(parser)
     add_run_arguments(parser)
     args = parser.parse_args(argv)

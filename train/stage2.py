@@ -29,7 +29,7 @@ from train.data.latent_cache import (
     tokenizer_hash,
 )
 from train.data.positions import TrainingPositions, TrainingStream, ValidationPhotos
-from train.data.sources import class_names, load_photos
+from train.data.sources import LABELS, class_names, load_photos
 from train.data.text_cache import load_features
 from train.engine.run import CHECKPOINT
 from train.engine.session import (
@@ -40,7 +40,7 @@ from train.engine.session import (
     load_positions,
     load_validation,
     main_guard,
-    positive,
+    number_of,
     train,
     with_arguments,
 )
@@ -77,8 +77,18 @@ def build_denoiser(model: AutoencoderDRoRAE, row: Stage2Preset, **condition: int
 
 
 def class_condition(args: argparse.Namespace, model: AutoencoderDRoRAE, row: Stage2Preset) -> ClassCondition:
-    """The classes of the training data, and a denoiser for them."""
-    names = class_names([load_photos(path, "train", streaming=args.stream) for path in args.data], args.classes)
+    """The classes of the training data, and a denoiser for them.
+
+    Raises:
+        DataError: it has none.
+    """
+    sources = [load_photos(path, "train", streaming=args.stream) for path in args.data]
+    names = class_names(sources, args.classes)
+    if not names:
+        raise DataError(
+            f"--data: the columns are {list(sources[0].features)}, and none has class numbers; they are looked for in "
+            f"{', '.join(LABELS)}, or in the folders of train/class/picture.jpg."
+        )
     return ClassCondition(build_denoiser(model, row, num_classes=len(names)), names)
 
 
@@ -185,7 +195,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--guide", action="store_true", help="train the weak network of AutoGuidance")
     parser.add_argument("--tokenizer", help="checkpoint or hub id to train upon (default: the preset's)")
     parser.add_argument("--start", help="pipeline (folder or hub id) whose denoiser to go on from (default: afresh)")
-    parser.add_argument("--classes", type=positive, help="how many there are, where the data does not say")
+    parser.add_argument("--classes", type=number_of("classes"), help="how many there are, where the data does not say")
     parser.add_argument("--no-cache", action="store_true", help="compute the latents anew in every epoch")
     add_data_arguments(parser)
     add_run_arguments(parser)

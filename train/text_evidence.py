@@ -22,7 +22,7 @@ from train.data.captions import captions_of
 from train.data.draws import normal_draws
 from train.data.latent_cache import encode_raw
 from train.data.positions import load_held_out
-from train.engine.session import ICONS, main_guard, positive
+from train.engine.session import ICONS, main_guard, number_of
 from train.errors import DataError
 
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)  # before the shift
@@ -127,7 +127,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", help="folder or hub id of a text-to-image pipeline")
     parser.add_argument("--data", default=ICONS[0], help="where a captioned validation split is")
-    parser.add_argument("--limit", type=positive, help="use only this many photos, evenly spread")
+    parser.add_argument("--limit", type=number_of("pictures"), help="use only this many photos, evenly spread")
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     args = parser.parse_args(argv)
     pipeline = DRoRAETextPipeline.from_pretrained(args.checkpoint)
@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> None:
     report = evidence(pipeline, args.data, args.limit)
     print(table(report))
     if args.json:
-        args.json.write_text(json.dumps(report, indent=2) + "\n")
+        args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

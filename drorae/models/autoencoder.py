@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.autoencoders.vae import DecoderOutput
+from diffusers.models.autoencoders.vae import AutoencoderMixin, DecoderOutput
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
@@ -17,7 +19,7 @@ from drorae import checkpoints
 from drorae.choices import DECODERS
 from drorae.models.decoder import PixelDecoder, decode_tokens
 from drorae.models.encoder import VisionEncoder
-from drorae.models.fusion import Fusion, FusionOutput, Routing, build_fusion, layer_norm
+from drorae.models.fusion import Fusion, FusionOutput, Routing, build_fusion, join_outputs, layer_norm
 from drorae.models.latents import LatentStatistics
 
 
@@ -35,7 +37,7 @@ class DRoRAEEncoderOutput(BaseOutput):
     routing: Routing | None = None
 
 
-class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
+class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
     """Representation autoencoder whose latent fuses every layer of a frozen vision encoder (arXiv 2605.10780).
 
     It behaves like a diffusers autoencoder. ``fusion=None`` *is* RAE (arXiv 2510.11690), so baseline and method
@@ -114,6 +116,7 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
                 f"with any_size the decoder's patch must be the encoder's {self.encoder.patch_size} pixels, not "
                 f"{decoder_patch_size}"
             )
+        self.use_slicing = False  # see enable_slicing
         self.grid_size = rows
         self.image_size = rows * decoder_patch_size
 
@@ -131,7 +134,7 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
         self.statistics = LatentStatistics.build(latent_statistics, self.statistics_shape)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str, **kwargs: Any) -> AutoencoderDRoRAE:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> AutoencoderDRoRAE:
         """Load a checkpoint folder, a bundled model (``"assets/drorae-tiny"``) or a Hub repository, in eval mode.
 
         Loading is strict: safetensors only, and every weight must be there and fit. Weights are computed with in
@@ -143,17 +146,19 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
         return checkpoints.load_strict(cls, super().from_pretrained, pretrained_model_name_or_path, **kwargs)
 
     @classmethod
-    def from_rae(cls, name: str, fusion: str | None = None, revision: str | None = None, **fusion_args: Any):
-        """Published RAE weights by folder or Hub id, and a fresh ``fusion``.
+    def from_rae(
+        cls, name: str, fusion: str | None = None, revision: str | None = None, **fusion_args: Any
+    ) -> AutoencoderDRoRAE:
+        """Published RAE weights by folder or Hub id, and a fresh ``fusion``, in eval mode.
 
         See :func:`drorae.pretrained.rae_tokenizer.load_rae`.
         """
         from drorae.pretrained.rae_tokenizer import load_rae  # which builds this class
 
-        model = load_rae(cls, name, revision)
+        model = load_rae(name, revision)
         if fusion is not None:
             model.set_fusion(fusion, **fusion_args)
-        return model.eval()
+        return model
 
     @property
     def statistics_shape(self) -> tuple[int, int, int]:
@@ -220,6 +225,10 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
             raise ValueError(f"there is no {what} without fusion; load a model with fusion or leave fusion=True")
         return FusionOutput(layer_norm(layers[-1], self.encoder.norm_eps), None)
 
+    def enable_slicing(self) -> None:
+        """From now on encode and decode pictures one after the other: slower, and in the memory that one takes."""
+        super().enable_slicing()
+
     @apply_forward_hook
     def encode(
         self, x: Tensor, fusion: bool = True, return_routing: bool = False, return_dict: bool = True
@@ -240,7 +249,10 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
         self.check_images(x)
         if not x.is_floating_point():
             raise ValueError(f"encode takes float images in [0, 1], not {x.dtype}; divide by 255 first")
-        output = self.fuse(self.encoder(x), fusion, return_routing)
+        if self.use_slicing and len(x) > 1:
+            output = join_outputs([self.fuse(self.encoder(one), fusion, return_routing) for one in x.split(1)])
+        else:
+            output = self.fuse(self.encoder(x), fusion, return_routing)
         latent = self.tokens_to_latent(output.tokens, self.encoder.grid_of(x))
         if not return_dict:
             return (latent, output.routing) if return_routing else (latent,)
@@ -294,7 +306,10 @@ class AutoencoderDRoRAE(ModelMixin, ConfigMixin):
             raise ValueError(
                 f"this model's latents are {self.grid_size} x {self.grid_size}, not {grid[0]} x {grid[1]} (h x w)"
             )
-        sample = decode_tokens(network, self.latent_to_tokens(z), self.encoder.mean, self.encoder.std, grid)
+        tokens = self.latent_to_tokens(z)
+        parts = tokens.split(1) if self.use_slicing and len(z) > 1 else [tokens]
+        painted = [decode_tokens(network, part, self.encoder.mean, self.encoder.std, grid) for part in parts]
+        sample = painted[0] if len(painted) == 1 else torch.cat(painted)
         return DecoderOutput(sample=sample) if return_dict else (sample,)
 
     def get_decoder(self, decoder: str | None = None) -> nn.Module:

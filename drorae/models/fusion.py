@@ -55,6 +55,14 @@ class LayerReadout(NamedTuple):
     weights: Tensor
 
 
+def join_outputs(outputs: Sequence[FusionOutput]) -> FusionOutput:
+    """The outputs of several batches as that of one."""
+    tokens = torch.cat([output.tokens for output in outputs])
+    if outputs[0].routing is None:
+        return FusionOutput(tokens, None)
+    return FusionOutput(tokens, Routing(*map(torch.cat, zip(*(output.routing for output in outputs), strict=True))))
+
+
 def layer_norm(x: Tensor, eps: float = 1e-6) -> Tensor:
     """LN: zero mean and unit variance over the last axis, no affine parameters, computed in fp32."""
     return F.layer_norm(x.float(), x.shape[-1:], eps=eps).to(x.dtype)

@@ -28,6 +28,7 @@ from drorae.pretrained.adapter import cast_weights, load_tokenizer
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 MAX_STEPS, MAX_SCALE, MAX_PICTURES = 1000, 100.0, 256
+MAX_SCHEDULER_ERROR = 1e-4  # of an exact velocity; a right one has rounding errors only
 MAX_SEED = 2**32 - 1  # PyTorch's generator on the CPU takes no more bits
 INDEX = "model_index.json"
 
@@ -85,7 +86,11 @@ class DRoRAEPipeline(DiffusionPipeline):
 
     @classmethod
     def load_parts(
-        cls, folder: Path, torch_dtype: torch.dtype, autoencoder: AutoencoderDRoRAE | None
+        cls,
+        folder: Path,
+        torch_dtype: torch.dtype,
+        autoencoder: AutoencoderDRoRAE | None,
+        variant: str | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The shared parts of a pipeline saved in ``folder``, strictly, and its index.
 
@@ -105,11 +110,11 @@ class DRoRAEPipeline(DiffusionPipeline):
         if index.get("_class_name") != cls.__name__:
             raise CheckpointError(f"'{folder}' holds a {index.get('_class_name')}, not a {cls.__name__}.")
         parts = {"scheduler": scheduler, "autoencoder_name": index.get("autoencoder_name")}
-        parts["denoiser"] = DiTDH.from_pretrained(folder / "denoiser", torch_dtype=torch_dtype)
+        parts["denoiser"] = DiTDH.from_pretrained(folder / "denoiser", torch_dtype=torch_dtype, variant=variant)
         if has_guide:
-            parts["guide"] = DiTDH.from_pretrained(folder / "guide", torch_dtype=torch_dtype)
+            parts["guide"] = DiTDH.from_pretrained(folder / "guide", torch_dtype=torch_dtype, variant=variant)
         if autoencoder is None and (folder / "autoencoder").is_dir():
-            autoencoder = AutoencoderDRoRAE.from_pretrained(folder / "autoencoder", torch_dtype=torch_dtype)
+            autoencoder = cast_weights(load_tokenizer(folder / "autoencoder", variant), torch_dtype)
         elif autoencoder is None:
             if not parts["autoencoder_name"]:
                 raise CheckpointError(f"'{folder}' has no autoencoder and names none; pass one as autoencoder=.")
@@ -274,7 +279,8 @@ def _is_number(value: Any) -> bool:
 
 
 def check_scheduler(scheduler: SchedulerMixin) -> None:
-    """A scheduler of flow matching, whose times are set by nothing but the number of steps.
+    """A scheduler of flow matching, whose times are set by nothing but the number of steps, and which follows the flow
+    to its end at t = 0 without noise of its own: this is measured.
 
     Raises:
         CheckpointError: another one.
@@ -284,6 +290,17 @@ def check_scheduler(scheduler: SchedulerMixin) -> None:
         raise CheckpointError(f"{name} is no scheduler of flow matching; use FlowMatchEulerDiscreteScheduler.")
     if config.get("use_dynamic_shifting"):
         raise CheckpointError(f"The {name} shifts its times dynamically; use one with a fixed shift.")
+    fix = "use FlowMatchEulerDiscreteScheduler, or other settings of this one"
+    try:
+        error, difference = flow.measure_error(scheduler)
+    except Exception as failure:  # somebody's class with somebody's settings: anything may be wrong
+        raise CheckpointError(f"The {name} cannot sample ({reason_of(failure)}); {fix}.") from failure
+    if not error < MAX_SCHEDULER_ERROR:  # also where it is not a number
+        raise CheckpointError(
+            f"With its settings the {name} does not lead to t = 0: it misses known data by {error:.2g}; {fix}."
+        )
+    if difference:
+        raise CheckpointError(f"With its settings the {name} adds noise, so that a seed is not one picture; {fix}.")
 
 
 def check_latent(name: str, network: DiTDH, autoencoder: AutoencoderDRoRAE) -> None:

@@ -57,16 +57,18 @@ class DRoRAEClassPipeline(DRoRAEPipeline):
         revision: str | None = None,
         torch_dtype: torch.dtype = torch.float32,
         autoencoder: AutoencoderDRoRAE | None = None,
+        variant: str | None = None,
     ) -> DRoRAEClassPipeline:
         """Load a pipeline's folder, a bundled one (``"assets/drorae-tiny-class"``) or a Hub repository, strictly.
 
         Args:
             autoencoder: one that is there already, to be used in place of the saved or named one.
+            variant: as ``save_pretrained`` was given; the only one there is when ``None`` and all are saved so.
 
         Raises:
             CheckpointError: what is missing, damaged or does not belong together.
         """
-        parts, index = cls.load_parts(resolve(name, revision), torch_dtype, autoencoder)
+        parts, index = cls.load_parts(resolve(name, revision), torch_dtype, autoencoder, variant)
         return cls(**parts, labels=index.get("labels"))
 
     @torch.no_grad()

@@ -41,13 +41,15 @@ def start(scheduler: SchedulerMixin, num_inference_steps: int, device: Any) -> S
 
     The times of the Euler scheduler are RAE's: equally spaced from 1 to 1/1000, then shifted. Its own grid would shift
     the last of them twice. After them one more step leads to t = 0, which RAE's sampler leaves out. Other schedulers
-    keep their own grids.
+    keep their own grids. Their steps are counted from 0: some would look a step up by its time, which rounding makes
+    that of several steps.
     """
     fresh = type(scheduler).from_config(scheduler.config)
     if isinstance(fresh, FlowMatchEulerDiscreteScheduler):
         fresh.set_timesteps(device=device, sigmas=np.linspace(1.0, LAST_TIME, num_inference_steps).tolist())
     else:
         fresh.set_timesteps(num_inference_steps, device=device)
+    fresh.set_begin_index(0)
     return fresh
 
 
@@ -90,6 +92,32 @@ def sample(velocity: Velocity, latents: Tensor, scheduler: SchedulerMixin) -> Ge
         latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
         changed = yield Step(index, count, times[index], times[index + 1], latents, clean)
         latents = latents if changed is None else changed
+
+
+@torch.random.fork_rng(devices=[])
+def measure_error(scheduler: SchedulerMixin) -> tuple[float, float]:
+    """How far a scheduler ends from where the flow leads, and how far two samplings from one noise end apart.
+
+    The first is measured with the exact velocity of data that is one fixed picture, (x_t - data) / t, which every step
+    to t = 0 reaches; the second with that of standard normal data. Both are greatest absolute differences, of 1, 2 and
+    10 steps. Schedulers that draw noise of their own show in the second.
+    """
+    data = torch.linspace(-3, 3, 16, dtype=torch.float64).view(1, 1, 4, 4)
+    noise = data.flip(-1) / 2
+
+    def towards_data(latents: Tensor, t: Tensor) -> Tensor:
+        return (latents - data) / t.double()[:, None, None, None]
+
+    def towards_normal(latents: Tensor, t: Tensor) -> Tensor:
+        t = t.double()[:, None, None, None]
+        return latents * (2 * t - 1) / ((1 - t) ** 2 + t**2)
+
+    def end(velocity: Velocity, steps: int) -> Tensor:
+        *_, last = sample(velocity, noise, start(scheduler, steps, "cpu"))
+        return last.latents
+
+    error = max((end(towards_data, steps) - data).abs().max().item() for steps in (1, 2, 10))
+    return error, (end(towards_normal, 10) - end(towards_normal, 10)).abs().max().item()
 
 
 def draw_noise(generators: list[torch.Generator], shape: tuple[int, int, int], device: Any) -> Tensor:

@@ -17,7 +17,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from drorae.checkpoints import CheckpointError, reason_of, split_revision
+from drorae.checkpoints import CheckpointError, find_variant, reason_of, split_revision
+
+WEIGHTS = "model.safetensors"  # of transformers
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,15 @@ class TextFeatures:
 
 
 def load_text_encoder(
-    name: str | Path, torch_dtype: torch.dtype = torch.float32, tokenizer_folder: Path | None = None
+    name: str | Path,
+    torch_dtype: torch.dtype = torch.float32,
+    tokenizer_folder: Path | None = None,
+    variant: str | None = None,
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Tokenizer and encoder from a folder or the Hub (``id`` or ``id@revision``); safetensors only, in eval mode.
 
-    ``tokenizer_folder`` is where the tokenizer is, if not with the encoder.
+    ``tokenizer_folder`` is where the tokenizer is, if not with the encoder; ``variant`` is what the weights of a folder
+    are saved as, the only one there is when ``None`` and all are saved so.
 
     Of models that can do more, the part that reads text is taken: CLIP's text tower, the encoder of T5.
 
@@ -58,6 +64,7 @@ def load_text_encoder(
             dtype=torch_dtype,
             use_safetensors=True,
             trust_remote_code=False,
+            variant=variant or find_variant(Path(source), WEIGHTS),
             output_loading_info=True,
         )
     except Exception as error:  # no such folder, no network, other files: many types, one thing to do

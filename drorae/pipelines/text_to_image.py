@@ -72,20 +72,24 @@ class DRoRAETextPipeline(DRoRAEPipeline):
         revision: str | None = None,
         torch_dtype: torch.dtype = torch.float32,
         autoencoder: AutoencoderDRoRAE | None = None,
+        variant: str | None = None,
     ) -> DRoRAETextPipeline:
         """Load a pipeline's folder, a bundled one (``"assets/drorae-tiny-text"``) or a Hub repository, strictly.
 
         Args:
             autoencoder: one that is there already, to be used in place of the saved or named one.
+            variant: as ``save_pretrained`` was given; the only one there is when ``None`` and all are saved so.
 
         Raises:
             CheckpointError: what is missing, damaged or does not belong together.
         """
         folder = resolve(name, revision)
-        parts, index = cls.load_parts(folder, torch_dtype, autoencoder)
+        parts, index = cls.load_parts(folder, torch_dtype, autoencoder, variant)
         named = index.get("text_encoder_name")
         if (folder / "text_encoder").is_dir():
-            tokenizer, text_encoder = load_text_encoder(folder / "text_encoder", torch_dtype, folder / "tokenizer")
+            tokenizer, text_encoder = load_text_encoder(
+                folder / "text_encoder", torch_dtype, folder / "tokenizer", variant
+            )
         elif named:
             tokenizer, text_encoder = load_text_encoder(named, torch_dtype)
         else:

@@ -10,8 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from drorae.checkpoints import CONFIG as MODEL_CONFIG
-from drorae.checkpoints import CheckpointError, check_files, reason_of, resolve
+from drorae.checkpoints import CheckpointError, read_config, reason_of, resolve
 from drorae.models.autoencoder import AutoencoderDRoRAE
 
 CONFIG, WEIGHTS = "fusion_config.json", "fusion.safetensors"
@@ -78,11 +77,12 @@ def load_fusion(name: str | Path, revision: str | None = None, base: str | None 
     return model
 
 
-def load_tokenizer(name: str | Path) -> AutoencoderDRoRAE:
+def load_tokenizer(name: str | Path, variant: str | None = None) -> AutoencoderDRoRAE:
     """Any tokenizer, by what its folder holds: a checkpoint of this package, a published RAE, or an adapter.
 
     Args:
         name: folder or Hub id, the latter with an optional ``@revision``.
+        variant: of a checkpoint of this package, as ``save_pretrained`` was given.
 
     Raises:
         CheckpointError: it is none of the three, or cannot be used.
@@ -90,10 +90,9 @@ def load_tokenizer(name: str | Path) -> AutoencoderDRoRAE:
     folder = resolve(name)
     if (folder / CONFIG).is_file():
         return load_fusion(name)
-    check_files(folder)
-    if json.loads((folder / MODEL_CONFIG).read_text(encoding="utf-8")).get("_class_name") == "AutoencoderRAE":
+    if read_config(folder).get("_class_name") == "AutoencoderRAE":
         return AutoencoderDRoRAE.from_rae(str(name))
-    return AutoencoderDRoRAE.from_pretrained(name)
+    return AutoencoderDRoRAE.from_pretrained(name, variant=variant)
 
 
 def cast_weights(model: AutoencoderDRoRAE, dtype: torch.dtype) -> AutoencoderDRoRAE:

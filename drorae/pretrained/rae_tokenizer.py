@@ -7,7 +7,6 @@ have not changed, and every key has to be accounted for.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,16 +20,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from drorae.checkpoints import (
-    CONFIG,
-    WEIGHTS,
     CheckpointError,
     build_strict,
     commit,
     fetch_file,
+    load_weights,
+    read_config,
     reason_of,
     resolve,
     split_revision,
 )
+from drorae.models.autoencoder import AutoencoderDRoRAE
 
 MODELS = {  # documented hub ids, all with a ViT-XL decoder
     "dinov2-base": "nyu-visionx/RAE-dinov2-wReg-base-ViTXL-n08",
@@ -155,8 +155,9 @@ def convert_decoder(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-def load_rae(model_class: type, name: str, revision: str | None = None) -> Any:
-    """A saved diffusers ``AutoencoderRAE`` (folder or Hub id, such as those of ``MODELS``) as ``model_class``.
+def load_rae(name: str | Path, revision: str | None = None) -> AutoencoderDRoRAE:
+    """A saved diffusers ``AutoencoderRAE`` (folder or Hub id, such as those of ``MODELS``) without fusion, in eval
+    mode.
 
     Latents and pixels equal diffusers' where diffusers loads the weights rightly; here they load strictly and on every
     transformers version.
@@ -170,7 +171,7 @@ def load_rae(model_class: type, name: str, revision: str | None = None) -> Any:
     """
     folder = resolve(name, revision)
     arguments, state = read_rae(folder)
-    model = build_strict(model_class, {**arguments, "fusion": None}, state, folder)
+    model: AutoencoderDRoRAE = build_strict(AutoencoderDRoRAE, {**arguments, "fusion": None}, state, folder).eval()
     repository, named = split_revision(name)
     model.register_to_config(base_model=repository, base_revision=commit(folder) or revision or named)
     return model
@@ -183,9 +184,8 @@ def read_rae(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         CheckpointError: files missing or damaged, another kind of model, keys that are not known.
     """
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        weights = load_file(folder / WEIGHTS)
-    except (OSError, ValueError, SafetensorError) as error:
+        config, weights = read_config(folder), load_weights(folder)
+    except (CheckpointError, OSError, SafetensorError) as error:
         raise CheckpointError(f"'{folder}' holds no readable RAE ({error}); fetch it again.") from error
     if config.get("_class_name") != "AutoencoderRAE":
         raise CheckpointError(f"'{folder}' is a {config.get('_class_name')}, not an AutoencoderRAE.")
@@ -232,7 +232,6 @@ def read_rae(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def load_raw_rae(
-    model_class: type,
     decoder: str = "decoders/dinov2/wReg_base/ViTXL_n08/model.pt",
     statistics: str | None = "stats/dinov2/wReg_base/imagenet1k/stat.pt",
     repository: str = "nyu-visionx/RAE-collections",
@@ -240,8 +239,9 @@ def load_raw_rae(
     revision: str | None = None,
     grid_size: int = 16,
     decoder_num_heads: int = 16,
-) -> Any:
-    """RAE's own files (a decoder and the statistics of its latent) with the DINOv2 encoder they were made for.
+) -> AutoencoderDRoRAE:
+    """RAE's own files (a decoder and the statistics of its latent) with the DINOv2 encoder they were made for, in eval
+    mode.
 
     Args:
         decoder, statistics: files in ``repository``, which is a folder or a Hub repository at ``revision``.
@@ -258,7 +258,7 @@ def load_raw_rae(
         fetch_file(repository, statistics, revision) if statistics else None,
     ]
     arguments, state = read_raw_rae(*files, grid_size, decoder_num_heads)
-    return build_strict(model_class, {**arguments, "fusion": None}, state, Path(repository)).eval()
+    return build_strict(AutoencoderDRoRAE, {**arguments, "fusion": None}, state, Path(repository)).eval()
 
 
 def read_raw_rae(

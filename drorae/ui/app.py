@@ -13,7 +13,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 from drorae.bundled import DEFAULT_GENERATOR, DEFAULT_MODEL, DEFAULT_TEXT_GENERATOR, bundled, is_bundled
 from drorae.checkpoints import CheckpointError, local_folder
-from drorae.models.autoencoder import AutoencoderDRoRAE
+from drorae.pretrained.adapter import load_tokenizer
 from drorae.ui.mcp import mcp_options
 from drorae.ui.page import build_demo, launch_options
 
@@ -21,7 +21,11 @@ from drorae.ui.page import build_demo, launch_options
 def main(argv: list[str] | None = None) -> int:
     """Load the model and serve the page; returns the exit code."""
     parser = argparse.ArgumentParser(prog=_program(), description="The DRoRAE explorer.")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="checkpoint folder or Hub id (default: %(default)s)")
+    parser.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        help="folder or Hub id (id@revision); RAE and adapters too (default: %(default)s)",
+    )
     parser.add_argument(
         "--generator", help="pipeline folder or Hub id for the tab Generate (default: the embedded one, if it fits)"
     )
@@ -40,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         print('--mcp needs the package mcp; install it with: pip install "gradio[mcp]"', file=sys.stderr)
         return 2
     try:
-        model = AutoencoderDRoRAE.from_pretrained(args.model)
+        model = load_tokenizer(args.model)
         folder = local_folder(args.model)
         embedded = folder is not None and folder.resolve() == bundled(DEFAULT_MODEL)
         generator = args.generator or (DEFAULT_GENERATOR if embedded and is_bundled(DEFAULT_GENERATOR) else None)

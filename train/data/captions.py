@@ -30,7 +30,7 @@ def captions_of(rows: Sequence[dict], where: str = "--data") -> Callable[[dict],
         return lambda row: _texts(row[column])
     feature = rows.features.get("label")
     if isinstance(feature, datasets.ClassLabel):
-        return lambda row: [template.format(_first_name(feature.names[row["label"]])) for template in TEMPLATES]
+        return lambda row: _sentences(feature.names, row["label"])
     raise DataError(f"{where}: the columns are {list(rows.features)}; captions are looked for in {', '.join(COLUMNS)}.")
 
 
@@ -53,6 +53,13 @@ def draw(captions: list[str], seed: int, position: int) -> str:
 def _texts(value: str | list[str] | None) -> list[str]:
     texts = [value] if isinstance(value, str) else (value or [])
     return [text.strip() for text in texts if text and text.strip()]
+
+
+def _sentences(names: list[str], label: int | None) -> list[str]:
+    """What can be said of a picture of a class; nothing of one that has no class."""
+    if label is None or label < 0:
+        return []
+    return [template.format(_first_name(names[label])) for template in TEMPLATES]
 
 
 def _first_name(name: str) -> str:

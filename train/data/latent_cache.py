@@ -209,14 +209,18 @@ def load_cache(
         if accelerator.is_main_process:
             (folder / DONE).touch()
     accelerator.wait_for_everyone()
-    notes = [line for file in sorted(folder.glob(DAMAGED.format("*"))) for line in file.read_text().splitlines()]
+    notes = [
+        line
+        for file in sorted(folder.glob(DAMAGED.format("*")))
+        for line in file.read_text(encoding="utf-8").splitlines()
+    ]
     return np.load(folder / LATENTS, mmap_mode="r"), np.load(folder / LABELS), notes
 
 
 def _read(folder: Path) -> dict | None:
     """The record of a cache; ``None`` where there is none, or it was being made when the process was killed."""
     try:
-        return json.loads((folder / RECORD).read_text())
+        return json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
@@ -235,7 +239,7 @@ def _create(folder: Path, shape: tuple[int, ...], record: dict) -> None:
 
 def _write(file: Path, text: str) -> None:
     fresh = file.with_name(file.name + ".new")
-    fresh.write_text(text)
+    fresh.write_text(text, encoding="utf-8")
     fresh.replace(file)
 
 
@@ -254,7 +258,7 @@ def _fill(
     latents, labels = np.load(folder / LATENTS, mmap_mode="r+"), np.load(folder / LABELS, mmap_mode="r+")
     rank = accelerator.process_index
     progress = folder / f"{DONE}-{rank}-of-{accelerator.num_processes}"
-    text = progress.read_text() if progress.is_file() else ""
+    text = progress.read_text(encoding="utf-8") if progress.is_file() else ""
     done = int(text) if text.isdecimal() else 0
 
     def read(index: int) -> tuple[int, Tensor | str, int]:
@@ -284,7 +288,7 @@ def _fill(
     for number, (index, image, label) in enumerate(prefetch(read, indices[done:], workers), start=done + 1):
         if isinstance(image, str):
             labels[index] = DAMAGED_LABEL
-            with writing(folder), (folder / DAMAGED.format(rank)).open("a") as file:
+            with writing(folder), (folder / DAMAGED.format(rank)).open("a", encoding="utf-8") as file:
                 file.write(" ".join(image.split()) + "\n")
         else:
             rows.append((index, image, label))

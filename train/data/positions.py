@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from drorae.checkpoints import reason_of
 from drorae.images import ImageError, load_image, square, to_tensor
 from train.data.captions import draw
 from train.data.sources import load_photos
@@ -308,7 +309,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 def label_of(row: dict) -> int:
     """The class number of a row, -1 without one."""
-    label = row.get("label", row.get("cls"))  # "cls" in tar shards
+    label = row.get("label")
     return label if isinstance(label, int) else -1
 
 
@@ -316,7 +317,7 @@ def open_row(row: dict, name: str) -> Image.Image:
     """The picture of a row, encoded or not, as upright RGB.
 
     Raises:
-        ImageError: it is damaged; the message names its file where the data set knows it.
+        ImageError: it is damaged or cannot be read; the message names its file where the data set knows it.
     """
     picture = row["image"]
     if isinstance(picture, dict):
@@ -325,7 +326,10 @@ def open_row(row: dict, name: str) -> Image.Image:
         picture = picture["bytes"] if picture.get("bytes") else picture.get("path")
     if picture is None:
         raise ImageError(f"'{name}' has no picture.")
-    return load_image(picture, name=name)
+    try:
+        return load_image(picture, name=name)
+    except OSError as error:  # no permission, a name that is too long, a disk that fails
+        raise ImageError(f"'{name}' cannot be read ({error.strerror or reason_of(error)}).") from error
 
 
 def cut(picture: Image.Image, size: int, crop: Crop, seed: int, position: int) -> Tensor:

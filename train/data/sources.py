@@ -12,18 +12,23 @@ from PIL import Image
 
 from drorae.checkpoints import reason_of
 from train.data.icons import STYLES, is_held_out, is_icon_table
+from train.data.picture_folders import load_picture_folder
 from train.errors import DataError
 
 GENERATED = "generated"
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+LABELS = ("label", "labels", "fine_label", "cls")  # columns of class numbers; "cls" in tar shards
+STREAM_SHARDS = 64  # that a folder of pictures is read in, where it is streamed
 
 
 def load_photos(path: str, split: str, option: str = "--data", streaming: bool = False) -> Sequence[dict]:
-    """Rows whose ``image`` is still encoded (``{"bytes": ..., "path": ...}``), so that damaged ones can be skipped.
+    """Rows whose ``image`` is still encoded (``{"bytes": ..., "path": ...}``), so that damaged ones can be skipped, and
+    whose class number, where they have one, is called ``label``.
 
     ``path`` is, in this order: ``"generated"`` (drawn pictures, for smoke runs); one parquet file; a folder with
-    ``{split}-*.parquet``; a folder with ``{split}-*.tar`` shards (WebDataset layout, always streamed); an image folder
-    with that split (``{split}/class/picture.jpg``); the name of a data set on the hub, such as ``ILSVRC/imagenet-1k``.
+    ``{split}-*.parquet``; a folder with ``{split}-*.tar`` shards (WebDataset layout, always streamed); a folder of
+    pictures (``{split}/class/picture.jpg``, see :func:`train.data.picture_folders.load_picture_folder`); the name of a
+    data set on the hub, such as ``ILSVRC/imagenet-1k``.
 
     One file is the training split. A table of icons, however it comes, gives no caption to training that
     :func:`train.data.icons.is_held_out` holds out; of one file these are the validation split.
@@ -53,9 +58,12 @@ def load_photos(path: str, split: str, option: str = "--data", streaming: bool =
         elif shards:
             rows = datasets.load_dataset("webdataset", data_files=shards, split="train", streaming=True)
         elif folder.is_dir():
-            rows = datasets.load_dataset("imagefolder", data_dir=str(whole), split=split, streaming=streaming)
+            rows = load_picture_folder(whole, split, f"{option} {path}")
+            rows = rows.to_iterable_dataset(min(len(rows), STREAM_SHARDS)) if streaming else rows
         else:
             rows = datasets.load_dataset(path, split=split, streaming=streaming)
+    except DataError:
+        raise
     except Exception as error:  # broken files, an unknown name, no network: many types, one thing to do
         reason = reason_of(error)
         if one_file:
@@ -69,7 +77,7 @@ def load_photos(path: str, split: str, option: str = "--data", streaming: bool =
             f"{option} {path}: there is no such folder, and no data set of that name could be had from the hub "
             f"({reason})."
         ) from error
-    rows = _with_encoded_image(rows, f"{option} {path}")
+    rows = _with_label(_with_encoded_image(rows, f"{option} {path}"))
     if is_icon_table(rows.features):
         return _icons(rows, STYLES.get(folder.stem, "icon"), split, one_file)
     if one_file and split != "train":
@@ -103,8 +111,26 @@ def _with_encoded_image(rows, where: str):
     return rows if column == "image" else rows.rename_column(column, "image")
 
 
+def _with_label(rows):
+    """The same rows with their class numbers, where there are any, in a column ``label``."""
+    column = label_column(rows.features)
+    return rows if column in (None, "label") else rows.rename_column(column, "label")
+
+
+def label_column(features: datasets.Features) -> str | None:
+    """The column of class numbers: one of ``LABELS``, or the only one that names classes; ``None`` where there is none.
+
+    A column ``label`` is that column whatever it holds.
+    """
+    if "label" in features:
+        return "label"
+    classes = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
+    numbers = [name for name, feature in features.items() if getattr(feature, "dtype", "").startswith(("int", "uint"))]
+    return next((name for name in LABELS if name in numbers), classes[0] if len(classes) == 1 else None)
+
+
 def class_names(sources: Sequence, count: int | None = None, where: str = "--data") -> list[str]:
-    """Names of the classes by number; one name, that no picture has, where the data has no classes.
+    """Names of the classes by number; none where the data has no classes.
 
     Args:
         count: how many there are, where the data does not say; their numbers are then their names.
@@ -115,7 +141,7 @@ def class_names(sources: Sequence, count: int | None = None, where: str = "--dat
     found = [_names(source, count, where) for source in sources]
     if any(names != found[0] for names in found):
         raise DataError(f"{where}: the sources have different classes; give one, or ones with the same classes.")
-    return found[0] or ["anything"]
+    return found[0]
 
 
 def _names(rows: Sequence, count: int | None, where: str) -> list[str]:
@@ -123,12 +149,11 @@ def _names(rows: Sequence, count: int | None, where: str) -> list[str]:
         return list(GeneratedPictures.CLASSES)
     if not hasattr(rows, "features"):  # held in memory
         return [str(number) for number in range(count or 0)]
-    feature = rows.features.get("label")
-    if isinstance(feature, datasets.ClassLabel):
-        return list(feature.names)
-    column = next((name for name in ("label", "cls") if name in rows.features), None)
+    column = label_column(rows.features)
     if column is None:
         return []
+    if isinstance(rows.features[column], datasets.ClassLabel):
+        return list(rows.features[column].names)
     if count is not None:
         return [str(number) for number in range(count)]
     if isinstance(rows, datasets.IterableDataset):

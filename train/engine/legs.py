@@ -77,7 +77,7 @@ def save_leg(folder: Path, task: Any, step: int, steps: int, seconds: float) -> 
     }
     log = folder / LOG
     record = {"step": step, "steps": steps, "seconds": round(seconds, 1)}
-    record["log"] = log.read_text() if log.is_file() else ""
+    record["log"] = log.read_text(encoding="utf-8") if log.is_file() else ""
     fresh = folder / f"{LEG}.new"
     save_file(half, fresh, metadata={RECORD_KEY: json.dumps(record)})
     fresh.replace(folder / LEG)

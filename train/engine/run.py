@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
 import shutil
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,11 +18,14 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers.training_utils import EMAModel
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm.auto import tqdm
 from transformers import get_cosine_with_min_lr_schedule_with_warmup_lr_rate
 
+from drorae.checkpoints import reason_of
 from train.data.positions import Batch, TrainingPositions, TrainingStream
 from train.engine.legs import Leg, save_leg
 from train.engine.muon import Muon
@@ -29,6 +34,7 @@ from train.settings import Schedule
 
 CHECK_EVERY = 50  # steps; on a GPU every look at a number waits for all that was queued before
 STATE, CHECKPOINT, LOG, RECORD, DAMAGED = "state", "checkpoint", "log.jsonl", "run.json", "damaged.txt"
+LOCK, LOCK_SECONDS = "lock", 2.0  # to wait for it: a killed run's last process may take a moment to end
 
 
 class Task(Protocol):
@@ -138,13 +144,14 @@ def fit(
     position in the data are all restored, so that on a CPU the result is that of an uninterrupted run, bit for bit.
 
     Raises:
-        RunError: the loss or its gradient is no longer finite, or the disk takes no more; the last good state stays.
+        RunError: the loss or its gradient is no longer finite, or the disk takes no more; the last good state stays. Or
+            that state, or the checkpoint, is damaged.
     """
     if accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
         _recover_state(folder)
     accelerator.wait_for_everyone()
-    if (folder / CHECKPOINT).is_dir():
+    if is_finished(folder):
         accelerator.print(f"{folder}: finished before; remove the folder to train again.")
         return
     try:
@@ -160,7 +167,7 @@ def fit(
         step.value, clock.value = leg.step, leg.seconds
         main.skip(leg.step)
         if accelerator.is_main_process:
-            (folder / LOG).write_text(leg.log)
+            (folder / LOG).write_text(leg.log, encoding="utf-8")
         accelerator.print(f"{folder}: going on from {leg.file} after step {leg.step} of {schedule.steps}.")
     ema = PlainEMA(main.parameters, decay=schedule.ema_decay, foreach=True)
     kept = [*main.schedulers, ema, step, clock]
@@ -178,7 +185,7 @@ def fit(
     task.use(trainable, discriminator)
     accelerator.register_for_checkpointing(*kept)
     if (folder / STATE).is_dir():
-        accelerator.load_state(str(folder / STATE))
+        _load_state(accelerator, folder)
         accelerator.print(f"{folder}: continuing after step {step.value} of {schedule.steps}.")
     ema.to(accelerator.device)  # after loading, which brings the averages back on the CPU
 
@@ -258,6 +265,45 @@ def fit(
         with _ema_weights(ema, main.parameters), writing(folder):
             _write_folder(folder / CHECKPOINT, task.export)
     accelerator.wait_for_everyone()
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run has left its checkpoint.
+
+    Raises:
+        RunError: there is a checkpoint without weights, which no run leaves.
+    """
+    checkpoint = folder / CHECKPOINT
+    if not checkpoint.is_dir():
+        return False
+    if next(checkpoint.rglob("*.safetensors"), None) is None:
+        raise RunError(f"'{checkpoint}' holds no weights; remove that folder, then run the same command again.")
+    return True
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """The folder of a run for this process alone. It is free again when the process ends, however it ends.
+
+    Raises:
+        RunError: another training has it, or nothing can be written there.
+    """
+    lock, taken = FileLock(folder / LOCK), False
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=LOCK_SECONDS)
+        except Timeout:
+            taken = True
+    if taken:
+        raise RunError(
+            f"{folder} is in use by another training; wait for its end, or give another --out. (If there is none, "
+            f"remove '{folder / LOCK}'.)"
+        )
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class PlainEMA(EMAModel):
@@ -351,7 +397,7 @@ class _Damaged:
     def __init__(self, folder: Path, accelerator: Accelerator):
         rank = accelerator.process_index
         self.file = folder / (DAMAGED if rank == 0 else DAMAGED.replace(".txt", f".{rank}.txt"))
-        self.notes = set(self.file.read_text().splitlines()) if self.file.is_file() else set()
+        self.notes = set(self.file.read_text(encoding="utf-8").splitlines()) if self.file.is_file() else set()
 
     def note(self, notes: list[str]) -> None:
         for text in notes:
@@ -359,13 +405,13 @@ class _Damaged:
             if line not in self.notes:
                 self.notes.add(line)
                 tqdm.write(f"skipped: {line}")
-                with writing(self.file.parent), self.file.open("a") as file:
+                with writing(self.file.parent), self.file.open("a", encoding="utf-8") as file:
                     file.write(line + "\n")
 
 
 def _log(accelerator: Accelerator, folder: Path, numbers: dict[str, float], pictures: Tensor | None) -> None:
     """One line of ``log.jsonl``, and the same numbers and the pictures to the trackers."""
-    with (folder / LOG).open("a") as log:
+    with (folder / LOG).open("a", encoding="utf-8") as log:
         log.write(json.dumps(numbers) + "\n")
     step = int(numbers["step"])
     accelerator.log({name: value for name, value in numbers.items() if name != "step"}, step=step)
@@ -389,6 +435,26 @@ def _save_state(accelerator: Accelerator, folder: Path) -> None:
             (folder / STATE).rename(old)
         fresh.rename(folder / STATE)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _load_state(accelerator: Accelerator, folder: Path) -> None:
+    """Put the last saved state in its places.
+
+    Raises:
+        RunError: a part of it is missing, cut off or of another run.
+    """
+    state = folder / STATE
+    random = state / f"random_states_{accelerator.process_index}.pkl"
+    try:
+        if not zipfile.is_zipfile(random):  # accelerate would go on without, to another result
+            raise OSError(f"'{random.name}' is missing or damaged")
+        accelerator.load_state(str(state))
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
+        raise RunError(
+            f"The state in '{state}' is damaged ({reason_of(error)[:120]}); remove {folder} to start this run again."
+        ) from error
 
 
 def _recover_state(folder: Path) -> None:

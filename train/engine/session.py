@@ -6,8 +6,10 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,13 +21,13 @@ from torch import nn
 
 from drorae.checkpoints import CheckpointError
 from drorae.images import ImageError
-from drorae.pipelines.base import SamplingError
+from drorae.pipelines.base import MAX_SCALE, MAX_SEED, SamplingError
 from train.data.captions import all_captions, captions_of
 from train.data.latent_cache import LatentPositions
 from train.data.positions import Crop, TrainingPositions, TrainingStream, ValidationPhotos, load_held_out
 from train.data.sources import load_photos
 from train.engine.legs import find_leg
-from train.engine.run import CHECKPOINT, RECORD, Task, fit
+from train.engine.run import RECORD, Task, fit, hold, is_finished
 from train.errors import DataError, RunError, writing
 from train.settings import EncoderPreset, Schedule, Stage1Preset, Stage2Preset
 
@@ -38,11 +40,41 @@ TRACKERS = ("tensorboard", "wandb")
 Row = TypeVar("Row", EncoderPreset, Stage1Preset, Stage2Preset)
 
 
-def positive(text: str) -> int:
-    """A whole number of 1 or more from the command line; argparse names the option."""
-    if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 1 or more")
+def number_of(what: str, least: int = 1) -> Callable[[str], int]:
+    """A reader of how many of something, ``least`` or more, from the command line; argparse names the option."""
+
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdecimal()) or int(text) < least:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a number of {what}; give a whole number from {least} on")
+        return int(text)
+
+    return read
+
+
+def read_seed(text: str) -> int:
+    """A seed from the command line."""
+    if not (text.isascii() and text.isdecimal()) or int(text) > MAX_SEED:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a seed; give a whole number from 0 to {MAX_SEED}")
     return int(text)
+
+
+def amount_of(what: str, least: float = 0.0, most: float = math.inf) -> Callable[[str], float]:
+    """A reader of a number from ``least`` to ``most`` from the command line; argparse names the option."""
+
+    def read(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not least <= number <= most or math.isinf(number):  # also where it is not a number
+            upper = "" if math.isinf(most) else f" to {most:g}"
+            raise argparse.ArgumentTypeError(f"'{text}' is not {what}; give a number from {least:g}{upper or ' on'}")
+        return number
+
+    return read
+
+
+read_scale = amount_of("a scale of guidance", most=MAX_SCALE)
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +89,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shares",
         nargs="+",
-        type=int,
+        type=number_of("turns"),
         help="how often each of --data is drawn, in whole numbers (default: by their sizes; "
         f"{' '.join(map(str, DATA_SHARES))} for the default data)",
     )
@@ -75,8 +107,10 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """``--accumulation``, ``--workers``, ``--precision``, ``--log``, ``--legs`` ...: how a preset runs here."""
-    parser.add_argument("--accumulation", type=int, help="micro-batches per step, where a batch is too large")
-    parser.add_argument("--workers", type=int, help="processes that read pictures")
+    parser.add_argument(
+        "--accumulation", type=number_of("micro-batches"), help="micro-batches per step, where a batch is too large"
+    )
+    parser.add_argument("--workers", type=number_of("processes", least=0), help="processes that read pictures")
     parser.add_argument(
         "--precision", choices=("no", "bf16"), help="instead of the preset's, for what is trained; 'no' is fp32"
     )
@@ -101,9 +135,6 @@ def with_arguments(row: Row, args: argparse.Namespace) -> Row:
     """The preset row with the command line's changes to its schedule."""
     names = ("accumulation", "workers", "precision", "gradient_checkpointing")
     changes = {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
-    for name, value in changes.items():
-        if name in ("accumulation", "workers") and value < (1 if name == "accumulation" else 0):
-            raise RunError(f"--{name} {value} is too small; leave it out for the preset's own value")
     return dataclasses.replace(row, schedule=dataclasses.replace(row.schedule, **changes))
 
 
@@ -152,12 +183,12 @@ def train(
         load: gives the training data, where it is not the photos of ``--data`` in random crops.
 
     Raises:
-        RunError: a tracker that is not installed, and what :func:`check_precision`, :func:`record_run` and ``fit``
-            raise.
+        RunError: a tracker that is not installed, a folder that another training uses, and what
+            :func:`check_precision`, :func:`record_run` and ``fit`` raise.
     """
     check_precision(args, row.schedule)
     folder = args.out / args.preset / name
-    if (folder / CHECKPOINT).is_dir():
+    if is_finished(folder):
         print(f"{folder}: finished before; remove the folder to train again.")
         return
     for tracker in args.log or ():
@@ -166,18 +197,19 @@ def train(
     accelerator = Accelerator(
         mixed_precision=row.schedule.precision, log_with=args.log or None, project_dir=str(folder / "log")
     )
-    task = build(accelerator).to(accelerator.device)
-    positions = load(task, accelerator) if load else load_positions(args, task.image_size, row.schedule)
-    settings = {"model": model, "row": dataclasses.asdict(row), "frozen": fingerprint(task)}
-    record_run(args, command, folder, accelerator, settings, positions)
-    if args.log:
-        accelerator.init_trackers("drorae")
-    adversary = getattr(row, "adversary", None)
-    lr, start = (adversary.lr, adversary.discriminator_start) if adversary else (None, 0)
-    leg = find_leg(args.legs, args.preset, name)
-    fit(task, positions, row.schedule, folder, accelerator, lr, start, leg)
-    for tracker in accelerator.trackers:
-        tracker.finish()
+    with hold(folder) if accelerator.is_main_process else nullcontext():
+        task = build(accelerator).to(accelerator.device)
+        positions = load(task, accelerator) if load else load_positions(args, task.image_size, row.schedule)
+        settings = {"model": model, "row": dataclasses.asdict(row), "frozen": fingerprint(task)}
+        record_run(args, command, folder, accelerator, settings, positions)
+        if args.log:
+            accelerator.init_trackers("drorae")
+        adversary = getattr(row, "adversary", None)
+        lr, start = (adversary.lr, adversary.discriminator_start) if adversary else (None, 0)
+        leg = find_leg(args.legs, args.preset, name)
+        fit(task, positions, row.schedule, folder, accelerator, lr, start, leg)
+        for tracker in accelerator.trackers:
+            tracker.finish()
 
 
 def check_precision(args: argparse.Namespace, schedule: Schedule) -> None:
@@ -234,9 +266,9 @@ def record_run(
     devices: list[str] = []
     if file.is_file():
         try:
-            before = json.loads(file.read_text())
+            before = json.loads(file.read_text(encoding="utf-8"))
             devices = before["devices"]
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise RunError(f"'{file}' cannot be read; remove {folder} to start this run again.") from error
         differences = _differences({name: before.get(name) for name in fixed}, fixed, "")
         if differences:
@@ -260,7 +292,7 @@ def record_run(
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         fresh = file.with_suffix(".new")  # so that a kill leaves the old or the new record, never half of one
-        fresh.write_text(json.dumps(record, indent=2) + "\n")
+        fresh.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         fresh.replace(file)
 
 

@@ -29,8 +29,16 @@ from train.data.captions import all_captions
 from train.data.positions import Batch, Crop
 from train.data.sources import load_photos
 from train.engine.legs import LEG, find_leg
-from train.engine.run import CHECKPOINT, LOG, Task, fit
-from train.engine.session import add_data_arguments, add_run_arguments, main_guard, positive, record_run, shares_of
+from train.engine.run import CHECKPOINT, LOG, Task, fit, hold
+from train.engine.session import (
+    add_data_arguments,
+    add_run_arguments,
+    amount_of,
+    main_guard,
+    number_of,
+    record_run,
+    shares_of,
+)
 from train.errors import RunError
 from train.gpu.latents import DeviceLatents, encode_views
 from train.gpu.pictures import STORED_SIDE, DevicePictures, decode_all
@@ -136,15 +144,19 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", choices=PRESETS, required=True)
     parser.add_argument("--run", choices=runs, required=True)
-    parser.add_argument("--minutes", type=float, default=8.0, help="from now to the end of the program (default: 8)")
-    parser.add_argument("--batch-size", type=positive, default=512)
-    parser.add_argument("--steps", type=positive, help="at most so many, whatever fits (rehearsals)")
-    parser.add_argument("--limit", type=positive, help="at most so many pictures of each source (rehearsals)")
-    parser.add_argument("--threads", type=positive, default=16, help="that decode pictures (default: 16)")
-    parser.add_argument("--views", type=positive, default=VIEWS, help="of every picture, for denoisers")
+    parser.add_argument(
+        "--minutes", type=amount_of("minutes"), default=8.0, help="from now to the end of the program (default: 8)"
+    )
+    parser.add_argument("--batch-size", type=number_of("pictures"), default=512)
+    parser.add_argument("--steps", type=number_of("steps"), help="at most so many, whatever fits (rehearsals)")
+    parser.add_argument(
+        "--limit", type=number_of("pictures"), help="at most so many pictures of each source (rehearsals)"
+    )
+    parser.add_argument("--threads", type=number_of("threads"), default=16, help="that decode pictures (default: 16)")
+    parser.add_argument("--views", type=number_of("views"), default=VIEWS, help="of every picture, for denoisers")
     parser.add_argument("--result", type=Path, required=True, help="folder for the leg and the report")
     parser.add_argument("--tokenizer", help="of a denoiser (default: the preset's)")
-    parser.add_argument("--classes", type=positive)
+    parser.add_argument("--classes", type=number_of("classes"))
     add_data_arguments(parser)
     add_run_arguments(parser)
     parser.set_defaults(stream=False, start=None)
@@ -219,10 +231,13 @@ def main(argv: list[str] | None = None) -> None:
         adversary = dataclasses.replace(adversary, **starts)
         task.preset = dataclasses.replace(task.preset, adversary=adversary)
     settings = {"model": preset.model, "row": dataclasses.asdict(dataclasses.replace(row, schedule=schedule))}
-    record_run(args, f"train.gpu.leg --preset {args.preset} --run {args.run}", folder, accelerator, settings, positions)
-    rate, start = (adversary.lr, adversary.discriminator_start) if adversary else (None, 0)
-    timer = Timer(device)
-    fit(task, positions, schedule, folder, accelerator, rate, start)
+    with hold(folder):
+        record_run(
+            args, f"train.gpu.leg --preset {args.preset} --run {args.run}", folder, accelerator, settings, positions
+        )
+        rate, start = (adversary.lr, adversary.discriminator_start) if adversary else (None, 0)
+        timer = Timer(device)
+        fit(task, positions, schedule, folder, accelerator, rate, start)
     seconds = timer.seconds()
 
     pictures_seen = steps * args.batch_size
@@ -237,12 +252,12 @@ def main(argv: list[str] | None = None) -> None:
         "seconds": round(seconds, 1),
         "pictures_per_second": round(pictures_seen / seconds, 1),
         "model_flops_utilisation": round(flops / seconds / PEAK_FLOPS, 4) if on_gpu else None,
-        "log": (folder / LOG).read_text().splitlines()[-1],
+        "log": (folder / LOG).read_text(encoding="utf-8").splitlines()[-1],
     }
     args.result.mkdir(parents=True, exist_ok=True)
     write_parts(folder / LEG, args.result / f"{args.preset}-{args.run}.safetensors")
     shutil.copy(folder / LOG, args.result / f"{args.preset}-{args.run}.log.jsonl")
-    (args.result / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    (args.result / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(report, indent=2))
 
 

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from train.engine.session import SHARED, main_guard
+from train.engine.session import SHARED, amount_of, main_guard
 from train.errors import RunError
 
 FILES = ("photos20/*.parquet", "emoji/*.parquet", "weights/*.safetensors", "weights/*.json", "weights/minilm-l3/*")
@@ -42,7 +42,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=SHARED, help="folder of photos20, emoji and weights")
     parser.add_argument("--to", type=Path, required=True, help="folder for the packets; must not exist")
-    parser.add_argument("--limit-mib", type=float, default=58.0, help="of a packet (default: %(default)s)")
+    parser.add_argument(
+        "--limit-mib", type=amount_of("mebibytes", least=1), default=58.0, help="of a packet (default: %(default)s)"
+    )
     args = parser.parse_args(argv)
     if args.to.exists():
         raise RunError(f"--to '{args.to}' is there already; remove it or name another folder.")

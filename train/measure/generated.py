@@ -78,7 +78,7 @@ def load_generated(path: str) -> GeneratedSet:
     """
     place = Path(path)
     record = place / RECORD if place.is_dir() else place.with_name(RECORD)
-    settings = json.loads(record.read_text()) if record.is_file() else {}
+    settings = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
     if place.suffix == ".npz" and place.is_file():
         try:
             arrays = np.load(place, allow_pickle=False)
@@ -97,7 +97,7 @@ def load_generated(path: str) -> GeneratedSet:
 
 def evaluator_classes(names: list[str], weights: Path) -> list[int] | None:
     """Numbers of the MobileNetV2 outputs that mean these classes; ``None`` where a name is not ImageNet's."""
-    lines = (weights / NAMES).read_text().splitlines()
+    lines = (weights / NAMES).read_text(encoding="utf-8").splitlines()
     # a class may be called by another's synonym, so whole lines come before first words, and those before all others
     known: dict[str, int] = {}
     for called in (lambda line: [line], lambda line: line.split(",")[:1], lambda line: line.split(",")):

@@ -31,7 +31,7 @@ class MobileNetV2(nn.Module):
         for name in (WEIGHTS, ARCHITECTURE):
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"FD-MobileNetV2 needs '{folder / name}'; pass --weights FOLDER")
-        self.operations = json.loads((folder / ARCHITECTURE).read_text())
+        self.operations = json.loads((folder / ARCHITECTURE).read_text(encoding="utf-8"))
         for key, value in load_file(folder / WEIGHTS).items():
             self.register_buffer(key.replace(".", "_"), value.float(), persistent=False)
 
