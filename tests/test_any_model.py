@@ -9,7 +9,6 @@ import torch
 from conftest import ROOT, network, smoke
 from diffusers import AutoencoderRAE
 
-import app
 import drorae.checkpoints
 import drorae.cli
 from drorae import AutoencoderDRoRAE, DRoRAEClassPipeline
@@ -17,6 +16,7 @@ from drorae.checkpoints import weights_hash
 from drorae.pipelines import flow
 from drorae.pretrained.adapter import load_tokenizer, save_fusion
 from drorae.pretrained.rae_tokenizer import load_rae
+from drorae.ui import app
 from train import evaluate, stage2
 
 CAT = str(ROOT / "assets" / "examples" / "cat.jpg")

@@ -160,7 +160,7 @@ def test_a_link_opens_an_example_wherever_the_page_was_started(tiny, tmp_path, m
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # Gradio serves files below both
     demo = build_demo(tiny, "tiny")
-    (number,) = (n for n, block in demo.fns.items() if getattr(block.fn, "__name__", None) == "restore")
+    (number,) = (n for n, block in demo.fns.items() if getattr(block.fn, "__name__", None) == "open_link")
     with served(demo) as address:
         asked = {"data": [], "fn_index": number, "session_hash": "a visitor"}
         answer = httpx.post(f"{address}gradio_api/run/predict?example=rocket", json=asked)

@@ -67,7 +67,7 @@ def test_others_may_load_models_only_where_it_is_said(monkeypatch, tiny, argumen
         raise CheckpointError(f"switch is {options['switch']}")
 
     monkeypatch.setattr(app, "build_demo", stop)
-    monkeypatch.setattr(app.AutoencoderDRoRAE, "from_pretrained", lambda name: tiny)
+    monkeypatch.setattr(app, "load_tokenizer", lambda name: tiny)
     monkeypatch.delenv("SPACE_ID", raising=False)
     if space:
         monkeypatch.setenv("SPACE_ID", space)
