@@ -205,9 +205,9 @@ function draw() {
 
 function load() {
   const { value } = props;
-  find("root").hidden = !value?.rows.length;
+  find("root").hidden = !value?.rows?.length;
   state.value = value;
-  if (!value?.rows.length) return;
+  if (!value?.rows?.length) return;
   if (value.rows.length === 1) state.bin = null; // another batch began
   URL.revokeObjectURL(find("csv").href);
   find("csv").href = URL.createObjectURL(new Blob([value.csv], { type: "text/csv" }));
