@@ -11,7 +11,7 @@ ORDER = {
     "train": "commands measure engine tasks data .",
 }
 SHELLS = {"drorae": {"cli", "__main__"}, "train": set()}
-BOTTOM = {"drorae": {"images", "metrics", "checkpoints"}, "train": {"presets", "settings", "errors"}}
+BOTTOM = {"drorae": {"images", "metrics", "checkpoints", "console"}, "train": {"presets", "settings", "errors"}}
 UPWARD = {("drorae.models.autoencoder", "drorae.pretrained.rae_tokenizer")}  # from_rae builds the class it belongs to
 
 FILES = [path for folder in ORDER for path in sorted((ROOT / folder).rglob("*.py"))]

@@ -32,7 +32,11 @@ def batch_tab() -> BatchTab:
             elem_id="batch-introduction",
         )
         files = gr.File(
-            file_count="multiple", file_types=["image"], label="Pictures", height=150, elem_id="batch-files"
+            file_count="multiple",
+            file_types=["image", ".avif", ".heic", ".heif"],  # whose types not every system knows
+            label="Pictures",
+            height=150,
+            elem_id="batch-files",
         )
         with gr.Row():
             run = gr.Button("Explore all", variant="primary", elem_id="batch-run")

@@ -16,12 +16,13 @@ from drorae.explorer.explore import explore
 from drorae.explorer.explore import intervene as intervene_picture
 from drorae.explorer.interventions import InterventionError
 from drorae.explorer.sampling import Generation, Request, generate
-from drorae.images import ImageError, load_image
+from drorae.images import ImageError
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.pipelines.base import SamplingError
 from drorae.ui.batch import MAX_BATCH
 from drorae.ui.components import PictureInput
 from drorae.ui.generators import CLASS, TEXT, Generator
+from drorae.ui.uploads import as_unicode, open_upload, upload_names
 from drorae.ui.wiring import whole, wished
 
 KNOWN = (CheckpointError, ImageError, InterventionError, SamplingError)
@@ -43,14 +44,14 @@ def add_endpoints(model: AutoencoderDRoRAE, generators: list[Generator]) -> None
     def one(path: str | None) -> Image.Image:
         if path is None:
             raise ImageError("There is no picture; send one.")
-        return load_image(path)
+        return open_upload(path)
 
     def reconstruct(picture: str | None) -> tuple[Image.Image, dict[str, Any]]:
         """Rebuild the central square of a picture from the encoder's last layer (rae), from all layers with the same
         decoder (phase2) and with the finetuned decoder (drorae). Returns the best one and the metrics of all.
 
         Args:
-            picture: PNG, JPEG, WebP, BMP, TIFF or a still GIF; the central square is used.
+            picture: PNG, JPEG, WebP, AVIF, BMP, TIFF or a still GIF; the central square is used.
         """
         result = explore(one(picture), model, interventions=False)
         return Image.fromarray(list(result.pictures.values())[-1]), reconstruction_answer(result)
@@ -60,7 +61,7 @@ def add_endpoints(model: AutoencoderDRoRAE, generators: list[Generator]) -> None
         row-major order of the grid, with one number per layer; the mean shares; and how the shares go with texture.
 
         Args:
-            picture: PNG, JPEG, WebP, BMP, TIFF or a still GIF; the central square is used.
+            picture: PNG, JPEG, WebP, AVIF, BMP, TIFF or a still GIF; the central square is used.
         """
         result = explore(one(picture), model, interventions=False)
         if result.weights is None:
@@ -77,7 +78,7 @@ def add_endpoints(model: AutoencoderDRoRAE, generators: list[Generator]) -> None
         picture, its metrics, and how far its latent is from what the decoder was trained on.
 
         Args:
-            picture: PNG, JPEG, WebP, BMP, TIFF or a still GIF; the central square is used.
+            picture: PNG, JPEG, WebP, AVIF, BMP, TIFF or a still GIF; the central square is used.
             layers: numbers, from 1, of the layers that stay in the sum; null for all.
             beta: strength of the correction, 0 (last layer only) to 1 (fused only); null for the trained one.
             tokens: row-major numbers, from 0, of the tokens to change; null for all.
@@ -94,7 +95,8 @@ def add_endpoints(model: AutoencoderDRoRAE, generators: list[Generator]) -> None
         """
         if not pictures or len(pictures) > MAX_BATCH:
             raise ImageError(f"Send between 1 and {MAX_BATCH} pictures, not {len(pictures or ())}.")
-        return [batch_answer(row) for row in batch_pictures(pictures, model)]
+        rows = batch_pictures(pictures, model, names=upload_names(pictures), read=open_upload)
+        return [batch_answer(row) for row in rows]
 
     def sample_class(
         label: str, seed: float, steps: float, guidance: str, scale: float
@@ -161,6 +163,6 @@ def told(function: Callable) -> Callable:
         try:
             return function(*args)
         except KNOWN as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise gr.Error(as_unicode(str(error)), print_exception=False) from None
 
     return wrapped

@@ -31,6 +31,7 @@ from drorae.ui.intervene import InterveneTab
 from drorae.ui.models import ModelControls, Shelf, described
 from drorae.ui.routing import RoutingTab, profile_figure
 from drorae.ui.study import StudyTab
+from drorae.ui.uploads import as_unicode, open_upload, upload_names
 from drorae.viewers.report import report
 from drorae.viewers.values import (
     batch_value,
@@ -106,18 +107,19 @@ def wire(
         if path is None:  # cleared: what is shown stays until the next picture
             return (status_line("Choose another picture, or keep looking at this one."), *kept)
         try:
+            example = example_of(path)
             result = explore(
-                load_image(path), shelf.get(name), progress=lambda n, total: progress((n, total), desc="interventions")
+                open_upload(path), shelf.get(name), progress=lambda n, total: progress((n, total), desc="interventions")
             )
         except (CheckpointError, ImageError) as error:
             return (status_line(str(error), error=True), *kept)
-        return (status_line(done(result)), *shown(result, example_of(path)), path)
+        return (status_line(done(result)), *shown(result, example), path)
 
     def answer(event: gr.EventData, path: str, name: str) -> dict[str, Any]:
         """Paint one intervention that was not there yet."""
         wish = event._data if isinstance(event._data, dict) else {}
         try:
-            frame = intervene(load_image(path), shelf.get(name), wished(wish))
+            frame = intervene(open_upload(path), shelf.get(name), wished(wish))
         except (CheckpointError, ImageError, InterventionError) as error:
             return gr.update(answer={"id": wish.get("id"), "error": str(error)})
         return gr.update(answer={"id": wish.get("id"), "frame": frame_value(frame)})
@@ -252,9 +254,8 @@ def wire_report(shelf: Shelf, current: gr.State, seen: gr.State, button: ReportB
         moment = time.time()  # an equal value would not reach the button, which waits for one
         try:
             model = shelf.get(name)
-            result = explore(load_image(path), model)
             picture = example_path(example_of(path)) or Path(path).name  # as the command can take it
-            text = report(result, model, name, picture)
+            text = report(explore(open_upload(path), model), model, name, picture)
         except (CheckpointError, ImageError) as error:
             return {"error": str(error), "moment": moment}
         return {"name": f"drorae-{Path(path).stem}.html", "text": text, "moment": moment}
@@ -292,7 +293,7 @@ def wire_batch(shelf: Shelf, current: gr.State, tab: BatchTab, picture: PictureI
             yield (status_line(str(error), error=True), gr.skip(), *buttons(False), gr.skip())
             return
         rows, sent = [], -BATCH_SECONDS
-        for row in batch(paths, model):
+        for row in batch(paths, model, names=upload_names(paths), read=open_upload):
             rows.append(row)
             if len(rows) < len(paths) and time.monotonic() - sent >= BATCH_SECONDS:
                 sent = time.monotonic()
@@ -305,7 +306,7 @@ def wire_batch(shelf: Shelf, current: gr.State, tab: BatchTab, picture: PictureI
         try:
             if not isinstance(index, int) or not 0 <= index < len(paths):
                 raise ImageError("That picture is no longer there; choose the pictures again.")
-            load_image(paths[index])  # a bad one stays a row
+            open_upload(paths[index])  # a bad one stays a row
             return (status_line(""), paths[index], gr.Tabs(selected="compare"))
         except ImageError as error:
             return (status_line(str(error), error=True), gr.skip(), gr.skip())
@@ -333,7 +334,8 @@ def wire_batch(shelf: Shelf, current: gr.State, tab: BatchTab, picture: PictureI
 
 def only_pictures(paths: list[str]) -> list[str]:
     """The files of a folder that can be pictures."""
-    return [path for path in paths if Path(path).suffix.lower() in Image.registered_extensions()]
+    known = {*Image.registered_extensions(), ".heic", ".heif"}
+    return [path for path in paths if Path(path).suffix.lower() in known]
 
 
 def wire_generate(generators: list[Generator], tab: GenerateTab, picture: PictureInput, tabs: gr.Tabs) -> None:
@@ -446,4 +448,5 @@ def done(result: Exploration) -> str:
 
 def status_line(text: str, error: bool = False) -> str:
     """One sentence for the status line, escaped."""
-    return f'<p class="status{" error" if error else ""}" role="{"alert" if error else "status"}">{escape(text)}</p>'
+    kind, role = ("status error", "alert") if error else ("status", "status")
+    return f'<p class="{kind}" role="{role}">{escape(as_unicode(text))}</p>'
