@@ -3,7 +3,8 @@
 ``sample --class NAME --out FILE`` or ``sample --prompt TEXT --out FILE``, and ``app``, which serves the explorer.
 
 Every command imports what it needs when it runs, so that ``--help`` and mistakes in the options are answered at once.
-Exit code 0 when everything worked, 2 with one sentence per problem on the error stream otherwise.
+Exit code 0 when everything worked, 2 with one sentence per problem on the error stream otherwise; 130 after Ctrl-C, 141
+when nobody reads the output any more.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import sys
 import time
 from importlib.util import find_spec
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING
 from drorae import __version__
 from drorae.bundled import DEFAULT_GENERATOR, DEFAULT_MODEL, DEFAULT_TEXT_GENERATOR, picture_path
 from drorae.choices import DECODERS, GUIDANCE, SIDE
+from drorae.console import INTERRUPTED, run_command
 from drorae.errors import DRoRAEError
 
 if TYPE_CHECKING:
@@ -34,17 +37,25 @@ STANDING = {
 }
 
 
+ESCAPED = "backslashreplace"  # what UTF-8 has no bytes for: names of files that are not UTF-8
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = sys.argv[1:] if argv is None else argv
     if arguments[:1] == ["app"]:
         return _app(arguments[1:])
-    args = _parser().parse_args(arguments)
+    return run_command(lambda: _run(_parser().parse_args(arguments)))
+
+
+def _run(args: argparse.Namespace) -> int:
     try:
         wrong = _misdirected(args)
         return _fail(wrong) if wrong else args.run(args)
     except DRoRAEError as error:
         return _fail(str(error))
+    except BrokenPipeError:  # the output's, not --out
+        raise
     except OSError as error:
         reason = error.strerror or type(error).__name__
         return _fail(f"--out '{args.out}' cannot be written ({reason}); choose another place.")
@@ -126,14 +137,22 @@ def _misdirected(args: argparse.Namespace) -> str | None:
     """What is wrong with the place for the results, before anything is computed: they never replace what is read."""
     pictures = args.images if "images" in args else [args.image] if "image" in args else []
     if args.run is _reconstruct:
-        if any(path.resolve().parent == args.out.resolve() for path in pictures):
+        if any(_is_same(Path(os.path.realpath(path)).parent, args.out) for path in pictures):
             return f"--out '{args.out}' holds pictures to be read, which could be overwritten; choose another folder."
         return None
     if args.out.is_dir():
         return f"--out '{args.out}' is a folder; name a file in it."
-    if args.out.exists() and any(path.exists() and path.samefile(args.out) for path in pictures):
+    if any(_is_same(path, args.out) for path in pictures):
         return f"--out '{args.out}' is a picture to be read, which would be overwritten; choose another name."
     return None
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    """Whether two paths lead to one file or folder; not those that are missing, or that nobody may look at."""
+    try:
+        return path.samefile(other)
+    except (OSError, ValueError):  # ValueError: a name with a null character
+        return False
 
 
 def _reconstruct(args: argparse.Namespace) -> int:
@@ -147,7 +166,8 @@ def _reconstruct(args: argparse.Namespace) -> int:
     code = 0
     for path, stem in zip(args.images, _stems(args.images), strict=True):
         try:
-            result = explore(load_image(path), model, interventions=False, size=args.size, whole=args.whole)
+            picture = load_image(path, str(path))
+            result = explore(picture, model, interventions=False, size=args.size, whole=args.whole)
         except ImageError as error:  # the other pictures are still worth doing
             code = _fail(str(error))
             continue
@@ -202,7 +222,8 @@ def _routing(args: argparse.Namespace) -> int:
     from drorae.pretrained.adapter import load_tokenizer
 
     model = load_tokenizer(args.model)
-    result = explore(load_image(args.image), model, interventions=False, size=args.size, whole=args.whole)
+    picture = load_image(args.image, str(args.image))
+    result = explore(picture, model, interventions=False, size=args.size, whole=args.whole)
     if result.weights is None:
         return _fail(f"'{args.model}' has no fusion, so there is no routing; use a model with fusion.")
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -239,7 +260,7 @@ def _intervene(args: argparse.Namespace) -> int:
         layers = [n for n in range(1, model.encoder.num_layers + 1) if n not in args.without]
     as_tuple = [None if values is None else tuple(values) for values in (layers, args.tokens)]
     intervention = Intervention(as_tuple[0], args.beta, as_tuple[1])
-    frame = intervene(load_image(args.image), model, intervention, args.size, args.whole)
+    frame = intervene(load_image(args.image, str(args.image)), model, intervention, args.size, args.whole)
     settings = {"model": args.model, "layers": layers, "beta": args.beta, "tokens": args.tokens}
     settings |= {"size": args.size, "whole": args.whole or None}
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -262,10 +283,10 @@ def _report(args: argparse.Namespace) -> int:
     from drorae.viewers.report import report
 
     model = load_tokenizer(args.model)
-    result = explore(load_image(args.image), model, size=args.size, whole=args.whole)
+    result = explore(load_image(args.image, str(args.image)), model, size=args.size, whole=args.whole)
     text = report(result, model, args.model, str(args.image))
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(text, encoding="utf-8")
+    args.out.write_text(text, encoding="utf-8", errors=ESCAPED)
     print(f"{args.out}: {len(text) / 2**20:.1f} MiB, to be opened in any browser")
     return 0
 
@@ -279,16 +300,28 @@ def _batch(args: argparse.Namespace) -> int:
     from drorae.pretrained.adapter import load_tokenizer
 
     model = load_tokenizer(args.model)
-    rows = list(explore_batch(tqdm(args.images, disable=None), model, args.size, args.whole))
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(to_csv(rows), encoding="utf-8")
+    rows, stopped = [], False
+    try:
+        with tqdm(total=len(args.images), disable=None) as progress:
+            for row in explore_batch(args.images, model, args.size, args.whole):
+                rows.append(row)
+                progress.update()
+    except KeyboardInterrupt:
+        if not rows:
+            raise
+        stopped = True
+    args.out.write_text(to_csv(rows), encoding="utf-8", errors=ESCAPED)
     for row in rows if args.json else ():
         print(json.dumps(batch_answer(row)))
     gains = [row.gain for row in rows if row.gain is not None]
     mean = f", mean gain {np.mean(gains):+.2f} dB" if gains else ""
     print(f"{args.out}: {sum(row.error is None for row in rows)} pictures{mean}")
     bad = [row.error for row in rows if row.error is not None]
-    return _fail("\n".join(bad)) if bad else 0
+    code = _fail("\n".join(bad)) if bad else 0
+    if stopped:
+        _fail(f"Stopped after {len(rows)} of {len(args.images)} pictures; '{args.out}' has their rows.")
+    return INTERRUPTED if stopped else code
 
 
 def _sample(args: argparse.Namespace) -> int:

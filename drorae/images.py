@@ -6,23 +6,32 @@ import io
 import json
 import re
 import warnings
+from functools import cache, lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from drorae.errors import DRoRAEError
 
 # What a visitor may send. Pillow is told this list, so no other (rarely used, rarely fuzzed) decoder ever runs.
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-MAX_PIXELS = 24_000_000  # 72 MB of RGB; larger photos must be made smaller first
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "TIFF", "GIF")
+FORMATS_TEXT = "PNG, JPEG, WebP, AVIF, BMP, TIFF or a still GIF"
+MAX_PIXELS = 50_000_000  # the largest photos of phones; larger ones must be made smaller first
+FULL_PIXELS = 24_000_000  # 96 MB as Pillow holds RGB; larger pictures are read at half their sides
 MIN_SIDE = 16  # below this there is nothing to rebuild
 SETTINGS_KEY = "drorae"  # text entry of PNG files that holds how they were made
 BACKGROUND = (255, 255, 255)  # transparent pixels are shown on white
-ANIMATED = ("GIF", "WEBP", "PNG")  # of a JPEG or TIFF that holds several pictures the first one is used
+ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # of a JPEG or TIFF that holds several pictures the first one is used
+HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs"}  # ISO/IEC 23008-12, annex B
+WITH_ALPHA = {"PA": "RGBA", "La": "LA", "RGBa": "RGBA"}  # modes whose transparency is made a plain channel
+SRGB_TOLERANCE = 2  # 8-bit levels: a profile that moves no colour by more is sRGB, however it is written down
+SRGB_PROFILE_BYTES = 100_000  # profiles of sRGB are smaller
+ROWS = 256  # of a wide grey that are scaled together
 TRANSPOSE = {  # EXIF 2.3, tag 274: what brings the stored rows and columns upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -41,13 +50,14 @@ class ImageError(DRoRAEError, ValueError):
 def load_image(source: str | Path | bytes | Image.Image | np.ndarray, name: str | None = None) -> Image.Image:
     """Read any supported picture as an upright RGB image.
 
-    EXIF orientation is applied, transparency is flattened on white, 16-bit greys are scaled to 8 bits, palettes and
-    CMYK are converted. The pixel count is checked from the header, before anything is decoded.
+    EXIF orientation is applied, an embedded colour profile is converted to sRGB, transparency is flattened on white,
+    16-bit greys are scaled to 8 bits, palettes and CMYK are converted. The pixel count is checked from the header,
+    before anything is decoded; pictures of more than 24 megapixels come out at half their sides.
 
     Args:
         source: a path, the bytes of a file, a PIL image or an array (H, W), (H, W, 3) or (H, W, 4), uint8 in
             [0, 255] or float in [0, 1].
-        name: what to call the picture in error messages; the file name when omitted.
+        name: what to call the picture in error messages; when omitted the file name, or the path of a missing file.
 
     Returns:
         An RGB ``PIL.Image`` of at least 16 x 16 pixels, without metadata.
@@ -55,6 +65,7 @@ def load_image(source: str | Path | bytes | Image.Image | np.ndarray, name: str 
     Raises:
         ImageError: the picture is missing, unreadable, animated, too large or too small.
     """
+    given = name
     if name is None:
         name = Path(source).name if isinstance(source, (str, Path)) else "the picture"
     if isinstance(source, np.ndarray):
@@ -65,26 +76,65 @@ def load_image(source: str | Path | bytes | Image.Image | np.ndarray, name: str 
     if isinstance(source, bytes):
         stream: io.IOBase = io.BytesIO(source)
     else:
-        path = Path(source)
-        if not path.is_file():
-            raise ImageError(f"There is no picture file '{path}'; check the path.")
-        stream = path.open("rb")
+        stream = _opened(Path(source), name, given or str(source))
     with stream:
-        if not stream.read(1):
+        try:
+            head = stream.read(64)
+            stream.seek(0)
+        except OSError as error:
+            raise ImageError(_unreadable(name, error)) from error
+        if not head:
             raise ImageError(f"'{name}' is empty (0 bytes); choose another picture.")
-        stream.seek(0)
+        formats = _heic_format(name) if _is_heic(head) else _formats()
         try:
             with warnings.catch_warnings():
                 # our own, smaller limit is checked below, with a message a person can act on
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                picture = Image.open(stream, formats=FORMATS)
+                picture = Image.open(stream, formats=formats)
         except Image.DecompressionBombError as error:
             raise ImageError(_too_large(name, error)) from error
         except Exception as error:  # damaged files make Pillow raise nearly anything
-            raise ImageError(
-                f"'{name}' is not a picture that can be read; use PNG, JPEG, WebP, BMP, TIFF or a still GIF."
-            ) from error
+            raise ImageError(f"'{name}' is not a picture that can be read; use {FORMATS_TEXT}.") from error
         return _to_rgb(picture, name)
+
+
+def _opened(path: Path, name: str, missing: str) -> io.IOBase:
+    try:
+        if path.is_file():
+            return path.open("rb")
+    except OSError as error:  # no permission, a name that is too long
+        raise ImageError(_unreadable(name, error)) from error
+    raise ImageError(f"There is no picture file '{missing}'; check the path.")
+
+
+def _unreadable(name: str, error: OSError) -> str:
+    return f"'{name}' cannot be read ({error.strerror or type(error).__name__}); choose another picture."
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of :data:`FORMATS` that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _is_heic(head: bytes) -> bool:
+    """Whether a file that starts so is a photo in HEIC: its ``ftyp`` box names one of the brands."""
+    end = min(int.from_bytes(head[:4], "big"), len(head))
+    brands = {head[place : place + 4] for place in (8, *range(16, end - 3, 4))}  # after the first one its version
+    return head[4:8] == b"ftyp" and not brands.isdisjoint(HEIC_BRANDS)
+
+
+def _heic_format(name: str) -> tuple[str]:
+    if find_spec("pillow_heif") is None:
+        raise ImageError(
+            f"'{name}' is a HEIC photo, which takes the package pillow-heif, and that is not installed here; "
+            "save the photo as JPEG, or pip install pillow-heif."
+        )
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+    return ("HEIF",)
 
 
 def _from_array(array: np.ndarray, name: str) -> Image.Image:
@@ -120,10 +170,18 @@ def _to_rgb(picture: Image.Image, name: str) -> Image.Image:
     try:
         if kind in ANIMATED and getattr(picture, "is_animated", False):
             raise ImageError(f"'{name}' is animated ({picture.n_frames} frames); save one frame as PNG and use that.")
+        if width * height > FULL_PIXELS:
+            picture.draft(None, (width // 2, height // 2))  # a JPEG is never there in full then
         picture.load()  # where a truncated file shows
+        orientation, profile = _orientation(picture), picture.info.get("icc_profile")
         if picture.mode.startswith("I") or picture.mode == "F":
             picture = _wide_grey_to_8_bit(picture, kind)
-        picture = _upright(picture)
+        picture = _with_plain_channels(picture)
+        if picture.width * picture.height > FULL_PIXELS:
+            picture = picture.reduce(2)
+        if orientation in TRANSPOSE:
+            picture = picture.transpose(TRANSPOSE[orientation])
+        picture = _to_srgb(picture, profile)
         if picture.has_transparency_data:
             picture = picture.convert("RGBA")
             flat = Image.new("RGBA", picture.size, (*BACKGROUND, 255))
@@ -139,31 +197,112 @@ def _to_rgb(picture: Image.Image, name: str) -> Image.Image:
     return picture
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation. An unreadable EXIF block does not cost a good photo."""
+def _orientation(picture: Image.Image) -> int | None:
+    """The EXIF orientation. An unreadable EXIF block does not cost a good photo."""
     try:
-        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+        return picture.getexif().get(ExifTags.Base.Orientation)
     except Exception:
+        return None
+
+
+def _with_plain_channels(picture: Image.Image) -> Image.Image:
+    """The same in L, LA, RGB, RGBA, CMYK or LAB: palettes are looked up, the one colour of a PNG that is transparent
+    becomes an alpha channel."""
+    mode = picture.mode
+    if mode == "P":
+        return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+    if "transparency" in picture.info and mode in ("1", "L", "RGB"):
+        return picture.convert("RGBA" if mode == "RGB" else "LA")
+    if mode in ("L", "LA", "RGB", "RGBA", "CMYK", "LAB"):
         return picture
-    return picture.transpose(TRANSPOSE[orientation]) if orientation in TRANSPOSE else picture
+    return picture.convert("L" if mode == "1" else WITH_ALPHA.get(mode, "RGB"))
+
+
+def _to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
+    """Colours of an embedded profile in sRGB (relative colorimetric). With a profile of sRGB itself, or one that is
+    unreadable or of other channels, the pixels stay as they are."""
+    if picture.mode == "LAB":  # which needs no profile
+        return ImageCms.applyTransform(picture, _srgb_transform(ImageCms.createProfile("LAB"), "LAB"))
+    if not profile:
+        return picture
+    alpha = picture.getchannel("A") if picture.mode in ("LA", "RGBA") else None
+    try:
+        if picture.mode in ("L", "LA"):
+            colours = picture.getchannel(0).point(_grey_table(profile))
+        elif picture.mode != "CMYK" and len(profile) <= SRGB_PROFILE_BYTES and _is_srgb(profile):
+            return picture
+        else:
+            mode = "CMYK" if picture.mode == "CMYK" else "RGB"
+            colours = picture if picture.mode == mode else picture.convert(mode)
+            colours = ImageCms.applyTransform(colours, _srgb_transform(_profile(profile), mode))
+    except Exception:  # profiles are written by anything
+        return picture
+    if alpha is not None:
+        colours.putalpha(alpha)
+    return colours
+
+
+def _profile(content: bytes) -> ImageCms.ImageCmsProfile:
+    return ImageCms.ImageCmsProfile(io.BytesIO(content))
+
+
+def _srgb_transform(profile: Any, mode: str) -> ImageCms.ImageCmsTransform:
+    srgb, intent = ImageCms.createProfile("sRGB"), ImageCms.Intent.RELATIVE_COLORIMETRIC
+    # the library's shortcut for greys, a coarse table, is far off in the shadows
+    flags = ImageCms.Flags.NOOPTIMIZE if mode == "L" else ImageCms.Flags.NONE
+    return ImageCms.buildTransform(profile, srgb, mode, "RGB", intent, flags)
+
+
+def _grey_table(profile: bytes) -> list[int]:
+    """What a profile makes of every grey; nothing where it is sRGB's curve within the tolerance."""
+    levels = np.arange(256, dtype=np.uint8)
+    after = ImageCms.applyTransform(Image.fromarray(levels[None]), _srgb_transform(_profile(profile), "L"))
+    table = np.asarray(after)[0, :, 0]
+    return (levels if np.abs(table.astype(int) - levels).max() <= SRGB_TOLERANCE else table).tolist()
+
+
+@lru_cache(maxsize=64)
+def _is_srgb(profile: bytes) -> bool:
+    """Whether a profile leaves the colours of a lattice of 16 x 16 x 16 where they are."""
+    levels = np.arange(0, 256, 17, dtype=np.uint8)
+    before = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(64, 64, 3)
+    after = ImageCms.applyTransform(Image.fromarray(before), _srgb_transform(_profile(profile), "RGB"))
+    return np.abs(np.asarray(after).astype(int) - before).max() <= SRGB_TOLERANCE
 
 
 def _wide_grey_to_8_bit(picture: Image.Image, kind: str | None) -> Image.Image:
-    """16-bit greys use the full 0..65535 range; 32-bit and float greys are stretched over their own, finite, range."""
-    values = np.asarray(picture).astype(np.float64)
-    finite = values[np.isfinite(values)]
+    """16-bit greys use the full 0..65535 range; 32-bit and float greys are stretched over their own, finite, range.
+
+    Some rows at a time, so that a large picture is never there in several precisions.
+    """
+    width, height = picture.size
+    bands = [(0, top, width, min(height, top + ROWS)) for top in range(0, height, ROWS)]
     if picture.mode.startswith("I;16") or (picture.mode == "I" and kind == "PNG"):  # PNG has no 32-bit greys
         low, high = 0.0, 65535.0
     else:
-        low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
-    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
-    scaled = np.zeros_like(values) if high == low else (values - low) / (high - low) * 255
-    grey = Image.fromarray(scaled.round().astype(np.uint8))
-    grey.info = {key: value for key, value in picture.info.items() if key == "exif"}
+        ends = [_finite_ends(_values(picture, band)) for band in bands]
+        low, high = min(low for low, _ in ends), max(high for _, high in ends)
+        low, high = (low, high) if low <= high else (0.0, 0.0)  # nothing is finite
     clear = picture.info.get("transparency")  # in a grey PNG: the one value that is transparent
-    if isinstance(clear, int):
-        grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+    grey = Image.new("L" if not isinstance(clear, int) else "LA", picture.size)
+    for band in bands:
+        values = np.nan_to_num(_values(picture, band), nan=low, posinf=high, neginf=low)
+        scaled = np.zeros_like(values) if high == low else (values - low) / (high - low) * 255
+        part = Image.fromarray(scaled.round().astype(np.uint8))
+        if isinstance(clear, int):
+            part.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+        grey.paste(part, band)
     return grey
+
+
+def _finite_ends(values: np.ndarray) -> tuple[float, float]:
+    """The smallest and the largest finite value; infinities the wrong way round where there is none."""
+    finite = np.isfinite(values)
+    return values.min(where=finite, initial=np.inf), values.max(where=finite, initial=-np.inf)
+
+
+def _values(picture: Image.Image, band: tuple[int, int, int, int]) -> np.ndarray:
+    return np.asarray(picture.crop(band)).astype(np.float64)
 
 
 def square(picture: Image.Image, size: int) -> Image.Image:

@@ -1,5 +1,7 @@
 """The public interface of the autoencoder, on tiny real models."""
 
+import warnings
+
 import pytest
 import torch
 from conftest import build
@@ -182,3 +184,25 @@ def test_slicing_gives_the_same_picture_by_picture(model, images):
     assert torch.equal(model(images).sample, sample)
     for handle in handles:
         handle.remove()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda x: 2 * x - 1, "not -1 to 1; pass x / 2 + 0.5 of images in [-1, 1]"),
+        (lambda x: 255 * x, "not 0 to 255; pass x / 255"),
+        (lambda x: x + 0.1, "not 0.1 to 1.1; pass"),
+    ],
+)
+def test_images_outside_the_unit_range_are_warned_of_once(model, images, change, sentence):
+    images[0, 0, 0, :2] = torch.tensor([0.0, 1.0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.encode(images)
+        model.encode(images * 1.004 - 0.002)  # what half precision and resampling may add
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        latent = model.encode(change(images)).latent
+        model(change(images))
+    assert [(str(each.message).count(sentence), each.filename) for each in caught] == [(1, __file__)]
+    assert latent.shape == (2, 48, 4, 4)

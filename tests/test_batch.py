@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT, build
 
 from drorae.cli import main
-from drorae.explorer.batch import THUMBNAIL, explore_batch, to_csv
+from drorae.explorer.batch import THUMBNAIL, distinct_names, explore_batch, to_csv
 from drorae.explorer.explore import explore
 from drorae.images import load_image
 from drorae.ui.batch_tab import picture_files
@@ -43,15 +43,29 @@ def test_nothing_is_computed_ahead(model, files):
     """500 pictures do not grow the memory: a row is made when it is asked for."""
     opened = []
 
-    def paths():
-        for path in files:
-            opened.append(path)
-            yield path
+    def read(path, name):
+        opened.append(path)
+        return load_image(path, name)
 
-    rows = explore_batch(paths(), model)
+    rows = explore_batch(files, model, read=read)
     assert not opened
     next(rows)
     assert len(opened) == 1
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["a/x.jpg", "b/y.jpg"], ["x.jpg", "y.jpg"]),
+        (["a/x.jpg", "b/x.jpg", "b/y.jpg"], ["a/x.jpg", "b/x.jpg", "y.jpg"]),
+        (["1/a/x.jpg", "2/a/x.jpg", "1/b/x.jpg"], ["1/a/x.jpg", "2/a/x.jpg", "b/x.jpg"]),
+        (["x.jpg", "a/x.jpg", "/a/x.jpg"], ["x.jpg", "a/x.jpg", "/a/x.jpg"]),
+        (["a/x.jpg", "a/x.jpg", "./a/x.jpg"], ["x.jpg", "x.jpg", "x.jpg"]),  # one and the same
+        ([], []),
+    ],
+)
+def test_names_have_the_folders_that_tell_them_apart(paths, names):
+    assert distinct_names(paths) == names
 
 
 def test_a_model_without_fusion_has_one_route_and_no_gain():
@@ -88,8 +102,9 @@ def test_the_page_gets_thumbnails_at_the_end_only(model, files):
     assert [route["name"] for route in done["routes"]] == ["rae", "phase2", "drorae"]
 
 
-def test_of_a_folder_only_pictures_are_taken():
-    assert picture_files(["a/x.JPG", "a/y.txt", "a/z.webp", "a/.DS_Store"]) == ["a/x.JPG", "a/z.webp"]
+def test_of_a_folder_picture_files_are_taken():
+    files = ["a/x.JPG", "a/y.txt", "a/z.webp", "a/.DS_Store", "a/IMG_1.HEIC"]
+    assert picture_files(files) == ["a/x.JPG", "a/z.webp", "a/IMG_1.HEIC"]
 
 
 def test_the_command_writes_the_table_and_names_bad_files(tmp_path, capsys, files):

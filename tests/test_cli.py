@@ -181,6 +181,15 @@ def test_sample_of_a_text(text_pipeline, tmp_path, capsys):
     assert "holds a DRoRAETextPipeline, not a DRoRAEClassPipeline" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["sample", "--out", "x.png"])
+    for text in (
+        ["--prompt", "a \udcff dog"],
+        ["--prompt", "a dog", "--negative", "\udcff"],
+    ):  # bytes that are not UTF-8
+        assert (
+            main(["sample", "--generator", str(tmp_path / "generator"), *text, "--out", str(tmp_path / "y.png")]) == 2
+        )
+        assert "is half a character (U+DCFF); type it again." in capsys.readouterr().err
+        assert not (tmp_path / "y.png").exists()
 
 
 def test_an_intervention_is_the_librarys_and_the_file_remembers_it(tmp_path, capsys, embedded, cat):

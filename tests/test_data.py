@@ -4,11 +4,13 @@ import hashlib
 import io
 import random
 import tarfile
+from pathlib import Path
 
 import datasets
 import numpy as np
 import pytest
 import torch
+from conftest import photos
 from datasets import ClassLabel, Dataset, Features
 from datasets import Image as ImageFeature
 from PIL import Image
@@ -311,6 +313,23 @@ def test_damaged_pictures_are_named_and_replaced(tmp_path):
     assert set(reds(batch.images)) == {10, 20, 40}
     assert len(batch.damaged) == 1
     assert "30.png" in batch.damaged[0]
+
+
+def test_a_picture_that_may_not_be_read_is_named_and_replaced(tmp_path, monkeypatch):
+    data, usual = photos(tmp_path), Path.open
+    (damaged,) = [i for i in range(data.photos) if data.row(i)["image"]["path"].endswith("3.png")]
+
+    def refuse(self, *args, **kwargs):
+        if self.name == "3.png":
+            raise PermissionError(13, "Permission denied", str(self))
+        return usual(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    (position,) = [p for p in range(data.photos) if data.index(p) == damaged]
+    image, _, (note,), *_ = data[position]
+    assert "cannot be read (Permission denied)" in note
+    assert "3.png" in note
+    assert image.shape == (3, 32, 32)
 
 
 def test_damaged_pictures_of_a_stream_are_named_and_replaced(tmp_path):

@@ -4,7 +4,9 @@ import base64
 import io
 import json
 import re
+from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from conftest import ROOT, build, served
@@ -14,8 +16,11 @@ from PIL import Image
 
 from drorae.cli import main
 from drorae.explorer.explore import explore
-from drorae.images import load_image
+from drorae.images import ImageError, load_image
+from drorae.ui.examples import example_of
 from drorae.ui.page import build_demo
+from drorae.ui.status import status_line
+from drorae.ui.uploads import GONE, open_upload
 from drorae.viewers.values import compare_value, intervene_value, routing_value
 
 CAT, COFFEE = (str(ROOT / "assets" / "examples" / f"{name}.jpg") for name in ("cat", "coffee"))
@@ -133,6 +138,43 @@ def test_samples_are_the_same_by_http_and_command(
 def test_bad_values_are_one_sentence(client, name, arguments, sentence):
     with pytest.raises(AppError, match=re.escape(sentence)):
         client.predict(handle_file(CAT), *arguments, api_name=f"/{name}")
+
+
+def test_pictures_of_one_name_are_numbered(client, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "cat.jpg").write_bytes(Path(COFFEE).read_bytes())
+    files = [handle_file(each) for each in (CAT, str(tmp_path / "other" / "cat.jpg"), COFFEE)]
+    rows = client.predict(files, api_name="/batch")
+    assert [row["picture"] for row in rows] == ["cat.jpg (1)", "cat.jpg (2)", "coffee.jpg"]
+
+
+def test_half_characters_are_one_sentence(client):
+    """Sent as JSON escapes, which is how they arrive from a browser."""
+    half = "Character 3 of the prompt is half a character (U+D83D); type it again."
+    for name, data, sentence in (
+        ("text", ["a \ud83d dog", "", 0, 2, "none", 1.0], half),
+        ("text", ["a dog", "\ud83d", 0, 2, "cfg", 2.0], "negative_prompt is half a character"),
+        ("class", ["\ud83d", 0, 2, "none", 1.0], r"\\ud83d"),
+    ):
+        address = f"{client.src.rstrip('/')}/gradio_api/call/sample_{name}"
+        sent = httpx.post(address, content=json.dumps({"data": data}), headers={"Content-Type": "application/json"})
+        answer = httpx.get(f"{address}/{sent.json()['event_id']}", timeout=60).text
+        assert answer.startswith("event: error")
+        assert sentence in answer
+
+
+def test_an_upload_that_was_deleted_is_one_sentence(tmp_path):
+    with pytest.raises(ImageError, match=f"^{re.escape(GONE)}$"):
+        open_upload(str(tmp_path / "photo.jpg"))
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(ImageError) as caught:
+        open_upload(str(tmp_path / "text.png"))
+    assert str(tmp_path) not in str(caught.value)
+    assert example_of(str(tmp_path / "photo.jpg")) is None
+
+
+def test_what_the_status_line_says_can_be_sent():
+    assert "There is no class &#x27;\\ud83d&#x27;" in status_line("There is no class '\ud83d'", error=True)
 
 
 def test_without_generators_there_is_nothing_to_sample():

@@ -3,12 +3,15 @@
 import io
 import struct
 import zlib
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
+from drorae import images
 from drorae.images import ImageError, load_image, square, to_pil, to_tensor, to_uint8
 
 
@@ -42,7 +45,8 @@ BLOCK = Image.new("RGB", (40, 24), (200, 100, 50))
         ("text.png", b"this is no picture\n" * 40, "is not a picture"),
         ("vector.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not a picture"),
         ("one.png", png_header(1, 1, b"\0\0\0\0"), "1 x 1 pixels"),
-        ("large.png", png_header(8000, 4000), "8000 x 4000 pixels, more than the 24 megapixels"),
+        ("large.png", png_header(8400, 6000), "8400 x 6000 pixels, more than the 50 megapixels"),
+        ("photo.png", png_header(8064, 6048), "is damaged or cut off"),  # not for its size
         ("huge.png", png_header(20000, 20000), "has 400 megapixels"),
         ("bomb.png", png_header(30000, 30000, b"\0" * 100_000), "has 900 megapixels"),
     ],
@@ -64,6 +68,28 @@ def test_missing_file_and_truncated_jpeg(tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(stream, "JPEG")
     with pytest.raises(ImageError, match="damaged or cut off"):
         load_image(stream.getvalue()[: len(stream.getvalue()) // 2], name="half.jpg")
+
+
+def test_files_that_cannot_be_opened_are_refused_in_one_sentence(tmp_path, monkeypatch):
+    with pytest.raises(ImageError, match="cannot be read \\(File name too long\\)"):
+        load_image("x" * 300 + ".jpg")
+    memory = Path("/proc/self/mem")
+    if memory.exists():
+        with pytest.raises(ImageError, match="'mem' cannot be read \\(Input/output error\\)"):
+            load_image(memory)
+    secret = save(BLOCK, tmp_path / "secret.png")
+
+    def refuse(self, *args, **kwargs):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    for step in ("open", "is_file"):  # of the file, of its folder
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, step, refuse)
+            with pytest.raises(ImageError) as caught:
+                load_image(secret, name="my picture")
+        assert str(caught.value) == "'my picture' cannot be read (Permission denied); choose another picture."
+    with pytest.raises(ImageError, match="There is no picture file 'mine'"):
+        load_image(tmp_path / "nowhere.png", name="mine")
 
 
 def test_animated_gif_is_refused_and_a_still_one_is_read(tmp_path):
@@ -176,3 +202,91 @@ def test_bytes_survive_the_way_to_tensors_and_back():
     assert to_tensor(picture).max() == 1
     assert np.array_equal(np.array(to_pil(to_tensor(picture))), np.array(picture))
     assert to_uint8(torch.tensor([-1.0, 0.4999 / 255, 0.5001 / 255, 2.0])).tolist() == [0, 0, 1, 255]
+
+
+def noise(width: int, height: int, channels: int = 3) -> Image.Image:
+    values = np.random.default_rng(0).integers(0, 256, (height, width, channels), dtype=np.uint8)
+    return Image.fromarray(values)
+
+
+def test_large_jpegs_are_decoded_at_half_their_sides(tmp_path, monkeypatch):
+    path = save(noise(131, 90), tmp_path / "photo.jpg", quality=90)
+    with Image.open(path) as picture:
+        picture.draft(None, (65, 45))
+        expected = np.array(picture)
+    assert load_image(path).size == (131, 90)
+    monkeypatch.setattr(images, "FULL_PIXELS", 11_000)
+    monkeypatch.setattr(Image.Image, "reduce", lambda *_: pytest.fail("it was decoded in full"))
+    assert np.array_equal(np.array(load_image(path)), expected)
+    noise(130, 90).save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[BLOCK])
+    assert load_image(tmp_path / "phone.jpg").size == (65, 45)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I;16", "F"])
+def test_other_large_pictures_are_averaged_to_half_their_sides(tmp_path, monkeypatch, mode):
+    values = np.kron(np.random.default_rng(0).integers(0, 2, (20, 30), dtype=np.uint8), np.full((2, 2), 255, np.uint8))
+    wide = {"I;16": np.uint16, "F": np.float32}
+    if mode in wide:
+        picture = Image.fromarray(values.astype(wide[mode]) * (257 if mode == "I;16" else 1))
+    else:
+        picture = Image.fromarray(values).convert("RGB").convert(mode)
+    path = save(picture, tmp_path / "large.tif")
+    monkeypatch.setattr(images, "FULL_PIXELS", 60 * 40 - 1)
+    shown = np.array(load_image(path))
+    assert shown.shape == (20, 30, 3)
+    assert np.array_equal(shown[..., 0], values[::2, ::2])
+
+
+def test_orientation_of_a_large_photo(tmp_path, monkeypatch):
+    exif = Image.Exif()
+    exif[274] = 6
+    path = save(noise(120, 80), tmp_path / "turned.jpg", exif=exif)
+    monkeypatch.setattr(images, "FULL_PIXELS", 120 * 80 - 1)
+    assert load_image(path).size == (40, 60)
+
+
+def test_bands_of_a_wide_grey_are_scaled_alike(tmp_path, monkeypatch):
+    values = np.random.default_rng(0).normal(size=(50, 40)).astype(np.float32)
+    path = save(Image.fromarray(values), tmp_path / "float.tif")
+    whole = np.array(load_image(path))[..., 0]
+    expected = (values - values.min()) / np.ptp(values) * 255
+    assert np.abs(whole - expected).max() <= 0.51
+    monkeypatch.setattr(images, "ROWS", 7)
+    assert np.array_equal(np.array(load_image(path))[..., 0], whole)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow was built without AVIF")
+def test_avif(tmp_path):
+    assert (
+        np.abs(np.subtract(pixel(load_image(save(BLOCK, tmp_path / "a.avif", quality=95))), (200, 100, 50))).max() < 6
+    )
+    BLOCK.save(tmp_path / "moving.avif", save_all=True, append_images=[Image.new("RGB", (40, 24))])
+    with pytest.raises(ImageError, match="animated \\(2 frames\\)"):
+        load_image(tmp_path / "moving.avif")
+
+
+def ftyp(*brands: bytes) -> bytes:
+    """The first box of a file of the family of HEIC and AVIF."""
+    return struct.pack(">I4s4sI", 12 + 4 * len(brands), b"ftyp", brands[0], 0) + b"".join(brands[1:]) + bytes(64)
+
+
+def test_heic_asks_for_its_package(monkeypatch):
+    monkeypatch.setattr(images, "find_spec", lambda name: None)
+    for brands in ((b"heic", b"mif1", b"heic"), (b"mif1", b"mif1", b"heix")):
+        with pytest.raises(ImageError, match="is a HEIC photo, which takes the package pillow-heif") as caught:
+            load_image(ftyp(*brands), name="IMG_1.HEIC")
+        assert "'IMG_1.HEIC'" in str(caught.value)
+    for brands in ((b"avif", b"mif1", b"avif"), (b"isom", b"iso2", b"mp41")):
+        with pytest.raises(ImageError, match="is not a picture that can be read"):
+            load_image(ftyp(*brands))
+
+
+@pytest.mark.skipif(find_spec("pillow_heif") is None, reason="the package pillow-heif is not installed")
+def test_heic_is_read(tmp_path):
+    from pillow_heif import from_pillow
+
+    from_pillow(BLOCK.resize((64, 64))).save(tmp_path / "photo.heic", quality=95)
+    assert np.abs(np.subtract(pixel(load_image(tmp_path / "photo.heic")), (200, 100, 50))).max() <= 6
+    content = (tmp_path / "photo.heic").read_bytes()
+    with pytest.raises(ImageError):
+        load_image(content[: len(content) // 2])

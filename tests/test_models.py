@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from http.server import HTTPServer, SimpleHTTPRequestHandler
+from threading import Thread
+
+import httpx
 import pytest
 import torch
 from conftest import build
@@ -75,6 +80,36 @@ def test_others_may_load_models_only_where_it_is_said(monkeypatch, tiny, argumen
     monkeypatch.setattr("builtins.print", lambda text, **_: told.append(str(text)))
     assert app.main(arguments) == 2
     assert told == [f"switch is {switch}"]
+
+
+@pytest.mark.parametrize("known", [None, "example.org, 10.0.0.1", "*"])
+def test_the_page_asks_itself_past_any_proxy(monkeypatch, known):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        if known:
+            monkeypatch.setenv(name, known)
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody is there
+    app.bypass_proxies("192.168.1.5")
+    kept = [] if known is None else [part.strip() for part in known.split(",")]
+    assert os.environ["no_proxy"].split(",") == [*kept, "127.0.0.1", "localhost", "192.168.1.5"]
+    with HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        Thread(target=server.handle_request, daemon=True).start()
+        assert httpx.get(f"http://127.0.0.1:{server.server_port}/nothing-here", timeout=30).status_code == 404
+
+
+def test_a_start_behind_a_proxy_reaches_the_page(monkeypatch, tiny):
+    class Page:
+        def launch(self, **options):
+            launched.append(os.environ["no_proxy"])
+
+    launched: list[str] = []
+    monkeypatch.setattr(app, "build_demo", lambda *_, **__: Page())
+    monkeypatch.setattr(app, "load_tokenizer", lambda name: tiny)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "")
+    assert app.main([]) == 0
+    assert launched == ["127.0.0.1,localhost"]
 
 
 def test_a_card_loses_its_head_and_its_pictures_only(tmp_path):

@@ -135,7 +135,7 @@ def half_jpeg() -> bytes:
     ("name", "content", "sentence"),
     [
         ("text.png", b"this is no picture", "is not a picture that can be read"),
-        ("bomb.png", png_header(30000, 30000, b"\0" * 100_000), "more than the 24 megapixels allowed"),
+        ("bomb.png", png_header(30000, 30000, b"\0" * 100_000), "more than the 50 megapixels allowed"),
         ("empty.png", b"", "is empty"),
         ("moving.gif", moving_gif(), "is animated (2 frames)"),
         ("half.jpg", half_jpeg(), "is damaged or cut off"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from browser import NEEDS_CHROMIUM, Watched, shown_pixels
@@ -52,6 +55,23 @@ def test_a_report_that_fails_is_a_sentence_and_can_be_asked_for_again(browser, t
     with view.page.expect_download():
         view.page.get_by_role("button", name="Save report").click()
         written(view)
+    view.page.close()
+
+
+def test_an_upload_that_was_deleted_is_asked_for_again(browser, tiny_url, tiny, tmp_path):
+    view = Watched(browser, tiny_url)
+    (tmp_path / "mine.jpg").write_bytes(ROCKET.read_bytes() + b"\0")
+    view.page.locator("#picture input[type=file]").set_input_files(tmp_path / "mine.jpg")
+    number = explore(load_image(ROCKET), tiny).metrics["rae"]["psnr"]
+    expect(view.page.locator("#compare tr[data-route=rae] td").first).to_contain_text(f"{number:.2f}")
+    kept = list(Path(os.environ["GRADIO_TEMP_DIR"]).rglob("mine.jpg"))
+    assert kept
+    for file in kept:
+        file.unlink()
+    view.page.get_by_role("button", name="Save report").click()
+    note = view.page.locator("#report [data-part=note]")
+    expect(note).to_have_text("The picture is no longer kept here; choose it again.")
+    view.check()
     view.page.close()
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ class BatchRow:
     """One picture.
 
     Attributes:
-        name: of its file.
+        name: of its file, with as many of its folders as tell it from the other pictures'.
         metrics: route name to ``psnr`` (dB), ``ssim`` and ``mae``; empty where the picture could not be read.
         gain: PSNR of the last route over ``rae``, dB; ``None`` without fusion.
         harmed: share of pixels the last route moved away from the original; ``None`` without fusion.
@@ -42,20 +43,27 @@ class BatchRow:
 
 
 def explore_batch(
-    paths: Iterable[str | Path], model: AutoencoderDRoRAE, size: int | None = None, whole: bool = False
+    paths: Sequence[str | Path],
+    model: AutoencoderDRoRAE,
+    size: int | None = None,
+    whole: bool = False,
+    names: Sequence[str] | None = None,
+    read: Callable[[str | Path, str], Image.Image] = load_image,
 ) -> Iterator[BatchRow]:
     """Explore pictures one after another; nothing of a picture is kept but its row. Bad files become rows, too.
 
-    ``size`` and ``whole`` as in :func:`drorae.explorer.explore.open_picture`.
+    Args:
+        size, whole: as in :func:`drorae.explorer.explore.open_picture`.
+        names: of the rows; those of :func:`distinct_names` when ``None``.
+        read: from a path and a name to the picture.
 
     Raises:
         ImageError: a size that the model does not work at.
     """
     model.check_size(size, ImageError)
-    for path in paths:
-        name = Path(path).name
+    for path, name in zip(paths, distinct_names(paths) if names is None else names, strict=True):
         try:
-            result = explore(load_image(path), model, interventions=False, size=size, whole=whole)
+            result = explore(read(path, name), model, interventions=False, size=size, whole=whole)
         except ImageError as error:
             yield BatchRow(name, {}, None, None, None, None, str(error))
             continue
@@ -70,6 +78,19 @@ def explore_batch(
             int(result.shares.mean(0).argmax()) + 1 if result.shares is not None else None,
             np.array(small),
         )
+
+
+def distinct_names(paths: Sequence[str | Path]) -> list[str]:
+    """File names, each with as few of its last folders as tell it from those of other paths."""
+    parts = [Path(path).parts for path in paths]
+    names: dict[tuple[str, ...], str] = {}
+    longest = max(map(len, parts), default=0)
+    for count in range(1, longest + 1):
+        tails = Counter(each[-count:] for each in set(parts))
+        for each in parts:
+            if each not in names and (tails[each[-count:]] == 1 or count == longest):
+                names[each] = str(Path(*each[-count:]))
+    return [names[each] for each in parts]
 
 
 def to_csv(rows: Iterable[BatchRow]) -> str:

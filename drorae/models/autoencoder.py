@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +22,8 @@ from drorae.models.decoder import PixelDecoder, decode_tokens
 from drorae.models.encoder import VisionEncoder
 from drorae.models.fusion import Fusion, FusionOutput, Routing, build_fusion, join_outputs, layer_norm
 from drorae.models.latents import LatentStatistics
+
+RANGE_TOLERANCE = 0.01  # what resampling and half precision may add to images in [0, 1]
 
 
 @dataclass
@@ -132,6 +135,7 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
         )
         self.decoder_finetuned = copy.deepcopy(self.decoder) if finetuned_decoder else None
         self.statistics = LatentStatistics.build(latent_statistics, self.statistics_shape)
+        self._range_seen = self._range_warned = False
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> AutoencoderDRoRAE:
@@ -245,10 +249,14 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
 
         Raises:
             ValueError: wrong shape or type of ``x``; routing asked of a model or route that has none.
+
+        Warns:
+            UserWarning: values outside [0, 1], once; see :meth:`check_range`.
         """
         self.check_images(x)
         if not x.is_floating_point():
             raise ValueError(f"encode takes float images in [0, 1], not {x.dtype}; divide by 255 first")
+        self.check_range(x)
         if self.use_slicing and len(x) > 1:
             output = join_outputs([self.fuse(self.encoder(one), fusion, return_routing) for one in x.split(1)])
         else:
@@ -289,6 +297,22 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
                 f"this model takes square images (B, 3, H, H) and sees them at {self.encoder.input_size} x "
                 f"{self.encoder.input_size} pixels, not {tuple(x.shape)}; crop or pad them first"
             )
+
+    def check_range(self, x: Tensor) -> None:
+        """Warn, once per model, of images that are not in [0, 1].
+
+        On the CPU every batch is looked at; on other devices, which would have to be waited for, the first one.
+        """
+        seen, self._range_seen = self._range_seen, True
+        if self._range_warned or x.device.type == "meta" or torch.compiler.is_compiling():
+            return
+        if (seen and x.device.type != "cpu") or not x.numel():
+            return
+        low, high = (value.item() for value in x.detach().aminmax())
+        if low < -RANGE_TOLERANCE or high > 1 + RANGE_TOLERANCE:
+            self._range_warned = True
+            todo = "pass x / 255" if high > 2 else "pass x / 2 + 0.5 of images in [-1, 1], else x.clamp(0, 1)"
+            warnings.warn(f"encode takes images in [0, 1], not {low:.3g} to {high:.3g}; {todo}", stacklevel=4)
 
     @apply_forward_hook
     def decode(self, z: Tensor, decoder: str | None = None, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:

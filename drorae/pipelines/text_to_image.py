@@ -224,7 +224,7 @@ def check_prompts(value: str | Sequence[str], name: str) -> list[str]:
     """Prompts as a list.
 
     Raises:
-        SamplingError: none, something that is not a text, or a text beyond all reason.
+        SamplingError: none, something that is not a text, half of a character, or a text beyond all reason.
     """
     prompts = list(value) if isinstance(value, (list, tuple)) else [value]
     if not prompts or not all(isinstance(prompt, str) for prompt in prompts):
@@ -232,6 +232,11 @@ def check_prompts(value: str | Sequence[str], name: str) -> list[str]:
     for prompt in prompts:
         if len(prompt) > MAX_CHARACTERS:
             raise SamplingError(f"A {name} of {len(prompt)} characters is too long; use at most {MAX_CHARACTERS}.")
+        half = next((place for place, letter in enumerate(prompt) if "\ud800" <= letter <= "\udfff"), None)
+        if half is not None:  # a lone surrogate, which no tokenizer takes
+            raise SamplingError(
+                f"Character {half + 1} of the {name} is half a character (U+{ord(prompt[half]):X}); type it again."
+            )
     return prompts
 
 

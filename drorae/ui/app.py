@@ -18,6 +18,14 @@ from drorae.ui.mcp import mcp_options
 from drorae.ui.page import build_demo, launch_options
 
 
+def bypass_proxies(host: str | None) -> None:
+    """Except this machine from ``HTTP_PROXY`` and its like: Gradio asks its own server whether it is up."""
+    named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    here = ["127.0.0.1", "localhost", host or os.environ.get("GRADIO_SERVER_NAME") or ""]
+    hosts = dict.fromkeys(each.strip() for each in [*named.split(","), *here])
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, hosts))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Load the model and serve the page; returns the exit code."""
     parser = argparse.ArgumentParser(prog=_program(), description="The DRoRAE explorer.")
@@ -55,6 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     except CheckpointError as error:
         print(error, file=sys.stderr)
         return 2
+    bypass_proxies(args.host)
     options = launch_options() | (mcp_options(demo) if args.mcp else {})
     try:
         demo.launch(server_name=args.host, server_port=args.port, inbrowser=args.browser, **options)

@@ -12,11 +12,12 @@ from PIL import Image
 
 from drorae.checkpoints import CheckpointError
 from drorae.explorer.batch import explore_batch
-from drorae.images import ImageError, load_image
+from drorae.images import ImageError
 from drorae.ui.components import BatchViewer
 from drorae.ui.models import Shelf
 from drorae.ui.parsing import payload_of
 from drorae.ui.status import status_line
+from drorae.ui.uploads import open_upload, upload_names
 from drorae.viewers.values import batch_value
 
 MAX_BATCH = 500
@@ -44,7 +45,11 @@ def build() -> BatchTab:
             elem_id="batch-introduction",
         )
         files = gr.File(
-            file_count="multiple", file_types=["image"], label="Pictures", height=150, elem_id="batch-files"
+            file_count="multiple",
+            file_types=["image", ".avif", ".heic", ".heif"],
+            label="Pictures",
+            height=150,
+            elem_id="batch-files",
         )
         with gr.Row():
             run = gr.Button("Explore all", variant="primary", elem_id="batch-run")
@@ -80,7 +85,7 @@ def explore_all(shelf: Shelf, paths: list[str] | None, name: str) -> Iterator[tu
         yield (status_line(str(error), error=True), gr.skip(), *button_states(False), gr.skip())
         return
     rows, yielded = [], -SECONDS
-    for row in explore_batch(paths, model):
+    for row in explore_batch(paths, model, names=upload_names(paths), read=open_upload):
         rows.append(row)
         if len(rows) < len(paths) and time.monotonic() - yielded >= SECONDS:
             yielded = time.monotonic()
@@ -104,7 +109,7 @@ def open_row(event: gr.EventData, paths: list[str]) -> tuple[Any, ...]:
     try:
         if not isinstance(index, int) or not 0 <= index < len(paths):
             raise ImageError("That picture is no longer there; choose the pictures again.")
-        load_image(paths[index])  # a bad one stays a row
+        open_upload(paths[index])  # a bad one stays a row
         return (status_line(""), paths[index], gr.Tabs(selected="compare"))
     except ImageError as error:
         return (status_line(str(error), error=True), gr.skip(), gr.skip())
@@ -112,4 +117,5 @@ def open_row(event: gr.EventData, paths: list[str]) -> tuple[Any, ...]:
 
 def picture_files(paths: list[str]) -> list[str]:
     """The files of a folder that can be pictures."""
-    return [path for path in paths if Path(path).suffix.lower() in Image.registered_extensions()]
+    known = {*Image.registered_extensions(), ".heic", ".heif"}
+    return [path for path in paths if Path(path).suffix.lower() in known]

@@ -16,13 +16,14 @@ from drorae.explorer.answers import batch_answer, frame_answer, reconstruction_a
 from drorae.explorer.batch import explore_batch
 from drorae.explorer.interventions import InterventionError
 from drorae.explorer.sampling import Generation, Request, sample_with_progress
-from drorae.images import ImageError, load_image
+from drorae.images import ImageError
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.pipelines.base import SamplingError
 from drorae.ui.batch_tab import MAX_BATCH
 from drorae.ui.components import PictureInput
 from drorae.ui.generators import CLASS, TEXT, Generator
 from drorae.ui.parsing import as_int, intervention_of
+from drorae.ui.uploads import as_unicode, open_upload, upload_names
 
 KNOWN = (CheckpointError, ImageError, InterventionError, SamplingError)
 
@@ -66,7 +67,7 @@ def read_picture(path: str | None) -> Image.Image:
     """
     if path is None:
         raise ImageError("There is no picture; send one.")
-    return load_image(path)
+    return open_upload(path)
 
 
 def reconstruct(model: AutoencoderDRoRAE, picture: str | None) -> tuple[Image.Image, dict[str, Any]]:
@@ -74,7 +75,7 @@ def reconstruct(model: AutoencoderDRoRAE, picture: str | None) -> tuple[Image.Im
     decoder (phase2) and with the finetuned decoder (drorae). Returns the best one and the metrics of all.
 
     Args:
-        picture: PNG, JPEG, WebP, BMP, TIFF or a still GIF; the central square is used.
+        picture: PNG, JPEG, WebP, AVIF, BMP, TIFF or a still GIF; the central square is used.
     """
     result = explore.explore(read_picture(picture), model, interventions=False)
     return Image.fromarray(list(result.pictures.values())[-1]), reconstruction_answer(result)
@@ -85,7 +86,7 @@ def routing(model: AutoencoderDRoRAE, picture: str | None) -> dict[str, Any]:
     row-major order of the grid, with one number per layer; the mean shares; and how the shares go with texture.
 
     Args:
-        picture: PNG, JPEG, WebP, BMP, TIFF or a still GIF; the central square is used.
+        picture: PNG, JPEG, WebP, AVIF, BMP, TIFF or a still GIF; the central square is used.
     """
     result = explore.explore(read_picture(picture), model, interventions=False)
     if result.weights is None:
@@ -104,7 +105,7 @@ def intervene(
     picture, its metrics, and how far its latent is from what the decoder was trained on.
 
     Args:
-        picture: PNG, JPEG, WebP, BMP, TIFF or a still GIF; the central square is used.
+        picture: PNG, JPEG, WebP, AVIF, BMP, TIFF or a still GIF; the central square is used.
         layers: numbers, from 1, of the layers that stay in the sum; null for all.
         beta: strength of the correction, 0 (last layer only) to 1 (fused only); null for the trained one.
         tokens: row-major numbers, from 0, of the tokens to change; null for all.
@@ -124,7 +125,8 @@ def batch(model: AutoencoderDRoRAE, pictures: list[str] | None) -> list[dict[str
     """
     if not pictures or len(pictures) > MAX_BATCH:
         raise ImageError(f"Send between 1 and {MAX_BATCH} pictures, not {len(pictures or ())}.")
-    return [batch_answer(row) for row in explore_batch(pictures, model)]
+    rows = explore_batch(pictures, model, names=upload_names(pictures), read=open_upload)
+    return [batch_answer(row) for row in rows]
 
 
 def sample_class(
@@ -187,6 +189,6 @@ def errors_as_sentences(function: Callable) -> Callable:
         try:
             return function(*args)
         except KNOWN as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise gr.Error(as_unicode(str(error)), print_exception=False) from None
 
     return call

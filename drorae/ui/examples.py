@@ -17,5 +17,8 @@ def example_path(name: str | None) -> str | None:
 
 def example_of(path: str) -> str | None:
     """Name of the example that a file is a copy of; ``None`` for other pictures."""
-    content = Path(path).read_bytes()
+    try:
+        content = Path(path).read_bytes()
+    except OSError:  # deleted since
+        return None
     return next((name for name, file in EXAMPLES.items() if Path(file).read_bytes() == content), None)

@@ -9,11 +9,12 @@ import gradio as gr
 from drorae.checkpoints import CheckpointError
 from drorae.explorer.explore import Exploration, intervene
 from drorae.explorer.interventions import InterventionError
-from drorae.images import ImageError, load_image
+from drorae.images import ImageError
 from drorae.ui.components import InterveneViewer
 from drorae.ui.examples import NAMES
 from drorae.ui.models import Shelf
 from drorae.ui.parsing import intervention_of, payload_of
+from drorae.ui.uploads import open_upload
 from drorae.viewers.values import frame_value, intervene_value
 
 
@@ -55,7 +56,7 @@ def answer(shelf: Shelf, event: gr.EventData, path: str, name: str) -> dict[str,
     """
     wish = payload_of(event)
     try:
-        frame = intervene(load_image(path), shelf.get(name), intervention_of(wish))
+        frame = intervene(open_upload(path), shelf.get(name), intervention_of(wish))
     except (CheckpointError, ImageError, InterventionError) as error:
         return gr.update(answer={"id": wish.get("id"), "error": str(error)})
     return gr.update(answer={"id": wish.get("id"), "frame": frame_value(frame)})

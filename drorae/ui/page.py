@@ -118,7 +118,7 @@ def launch_options() -> dict[str, Any]:
         "css": CSS,
         "footer_links": ["api", "settings"],
         "run_history": False,  # it would keep visitors' pictures in their browsers
-        "max_file_size": "80mb",  # a noisy PNG of the 24 megapixels that load_image allows
+        "max_file_size": "80mb",  # a noisy PNG of 24 megapixels; photos of the 50 that load_image allows have far less
         "show_error": False,
         "allowed_paths": list(EXAMPLES.values()),  # a link opens them, wherever the page was started
     }

@@ -9,12 +9,13 @@ import gradio as gr
 
 from drorae.checkpoints import CheckpointError
 from drorae.explorer.explore import Exploration, explore
-from drorae.images import ImageError, load_image
+from drorae.images import ImageError
 from drorae.ui import intervene_tab, routing_tab
 from drorae.ui.components import CompareViewer, FrequencyViewer
 from drorae.ui.examples import example_of
 from drorae.ui.models import Shelf
 from drorae.ui.status import status_line, summary_line
+from drorae.ui.uploads import open_upload
 from drorae.viewers.values import compare_value, frequency_value
 
 PROGRESS = gr.Progress()  # Gradio puts the request's own in its place
@@ -66,9 +67,10 @@ def explore_picture(
     if path is None:
         return (status_line("Choose another picture, or keep looking at this one."), *kept)
     try:
+        example = example_of(path)
         result = explore(
-            load_image(path), shelf.get(name), progress=lambda n, total: progress((n, total), desc="interventions")
+            open_upload(path), shelf.get(name), progress=lambda n, total: progress((n, total), desc="interventions")
         )
     except (CheckpointError, ImageError) as error:
         return (status_line(str(error), error=True), *kept)
-    return (status_line(summary_line(result)), *view_values(result, example_of(path)), path)
+    return (status_line(summary_line(result)), *view_values(result, example), path)

@@ -10,10 +10,11 @@ import gradio as gr
 
 from drorae.checkpoints import CheckpointError
 from drorae.explorer.explore import explore
-from drorae.images import ImageError, load_image
+from drorae.images import ImageError
 from drorae.ui.examples import EXAMPLES, NAMES, example_of, example_path
 from drorae.ui.models import Shelf
 from drorae.ui.status import status_line
+from drorae.ui.uploads import open_upload
 from drorae.viewers.report import report
 
 TABS = ("compare", "routing", "intervene", "frequency", "batch", "generate", "study", "about")
@@ -31,9 +32,8 @@ def write_report(shelf: Shelf, path: str, name: str) -> dict[str, Any]:
     moment = time.time()  # an equal value would not reach the button, which waits for one
     try:
         model = shelf.get(name)
-        result = explore(load_image(path), model)
         picture = example_path(example_of(path)) or Path(path).name  # as the command can take it
-        text = report(result, model, name, picture)
+        text = report(explore(open_upload(path), model), model, name, picture)
     except (CheckpointError, ImageError) as error:
         return {"error": str(error), "moment": moment}
     return {"name": f"drorae-{Path(path).stem}.html", "text": text, "moment": moment}

@@ -5,11 +5,13 @@ from __future__ import annotations
 from html import escape
 
 from drorae.explorer.explore import Exploration
+from drorae.ui.uploads import as_unicode
 
 
 def status_line(text: str, error: bool = False) -> str:
     """One sentence for a status line, escaped."""
-    return f'<p class="status{" error" if error else ""}" role="{"alert" if error else "status"}">{escape(text)}</p>'
+    kind, role = ("status error", "alert") if error else ("status", "status")
+    return f'<p class="{kind}" role="{role}">{escape(as_unicode(text))}</p>'
 
 
 def summary_line(result: Exploration) -> str:

@@ -20,6 +20,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from drorae.checkpoints import CheckpointError
+from drorae.console import run_command
 from drorae.images import ImageError
 from drorae.pipelines.base import MAX_SCALE, MAX_SEED, SamplingError
 from train.data.captions import all_captions, captions_of
@@ -321,12 +322,21 @@ def _differences(before: Any, now: Any, where: str) -> list[str]:
 
 def main_guard(main: Callable[[], None]) -> None:
     """Run ``main``; problems a person can mend end in one sentence and exit code 2."""
+    code = run_command(lambda: _code_of(main))
+    if code:
+        sys.exit(code)
+
+
+def _code_of(main: Callable[[], None]) -> int:
     try:
         main()
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+        return 0
+    except BrokenPipeError:  # the output's
+        raise
     except (CheckpointError, DataError, ImageError, OSError, RunError, SamplingError) as error:
-        sys.exit(_fail(str(error)))
+        return _fail(str(error))
 
 
 def _fail(message: str) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from drorae.images import to_tensor
+from drorae.images import load_image, to_tensor
 from train.data.positions import ValidationPhotos, load_held_out, prefetch
 from train.data.sources import class_names, load_photos
 from train.engine.session import SHARED
@@ -58,7 +58,7 @@ class GeneratedSet:
 
         def read(index: int) -> Tensor:
             picture = self.pictures[index]
-            return to_tensor(Image.open(picture) if isinstance(picture, Path) else Image.fromarray(picture))
+            return to_tensor(load_image(picture) if isinstance(picture, Path) else Image.fromarray(picture))
 
         waiting: list[Tensor] = []
         for image in prefetch(read, range(len(self)), threads=2):
