@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs" / "commands.md"
-PAGE = ("app", "python app.py")
+PAGE = ("drorae.ui.app", "python app.py")
 LIBRARY = ("drorae.cli", "python -m drorae")
 
 

@@ -27,7 +27,7 @@ def bundled(name: str | Path) -> Path | None:
     if not parts or ".." in parts or Path(*parts).is_absolute():
         return None
     place = ASSETS.joinpath(*parts)
-    return place if place.exists() else None
+    return place if _is_there(place) else None
 
 
 def is_bundled(name: str | Path) -> bool:
@@ -40,4 +40,12 @@ def picture_path(name: str) -> Path:
     """Path of a picture: the file of that name, or the bundled one (``assets/examples/cat.jpg``) where there is no
     such file."""
     path = Path(name)
-    return path if path.exists() else bundled(path) or path
+    return path if _is_there(path) else bundled(path) or path
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a file or folder of that name; not of one that no system can have."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, or with a null character
+        return False

@@ -44,7 +44,10 @@ def split_revision(name: str | Path) -> tuple[str, str | None]:
 
 def local_folder(name: str | Path) -> Path | None:
     """The folder of a path or a bundled name (``drorae-tiny``, ``assets/drorae-tiny``), if there is one."""
-    return next((place for place in (Path(name), bundled(name)) if place is not None and place.is_dir()), None)
+    try:
+        return next((place for place in (Path(name), bundled(name)) if place is not None and place.is_dir()), None)
+    except (OSError, ValueError):  # a name that no folder can have: too long, or with a null character
+        return None
 
 
 def resolve(name: str | Path, revision: str | None = None) -> Path:

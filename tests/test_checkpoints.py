@@ -9,7 +9,7 @@ from conftest import build, network
 from safetensors.torch import load_file, save_file
 
 from drorae import AutoencoderDRoRAE, CheckpointError, DiTDH
-from drorae.checkpoints import DISCRIMINATOR, resolve, split_revision, stored_folder, weights_hash
+from drorae.checkpoints import DISCRIMINATOR, local_folder, resolve, split_revision, stored_folder, weights_hash
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -64,6 +64,7 @@ def test_a_revision_is_what_follows_the_at_of_a_hub_id(tmp_path, monkeypatch):
     folder.mkdir()
     assert split_revision(folder) == (str(folder), None)
     assert resolve(str(folder)) == folder
+    assert local_folder("x" * 300) is None
     asked = []
 
     def snapshot_download(repository, revision=None, **kwargs):

@@ -37,11 +37,12 @@ CARRIED = {
     "httpx": "gradio",
     "mcp": "gradio",
     "packaging": "pytest",
+    "pyarrow": "datasets",
     "pydantic": "gradio",
     "tokenizers": "transformers",
 }
 # imported in a function, where it is missing with a sentence that names it
-OPTIONAL = {"core": {"plotly"}, "train": {"resvg-py", "torch-fidelity"}}
+OPTIONAL = {"core": {"pillow-heif", "plotly"}, "train": {"resvg-py", "torch-fidelity"}, "test": {"pillow-heif"}}
 # required without being imported
 NOT_IMPORTED = {
     "core": {"accelerate": "diffusers loads with it", "torchvision": "timm imports it"},
@@ -156,7 +157,7 @@ def test_bundled_files_lie_in_a_wheel_or_beside_a_checkout(tmp_path, monkeypatch
     assert bundled.picture_path("cat.jpg") == Path("cat.jpg")  # what lies in the folder wins
 
 
-@pytest.mark.parametrize("part", ["core", "ui"])
+@pytest.mark.parametrize("part", ["core", "ui", "train"])
 def test_text_files_are_utf_8_on_every_system(part):
     """ruff's PLW1514 sees only what is plainly a path."""
     for path in PARTS[part][0]:
@@ -172,7 +173,8 @@ def opens_text(call: ast.Call) -> bool:
         owner = getattr(getattr(call.func, "value", None), "id", "")
         values = [*call.args, *(keyword.value for keyword in call.keywords if keyword.arg == "mode")]
         modes = [value.value for value in values if isinstance(value, ast.Constant)]
-        return owner != "Image" and not any(re.fullmatch(r"[rwaxb+]+", str(mode)) and "b" in mode for mode in modes)
+        binary = any(re.fullmatch(r"[rwaxb+]+", str(mode)) and "b" in mode for mode in modes)
+        return owner not in ("Image", "tarfile") and not binary
     return name in ("read_text", "write_text") or any(
         keyword.arg == "text" and getattr(keyword.value, "value", None) is True for keyword in call.keywords
     )

@@ -99,7 +99,7 @@ def test_stop_keeps_the_rows_and_frees_the_model(browser, tiny_url, tmp_path, mo
         return explore(*args, **kwargs)
 
     monkeypatch.setattr(drorae.explorer.batch, "explore", held)
-    monkeypatch.setattr(drorae.ui.batch_tab, "BATCH_SECONDS", 0)  # every row is sent when it is there
+    monkeypatch.setattr(drorae.ui.batch_tab, "SECONDS", 0)  # every row is sent when it is there
     view = opened(browser, tiny_url)
     files = [tmp_path / f"{number:03}.png" for number in range(6)]
     for file in files:
