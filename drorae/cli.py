@@ -80,19 +80,19 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "reconstruct", parents=[common], help="rebuild pictures from the last layer and from all layers"
     )
-    command.add_argument("images", nargs="+", type=picture_path, metavar="IMAGE")
+    command.add_argument("images", nargs="+", type=picture_path, metavar="IMAGE", help="pictures to read")
     command.add_argument("--out", type=Path, required=True, help="folder for the pictures (PNG)")
     command.add_argument("--json", action="store_true", help="print one JSON object per picture instead of a table")
     command.set_defaults(run=_reconstruct)
 
     command = commands.add_parser("routing", parents=[common], help="save the routing weight of every layer and token")
-    command.add_argument("image", type=picture_path, metavar="IMAGE")
+    command.add_argument("image", type=picture_path, metavar="IMAGE", help="picture to read")
     command.add_argument("--out", type=Path, required=True, help="file to write (.npz)")
     command.add_argument("--json", action="store_true", help="print everything as JSON instead of a sentence")
     command.set_defaults(run=_routing)
 
     command = commands.add_parser("intervene", parents=[common], help="rebuild a picture with other layers or strength")
-    command.add_argument("image", type=picture_path, metavar="IMAGE")
+    command.add_argument("image", type=picture_path, metavar="IMAGE", help="picture to read")
     layers = command.add_mutually_exclusive_group()
     layers.add_argument("--layers", type=int, nargs="+", help="numbers, from 1, of the layers that stay in the sum")
     layers.add_argument("--without", type=int, nargs="+", help="numbers of the layers that are left out")
@@ -103,12 +103,12 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_intervene)
 
     command = commands.add_parser("report", parents=[common], help="one HTML file with everything the page shows")
-    command.add_argument("image", type=picture_path, metavar="IMAGE")
+    command.add_argument("image", type=picture_path, metavar="IMAGE", help="picture to read")
     command.add_argument("--out", type=Path, required=True, help="file to write (.html)")
     command.set_defaults(run=_report)
 
     command = commands.add_parser("batch", parents=[common], help="a table of many pictures")
-    command.add_argument("images", nargs="+", type=picture_path, metavar="IMAGE")
+    command.add_argument("images", nargs="+", type=picture_path, metavar="IMAGE", help="pictures to read")
     command.add_argument("--out", type=Path, required=True, help="file to write (.csv)")
     command.add_argument("--json", action="store_true", help="print one JSON object per picture, too")
     command.set_defaults(run=_batch)
@@ -119,13 +119,15 @@ def _parser() -> argparse.ArgumentParser:
     subject.add_argument("--class", dest="label", help="name or number")
     subject.add_argument("--prompt", help="what to show")
     command.add_argument("--negative", default="", help="what to lead away from, with --prompt")
-    command.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
-    command.add_argument("--steps", type=int, default=25, help="(default: %(default)s)")
+    command.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
+    command.add_argument("--steps", type=int, default=25, help="of the sampler (default: %(default)s)")
     command.add_argument(
-        "--guidance", choices=GUIDANCE, help="(default: autoguidance where there is a guide, else cfg)"
+        "--guidance", choices=GUIDANCE, help="kind of guidance (default: autoguidance where there is a guide, else cfg)"
     )
     command.add_argument("--scale", type=float, help="of guidance, 1 is none (default: 1.5 for a class, 3 for a text)")
-    command.add_argument("--decoder", choices=DECODERS, help="(default: finetuned, where there is one)")
+    command.add_argument(
+        "--decoder", choices=DECODERS, help="which decoder paints (default: finetuned, where there is one)"
+    )
     command.add_argument("--out", type=Path, required=True, help="file to write (PNG, it holds the settings)")
     command.set_defaults(run=_sample)
 

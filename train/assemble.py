@@ -17,7 +17,7 @@ from train.stage1 import ENCODER, load_run
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", choices=PRESETS, required=True)
+    parser.add_argument("--preset", choices=PRESETS, required=True, help="whose recipe is followed")
     parser.add_argument("--run", choices=PHASES, required=True, help="the last phase whose part is wanted")
     parser.add_argument("--legs", type=Path, required=True, help="folder of {preset}-{run}.safetensors")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="runs that are there go before legs")

@@ -88,7 +88,9 @@ def main(argv: list[str] | None = None) -> None:
         default="tiny",
         help="whose guide network is the probe (default: %(default)s)",
     )
-    parser.add_argument("--steps", type=number_of("steps"), default=600, help="(default: %(default)s)")
+    parser.add_argument(
+        "--steps", type=number_of("steps"), default=600, help="to train each probe for (default: %(default)s)"
+    )
     add_data_arguments(parser)
     add_run_arguments(parser)
     parser.set_defaults(data=[str(SHARED / "photos20")], validation=None, log=[], no_cache=False, classes=None)

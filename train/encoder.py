@@ -168,7 +168,7 @@ def student_weights(trained: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", choices=PRESETS, required=True)
+    parser.add_argument("--preset", choices=PRESETS, required=True, help="whose recipe is followed")
     add_data_arguments(parser)
     add_run_arguments(parser)
     args = parser.parse_args(argv)

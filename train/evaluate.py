@@ -345,9 +345,16 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--rounding", choices=ROUNDINGS, default="round", help="to 8 bits; RAE's evaluation truncates")
     parser.add_argument("--crop", choices=CROP_NAMES, default="square", help="adm: as ImageNet's statistics were made")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of the computation (default: %(default)s)",
+    )
     parser.add_argument("--limit", type=number_of("pictures"), help="use only this many photos, evenly spread")
-    parser.add_argument("--batch-size", type=number_of("pictures"), default=32)
+    parser.add_argument(
+        "--batch-size", type=number_of("pictures"), default=32, help="pictures at once (default: %(default)s)"
+    )
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     parser.add_argument("--generated", nargs="+", metavar="SET", help="measure these folders or npz files instead")
     parser.add_argument("--split", help="of --data (default: validation; of real photos for --generated: train)")

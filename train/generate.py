@@ -62,8 +62,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--count", type=number_of("pictures"), required=True, help="pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--classes", nargs="+", help="only these, by name or number")
-    parser.add_argument("--steps", type=number_of("steps"), default=50, help="(default: %(default)s)")
-    parser.add_argument("--guidance", choices=GUIDANCE, default="none")
+    parser.add_argument("--steps", type=number_of("steps"), default=50, help="of the sampler (default: %(default)s)")
+    parser.add_argument("--guidance", choices=GUIDANCE, default="none", help="kind of guidance (default: %(default)s)")
     parser.add_argument(
         "--scale",
         type=read_scale,
@@ -77,9 +77,15 @@ def main(argv: list[str] | None = None) -> None:
         default=(0.0, 1.0),
         help="flow times where guidance acts",
     )
-    parser.add_argument("--decoder", choices=("original", "finetuned"), help="(default: finetuned, where there is one)")
+    parser.add_argument(
+        "--decoder",
+        choices=("original", "finetuned"),
+        help="which decoder paints (default: finetuned, where there is one)",
+    )
     parser.add_argument("--seed", type=read_seed, default=0, help="of the first picture")
-    parser.add_argument("--batch-size", type=number_of("pictures"), default=25)
+    parser.add_argument(
+        "--batch-size", type=number_of("pictures"), default=25, help="pictures at once (default: %(default)s)"
+    )
     parser.add_argument("--npz", action="store_true", help=f"also write {ARRAY}")
     args = parser.parse_args(argv)
     state = PartialState()

@@ -88,17 +88,23 @@ def main(argv: list[str] | None = None) -> None:
         "--per-prompt", type=number_of("pictures"), default=4, help="pictures of each (default: %(default)s)"
     )
     parser.add_argument("--negative", default="", help="what to lead away from")
-    parser.add_argument("--steps", type=number_of("steps"), default=50, help="(default: %(default)s)")
-    parser.add_argument("--guidance", choices=GUIDANCE, default="cfg", help="(default: %(default)s)")
+    parser.add_argument("--steps", type=number_of("steps"), default=50, help="of the sampler (default: %(default)s)")
+    parser.add_argument("--guidance", choices=GUIDANCE, default="cfg", help="kind of guidance (default: %(default)s)")
     parser.add_argument(
         "--scale",
         type=read_scale,
         default=6.0,
         help="of guidance (default: %(default)s)",
     )
-    parser.add_argument("--decoder", choices=("original", "finetuned"), help="(default: finetuned, where there is one)")
+    parser.add_argument(
+        "--decoder",
+        choices=("original", "finetuned"),
+        help="which decoder paints (default: finetuned, where there is one)",
+    )
     parser.add_argument("--seed", type=read_seed, default=0, help="of the first picture")
-    parser.add_argument("--batch-size", type=number_of("pictures"), default=16)
+    parser.add_argument(
+        "--batch-size", type=number_of("pictures"), default=16, help="pictures at once (default: %(default)s)"
+    )
     parser.add_argument("--clip", action="store_true", help="also the CLIP score, whose weights are fetched")
     args = parser.parse_args(argv)
     state = PartialState()

@@ -256,7 +256,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("pipeline", help="folder or hub id of a text-to-image pipeline trained on icons")
     parser.add_argument("--data", nargs="+", default=ICONS, help="icon files (default: %(default)s)")
     parser.add_argument("--weights", type=Path, default=SHARED / "weights", help="folder of EfficientNet-Lite2")
-    parser.add_argument("--steps", type=number_of("steps"), default=25, help="(default: %(default)s)")
+    parser.add_argument("--steps", type=number_of("steps"), default=25, help="of the sampler (default: %(default)s)")
     parser.add_argument(
         "--scale",
         type=read_scale,

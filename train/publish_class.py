@@ -189,7 +189,12 @@ def time_one(pipeline: DRoRAEClassPipeline, scale: float) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", choices=[name for name, preset in PRESETS.items() if preset.stage2], required=True)
+    parser.add_argument(
+        "--preset",
+        choices=[name for name, preset in PRESETS.items() if preset.stage2],
+        required=True,
+        help="whose recipe is followed",
+    )
     parser.add_argument("--to", type=Path, required=True, help="folder to write")
     parser.add_argument("--tokenizer", help="name the card and the pipeline give (default: the preset's)")
     parser.add_argument(

@@ -166,7 +166,12 @@ def grid(pipeline: DRoRAETextPipeline, scale: float) -> Image.Image:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", choices=[n for n, p in PRESETS.items() if "text" in p.stage2], required=True)
+    parser.add_argument(
+        "--preset",
+        choices=[n for n, p in PRESETS.items() if "text" in p.stage2],
+        required=True,
+        help="whose recipe is followed",
+    )
     parser.add_argument("--to", type=Path, required=True, help="folder to write")
     parser.add_argument("--tokenizer", help="name the card and the pipeline give (default: the preset's)")
     parser.add_argument(

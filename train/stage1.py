@@ -131,8 +131,8 @@ def build_task(args: argparse.Namespace, preset: Preset, phase: Stage1Preset) ->
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", choices=PRESETS, required=True)
-    parser.add_argument("--phase", choices=PHASES, required=True)
+    parser.add_argument("--preset", choices=PRESETS, required=True, help="whose recipe is followed")
+    parser.add_argument("--phase", choices=PHASES, required=True, help="which part to train")
     parser.add_argument("--start", help="checkpoint or hub id (also RAE's; id@revision) to start from")
     parser.add_argument("--dry-run", action="store_true", help="print configuration, sizes and cost, and do nothing")
     parser.add_argument(

@@ -190,8 +190,13 @@ def load_held_out_photos(
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", choices=[name for name, preset in PRESETS.items() if preset.stage2], required=True)
-    parser.add_argument("--condition", choices=CONDITIONS, required=True)
+    parser.add_argument(
+        "--preset",
+        choices=[name for name, preset in PRESETS.items() if preset.stage2],
+        required=True,
+        help="whose recipe is followed",
+    )
+    parser.add_argument("--condition", choices=CONDITIONS, required=True, help="what the denoiser is conditioned on")
     parser.add_argument("--guide", action="store_true", help="train the weak network of AutoGuidance")
     parser.add_argument("--tokenizer", help="checkpoint or hub id to train upon (default: the preset's)")
     parser.add_argument("--start", help="pipeline (folder or hub id) whose denoiser to go on from (default: afresh)")

@@ -142,12 +142,14 @@ def main(argv: list[str] | None = None) -> None:
     started = time.monotonic()
     runs = ("encoder", *PHASES, "class", "class-guide", "text")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", choices=PRESETS, required=True)
-    parser.add_argument("--run", choices=runs, required=True)
+    parser.add_argument("--preset", choices=PRESETS, required=True, help="whose recipe is followed")
+    parser.add_argument("--run", choices=runs, required=True, help="which part to train")
     parser.add_argument(
         "--minutes", type=amount_of("minutes"), default=8.0, help="from now to the end of the program (default: 8)"
     )
-    parser.add_argument("--batch-size", type=number_of("pictures"), default=512)
+    parser.add_argument(
+        "--batch-size", type=number_of("pictures"), default=512, help="pictures at once (default: %(default)s)"
+    )
     parser.add_argument("--steps", type=number_of("steps"), help="at most so many, whatever fits (rehearsals)")
     parser.add_argument(
         "--limit", type=number_of("pictures"), help="at most so many pictures of each source (rehearsals)"
@@ -156,7 +158,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--views", type=number_of("views"), default=VIEWS, help="of every picture, for denoisers")
     parser.add_argument("--result", type=Path, required=True, help="folder for the leg and the report")
     parser.add_argument("--tokenizer", help="of a denoiser (default: the preset's)")
-    parser.add_argument("--classes", type=number_of("classes"))
+    parser.add_argument("--classes", type=number_of("classes"), help="how many there are, where the data does not say")
     add_data_arguments(parser)
     add_run_arguments(parser)
     parser.set_defaults(stream=False, start=None)
