@@ -34,7 +34,7 @@ def said(command: str, arguments: list[str], capsys) -> str:
         ("train.generate_prompts", "--per-prompt", "two", "a number of pictures"),
         ("train.gpu.leg", "--batch-size", "0", "a number of pictures"),
         ("train.gpu.leg", "--minutes", "-1", "minutes; give a number from 0 on"),
-        ("train.gpu.pack", "--limit-mib", "0", "mebibytes; give a number from 1 on"),
+        ("train.gpu.pack", "--limit-mib", "0", "mebibytes; give a number above 0"),
         ("train.latent_stats", "--limit", "0", "a number of pictures"),
         ("train.stage1", "--processes", "0", "a number of processes"),
         ("train.stage1", "--accumulation", "0", "a number of micro-batches"),

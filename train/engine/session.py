@@ -59,17 +59,23 @@ def read_seed(text: str) -> int:
     return int(text)
 
 
-def amount_of(what: str, least: float = 0.0, most: float = math.inf) -> Callable[[str], float]:
-    """A reader of a number from ``least`` to ``most`` from the command line; argparse names the option."""
+def amount_of(what: str, least: float = 0.0, most: float = math.inf, exclusive: bool = False) -> Callable[[str], float]:
+    """A reader of a number from ``least`` to ``most`` from the command line; argparse names the option.
+
+    Args:
+        exclusive: ``least`` itself is not enough.
+    """
 
     def read(text: str) -> float:
         try:
             number = float(text)
         except ValueError:
             number = math.nan
-        if not least <= number <= most or math.isinf(number):  # also where it is not a number
+        fits = (least < number if exclusive else least <= number) and number <= most  # not where it is not a number
+        if not fits or math.isinf(number):
             upper = "" if math.isinf(most) else f" to {most:g}"
-            raise argparse.ArgumentTypeError(f"'{text}' is not {what}; give a number from {least:g}{upper or ' on'}")
+            wanted = f"above {least:g}{upper}" if exclusive else f"from {least:g}{upper or ' on'}"
+            raise argparse.ArgumentTypeError(f"'{text}' is not {what}; give a number {wanted}")
         return number
 
     return read

@@ -43,7 +43,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, default=SHARED, help="folder of photos20, emoji and weights")
     parser.add_argument("--to", type=Path, required=True, help="folder for the packets; must not exist")
     parser.add_argument(
-        "--limit-mib", type=amount_of("mebibytes"), default=58.0, help="of a packet (default: %(default)s)"
+        "--limit-mib",
+        type=amount_of("mebibytes", exclusive=True),
+        default=58.0,
+        help="of a packet (default: %(default)s)",
     )
     args = parser.parse_args(argv)
     if args.to.exists():
