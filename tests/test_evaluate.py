@@ -23,6 +23,7 @@ from train.measure.baselines import PooledBlock, load_baseline, load_taef2
 from train.measure.frechet import FrechetDistance
 from train.measure.latent_metrics import high_frequency_energy, same_class_neighbours, spatial_effective_rank
 from train.measure.mobilenet import MobileNetV2
+from train.presets import PRESETS
 
 WEIGHTS = PHOTOS / "weights"
 needs_weights = pytest.mark.skipif(not WEIGHTS.is_dir(), reason="the pretrained weights are not at ../shared/data")
@@ -207,9 +208,9 @@ def test_taef2_is_put_together_right():
     assert sum(isinstance(layer, PooledBlock) for layer in load_taef2(WEIGHTS).encoder.layers) == 3
 
 
-@pytest.mark.parametrize("kind", ["kl", "tiny", "rae"])
+@pytest.mark.parametrize("kind", ["kl", "tiny", "rae", "ours"])
 @torch.no_grad()
-def test_any_diffusers_autoencoder_is_a_baseline(tmp_path, images, kind):
+def test_any_autoencoder_is_a_baseline(tmp_path, images, kind):
     torch.manual_seed(0)
     if kind == "kl":
         model = AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, latent_channels=4).eval()
@@ -217,6 +218,9 @@ def test_any_diffusers_autoencoder_is_a_baseline(tmp_path, images, kind):
     elif kind == "tiny":
         model = AutoencoderTiny((3), 3, (8, 8), (8, 8), num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1)).eval()
         expected = model.decode(model.encode(images * 2 - 1).latents).sample / 2 + 0.5
+    elif kind == "ours":
+        model = AutoencoderDRoRAE(**{**PRESETS["smoke"].model, "fusion": "mean", "fusion_mean_layers": 2}).eval()
+        expected = model.decode(model.encode(images).latent).sample
     else:
         from test_rae import build
 

@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from drorae import AutoencoderDRoRAE
+from drorae.models.fusion import MeanFusion
 from train import stage1
 from train.data.positions import Batch, Crop, TrainingPositions, ValidationPhotos
 from train.data.sources import GeneratedPictures
-from train.engine.run import LOG, fit
+from train.engine.run import CHECKPOINT, LOG, fit
 from train.presets import PHASES, PRESETS
 from train.settings import Schedule
 from train.tasks.reconstruction import Reconstruction
@@ -119,6 +120,13 @@ def test_every_step_is_as_long_as_the_schedule_says(tmp_path):
     last = json.loads((tmp_path / "run" / LOG).read_text())
     assert rate(STEPS - 1) == pytest.approx(LR * FLOOR)
     assert last["grad_norm"] == pytest.approx(1.0)
+
+
+def test_a_run_that_stops_early_is_the_beginning_of_the_whole_one(tmp_path):
+    whole, begun = run(tmp_path / "whole", GROWING), run(tmp_path / "begun", GROWING, stop=5)
+    assert begun.seen == whole.seen[:5]
+    weights = load_file(tmp_path / "begun" / CHECKPOINT / "w.safetensors")["w"].item()
+    assert weights == pytest.approx(average(whole.seen[:6], 0.7), rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -300,7 +308,9 @@ def test_every_phase_builds_the_model_of_its_preset(name, monkeypatch, tmp_path)
     defaults = {"fusion_hidden_size": None, "fusion_beta": 0.2}
     for phase, model in built.items():
         wanted = {**defaults, **preset.model}
-        if phase == "decoder":
+        if wanted["fusion"] == "mean":
+            assert (type(model.fusion_module), model.fusion_module.last) == (MeanFusion, wanted["fusion_mean_layers"])
+        elif phase == "decoder":
             wanted |= {"fusion": None}
             assert model.fusion_module is None
         else:

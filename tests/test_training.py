@@ -10,6 +10,7 @@ from timm import create_model
 from torch.nn import functional as F
 
 from drorae import AutoencoderDRoRAE, CheckpointError
+from drorae.models.fusion import layer_norm
 from drorae.pretrained.adapter import load_fusion, save_fusion
 from train import encoder, stage1
 from train.data.draws import uniform_draws
@@ -152,3 +153,20 @@ def test_folded_patch_embedding_is_the_teachers_on_the_enlarged_patch():
     patch = torch.rand(5, 3, 8, 8)
     large = F.interpolate(patch, size=(16, 16), mode="bicubic", align_corners=False)
     torch.testing.assert_close(student.patch_embed.proj(patch), teacher.patch_embed.proj(large), atol=1e-5, rtol=0)
+
+
+def test_a_decoder_learns_the_mean_of_layers_where_the_preset_says_so(model, images, tmp_path):
+    preset = dataclasses.replace(
+        PRESETS["smoke"], model={**PRESETS["smoke"].model, "fusion": "mean", "fusion_mean_layers": 2}
+    )
+    row = dataclasses.replace(preset.stage1["decoder"], noise_tau=0.0, adversary=None, perceptual=None)
+    own = AutoencoderDRoRAE(**{**preset.model, "fusion": None})
+    own.save_pretrained(tmp_path / "encoder")
+    started = stage1.start_model(preset, row, tmp_path, str(tmp_path / "encoder"))
+    trained = Reconstruction(started, row, None, None)
+    loss, parts = trained.loss(batch(images), 0)
+    mean = torch.stack([layer_norm(layer, 1e-6) for layer in started.encoder(images)[-2:]]).mean(0)
+    expected = (started.decode(started.tokens_to_latent(mean)).sample - images).abs().mean()
+    torch.testing.assert_close(parts["l1"], expected.detach())
+    loss.backward()
+    assert {name.split(".")[0] for name, p in started.named_parameters() if p.grad is not None} == {"decoder"}

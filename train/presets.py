@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from drorae.study.published import WIDTHS
@@ -96,7 +97,7 @@ def _tiny_adversary(
     )
 
 
-def _tiny(steps: int, large_from: int, lr: float) -> Schedule:
+def _tiny(steps: int, large_from: int, lr: float, stop: int | None = None) -> Schedule:
     """Small batches and Muon: where few pictures can be seen, they bring most per picture. Crops of 128 px at random
     scales, which are cheap, then whole pictures at 224."""
     return Schedule(
@@ -109,6 +110,7 @@ def _tiny(steps: int, large_from: int, lr: float) -> Schedule:
         ema_decay=min(0.998, 1 - 10 / steps),
         crop_scale=ANY_SCALE,
         sides=((0, (128,)), (large_from, (224,))),
+        stop=stop,
         save_every=200,
         compile=True,
     )
@@ -268,35 +270,39 @@ DINOV2_B = Preset(
     },
 )
 
+TINY_ENCODER = EncoderPreset(
+    Schedule(
+        steps=250,  # its layers are as near to the teacher's after 140
+        batch_size=16,
+        lr=3e-5,  # 1e-4 takes apart in 50 steps what the teacher's weights began with
+        warmup_steps=20,
+        ema_decay=0.96,
+        crop_scale=ANY_SCALE,
+        sides=((0, (96, 128, 128, 160, 192, 224, 256)),),
+        save_every=50,
+    ),
+    teacher="vit_tiny_patch16_224",
+    teacher_input_size=224,
+    teacher_weights="vit_tiny_patch16_224_fp16.safetensors",
+)
+
+TINY_DECODER = Stage1Preset(
+    _tiny(6000, 5600, 2e-3),
+    "decoder",
+    "tiny/encoder",
+    perceptual=_vgg11(0.05),
+    adversary=_tiny_adversary(4400, 5000, 0.1),
+    loss_crop=64,
+    validation_side=224,
+    expected="at least 17.5 dB at 224 px",
+)
+
 PRESETS = {
     "tiny": Preset(
         model=TINY_MODEL,
-        encoder=EncoderPreset(
-            Schedule(
-                steps=250,  # its layers are as near to the teacher's after 140
-                batch_size=16,
-                lr=3e-5,  # 1e-4 takes apart in 50 steps what the teacher's weights began with
-                warmup_steps=20,
-                ema_decay=0.96,
-                crop_scale=ANY_SCALE,
-                sides=((0, (96, 128, 128, 160, 192, 224, 256)),),
-                save_every=50,
-            ),
-            teacher="vit_tiny_patch16_224",
-            teacher_input_size=224,
-            teacher_weights="vit_tiny_patch16_224_fp16.safetensors",
-        ),
+        encoder=TINY_ENCODER,
         stage1={
-            "decoder": Stage1Preset(
-                _tiny(6000, 5600, 2e-3),
-                "decoder",
-                "tiny/encoder",
-                perceptual=_vgg11(0.05),
-                adversary=_tiny_adversary(4400, 5000, 0.1),
-                loss_crop=64,
-                validation_side=224,
-                expected="at least 17.5 dB at 224 px",
-            ),
+            "decoder": TINY_DECODER,
             "fusion": Stage1Preset(
                 _tiny(3000, 2800, 1.5e-3),
                 "fusion",
@@ -324,6 +330,13 @@ PRESETS = {
             # letters and arrows are not to be mirrored: one view, the whole icon
             "text": _tiny_denoiser(24_000, TINY_DENOISER, views=1, text=TINY_TEXT),
         },
+    ),
+    # RAEv2's idea done fairly: the mean of 4 layers with a decoder of its own. It stops in the middle of the schedule
+    # of RAE's decoder, to be compared with RAE's at that step.
+    "tiny-mean4": Preset(
+        model={**TINY_MODEL, "fusion": "mean", "fusion_mean_layers": 4},
+        encoder=TINY_ENCODER,
+        stage1={"decoder": dataclasses.replace(TINY_DECODER, schedule=_tiny(6000, 5600, 2e-3, stop=3000))},
     ),
     "dinov2-b": DINOV2_B,
     **{

@@ -36,6 +36,12 @@ class Schedule:
     gradient_checkpointing: bool = False  # compute blocks again in the backward pass: slower, far less memory
     compile: bool = False  # torch.compile the networks; needs a C++ compiler on a CPU
     seed: int = 0
+    stop: int | None = None  # end after this step, in the middle of the schedule of ``steps``
+
+    @property
+    def last_step(self) -> int:
+        """The step that the run ends with."""
+        return self.steps if self.stop is None else min(self.stop, self.steps)
 
     def side(self, step: int) -> int:
         """Side of the pictures of a step, pixels, one of ``sides``."""

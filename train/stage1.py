@@ -8,6 +8,8 @@ fusion      fusion              encoder, decoder       fused layers -> original 
 finetune    finetuned decoder   encoder, fusion        fused layers -> finetuned decoder
 ==========  ==================  =====================  ===========================================
 
+A preset whose fusion is the mean of layers has phase ``decoder`` alone, which then learns that mean.
+
 Paper section 3.4 and appendix A. In phase ``fusion`` the gradient flows *through* the frozen decoder. Run the same
 command again to continue a run that was stopped. ``--dry-run`` prints what would be done and what it needs.
 """
@@ -68,7 +70,10 @@ def start_model(
     else:
         model = load_run(preset, phase.starts_from, phase.phase, runs, legs)
     if phase.phase == "decoder":
-        model.set_fusion(None)
+        if preset.model.get("fusion") == "mean":
+            _add_fusion(model, preset)
+        else:
+            model.set_fusion(None)
         model.register_to_config(base_model=None, base_revision=None)  # the decoder is no longer the published one
     elif phase.phase == "fusion":
         _add_fusion(model, preset)

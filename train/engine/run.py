@@ -194,10 +194,10 @@ def fit(
     damaged = _Damaged(folder, accelerator)
     before, started = clock.value, time.monotonic()
     progress = tqdm(
-        range(step.value, schedule.steps),
+        range(step.value, schedule.last_step),
         desc=folder.name,
         initial=step.value,
-        total=schedule.steps,
+        total=schedule.last_step,
         disable=not accelerator.is_main_process,
     )
     unchecked = _Unchecked(folder, every=1 if accelerator.device.type == "cpu" else CHECK_EVERY)
@@ -231,7 +231,7 @@ def fit(
                 opponent_norm = torch.nn.utils.get_total_norm([p.grad for p in opponent.parameters])
                 opponent.step()
         step.value += 1
-        save = step.value == schedule.steps or step.value % schedule.save_every == 0
+        save = step.value == schedule.last_step or step.value % schedule.save_every == 0
         unchecked.add(number, sums.values, norm, opponent_norm)
         if values := unchecked.check(save):
             progress.set_postfix({name: f"{value:.4f}" for name, value in values.items()})

@@ -61,7 +61,8 @@ def load_taef2(folder: Path) -> AutoencoderTiny:
 
 
 def load_baseline(name: str, weights_folder: Path, device: str = "cpu") -> Reconstructor:
-    """``"taef2"``, or the folder or hub id of a diffusers autoencoder (``id`` or ``id/subfolder`` as ``id:subfolder``).
+    """``"taef2"``, a checkpoint of this package, or a diffusers autoencoder by folder or hub id (``id/subfolder`` as
+    ``id:subfolder``).
 
     The result takes and gives images (B, 3, H, W) in [0, 1].
 
@@ -74,8 +75,11 @@ def load_baseline(name: str, weights_folder: Path, device: str = "cpu") -> Recon
         repository, _, subfolder = name.partition(":")
         try:
             config = AutoModel.load_config(repository, subfolder=subfolder or None)
-            if config.get("_class_name") == "AutoencoderRAE":  # see drorae.pretrained.rae_tokenizer
-                model = AutoencoderDRoRAE.from_rae(str(Path(repository) / subfolder) if subfolder else repository)
+            kind, folder = config.get("_class_name"), str(Path(repository) / subfolder) if subfolder else repository
+            if kind == "AutoencoderRAE":  # see drorae.pretrained.rae_tokenizer
+                model = AutoencoderDRoRAE.from_rae(folder)
+            elif kind == "AutoencoderDRoRAE":
+                model = AutoencoderDRoRAE.from_pretrained(folder)
             else:
                 model = AutoModel.from_pretrained(repository, subfolder=subfolder or None, torch_dtype=torch.float32)
             model = model.to(device).eval()
@@ -85,7 +89,7 @@ def load_baseline(name: str, weights_folder: Path, device: str = "cpu") -> Recon
             reason = reason_of(error)
             raise CheckpointError(f"--baseline {name}: no diffusers autoencoder could be loaded ({reason}).") from error
         if not (hasattr(model, "encode") and hasattr(model, "decode")):
-            raise CheckpointError(f"--baseline {name}: {type(model).__name__} is no autoencoder.")
+            raise CheckpointError(f"--baseline {name}: {type(model).__name__} is not an autoencoder.")
     unit_range = "RAE" in type(model).__name__  # they take [0, 1]; all others [-1, 1]
 
     @torch.inference_mode()

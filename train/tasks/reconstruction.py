@@ -15,6 +15,7 @@ from drorae import AutoencoderDRoRAE
 from drorae.checkpoints import DISCRIMINATOR
 from drorae.metrics import psnr, ssim
 from drorae.models.decoder import decode_tokens
+from drorae.models.fusion import MeanFusion
 from train.data.draws import normal_draws, uniform_draws
 from train.data.positions import Batch, ValidationPhotos, crop_squares
 from train.settings import Stage1Preset
@@ -59,7 +60,8 @@ class Reconstruction(nn.Module):
             model.enable_gradient_checkpointing()
         self.part = TRAINED_PART[preset.phase]
         self.trainable = getattr(model, self.part).requires_grad_(True)
-        self.fused = preset.phase != "decoder"
+        # phase "decoder" reads the last layer (RAE), or a fusion that has nothing to learn (RAEv2's mean)
+        self.fused = preset.phase != "decoder" or isinstance(model.fusion_module, MeanFusion)
         self.decoder_part = "decoder_finetuned" if preset.phase == "finetune" else "decoder"
         self.perceptual = build_perceptual(preset.perceptual, weights) if preset.perceptual else None
         self.adversary = Discriminator(preset.adversary, weights) if preset.adversary else None
