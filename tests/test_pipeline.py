@@ -14,6 +14,7 @@ from test_denoiser import as_rae_saves_it
 from test_rae import DIM, saved, statistics
 from test_rae import build as build_rae
 
+import drorae
 from drorae import CheckpointError, DiTDH, DRoRAEClassPipeline, SamplingError
 from drorae.pipelines import flow
 from drorae.pipelines.base import SamplerSettings, picture_seeds
@@ -153,6 +154,10 @@ def test_saves_a_folder_that_loads_again(pipeline, tmp_path):
     settings = {"seed": 4, "guidance": "autoguidance", "guidance_scale": 2.0}
     assert torch.equal(tensors(again, ["church", 2], **settings), tensors(pipeline, [1, 2], **settings))
     assert again.config.labels == LABELS
+    index = json.loads((tmp_path / "whole" / "model_index.json").read_text(encoding="utf-8"))
+    own = {"autoencoder": "AutoencoderDRoRAE", "denoiser": "DiTDH", "guide": "DiTDH"}
+    assert {name: index[name] for name in own} == {name: ["drorae", kind] for name, kind in own.items()}
+    assert all(hasattr(drorae, kind) for kind in own.values())
 
 
 @pytest.mark.parametrize("saving", [{"max_shard_size": "100kB"}, {"variant": "fp16"}])

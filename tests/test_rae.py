@@ -14,6 +14,7 @@ from drorae.checkpoints import CONFIG, WEIGHTS
 from drorae.models.encoder import VisionEncoder
 from drorae.models.fusion import layer_norm
 from drorae.pretrained.adapter import load_fusion, load_tokenizer, save_fusion
+from drorae.pretrained.rae_export import export_rae
 from drorae.pretrained.rae_tokenizer import MODELS, SIGLIP_ARGUMENTS, convert_encoder, load_raw_rae
 
 DIM, GRID = 64, 4
@@ -55,6 +56,13 @@ NEW_NAMES = {
         (r"intermediate\.dense", "mlp.fc1"),
         (r"output\.dense", "mlp.fc2"),
     ],
+}
+OUR_DECODER = {
+    "decoder_hidden_size": 48,
+    "decoder_num_layers": 1,
+    "decoder_num_heads": 2,
+    "decoder_intermediate_size": 96,
+    "decoder_patch_size": 8,
 }
 LONG = {"q": "query", "k": "key", "v": "value"}
 
@@ -317,3 +325,40 @@ def test_a_model_without_a_published_base_has_no_adapter(tmp_path):
     model = AutoencoderDRoRAE.from_rae(str(saved(build("dinov2"), tmp_path, "dinov2", old=False)))
     with pytest.raises(ValueError, match="no fusion to save"):
         save_fusion(model, tmp_path / "adapter")
+
+
+@pytest.mark.parametrize("mean", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_what_is_exported_is_the_same_in_diffusers_and_comes_back(tmp_path, images, kind, mean):
+    ours = AutoencoderDRoRAE.from_rae(str(saved(build(kind, **statistics(mean)), tmp_path / "rae", kind, False)))
+    export_rae(ours).save_pretrained(tmp_path / "exported")
+    theirs = AutoencoderRAE.from_pretrained(tmp_path / "exported").eval()
+    latent = ours.encode(images).latent
+    torch.testing.assert_close(theirs.encode(images).latent, latent, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(theirs.decode(latent).sample, ours.decode(latent).sample, atol=1e-5, rtol=0)
+    back = AutoencoderDRoRAE.from_rae(str(tmp_path / "exported"))
+    torch.testing.assert_close(back.encode(images).latent, latent, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_small_encoder_of_ours_is_exported_as_a_dinov2():
+    torch.manual_seed(0)
+    shape = {"patch_size": 8, "reg_tokens": 4, "depth": 2, "embed_dim": DIM, "num_heads": 1}
+    ours = AutoencoderDRoRAE("vit_tiny_patch16_224", shape, 32, **OUR_DECODER, fusion=None, any_size=True).eval()
+    for parameter in ours.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    ours.set_statistics(torch.rand(DIM, 1, 1) + 0.5, torch.randn(DIM, 1, 1))
+    images = torch.rand(2, 3, 32, 32)
+    theirs = export_rae(ours)
+    latent = ours.encode(images).latent
+    torch.testing.assert_close(theirs.encode(images).latent, latent, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(theirs.decode(latent).sample, ours.decode(latent).sample, atol=1e-5, rtol=0)
+
+
+def test_what_diffusers_cannot_build_is_not_exported():
+    shape = {"patch_size": 8, "depth": 2, "embed_dim": DIM, "num_heads": 1}
+    with pytest.raises(ValueError, match="has no fusion"):
+        export_rae(AutoencoderDRoRAE("vit_tiny_patch16_224", shape, 32, **OUR_DECODER))
+    with pytest.raises(ValueError, match=r"like 'vit_tiny_patch16_224' with 1 heads, 64 channels, 0 registers"):
+        export_rae(AutoencoderDRoRAE("vit_tiny_patch16_224", shape, 32, **OUR_DECODER, fusion=None))

@@ -82,6 +82,9 @@ class DRoRAEPipeline(DiffusionPipeline):
                 check_latent(name, network, autoencoder)
         self.register_modules(autoencoder=autoencoder, denoiser=denoiser, scheduler=scheduler, guide=guide)
         self.register_to_config(autoencoder_name=autoencoder_name)
+        for name, part in (("autoencoder", autoencoder), ("denoiser", denoiser), ("guide", guide)):
+            if part is not None:  # where its class is imported from, wherever the module lies
+                self.register_to_config(**{name: ("drorae", type(part).__name__)})
         self._interrupt = False
 
     @classmethod

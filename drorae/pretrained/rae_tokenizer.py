@@ -124,24 +124,29 @@ def convert_encoder(encoder_type: str, state: Mapping[str, Tensor], grid_size: i
 
 
 def _positions(encoder_type: str, state: dict[str, Tensor], grid_size: int) -> dict[str, Tensor]:
-    """Position embeddings as timm stores them, at the grid that is used, resampled as transformers does."""
+    """Position embeddings as timm stores them, at the grid that is used."""
     positions = state["pos_embed"]
     if encoder_type == "siglip2":
         positions = positions[None]
         prefix = positions[:, :0]
     else:
         prefix, positions = positions[:, :1], positions[:, 1:]
-    side = round(positions.shape[1] ** 0.5)
-    if side != grid_size:
-        if encoder_type == "dinov2":
-            positions = resample_abs_pos_embed(positions, (grid_size, grid_size), num_prefix_tokens=0)
-        else:
-            grid = positions.unflatten(1, (side, side)).permute(0, 3, 1, 2).float()
-            grid = F.interpolate(grid, size=(grid_size, grid_size), mode="bicubic", align_corners=False)
-            positions = grid.flatten(2).transpose(1, 2).to(positions)
+    positions = resample_positions(encoder_type, positions, grid_size)
     if encoder_type == "dinov2":  # timm adds the class token's position to the token itself
         return {"pos_embed": positions, "cls_token": state["cls_token"] + prefix}
     return {"pos_embed": torch.cat([prefix, positions], dim=1)}
+
+
+def resample_positions(encoder_type: str, positions: Tensor, grid_size: int) -> Tensor:
+    """Positions (1, N, C) of a square grid on the grid that is used, resampled as transformers does."""
+    side = round(positions.shape[1] ** 0.5)
+    if side == grid_size:
+        return positions
+    if encoder_type == "dinov2":
+        return resample_abs_pos_embed(positions, (grid_size, grid_size), num_prefix_tokens=0)
+    grid = positions.unflatten(1, (side, side)).permute(0, 3, 1, 2).float()
+    grid = F.interpolate(grid, size=(grid_size, grid_size), mode="bicubic", align_corners=False)
+    return grid.flatten(2).transpose(1, 2).to(positions)
 
 
 def convert_decoder(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
