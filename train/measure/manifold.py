@@ -24,7 +24,7 @@ class PrecisionRecall(NamedTuple):
 def precision_recall(real: Tensor, generated: Tensor, neighbours: int = NEIGHBOURS) -> PrecisionRecall:
     """Improved precision and recall (Kynkaanniemi et al., arXiv 1904.06991).
 
-    A point looks like a set if it is as near to some point of the set as that one is to its k-th nearest neighbour there.
+    A point looks like a set if it is as near to some point of the set as that one is to its k-th neighbour there.
 
     Args:
         real, generated: features, (n, D) and (m, D); take as many of each, since larger sets cover more.
