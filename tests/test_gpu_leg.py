@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 def rehearse(out, run: str, *more: str) -> dict:
     """Run the script with small numbers; its report."""
-    small = ["--steps", "12", "--batch-size", "8", "--limit", "24", "--threads", "2", "--views", "2", "--minutes", "90"]
+    small = ["--steps", "12", "--batch-size", "4", "--limit", "12", "--threads", "2", "--views", "2", "--minutes", "90"]
     leg.main([*smoke(out), "--run", run, *small, "--result", str(out / "result"), *more])
     return json.loads((out / "result" / "report.json").read_text())
 
@@ -37,7 +37,7 @@ def test_legs_lead_from_the_encoder_to_the_whole_model(tmp_path):
     legs.mkdir()
     for run in ("encoder", *PHASES):
         report = rehearse(tmp_path / run, run, "--legs", str(legs))
-        assert (report["pictures"], report["started_from"]) == (96, None)
+        assert (report["pictures"], report["started_from"]) == (48, None)
         shutil.copy(tmp_path / run / "result" / f"smoke-{run}.safetensors", legs)
     model = AutoencoderDRoRAE.from_pretrained(tmp_path / "finetune" / "smoke" / "finetune" / "checkpoint")
     for run, part in zip(PHASES, (model.decoder, model.fusion_module, model.decoder_finetuned), strict=True):
