@@ -23,7 +23,7 @@ from drorae import __version__
 from drorae.bundled import DEFAULT_GENERATOR, DEFAULT_MODEL, DEFAULT_TEXT_GENERATOR, picture_path
 from drorae.choices import DECODERS, GUIDANCE, SIDE
 from drorae.console import INTERRUPTED, run_command
-from drorae.errors import DRoRAEError
+from drorae.errors import DRoRAEError, count_of
 
 if TYPE_CHECKING:
     from drorae.explorer.explore import Exploration
@@ -318,7 +318,7 @@ def _batch(args: argparse.Namespace) -> int:
         print(json.dumps(batch_answer(row)))
     gains = [row.gain for row in rows if row.gain is not None]
     mean = f", mean gain {np.mean(gains):+.2f} dB" if gains else ""
-    print(f"{args.out}: {sum(row.error is None for row in rows)} pictures{mean}")
+    print(f"{args.out}: {count_of(sum(row.error is None for row in rows), 'picture')}{mean}")
     bad = [row.error for row in rows if row.error is not None]
     code = _fail("\n".join(bad)) if bad else 0
     if stopped:

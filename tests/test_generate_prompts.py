@@ -64,7 +64,7 @@ def test_lines_may_be_plain_text(tmp_path):
     [
         ("", "it has no lines"),
         ('{"prompt": 3}', "line 1 has no 'prompt'"),
-        ('fine\n{"prompt"', "line 2 is no JSON"),
+        ('fine\n{"prompt"', "line 2 is not JSON"),
         (None, r"it cannot be read \(FileNotFoundError\)"),
     ],
 )

@@ -248,8 +248,8 @@ def test_bfloat16(pipeline, tmp_path):
         (0, {"decoder": "best"}, "decoder is 'original' or 'finetuned', not 'best'"),
         (0, {"seed": -1}, "A seed is a whole number from 0"),
         (0, {"seed": 1.5}, "A seed is a whole number from 0 to .*, not 1.5"),
-        ([0, 1], {"seed": [1]}, "1 seeds for 2 pictures"),
-        ([0, 1], {"generator": [torch.Generator()]}, "1 generators for 2 pictures"),
+        ([0, 1], {"seed": [1]}, "1 seed for 2 pictures"),
+        ([0, 1], {"generator": [torch.Generator()]}, "1 generator for 2 pictures"),
         (0, {"seed": 1, "latents": torch.zeros(1, *SHAPE)}, "one of seed, generator and latents"),
         (0, {"latents": torch.zeros(1, 3, 4, 4)}, "latents must be finite numbers of shape"),
         (0, {"latents": torch.full((1, *SHAPE), math.nan)}, "latents must be finite numbers"),
@@ -302,7 +302,7 @@ def test_more_classes_than_pictures_at_once(pipeline):
 @pytest.mark.parametrize(
     ("scheduler", "message"),
     [
-        (DDIMScheduler(), "DDIMScheduler is no scheduler of flow matching"),
+        (DDIMScheduler(), "DDIMScheduler is not a flow-matching scheduler"),
         (FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True), "shifts its times dynamically"),
     ],
 )

@@ -96,7 +96,7 @@ def test_labels_without_names_are_counted_or_refused():
     assert class_names([rows_of(label=[0, 3, 1])]) == ["0", "1", "2", "3"]
     assert class_names([rows_of(other=[0, 3, 1])]) == []
     for labels in (["cat", "dog"], [1, None], [-1, 2]):
-        with pytest.raises(DataError, match="the labels in 'label' are no class numbers"):
+        with pytest.raises(DataError, match="the labels in 'label' are not class numbers"):
             class_names([rows_of(label=labels)])
     stream = rows_of(cls=[0, 3]).to_iterable_dataset()
     with pytest.raises(DataError, match="a stream does not say how many classes it has; give --classes"):

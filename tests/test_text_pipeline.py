@@ -137,7 +137,7 @@ def test_a_folder_may_name_its_text_encoder(text_pipeline, tmp_path):
         (["x", "\udc80"], {}, r"Character 1 of the prompt is half a character \(U\+DC80\)"),
         ("x", {"negative_prompt": "y\udfff"}, r"Character 2 of the negative_prompt is half a character"),
         ("x", {"negative_prompt": "y", "guidance": "none"}, "A negative prompt needs guidance 'cfg'"),
-        ("x", {"negative_prompt": ["y", "z"]}, "2 negative prompts for 1 prompts"),
+        ("x", {"negative_prompt": ["y", "z"]}, "2 negative prompts for 1 prompt"),
         ("x", {"num_images_per_prompt": 0}, "num_images_per_prompt is a whole number from 1, not 0"),
         ("x", {"num_images_per_prompt": 1000}, "1000 pictures at once; ask for 1 to 256"),
         (None, {"prompt_embeds": torch.zeros(1, 2, 31)}, r"must have the shape \(B, T, 32\), not \(1, 2, 31\)"),
@@ -148,7 +148,7 @@ def test_a_folder_may_name_its_text_encoder(text_pipeline, tmp_path):
         ),
         ("x", {"guidance_scale": math.nan}, "not nan"),
         ("x", {"guidance": "autoguidance"}, "has no guide"),
-        ("x", {"seed": [1, 2]}, "2 seeds for 1 pictures"),
+        ("x", {"seed": [1, 2]}, "2 seeds for 1 picture"),
     ],
 )
 def test_bad_requests_are_refused_before_any_computing(text_pipeline, prompt, settings, message, monkeypatch):
@@ -202,7 +202,7 @@ def test_a_text_encoder_that_lacks_weights(text_pipeline, tmp_path):
     state = load_file(tmp_path / "model.safetensors")
     del state["layers.0.mlp.up_proj.weight"]
     save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
-    with pytest.raises(CheckpointError, match=r"lacks 1 weights \(first: layers\.0\.mlp\.up_proj\.weight\)"):
+    with pytest.raises(CheckpointError, match=r"lacks 1 weight \(first: layers\.0\.mlp\.up_proj\.weight\)"):
         load_text_encoder(tmp_path)
 
 

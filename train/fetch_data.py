@@ -202,7 +202,7 @@ def st_lpips_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def write_weights(folder: Path) -> None:
-    """The files that presets and evaluation name; what cannot be had is said and left out."""
+    """The files that presets and evaluation name; what could not be fetched is said and left out."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, tag in (("vit_tiny_patch16_224", ".augreg_in21k_ft_in1k"), ("tf_efficientnet_lite2", ".in1k")):
         state = timm.create_model(name + tag, pretrained=True).state_dict()

@@ -51,7 +51,7 @@ def read_prompts(file: Path) -> list[dict]:
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise DataError(f"--prompts {file}: line {number} is no JSON.") from error
+                raise DataError(f"--prompts {file}: line {number} is not JSON.") from error
         if not isinstance(row.get("prompt"), str):
             raise DataError(f"--prompts {file}: line {number} has no 'prompt'.")
         check_prompts(row["prompt"], "prompt")
@@ -63,7 +63,7 @@ def clip_score(folder: Path, rows: list[dict], per_prompt: int, device: str | to
     """Mean CLIP score of all pictures with their prompts, by torchmetrics.
 
     Raises:
-        DataError: the weights cannot be had.
+        DataError: the weights could not be fetched.
     """
     from torchmetrics.multimodal.clip_score import CLIPScore
 
@@ -71,7 +71,7 @@ def clip_score(folder: Path, rows: list[dict], per_prompt: int, device: str | to
         metric = CLIPScore(model_name_or_path=CLIP).to(device)
     except Exception as error:  # no network, no weights: many types, one thing to say
         reason = type(error).__name__
-        raise DataError(f"--clip needs the weights of '{CLIP}', which could not be had ({reason}).") from error
+        raise DataError(f"--clip needs the weights of '{CLIP}', which could not be fetched ({reason}).") from error
     for number, row in enumerate(tqdm(rows, desc="CLIP score")):
         files = [folder / f"{number:05d}" / "samples" / f"{j:05d}.png" for j in range(per_prompt)]
         images = [torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1).to(device) for file in files]

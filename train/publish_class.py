@@ -115,7 +115,7 @@ def grid(pipeline: DRoRAEClassPipeline, scale: float) -> Image.Image:
             [label] * GRID_SEEDS, STEPS, "autoguidance", scale, seed=list(range(GRID_SEEDS)), output_type="pil"
         ).images
         rows.append(np.concatenate([np.asarray(picture) for picture in pictures], axis=1))
-    half = (len(rows) + 1) // 2  # two columns of classes, so that the grid is no tower
+    half = (len(rows) + 1) // 2  # two columns of classes, so that the grid is not a tower
     rows += [np.full_like(rows[0], 255)] * (2 * half - len(rows))
     gap = np.full((half * rows[0].shape[0], 24, 3), 255, np.uint8)
     return Image.fromarray(np.concatenate([np.concatenate(rows[:half]), gap, np.concatenate(rows[half:])], axis=1))

@@ -185,7 +185,7 @@ class DiTDH(ModelMixin, ConfigMixin):
             timestep: (B,) flow time in [0, 1], 1 is noise.
             class_labels: (B,) integers in 0..num_classes.
             encoder_hidden_states: (B, T, text_dim) text tokens.
-            encoder_attention_mask: (B, T) boolean, which of them count; none of them is no text at all.
+            encoder_attention_mask: (B, T) boolean, which of them count; where none does, there is no text.
 
         Returns:
             ``sample``: (B, C, h, w).

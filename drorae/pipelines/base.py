@@ -18,7 +18,7 @@ from torch import Tensor
 
 from drorae.checkpoints import CheckpointError, reason_of
 from drorae.choices import GUIDANCE
-from drorae.errors import DRoRAEError
+from drorae.errors import DRoRAEError, count_of
 from drorae.images import to_uint8
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.models.denoiser import DiTDH
@@ -98,7 +98,7 @@ class DRoRAEPipeline(DiffusionPipeline):
         """The shared parts of a pipeline saved in ``folder``, strictly, and its index.
 
         Raises:
-            CheckpointError: what is missing, damaged or not to be had.
+            CheckpointError: what is missing, damaged or could not be fetched.
         """
         try:
             index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
@@ -245,7 +245,8 @@ class DRoRAEPipeline(DiffusionPipeline):
         if generator is not None:
             generators = [generator] * count if isinstance(generator, torch.Generator) else list(generator)
             if len(generators) != count:
-                raise SamplingError(f"{len(generators)} generators for {count} pictures; give one, or one for each.")
+                given, wanted = count_of(len(generators), "generator"), count_of(count, "picture")
+                raise SamplingError(f"{given} for {wanted}; give one, or one for each.")
         else:
             generators = [torch.Generator().manual_seed(value) for value in picture_seeds(seed, count)]
         return flow.draw_noise(generators, shape, self._execution_device)
@@ -255,7 +256,7 @@ def picture_seeds(seed: int | Sequence[int] | None, count: int) -> list[int]:
     """One seed per picture: those given, or counting up from the one given, or drawn.
 
     Raises:
-        SamplingError: another number of seeds than pictures, or values that are no seeds.
+        SamplingError: another number of seeds than pictures, or values that are not seeds.
     """
     if seed is None:
         return torch.randint(0, 2**31, (count,)).tolist()
@@ -268,7 +269,9 @@ def picture_seeds(seed: int | Sequence[int] | None, count: int) -> list[int]:
         if seeds[-1] > MAX_SEED:
             raise SamplingError(f"{count} seeds from {seed} on go beyond {MAX_SEED}; start lower.")
     if len(seeds) != count:
-        raise SamplingError(f"{len(seeds)} seeds for {count} pictures; give one, or one for each.")
+        raise SamplingError(
+            f"{count_of(len(seeds), 'seed')} for {count_of(count, 'picture')}; give one, or one for each."
+        )
     return [int(value) for value in seeds]
 
 
@@ -290,7 +293,7 @@ def check_scheduler(scheduler: SchedulerMixin) -> None:
     """
     name, config = type(scheduler).__name__, scheduler.config
     if not name.startswith("FlowMatch") and not config.get("use_flow_sigmas"):
-        raise CheckpointError(f"{name} is no scheduler of flow matching; use FlowMatchEulerDiscreteScheduler.")
+        raise CheckpointError(f"{name} is not a flow-matching scheduler; use FlowMatchEulerDiscreteScheduler.")
     if config.get("use_dynamic_shifting"):
         raise CheckpointError(f"The {name} shifts its times dynamically; use one with a fixed shift.")
     fix = "use FlowMatchEulerDiscreteScheduler, or other settings of this one"

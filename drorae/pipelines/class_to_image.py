@@ -12,6 +12,7 @@ from diffusers import ImagePipelineOutput, SchedulerMixin
 from torch import Tensor
 
 from drorae.checkpoints import CheckpointError, resolve
+from drorae.errors import count_of
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.models.denoiser import DiTDH
 from drorae.pipelines import flow
@@ -40,9 +41,8 @@ class DRoRAEClassPipeline(DRoRAEPipeline):
     ):
         super().__init__(autoencoder, denoiser, scheduler, guide, autoencoder_name)
         if labels is not None and len(labels) != denoiser.config.num_classes:
-            raise CheckpointError(
-                f"There are {len(labels)} class names for a denoiser of {denoiser.config.num_classes} classes."
-            )
+            names, classes = count_of(len(labels), "class name"), denoiser.config.num_classes
+            raise CheckpointError(f"{names} for a denoiser of {classes} classes; name each of them.")
         if guide is not None and guide.config.num_classes != denoiser.config.num_classes:
             raise CheckpointError(
                 f"The guide knows {guide.config.num_classes} classes and the denoiser {denoiser.config.num_classes}; "

@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from drorae.checkpoints import CheckpointError, find_variant, reason_of, split_revision
+from drorae.errors import count_of
 
 WEIGHTS = "model.safetensors"  # of transformers
 
@@ -72,7 +73,9 @@ def load_text_encoder(
         raise CheckpointError(f"The text encoder '{name}' could not be loaded ({reason}); check the name.") from error
     missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)  # whose output is not used
     if missing:  # transformers only warns, and computes with random weights
-        raise CheckpointError(f"The text encoder '{name}' lacks {len(missing)} weights (first: {missing[0]}).")
+        raise CheckpointError(
+            f"The text encoder '{name}' lacks {count_of(len(missing), 'weight')} (first: {missing[0]})."
+        )
     model = getattr(model, "text_model", model)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token

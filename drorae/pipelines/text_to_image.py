@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from drorae.checkpoints import CheckpointError, resolve
+from drorae.errors import count_of
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.models.denoiser import DiTDH
 from drorae.pipelines import flow
@@ -126,7 +127,7 @@ class DRoRAETextPipeline(DRoRAEPipeline):
         """Sample pictures of prompts.
 
         Args:
-            prompt: one or several; the empty prompt is no text at all.
+            prompt: one or several; the empty prompt means no text.
             guidance: ``"none"``, ``"cfg"`` (classifier-free) or ``"autoguidance"``, which needs a guide.
             guidance_scale: 1 is none; 6 with classifier-free guidance in the paper's successors.
             negative_prompt: what classifier-free guidance leads away from, instead of no text; one or one per prompt.
@@ -181,7 +182,8 @@ class DRoRAETextPipeline(DRoRAEPipeline):
             raise SamplingError(f"{count * each} pictures at once; ask for 1 to {MAX_PICTURES}.")
         negative = check_prompts(negative_prompt or "", "negative_prompt")
         if len(negative) not in (1, count):
-            raise SamplingError(f"{len(negative)} negative prompts for {count} prompts; give one, or one for each.")
+            given, wanted = count_of(len(negative), "negative prompt"), count_of(count, "prompt")
+            raise SamplingError(f"{given} for {wanted}; give one, or one for each.")
         if any(negative) and settings.guidance != "cfg":
             raise SamplingError(f"A negative prompt needs guidance 'cfg', not {settings.guidance!r}.")
         noise = self.noise(count * each, seed, generator, latents)

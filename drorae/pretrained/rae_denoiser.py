@@ -47,7 +47,7 @@ def convert_denoiser(saved: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str
         CheckpointError: a weight of an unknown name, or constants that are not those of this architecture.
     """
     if not isinstance(saved, Mapping):
-        raise CheckpointError(f"The file holds a {type(saved).__name__}, no weights of a denoiser.")
+        raise CheckpointError(f"The file holds a {type(saved).__name__}, not the weights of a denoiser.")
     for name in ("ema", "model"):
         if isinstance(saved.get(name), Mapping):
             saved = saved[name]
@@ -146,7 +146,7 @@ def load_rae_denoiser(
         file: in ``repository``, a folder or a Hub repository at ``revision``.
 
     Raises:
-        CheckpointError: it cannot be had or read, or its keys are not the known ones.
+        CheckpointError: it could not be fetched or read, or its keys are not the known ones.
     """
     path = fetch_file(repository, file, revision)
     try:

@@ -255,7 +255,7 @@ def load_raw_rae(
         decoder_num_heads: cannot be read from the weights; 16 in every published decoder.
 
     Raises:
-        CheckpointError: files that cannot be had or read, or keys that are not known, missing or left over.
+        CheckpointError: files that could not be fetched or read, or keys that are not known, missing or left over.
     """
     files = [
         fetch_file(encoder, "model.safetensors"),

@@ -54,7 +54,7 @@ class Generator:
         """The pipeline.
 
         Raises:
-            CheckpointError: it cannot be had.
+            CheckpointError: it could not be loaded.
         """
         with self._lock:
             if self._pipeline is None:

@@ -42,8 +42,8 @@ class ToolServer(GradioMCPServer):
     def get_input_schema(
         self, tool_name: str, parameters: dict[str, str] | None = None
     ) -> tuple[dict[str, Any], list[list[str | int]]]:
-        """Types from the function's annotations: those of Gradio's components are no valid schema for JSON and lists of
-        files, and know no null."""
+        """Types from the function's annotations. Those of Gradio's components are not a valid schema for JSON and lists
+        of files, and do not know null."""
         schema, positions = super().get_input_schema(tool_name, parameters)
         hints = get_type_hints(self.get_block_fn_from_endpoint_name(self.tool_to_endpoint[tool_name]).fn)
         for name, known in schema["properties"].items():
@@ -69,7 +69,9 @@ class ToolServer(GradioMCPServer):
         try:
             file = super().convert_strings_to_filedata(picture, [[]])
         except ValueError:
-            raise ValueError(f"'{picture[:80]}' is no http(s) URL, no data URL, and was not uploaded here.") from None
+            raise ValueError(
+                f"'{picture[:80]}' is neither an http(s) URL nor a data URL, and was not uploaded here."
+            ) from None
         if picture.startswith("data:"):
             self.blocks.upload_file_set.add(file["path"])  # to be deleted as all pictures are
         return file

@@ -55,7 +55,7 @@ class Shelf:
         """Fetch and load a model, saying how far it is; afterwards :meth:`get` has it.
 
         Raises:
-            CheckpointError: it cannot be had, in one sentence. The models that are there stay.
+            CheckpointError: it could not be loaded, in one sentence. The models that are there stay.
         """
         if not self.open_to_all:
             raise CheckpointError("On this page the model is fixed; run your own copy to load others.")

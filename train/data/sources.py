@@ -136,7 +136,7 @@ def class_names(sources: Sequence, count: int | None = None, where: str = "--dat
         count: how many there are, where the data does not say; their numbers are then their names.
 
     Raises:
-        DataError: sources with different classes, labels that are no class numbers, a stream that does not say.
+        DataError: sources with different classes, labels that are not class numbers, a stream that does not say.
     """
     found = [_names(source, count, where) for source in sources]
     if any(names != found[0] for names in found):
@@ -160,7 +160,7 @@ def _names(rows: Sequence, count: int | None, where: str) -> list[str]:
         raise DataError(f"{where}: a stream does not say how many classes it has; give --classes.")
     numbers = rows[column]
     if not all(isinstance(number, int) and number >= 0 for number in numbers):
-        raise DataError(f"{where}: the labels in '{column}' are no class numbers; give a data set whose labels are.")
+        raise DataError(f"{where}: the labels in '{column}' are not class numbers; give a data set whose labels are.")
     return [str(number) for number in range(max(numbers, default=-1) + 1)]
 
 

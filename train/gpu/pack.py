@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from drorae.errors import count_of
 from train.engine.session import SHARED, amount_of, main_guard
 from train.errors import RunError
 
@@ -62,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(file, target)
         total = sum(file.stat().st_size for file in packet)
-        print(f"{args.to / str(number)}: {len(packet)} files, {total / 2**20:.1f} MiB")
+        print(f"{args.to / str(number)}: {count_of(len(packet), 'file')}, {total / 2**20:.1f} MiB")
 
 
 if __name__ == "__main__":

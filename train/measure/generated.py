@@ -89,7 +89,9 @@ def load_generated(path: str) -> GeneratedSet:
         return GeneratedSet(path, pictures, labels, settings.get("names"), settings)
     files = sorted(file for file in place.glob("*.png") if file.stem.isdecimal())
     if not files:
-        raise DataError(f"--generated {path}: there are no PNG files and it is no npz file; run train.generate first.")
+        raise DataError(
+            f"--generated {path}: there are no PNG files and it is not an npz file; run train.generate first."
+        )
     classes = settings.get("classes")
     labels = [classes[int(file.stem) % len(classes)] for file in files] if classes else None
     return GeneratedSet(path, files, labels, settings.get("names"), settings)
@@ -235,7 +237,7 @@ def inception_metrics(generated: GeneratedSet, photos: ValidationPhotos, device:
     """gFID, IS, precision and recall through torch-fidelity.
 
     Raises:
-        DataError: the package or its Inception weights cannot be had.
+        DataError: the package is not installed, or its Inception weights could not be fetched.
     """
     try:
         from torch_fidelity import calculate_metrics

@@ -18,13 +18,15 @@ def pretrained(name: str, **timm_args) -> nn.Module:
     """A timm model with the weights timm's hub has for its name.
 
     Raises:
-        CheckpointError: they cannot be had.
+        CheckpointError: they could not be fetched.
     """
     try:
         return timm.create_model(name, pretrained=True, **timm_args)
     except Exception as error:  # no network, no such weights, a refusal: many types, one thing to do
         reason = reason_of(error)
-        raise CheckpointError(f"timm's weights of '{name}' could not be had ({reason}); connect once.") from error
+        raise CheckpointError(
+            f"timm's weights of '{name}' could not be fetched ({reason}); connect to the network once."
+        ) from error
 
 
 def load_timm(name: str, weights: str | None, folder: Path, img_size: int, **timm_args) -> nn.Module:

@@ -94,7 +94,7 @@ class Discriminator(nn.Module):
             img_size=preset.input_size,
             act_layer="gelu_tanh",  # as RAE's
         )
-        self._frozen = (FrozenFeatures(preset, model),)  # in a tuple, so that it is no submodule
+        self._frozen = (FrozenFeatures(preset, model),)  # in a tuple, so that it is not a submodule
         self.heads = nn.ModuleList([Head(model.embed_dim) for _ in range(len(preset.taps) + 1)])
 
     @property
