@@ -136,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _misdirected(args: argparse.Namespace) -> str | None:
-    """What is wrong with the place for the results, before anything is computed: they never replace what is read."""
+    """Error message if ``--out`` would overwrite an input, else ``None``. Nothing has been computed yet."""
     pictures = args.images if "images" in args else [args.image] if "image" in args else []
     if args.run is _reconstruct:
         if any(_is_same(Path(os.path.realpath(path)).parent, args.out) for path in pictures):

@@ -198,7 +198,7 @@ def _to_rgb(picture: Image.Image, name: str) -> Image.Image:
 
 
 def _orientation(picture: Image.Image) -> int | None:
-    """The EXIF orientation. An unreadable EXIF block does not cost a good photo."""
+    """The EXIF orientation. A photo with unreadable EXIF is still accepted."""
     try:
         return picture.getexif().get(ExifTags.Base.Orientation)
     except Exception:

@@ -29,6 +29,6 @@ def writing(folder: Path) -> Iterator[None]:
     except WRITE_ERRORS as error:
         reason = reason_of(error)
         raise RunError(
-            f"{folder}: could not write ({reason}); the last saved state is kept. Make room or mend the disk, then run "
+            f"{folder}: could not write ({reason}); the last saved state is kept. Free space or fix the disk, then run "
             "the same command again."
         ) from error

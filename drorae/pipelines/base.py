@@ -310,7 +310,7 @@ def check_scheduler(scheduler: SchedulerMixin) -> None:
 
 
 def check_latent(name: str, network: DiTDH, autoencoder: AutoencoderDRoRAE) -> None:
-    """A network and an autoencoder speak of the same latent.
+    """Check that the network was trained on this autoencoder's latent.
 
     Raises:
         CheckpointError: another shape, or other statistics than those the network was trained with.

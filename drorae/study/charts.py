@@ -99,7 +99,7 @@ def epochs(peer: Peer, axis: str) -> int | None:
 
 
 def stated_epochs(peer: Peer, axis: str) -> str:
-    """The same, to be read."""
+    """Epochs of the generator as display text; empty where none takes part."""
     if axis == "rfid":
         return ""
     number = epochs(peer, axis)
@@ -107,7 +107,7 @@ def stated_epochs(peer: Peer, axis: str) -> str:
 
 
 def values(x: str, y: str) -> str:
-    """Both numbers of a point, to be read."""
+    """Both numbers of a point, as display text."""
     return f"{AXES[x].split(',')[0]} %{{x}}, {AXES[y].split(',')[0]} %{{y}}"
 
 

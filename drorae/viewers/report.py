@@ -26,7 +26,7 @@ VIEWERS = {
     "frequency": ("At which size of detail", values.frequency_value),
 }
 PACKAGES = ("torch", "timm", "diffusers")
-NOT_HERE = "This one is not in the report: it takes the model. Open the explorer for it."
+NOT_HERE = "Not precomputed for this report; open the explorer."
 
 # What Gradio gives the viewers' scripts: an element, the value, and a way to ask; here nobody answers but this file.
 START = """

@@ -123,7 +123,7 @@ def _finite_list(values: np.ndarray) -> list[float | None]:
 
 
 def batch_value(rows: list[BatchRow], total: int, running: bool) -> dict:
-    """Value of the batch viewer. While it runs the thumbnails stay at home, since it is sent again and again."""
+    """Value of the batch viewer. Thumbnails are omitted while it runs, because the value is re-sent often."""
     routes = [route for route in ROUTES if any(route.name in row.metrics for row in rows)]
     return {
         "routes": [{"name": route.name, "title": route.title} for route in routes],
