@@ -72,7 +72,7 @@ def test_the_file_works_alone(browser, embedded, explored, tmp_path, scheme):
     shown = shown_pixels(page, "#intervene [data-part=picture]")
     assert np.array_equal(shown, explored.interventions.removed[0].picture)
     page.locator("#intervene .switches button[data-layer='2']").click()
-    expect(page.locator("#intervene [data-part=metrics]")).to_contain_text("Open the explorer for it")
+    expect(page.locator("#intervene [data-part=metrics]")).to_contain_text("open the explorer")
     page.locator("#routing .strip button").nth(1).click()
     expect(page.locator("#routing [data-part=where]")).to_contain_text("the photo shows layer 2")
     assert page.locator("#frequency tbody tr").count() == 12
