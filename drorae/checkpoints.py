@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import hf_hub_download, snapshot_download
@@ -17,6 +17,9 @@ from torch import Tensor
 
 from drorae.bundled import DEFAULT_MODEL, bundled
 from drorae.errors import DRoRAEError
+
+if TYPE_CHECKING:
+    from diffusers import ModelMixin  # which is loaded when a model is
 
 CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -223,7 +226,7 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
     return state
 
 
-def check_fit(folder: Path, model_class: type, files: list[Path]) -> None:
+def check_fit(folder: Path, model_class: type[ModelMixin], files: list[Path]) -> None:
     """Weights and configuration belong together: every weight is there, none is unknown, all shapes fit.
 
     diffusers only warns about missing or unexpected weights, which leaves a model that runs and paints noise.
@@ -242,14 +245,14 @@ def check_fit(folder: Path, model_class: type, files: list[Path]) -> None:
             f"'{folder / CONFIG}' describes no model that can be built: {reason_of(error)}"
         ) from error
     wanted = {name: list(value.shape) for name, value in model.state_dict().items()}
-    found = {}
+    found: dict[str, list[int]] = {}
     for part in files:
         with safe_open(part, framework="pt") as file:
             found |= {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (no dictionary)
     _compare(wanted, found, f"'{folder}'")
 
 
-def load_strict(model_class: type, loader: Callable[..., Any], name: str | Path, **kwargs: Any) -> Any:
+def load_strict(model_class: type[ModelMixin], loader: Callable[..., Any], name: str | Path, **kwargs: Any) -> Any:
     """Load a diffusers model with ``loader`` (its ``from_pretrained``) and refuse anything but an exact fit.
 
     Arguments are those of diffusers. ``low_cpu_mem_usage=False`` changes nothing: weights that stay in fp32 beside

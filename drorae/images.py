@@ -255,7 +255,7 @@ def _srgb_transform(profile: Any, mode: str) -> ImageCms.ImageCmsTransform:
 
 def _grey_table(profile: bytes) -> list[int]:
     """What a profile makes of every grey; nothing where it is sRGB's curve within the tolerance."""
-    levels = np.arange(256, dtype=np.uint8)
+    levels: np.ndarray = np.arange(256, dtype=np.uint8)
     after = ImageCms.applyTransform(Image.fromarray(levels[None]), _srgb_transform(_profile(profile), "L"))
     table = np.asarray(after)[0, :, 0]
     return (levels if np.abs(table.astype(int) - levels).max() <= SRGB_TOLERANCE else table).tolist()
@@ -264,7 +264,7 @@ def _grey_table(profile: bytes) -> list[int]:
 @lru_cache(maxsize=64)
 def _is_srgb(profile: bytes) -> bool:
     """Whether a profile leaves the colours of a lattice of 16 x 16 x 16 where they are."""
-    levels = np.arange(0, 256, 17, dtype=np.uint8)
+    levels: np.ndarray = np.arange(0, 256, 17, dtype=np.uint8)
     before = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(64, 64, 3)
     after = ImageCms.applyTransform(Image.fromarray(before), _srgb_transform(_profile(profile), "RGB"))
     return np.abs(np.asarray(after).astype(int) - before).max() <= SRGB_TOLERANCE

@@ -25,16 +25,21 @@ def routing_answer(result: Exploration) -> dict[str, Any]:
     """Weight and share of every layer at every token, row by row, and what they amount to.
 
     ``grid`` is the number of rows and of columns.
+
+    Raises:
+        ValueError: a model without fusion.
     """
-    correlation = [float(value) for value in result.texture_correlation]
+    weights, shares, correlation = result.weights, result.shares, result.texture_correlation
+    if weights is None or shares is None or correlation is None:
+        raise ValueError("there is no routing without fusion; explore with a model that has one")
     return {
         "grid": list(result.grid_size),
         "layers": result.num_layers,
-        "weights": result.weights.tolist(),
-        "shares": result.shares.tolist(),
-        "mean_shares": result.shares.mean(0).tolist(),
+        "weights": weights.tolist(),
+        "shares": shares.tolist(),
+        "mean_shares": shares.mean(0).tolist(),
         "cosine": result.cosine,
-        "texture_correlation": [value if math.isfinite(value) else None for value in correlation],
+        "texture_correlation": [value if math.isfinite(value) else None for value in correlation.tolist()],
     }
 
 

@@ -65,7 +65,11 @@ def paint_routes(
     available route."""
     pictures = {}
     for route in available_routes(model):
-        latent = model.tokens_to_latent(fused.tokens if route.fused else base, grid_size)
+        tokens = base
+        if route.fused:
+            assert fused is not None  # such routes are there only with a fusion
+            tokens = fused.tokens
+        latent = model.tokens_to_latent(tokens, grid_size)
         pictures[route.name] = model.decode(latent, decoder=route.decoder).sample
     return pictures
 
@@ -221,7 +225,7 @@ def explore(
     if routing is not None:
         cosines = torch.cosine_similarity(routing.fused.float(), routing.base.float(), dim=-1)[0].cpu().numpy()
     painted = None
-    if interventions and can_intervene(model):
+    if interventions and fused is not None and routing is not None and can_intervene(model):
         usual = next(frames_of(model, fused.tokens, routing.base, list(outputs.values())[-1], images))
         painted = paint_interventions(model, layers, images, usual, progress)
     return Exploration(
@@ -274,7 +278,7 @@ def paint_interventions(
     """
     parts = FusionParts(model, layers, model.encoder.grid_of(images))
     numbers = range(1, model.encoder.num_layers + 1)
-    trained = model.fusion_module.beta
+    trained = parts.fusion.beta
     betas = strengths(trained)
     wanted = [Intervention(beta=beta) for beta in betas if beta != trained]
     wanted += [Intervention(layers=tuple(n for n in numbers if n != layer)) for layer in numbers]
@@ -338,11 +342,11 @@ def open_picture(
 
 def measure(output: Tensor, images: Tensor) -> dict[str, float]:
     """``psnr``, ``ssim`` and ``mae`` of one picture (1, 3, H, W) against another, on 8-bit values."""
-    shown, original = (_array(each).astype(np.float32) for each in (output, images))
+    difference = _array(output).astype(np.float32) - _array(images).astype(np.float32)
     return {
         "psnr": psnr(output, images).item(),
         "ssim": ssim(output, images).item(),
-        "mae": float(np.abs(shown - original).mean()),
+        "mae": float(np.abs(difference).mean()),
     }
 
 

@@ -75,11 +75,12 @@ class FusionParts:
     """
 
     def __init__(self, model: AutoencoderDRoRAE, layers: Sequence[Tensor], grid_size: tuple[int, int]):
-        if not can_intervene(model):
+        fusion = model.fusion_module
+        if not isinstance(fusion, DepthRoutedFusion):
             raise InterventionError(
                 "This model has no router, so there are no layers to switch and no strength to set."
             )
-        self.model, self.fusion, self.grid_size = model, model.fusion_module, grid_size
+        self.model, self.fusion, self.grid_size = model, fusion, grid_size
         self.readout = self.fusion.read(layers)
         self.num_tokens, self.num_layers = self.readout.weights.shape[1:]
 

@@ -156,6 +156,13 @@ def sample_with_progress(pipeline: DRoRAEPipeline, request: Request, name: str) 
     yield Generation(label, seeds, rows, time.perf_counter() - started)
 
 
+def sample_to_end(pipeline: DRoRAEPipeline, request: Request, name: str) -> Generation:
+    """What :func:`sample_with_progress` ends with; the same arguments and errors."""
+    *_, last = sample_with_progress(pipeline, request, name)
+    assert isinstance(last, Generation)
+    return last
+
+
 def check(request: Request) -> None:
     """Refuse what no pipeline here samples at once.
 

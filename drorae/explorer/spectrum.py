@@ -29,7 +29,7 @@ def band_energies(values: np.ndarray) -> np.ndarray:
 
 def detail_energies(picture: np.ndarray) -> np.ndarray:
     """Energy of a picture (H, W, 3) in every band, (BANDS,), without its mean colour; they add up to its variance."""
-    values = picture.astype(np.float64)
+    values: np.ndarray = picture.astype(np.float64)
     return band_energies(values - values.mean((0, 1)))
 
 

@@ -83,7 +83,8 @@ def decode_tokens(
     Args:
         grid_size: (rows, columns) of the tokens; the decoder's own when ``None``.
     """
-    plain = getattr(decoder, "module", decoder)  # distributed training wraps the network, and hides its methods
+    # distributed training wraps the network, and hides its methods
+    plain: PixelDecoder = decoder.module if hasattr(decoder, "module") else decoder
     rows, columns = grid_size or plain.grid_size
     size = rows * plain.patch_size, columns * plain.patch_size
     pixels = plain.unpatchify(decoder(tokens, (rows, columns)), size)

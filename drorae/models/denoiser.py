@@ -224,9 +224,14 @@ class DiTDH(ModelMixin, ConfigMixin):
         Returns:
             Text tokens (B, T, dim) and which of them count (B, T), both ``None`` for a class; and one vector for all,
             (B, 1, dim): the class, or the mean of the tokens that count.
+
+        Raises:
+            ValueError: the condition is a text, and its tokens or their mask are missing.
         """
         if self.config.text_dim is None:
             return None, None, self.label_embed(class_labels)[:, None]
+        if text_tokens is None or attention_mask is None:
+            raise ValueError("the condition of this network is a text; give its tokens and their mask")
         keep_mask = attention_mask.bool()
         text = self.text_embed(text_tokens.to(self.text_embed[1].weight.dtype)) * keep_mask[..., None]
         pooled = text.sum(1, keepdim=True) / keep_mask.sum(1).clamp(min=1)[:, None, None]

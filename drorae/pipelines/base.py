@@ -134,6 +134,7 @@ class DRoRAEPipeline(DiffusionPipeline):
         """The steps from noise (B, C, h, w) to data under a condition. All arguments have been checked."""
         device = self._execution_device
         scale, interval = settings.guidance_scale, settings.guidance_interval
+        velocity: flow.Velocity
         if settings.guidance == "cfg":
             velocity = ClassifierFreeGuidance(self.denoiser, condition, unconditional, scale, interval)
         elif settings.guidance == "autoguidance":
@@ -260,11 +261,11 @@ def picture_seeds(seed: int | Sequence[int] | None, count: int) -> list[int]:
     """
     if seed is None:
         return torch.randint(0, 2**31, (count,)).tolist()
-    seeds = list(seed) if isinstance(seed, (list, tuple, range)) else None
+    seeds = list(seed) if isinstance(seed, (list, tuple, range)) else []
     for value in seeds or [seed]:
         if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not 0 <= value <= MAX_SEED:
             raise SamplingError(f"A seed is a whole number from 0 to {MAX_SEED}, not {value!r}.")
-    if seeds is None:
+    if isinstance(seed, (int, np.integer)):
         seeds = [seed + number for number in range(count)]
         if seeds[-1] > MAX_SEED:
             raise SamplingError(f"{count} seeds from {seed} on go beyond {MAX_SEED}; start lower.")

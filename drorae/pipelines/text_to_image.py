@@ -174,10 +174,14 @@ class DRoRAETextPipeline(DRoRAEPipeline):
         each = num_images_per_prompt
         if not isinstance(each, int) or isinstance(each, bool) or each < 1:
             raise SamplingError(f"num_images_per_prompt is a whole number from 1, not {each!r}.")
-        if (prompt is None) == (prompt_embeds is None):
+        prompts: list[str] | None = None
+        if prompt is not None and prompt_embeds is None:
+            prompts = check_prompts(prompt, "prompt")
+            count = len(prompts)
+        elif prompt is None and prompt_embeds is not None:
+            count = len(prompt_embeds)
+        else:
             raise SamplingError("Give a prompt or prompt_embeds, one of them.")
-        prompts = None if prompt is None else check_prompts(prompt, "prompt")
-        count = len(prompts) if prompts is not None else len(prompt_embeds)
         if not 1 <= count * each <= MAX_PICTURES:
             raise SamplingError(f"{count * each} pictures at once; ask for 1 to {MAX_PICTURES}.")
         negative = check_prompts(negative_prompt or "", "negative_prompt")
@@ -191,11 +195,11 @@ class DRoRAETextPipeline(DRoRAEPipeline):
             condition = self.encode_prompts(prompts)
         else:
             condition = self.given_features(prompt_embeds, prompt_attention_mask)
-        repeated = [
+        condition, unconditional = (
             {key: value.repeat_interleave(each, 0) for key, value in which.items()}
             for which in same_length(condition, self.encode_prompts(negative * (count // len(negative))))
-        ]
-        yield from self.follow(*repeated, noise, settings)
+        )
+        yield from self.follow(condition, unconditional, noise, settings)
 
     def encode_prompts(self, prompts: list[str]) -> Condition:
         """Prompts to the denoiser's condition; a warning names what of a long prompt was lost."""
@@ -222,13 +226,13 @@ class DRoRAETextPipeline(DRoRAEPipeline):
         return {"encoder_hidden_states": embeds.to(device), "encoder_attention_mask": mask.to(device).bool()}
 
 
-def check_prompts(value: str | Sequence[str], name: str) -> list[str]:
+def check_prompts(value: object, name: str) -> list[str]:
     """Prompts as a list.
 
     Raises:
         SamplingError: none, something that is not a text, half of a character, or a text beyond all reason.
     """
-    prompts = list(value) if isinstance(value, (list, tuple)) else [value]
+    prompts = [value] if isinstance(value, str) else list(value) if isinstance(value, (list, tuple)) else []
     if not prompts or not all(isinstance(prompt, str) for prompt in prompts):
         raise SamplingError(f"{name} is a text or a list of texts, not {value!r:.80}.")
     for prompt in prompts:
@@ -245,7 +249,7 @@ def check_prompts(value: str | Sequence[str], name: str) -> list[str]:
 def same_length(*conditions: Condition) -> list[Condition]:
     """Conditions padded to one number of tokens, so that they can share a batch."""
     length = max(condition["encoder_attention_mask"].shape[1] for condition in conditions)
-    padded = []
+    padded: list[Condition] = []
     for condition in conditions:
         tokens, mask = condition["encoder_hidden_states"], condition["encoder_attention_mask"]
         more = length - mask.shape[1]

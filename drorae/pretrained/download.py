@@ -66,6 +66,7 @@ def fetch(name: str) -> Iterator[Fetched]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
+    assert child.stderr is not None  # it is a pipe
     try:
         while child.poll() is None:
             yield Fetched(min(here + max(size_of(blobs) - before, 0), total), total)

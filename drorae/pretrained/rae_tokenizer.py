@@ -257,12 +257,13 @@ def load_raw_rae(
     Raises:
         CheckpointError: files that could not be fetched or read, or keys that are not known, missing or left over.
     """
-    files = [
-        fetch_file(encoder, "model.safetensors"),
-        fetch_file(repository, decoder, revision),
-        fetch_file(repository, statistics, revision) if statistics else None,
-    ]
-    arguments, state = read_raw_rae(*files, grid_size, decoder_num_heads)
+    arguments, state = read_raw_rae(
+        encoder=fetch_file(encoder, "model.safetensors"),
+        decoder=fetch_file(repository, decoder, revision),
+        statistics=fetch_file(repository, statistics, revision) if statistics else None,
+        grid_size=grid_size,
+        decoder_num_heads=decoder_num_heads,
+    )
     return build_strict(AutoencoderDRoRAE, {**arguments, "fusion": None}, state, Path(repository)).eval()
 
 

@@ -11,7 +11,7 @@ from drorae.study import published
 from drorae.study.colours import INK
 from drorae.study.fits import Fit, Measured, magnitudes, refits
 from drorae.study.plots import apply_style
-from drorae.study.published import ROUTE_SCORES, Peer, Scaling
+from drorae.study.published import ROUTE_SCORES, Peer, RouteScores, Scaling
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go  # which is loaded when a chart is drawn
@@ -86,10 +86,10 @@ def peers(plane: str, own: Measured | None) -> go.Figure:
                 x=value, y=1, yref="paper", text=key, showarrow=False, textangle=-90, xanchor="right", yanchor="top",
                 font={"color": OURS, "size": 11},
             )  # fmt: skip
-    rows = [*known, *ROUTE_SCORES]
+    points: list[Peer | RouteScores] = [*known, *ROUTE_SCORES]
     mine = [] if own is None or x != "psnr" else list(own.psnr.values())
-    figure.update_xaxes(title=AXES[x], **scale(x, [*mine, *(getattr(row, x) for row in rows)]))
-    figure.update_yaxes(title=AXES[y], **scale(y, [getattr(row, y) for row in rows]))
+    figure.update_xaxes(title=AXES[x], **scale(x, [*mine, *(getattr(point, x) for point in points)]))
+    figure.update_yaxes(title=AXES[y], **scale(y, [getattr(point, y) for point in points]))
     return legend_below(apply_style(figure, 510))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from drorae.study import published
 
@@ -22,17 +23,17 @@ class Fit(NamedTuple):
     intercept: float
     r2: float
 
-    def at(self, x: Sequence[float]) -> np.ndarray:
+    def at(self, x: ArrayLike) -> np.ndarray:
         """Values of the line."""
         return self.slope * np.asarray(x, dtype=np.float64) + self.intercept
 
 
-def fit(x: Sequence[float], y: Sequence[float]) -> Fit:
+def fit(x: ArrayLike, y: ArrayLike) -> Fit:
     """Least squares of ``y`` on ``x``."""
-    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    slope, intercept = np.polyfit(x, y, 1)
-    residuals = y - slope * x - intercept
-    return Fit(float(slope), float(intercept), float(1 - residuals.var() / y.var()))
+    xs, ys = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    slope, intercept = np.polyfit(xs, ys, 1)
+    residuals = ys - slope * xs - intercept
+    return Fit(float(slope), float(intercept), float(1 - residuals.var() / ys.var()))
 
 
 class Refits(NamedTuple):

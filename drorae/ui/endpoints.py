@@ -15,7 +15,7 @@ from drorae.explorer import explore
 from drorae.explorer.answers import batch_answer, frame_answer, reconstruction_answer, routing_answer
 from drorae.explorer.batch import explore_batch
 from drorae.explorer.interventions import InterventionError
-from drorae.explorer.sampling import Generation, Request, sample_with_progress
+from drorae.explorer.sampling import Generation, Request, sample_to_end
 from drorae.images import ImageError
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.pipelines.base import SamplingError
@@ -41,22 +41,21 @@ def add_endpoints(model: AutoencoderDRoRAE, generators: list[Generator]) -> None
         guidance, scale = gr.Textbox("none", label="guidance"), gr.Number(1.0, label="scale")
         button = gr.Button()
 
-    both = [image, numbers]
+    both, sampler = [image, numbers], [seed, steps, guidance, scale]
     kinds = {generator.kind for generator in generators}
     calls = [
-        ("explore", model, reconstruct, [picture], both),
-        ("explore", model, routing, [picture], numbers),
-        ("explore", model, intervene, [picture, layers, beta, tokens], both),
-        ("explore", model, batch, [files], numbers),
+        ("explore", MethodType(reconstruct, model), [picture], both),
+        ("explore", MethodType(routing, model), [picture], numbers),
+        ("explore", MethodType(intervene, model), [picture, layers, beta, tokens], both),
+        ("explore", MethodType(batch, model), [files], numbers),
     ]
     if CLASS in kinds:
-        calls.append(("generate", generators, sample_class, [label, seed, steps, guidance, scale], both))
+        calls.append(("generate", MethodType(sample_class, generators), [label, *sampler], both))
     if TEXT in kinds:
-        calls.append(("generate", generators, sample_text, [prompt, negative, seed, steps, guidance, scale], both))
-    for lane, first, function, inputs, outputs in calls:
-        call = errors_as_sentences(MethodType(function, first))
+        calls.append(("generate", MethodType(sample_text, generators), [prompt, negative, *sampler], both))
+    for lane, call, inputs, outputs in calls:
         lanes = {"concurrency_limit": 1, "concurrency_id": lane}  # those of the page
-        button.click(call, inputs, outputs, api_name=function.__name__, **lanes)
+        button.click(errors_as_sentences(call), inputs, outputs, api_name=call.__name__, **lanes)
 
 
 def read_picture(path: str | None) -> Image.Image:
@@ -170,8 +169,7 @@ def sample_text(
 def sample_one(generators: list[Generator], kind: str, request: Request) -> tuple[Image.Image, dict[str, Any]]:
     """The picture of a request and its settings, from the first generator of a kind."""
     generator = next(generator for generator in generators if generator.kind == kind)
-    *_, made = sample_with_progress(generator.load(), request, generator.title)
-    return picture_and_settings(made)
+    return picture_and_settings(sample_to_end(generator.load(), request, generator.title))
 
 
 def picture_and_settings(made: Generation) -> tuple[Image.Image, dict[str, Any]]:

@@ -11,7 +11,15 @@ import gradio as gr
 import torch
 
 from drorae.checkpoints import CheckpointError, reason_of
-from drorae.explorer.sampling import MAX_PICTURES, MAX_STEPS, Generation, Progress, Request, sample_with_progress
+from drorae.explorer.sampling import (
+    MAX_PICTURES,
+    MAX_STEPS,
+    Generation,
+    Progress,
+    Request,
+    sample_to_end,
+    sample_with_progress,
+)
 from drorae.images import ImageError, load_image
 from drorae.pipelines.base import SamplingError
 from drorae.ui.about_tab import NO_CARD, model_card
@@ -69,10 +77,10 @@ class GenerateTab(NamedTuple):
 def first_generation(generator: Generator) -> Generation:
     """What the tab shows before anybody asked for anything."""
     guidance = guidance_choices(generator)[-1][1]
-    subject = PROMPTS[0] if generator.kind == TEXT else first_label(generator.names())
+    label = first_label(generator.names())
+    subject = PROMPTS[0] if label is None else label  # a generator of texts has no classes
     request = Request(subject, 0, COUNT, STEPS, guidance, SCALES[generator.kind])
-    *_, result = sample_with_progress(generator.load(), request, generator.title)
-    return result
+    return sample_to_end(generator.load(), request, generator.title)
 
 
 def class_choices(names: list[str]) -> list[tuple[str, int]]:

@@ -225,14 +225,12 @@ def scaling_table() -> str:
     rows = []
     for row in published.WIDTHS:
         size = charts.magnitudes([row])
-        stated = slope * size[0] + intercept
-        rows.append(
-            (f"h = {row.setting}", row.parameters, row.rfid, *residuals(row.rfid, fits.widths.at(size)[0], stated))
-        )
+        refit: float = fits.widths.at(size).item()
+        stated = slope * size.item() + intercept
+        rows.append((f"h = {row.setting}", row.parameters, row.rfid, *residuals(row.rfid, refit, stated)))
     for row in published.LAYERS:
-        rows.append(
-            (f"{row.setting} layers", row.parameters, row.rfid, *residuals(row.rfid, fits.layers.at([row.setting])[0]))
-        )
+        refit = fits.layers.at(row.setting).item()
+        rows.append((f"{row.setting} layers", row.parameters, row.rfid, *residuals(row.rfid, refit)))
     header = ("setting (tables 8, 9)", "parameters, M", "rFID", "residual, refit", "residual, stated line")
     return markdown_table(header, rows)
 

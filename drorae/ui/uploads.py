@@ -27,7 +27,8 @@ def open_upload(path: str | Path, name: str | None = None) -> Image.Image:
 def upload_names(paths: Sequence[str]) -> list[str]:
     """File names, numbered where several uploads have one name: the folders they came from are not sent along."""
     names = [Path(path).name for path in paths]
-    counts, seen, numbered = Counter(names), Counter(), []
+    counts, seen = Counter(names), Counter[str]()
+    numbered = []
     for name in names:
         seen[name] += 1
         numbered.append(f"{name} ({seen[name]})" if counts[name] > 1 else name)

@@ -7,7 +7,7 @@ import json
 import math
 import platform
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from html import escape
 from importlib.metadata import version
 
@@ -19,7 +19,7 @@ from drorae.explorer.explore import Exploration, default_size
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.viewers import static_files, values
 
-VIEWERS = {
+VIEWERS: dict[str, tuple[str, Callable[[Exploration], dict | None]]] = {
     "compare": ("What was lost, and what came back", values.compare_value),
     "routing": ("Which layer, where", values.routing_value),
     "intervene": ("What if", values.intervene_value),
@@ -53,8 +53,9 @@ def report(result: Exploration, model: AutoencoderDRoRAE, model_name: str, pictu
         result: with its interventions, where the model can have them.
         model_name, picture_name: as they are to be named, and as the command that makes the report again takes them.
     """
-    values = {name: (title, value(result)) for name, (title, value) in VIEWERS.items()}
-    shown = {name: pair for name, pair in values.items() if pair[1] is not None}
+    shown = {
+        name: (title, value) for name, (title, value_of) in VIEWERS.items() if (value := value_of(result)) is not None
+    }
     argument = f"./{picture_name}" if picture_name.startswith("-") else picture_name  # or it would be an option
     height, width, _ = result.original.shape
     size = [] if width == height == default_size(model) else ["--size", str(round(math.sqrt(width * height)))]

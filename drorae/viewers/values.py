@@ -49,7 +49,8 @@ def routing_value(result: Exploration, example: str | None = None) -> dict | Non
     ``weights`` and ``shares`` are base64 of little-endian float32, tokens by layers, row-major; ``texture`` and
     ``cosines`` have one number per token; ``paper`` is what the paper says of its layers.
     """
-    if result.weights is None or result.shares is None:
+    weights, shares, cosines, correlation = result.weights, result.shares, result.cosines, result.texture_correlation
+    if weights is None or shares is None or cosines is None or correlation is None:
         return None
     return {
         "example": example,
@@ -57,14 +58,14 @@ def routing_value(result: Exploration, example: str | None = None) -> dict | Non
         "rows": result.grid_size[0],
         "columns": result.grid_size[1],
         "layers": result.num_layers,
-        "weights": _base64(result.weights.astype("<f4")),
-        "shares": _base64(result.shares.astype("<f4")),
-        "divided": not np.array_equal(result.weights, result.shares),  # softmax and mean sums are not (equation 4)
+        "weights": _base64(weights.astype("<f4")),
+        "shares": _base64(shares.astype("<f4")),
+        "divided": not np.array_equal(weights, shares),  # softmax and mean sums are not (equation 4)
         "beta": result.beta,
         "cosine": result.cosine,
-        "cosines": _base64(result.cosines.astype("<f4")),
+        "cosines": _base64(cosines.astype("<f4")),
         "texture": _base64(result.texture.astype("<f4")),
-        "correlation": _finite_list(result.texture_correlation),
+        "correlation": _finite_list(correlation),
         "paper": {
             "depth": published.DEPTH,
             "layers": [role._asdict() for role in published.LAYER_ROLES],
