@@ -176,7 +176,7 @@ def fit(
     main = Optimisation(task.trainable, schedule.lr, schedule, schedule.optimizer)
     step, clock = _Counter(0), _Counter(0.0)  # steps done, and seconds spent in all sittings
     if (folder / STATE).is_dir():
-        leg = None  # what was trained here goes before it
+        leg = None  # the state is ahead of it
     if leg is not None:
         leg.load_into(task)
         step.value, clock.value = leg.step, leg.seconds

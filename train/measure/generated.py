@@ -168,7 +168,7 @@ def measure_generated(
         distance.add(real.features, real=True)
         outputs = evaluator_classes(each.names, weights) if each.names else None
         agreement = Agreement(outputs) if outputs and each.labels else None
-        labels = torch.tensor(each.labels or [])
+        labels = torch.tensor(each.labels if agreement else [])
         bar, seen = tqdm(total=len(each), desc=each.name), 0
         for images in each.batches(batch_size):
             features, logits = evaluator(images.to(device))
