@@ -55,7 +55,8 @@ def probe(args: argparse.Namespace, checkpoint: str, fused: bool, row: Stage2Pre
     model.statistics = None
     condition = class_condition(args, model, row)
     accelerator = Accelerator(mixed_precision=row.schedule.precision)
-    positions: LatentPositions = load_latents(args, model.to(accelerator.device), row, accelerator, fused)
+    positions = load_latents(args, model.to(accelerator.device), row, accelerator, fused)
+    assert isinstance(positions, LatentPositions), "the probe always keeps its latents"
     statistics = statistics_of(positions.latents, positions.whole).to(accelerator.device)
     name = f"probe-{Path(checkpoint).parent.parent.name}-{Path(checkpoint).parent.name}-{Path(checkpoint).name}"
     name += "" if fused else "-last-layer"

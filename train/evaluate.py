@@ -148,6 +148,7 @@ class LatentDiagnostics:
         """Add the tokens (B, N, C) of the last layer and, where there is fusion, the fused ones with their routing."""
         tokens = {"base": base}
         if fused is not None:
+            assert fused.routing is not None, "diagnostics need the routing"
             tokens["final"] = fused.tokens
             cosine = torch.cosine_similarity(fused.routing.fused, base, dim=-1).mean(1)
             self.values.setdefault("cosine_fused_base", []).append(cosine.cpu())
@@ -261,7 +262,7 @@ def measure(
     routes, latent = evaluate(model, photos, instruments, others, mean_layers, rounding, batch_size)
     for name in set(chosen) - set(routes["rae"]):
         left_out[name] = f"{len(photos) - len(photos.damaged)} readable pictures are too few"
-    options = {"--baseline": " ".join(others), "--mean-layers": mean_layers, "--limit": limit}
+    options: dict[str, object] = {"--baseline": " ".join(others), "--mean-layers": mean_layers, "--limit": limit}
     options |= {"--metrics": " ".join(metrics or ()), "--rounding": rounding if rounding != "round" else None}
     options |= {
         "--size": size if size != model.image_size else None,
@@ -301,8 +302,8 @@ def table(report: dict) -> str:
             gain = key in row and name != "rae"
             cells.append(f"{row[key] - routes['rae'][key]:+.{digits}f}" if gain else "")
         lines.append(f"| `{name}` | {' | '.join(cells)} |")
-    names = ("reference", "photos", "crop", "rounding", "precision", "seed", "sha256")
-    protocol = [f"{name} {report[name]}" for name in names]
+    stated = ("reference", "photos", "crop", "rounding", "precision", "seed", "sha256")
+    protocol = [f"{name} {report[name]}" for name in stated]
     lines += ["", f"Measured with: {'; '.join(protocol)}."]
     if report["damaged"]:
         lines.append(f"{len(report['damaged'])} damaged pictures were skipped: {'; '.join(report['damaged'][:5])}.")

@@ -116,7 +116,7 @@ def fluent_rows(archive: Path, names: dict[str, dict[str, Any]]) -> Iterator[dic
             path = Path(member.name)
             about = names.get(plain_hexcode(path.stem))
             if path.suffix == ".webp" and path.parent.name == "assets" and about is not None:
-                picture = {"bytes": tar.extractfile(member).read(), "path": None}
+                picture = {"bytes": _content(tar, member), "path": None}
                 yield {"image": picture, **about, "hexcode": path.stem}
 
 
@@ -175,6 +175,18 @@ def write_icons(folder: Path, rows: Iterator[dict[str, Any]], style: str) -> Non
     print(f"{folder}: {len(table)} icons, {style}")
 
 
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo | str) -> bytes:
+    """The bytes of a file of an archive.
+
+    Raises:
+        KeyError: there is no such file.
+    """
+    file = tar.extractfile(member)
+    if file is None:  # a folder
+        raise KeyError(f"'{member}' is not a file")
+    return file.read()
+
+
 def _member(archive: Path, name: str) -> bytes:
     """A file of an npm package's archive.
 
@@ -183,7 +195,7 @@ def _member(archive: Path, name: str) -> bytes:
     """
     try:
         with tarfile.open(archive) as tar:
-            return tar.extractfile(f"package/{name}").read()
+            return _content(tar, f"package/{name}")
     except (OSError, tarfile.TarError, KeyError) as error:
         raise DataError(f"--icons {archive}: there is no '{name}' in it ({error}); give npm pack's file.") from error
 
@@ -211,7 +223,7 @@ def write_weights(folder: Path) -> None:
     features = vgg11_bn(weights="DEFAULT").features[: TAPS[-1]].state_dict()
     save_file({f"features.{k}": v for k, v in features.items()}, folder / "vgg11_bn_conv1to4.safetensors")
     package = find_spec("stlpips_pytorch")
-    if package is None:
+    if package is None or not package.submodule_search_locations:
         print("ST-LPIPS is left out: pip install stlpips_pytorch, then run this again.")
     else:
         file = Path(package.submodule_search_locations[0]) / "weights" / "vST0.0" / "alex_shift_tolerant.pth"

@@ -34,6 +34,7 @@ def chosen_freely(model: AutoencoderDRoRAE, images: Tensor, steps: int, bar: tqd
     with torch.no_grad():
         base = model.fuse(layers, fusion=False).tokens
         fused = model.fuse(layers, return_routing=True)
+    assert fused.routing is not None, "it was asked for"
     beta, eps = model.config.fusion_beta, model.encoder.norm_eps
 
     def paint(tokens: Tensor) -> Tensor:

@@ -110,7 +110,9 @@ def forced_choices(features: Tensor, wanted: Sequence[int], gallery: Gallery) ->
     for part in (*PARTS, None):
         right, chance = [], []
         for feature, true in zip(features, wanted, strict=True):
-            among = gallery.candidates(gallery.roles[true], part)
+            role = gallery.roles[true]
+            assert role is not None, "a prompt is the caption of an icon with a role"
+            among = gallery.candidates(role, part)
             nearest = among[int((gallery.features[among] @ feature).argmax())]
             right.append(gallery.captions[nearest] == gallery.captions[true])
             chance.append(1 / len(among))

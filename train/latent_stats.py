@@ -35,17 +35,14 @@ class StreamingMoments:
 
     def __init__(self) -> None:
         self.count = 0
-        self.mean: Tensor | None = None
-        self._squares: Tensor | None = None  # sum of squared deviations from the mean
+        self.mean = torch.zeros((), dtype=torch.float64)
+        self._squares = torch.zeros((), dtype=torch.float64)  # sum of squared deviations from the mean
 
     def update(self, values: Tensor) -> None:
         """Add a batch (B, ...)."""
         values = values.double()
         count, mean = len(values), values.mean(0)
         squares = (values - mean).square().sum(0)
-        if self.mean is None:
-            self.count, self.mean, self._squares = count, mean, squares
-            return
         total = self.count + count
         difference = mean - self.mean
         self.mean = self.mean + difference * (count / total)

@@ -99,10 +99,11 @@ def curve(log: Path) -> str:
 
 def run_rows(preset: Preset, runs: Path) -> tuple[list[str], dict[str, int]]:
     """One line of the training table per run, and the photos all of them saw."""
-    rows, data = [], {}
+    rows: list[str] = []
+    data: dict[str, int] = {}
     for run in ("encoder", *PHASES):
         row = preset.encoder if run == "encoder" else preset.stage1[run]
-        if not (runs / run / RECORD).is_file():  # started from published weights
+        if row is None or not (runs / run / RECORD).is_file():  # started from published weights
             continue
         schedule, adversary = row.schedule, getattr(row, "adversary", None)
         record = json.loads((runs / run / RECORD).read_text(encoding="utf-8"))
@@ -145,6 +146,7 @@ def card(name: str, model: AutoencoderDRoRAE, preset_name: str, runs: Path, repo
         parts="\n".join(
             f"| {part} | {what} | {sum(p.numel() for p in module.parameters()) / 1e6:.2f}M |"
             for part, (module, what) in parts.items()
+            if module is not None
         ),
         size=model.image_size,
         tokens=model.grid_size**2,

@@ -13,20 +13,22 @@ from train.errors import RunError
 from train.evaluate import table
 from train.presets import PRESETS
 from train.publish import REPORT
+from train.settings import Stage1Preset, Stage2Preset
 
 REPRODUCED, GPUS = "dinov2-b", 8
 
 
 def reproduction_table(name: str = REPRODUCED, gpus: int = GPUS) -> str:
     """What the paper's model takes: run, command, hardware, estimated hours, the paper's number and ours."""
-    preset, rows = PRESETS[name], []
-    for phase, row in preset.stage1.items():
-        cost = step_cost(build_on_meta(preset, row)).flops
-        rows.append((f"{phase}", f"train.stage1 --preset {name} --phase {phase}", cost, row))
-    for run, row in preset.stage2.items():
+    preset = PRESETS[name]
+    rows: list[tuple[str, str, int, Stage1Preset | Stage2Preset]] = []
+    for phase, tokenizer in preset.stage1.items():
+        command = f"train.stage1 --preset {name} --phase {phase}"
+        rows.append((phase, command, step_cost(build_on_meta(preset, tokenizer)).flops, tokenizer))
+    for run, denoiser in preset.stage2.items():
         condition, _, guide = run.partition("-")
         command = f"train.stage2 --preset {name} --condition {condition}{' --guide' if guide else ''}"
-        rows.append((run, command, denoiser_cost(preset, row), row))
+        rows.append((run, command, denoiser_cost(preset, denoiser), denoiser))
     lines = ["| run | command | hardware | hours | paper | ours |", "|---|---|---|---:|---|---|"]
     for run, command, cost, row in rows:
         hours = estimate_hours(cost, row.schedule, gpus)

@@ -128,9 +128,9 @@ def build_task(args: argparse.Namespace, preset: Preset, phase: Stage1Preset) ->
     model = start_model(preset, phase, args.out, args.start, args.legs)
     validation = load_validation(args, phase.validation_side or model.image_size, limit=VALIDATION_PHOTOS)
     task = Reconstruction(model, phase, args.weights, validation)
-    if task.adversary is not None and phase.adversary.continues is not None:
-        heads = load_heads(phase.adversary.continues, phase.phase, args.out, args.legs)
-        load(task.adversary, heads, args.out / phase.adversary.continues)
+    continues = phase.adversary.continues if phase.adversary else None
+    if task.adversary is not None and continues is not None:
+        load(task.adversary, load_heads(continues, phase.phase, args.out, args.legs), args.out / continues)
     return task
 
 

@@ -96,6 +96,7 @@ def text_condition(args: argparse.Namespace, model: AutoencoderDRoRAE, row: Stag
     """The preset's frozen text encoder, a folder in ``--weights`` or published, or a small one that is trained along,
     with a vocabulary learned from the captions."""
     text = row.text
+    assert text is not None, "a row for texts says how they are encoded"
     name = text.encoder
     if name is not None:
         own = args.weights / name
@@ -176,7 +177,7 @@ def load_held_out_photos(
     """Held-out photos, where there are any, and whether their classes are those of the training data."""
     try:
         photos = load_validation(args, model.image_size, limit=VALIDATION_PHOTOS, crop="adm")
-        if condition.wants_captions:
+        if isinstance(condition, TextCondition):
             captions_of(photos.rows, "--validation")
             return photos, False
     except DataError as error:  # one's own folder may have nothing held out
@@ -228,10 +229,12 @@ def main(argv: list[str] | None = None) -> None:
 
     def load(task: Generation, accelerator: Accelerator) -> LatentPositions | TrainingPositions | TrainingStream:
         positions = load_latents(args, task.model, row, accelerator, captions=condition.wants_captions)
-        if condition.wants_captions and not condition.trained and not args.no_cache:
-            texts = [text for each in positions.captions for text in each]
-            parts = (condition.tokenizer, condition.text_encoder.to(accelerator.device), condition.max_tokens)
-            condition.features = load_features(*parts, ["", *texts], args.out / "latents", accelerator)
+        if isinstance(condition, TextCondition) and isinstance(positions, LatentPositions) and not condition.trained:
+            texts = [text for each in positions.captions or () for text in each]
+            encoder = condition.text_encoder.to(accelerator.device)
+            condition.features = load_features(
+                condition.tokenizer, encoder, condition.max_tokens, ["", *texts], args.out / "latents", accelerator
+            )
         return positions
 
     if args.start:
@@ -240,7 +243,7 @@ def main(argv: list[str] | None = None) -> None:
     command = f"train.stage2 --preset {args.preset} --condition {args.condition}{' --guide' * args.guide}{given}"
     shape = {key: value for key, value in condition.denoiser.config.items() if not key.startswith("_")}
     settings = {"denoiser": shape, "tokenizer": tokenizer_hash(model), "cached": not args.no_cache}
-    settings |= {"classes": condition.names} if args.condition == "class" else {}
+    settings |= {"classes": condition.names} if isinstance(condition, ClassCondition) else {}
     settings |= {"start": module_hash(condition.network)} if args.start else {}
     train(args, command, run, settings, row, build, load)
 

@@ -80,7 +80,8 @@ def evidence(pipeline: DRoRAETextPipeline, data: str, limit: int | None, seed: i
     right = photos.captions(of)
     wrong = [right[i] for i in derangement(len(right), seed).tolist()]
     shift = flow.time_shift(*latents.shape[1:])
-    rows, all_of = [], {"right": [], "wrong": [], "none": []}
+    rows: list[dict] = []
+    all_of: dict[str, list[Tensor]] = {"right": [], "wrong": [], "none": []}
     for number, base in enumerate(tqdm(TIMES, desc="times")):
         t = float(flow.shift_time(torch.tensor(base), shift))
         losses = {

@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 import datasets
 
 from train.data.icons import is_icon_table, texts
-from train.data.sources import GeneratedPictures
+from train.data.sources import GeneratedPictures, Rows, Table
 from train.errors import DataError
 
 COLUMNS = ("captions", "caption", "text", "txt")  # a list of texts, or one text
 TEMPLATES = ("a photo of a {}", "a picture of a {}", "a {}", "this is a {}")
 
 
-def captions_of(rows: Sequence[dict], where: str = "--data") -> Callable[[dict], list[str]]:
+def captions_of(rows: Rows | datasets.IterableDataset, where: str = "--data") -> Callable[[dict], list[str]]:
     """A function from a row to all its captions.
 
     Raises:
@@ -23,6 +23,8 @@ def captions_of(rows: Sequence[dict], where: str = "--data") -> Callable[[dict],
     """
     if isinstance(rows, GeneratedPictures):
         return lambda row: [f"a {GeneratedPictures.CLASSES[row['label']]} disc"]
+    if not isinstance(rows, datasets.Dataset | datasets.IterableDataset):  # held in memory
+        raise DataError(f"{where}: the columns of rows in memory are not known; give a copy of the data on this disk.")
     if is_icon_table(rows.features):
         return lambda row: texts(row["caption"], row["tags"], row["style"])
     column = next((name for name in COLUMNS if name in rows.features), None)
@@ -34,12 +36,12 @@ def captions_of(rows: Sequence[dict], where: str = "--data") -> Callable[[dict],
     raise DataError(f"{where}: the columns are {list(rows.features)}; captions are looked for in {', '.join(COLUMNS)}.")
 
 
-def all_captions(sources: Sequence[Sequence[dict]]) -> list[list[str]]:
+def all_captions(sources: Sequence[Table]) -> list[list[str]]:
     """Captions of every row of all sources, without reading a picture."""
     result = []
     for source in sources:
         of = captions_of(source)
-        if not isinstance(source, GeneratedPictures):
+        if isinstance(source, datasets.Dataset | datasets.IterableDataset):
             source = source.remove_columns([name for name in source.column_names if name == "image"])
         result += [of(row) for row in source]
     return result

@@ -32,6 +32,7 @@ from train.data.positions import (
     prefetch,
     random_crop,
 )
+from train.data.sources import Rows
 from train.errors import DataError, RunError, writing
 
 RECORD, LATENTS, LABELS, DAMAGED, DONE = "cache.json", "latents.npy", "labels.npy", "damaged-{}.txt", "done"
@@ -85,7 +86,7 @@ class LatentPositions(Positions):
         latents: np.ndarray,
         labels: np.ndarray,
         damaged: list[str],
-        sources: Sequence,
+        sources: Sequence[Rows],
         seed: int,
         captions: list[list[str]] | None = None,
     ):
@@ -100,7 +101,7 @@ class LatentPositions(Positions):
     def __getstate__(self) -> dict[str, Any]:
         """For worker processes: where the latents are, not the latents."""
         state = self.__dict__.copy()
-        if isinstance(self.latents, np.memmap):
+        if isinstance(self.latents, np.memmap) and self.latents.filename is not None:
             state["latents"] = Path(self.latents.filename)
         return state
 

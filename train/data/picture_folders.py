@@ -65,7 +65,7 @@ def load_picture_folder(root: Path, split: str, where: str) -> datasets.Dataset:
         names = sorted({name for name in classes if name is not None})
         if names:
             numbers = {name: number for number, name in enumerate(names)}
-            columns["label"] = pa.array([numbers.get(name) for name in classes], pa.int64())
+            columns["label"] = pa.array([None if name is None else numbers[name] for name in classes], pa.int64())
             features["label"] = datasets.ClassLabel(names=names)
             if None in classes:
                 say(f"{where}: {classes.count(None)} of {len(pictures)} pictures are in no class folder.")
@@ -118,8 +118,8 @@ def walk(folder: Path, where: str, above: tuple[str, ...] = ()) -> Iterator[Path
     if real in above:
         return
     try:
-        with os.scandir(folder) as entries:
-            entries = sorted((entry for entry in entries if not _is_hidden(entry.name)), key=lambda entry: entry.name)
+        with os.scandir(folder) as found:
+            entries = sorted((entry for entry in found if not _is_hidden(entry.name)), key=lambda entry: entry.name)
     except OSError as error:
         say(f"{where}: '{folder}' cannot be listed ({error.strerror}); its pictures are left out.")
         return

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from drorae.checkpoints import reason_of
 from drorae.images import ImageError, load_image, square, to_tensor
 from train.data.captions import draw
-from train.data.sources import load_photos
+from train.data.sources import Rows, load_photos
 from train.errors import DataError
 from train.settings import Schedule
 
@@ -109,11 +109,10 @@ class Positions(Dataset):
                 source += 1
             position = turn * self.shares[source] + place
         epoch, offset = divmod(position, self._parts[source])
-        known, order = self._orders.get(source, (None, None))
-        if epoch != known:
+        if source not in self._orders or self._orders[source][0] != epoch:
             key = (self.seed, epoch) if source == 0 else (self.seed, epoch, source)
-            order = np.random.default_rng(key).permutation(self._parts[source])
-            self._orders[source] = epoch, order
+            self._orders[source] = epoch, np.random.default_rng(key).permutation(self._parts[source])
+        _, order = self._orders[source]
         return self._starts[source] + int(order[(offset + skip) % self._parts[source]])
 
     def collate(self, samples: Sequence[Any]) -> Batch:
@@ -153,7 +152,7 @@ class TrainingPositions(Positions):
 
     def __init__(
         self,
-        sources: Sequence[Sequence[dict]],
+        sources: Sequence[Rows],
         size: int | Callable[[int], int],
         crop: Crop,
         seed: int,
@@ -396,7 +395,7 @@ def load_held_out(
     Raises:
         DataError: nothing usable there, or nothing at all.
     """
-    rows = load_photos(path, split, option, streaming=not Path(path).exists())
+    rows: Rows | datasets.IterableDataset = load_photos(path, split, option, streaming=not Path(path).exists())
     if isinstance(rows, datasets.IterableDataset):
         rows = rows.take(limit) if limit else rows
         rows = list(rows) if in_memory else rows
@@ -434,7 +433,7 @@ class ValidationPhotos:
 
     def __init__(
         self,
-        rows: Sequence[dict] | datasets.IterableDataset,
+        rows: Rows | datasets.IterableDataset,
         size: int,
         limit: int | None = None,
         crop: str = "square",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import datasets
 import numpy as np
@@ -21,7 +22,27 @@ LABELS = ("label", "labels", "fine_label", "cls")  # columns of class numbers; "
 STREAM_SHARDS = 64  # that a folder of pictures is read in, where it is streamed
 
 
-def load_photos(path: str, split: str, option: str = "--data", streaming: bool = False) -> Sequence[dict]:
+class Rows(Protocol):
+    """Rows by number, each with an ``image``: a data set, or a list of them in memory."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> dict: ...
+
+    def __iter__(self) -> Iterator[dict]: ...
+
+
+class Table(Rows, Protocol):
+    """Rows that say what is in their columns: ``datasets.Dataset``, or :class:`GeneratedPictures`."""
+
+    @property
+    def features(self) -> datasets.Features:
+        """Column to the kind of its values."""
+
+
+def load_photos(
+    path: str, split: str, option: str = "--data", streaming: bool = False
+) -> Table | datasets.IterableDataset:
     """Rows whose ``image`` is still encoded (``{"bytes": ..., "path": ...}``), so that damaged ones can be skipped, and
     whose class number, where they have one, is called ``label``.
 
@@ -129,7 +150,7 @@ def label_column(features: datasets.Features) -> str | None:
     return next((name for name in LABELS if name in numbers), classes[0] if len(classes) == 1 else None)
 
 
-def class_names(sources: Sequence, count: int | None = None, where: str = "--data") -> list[str]:
+def class_names(sources: Sequence[Rows], count: int | None = None, where: str = "--data") -> list[str]:
     """Names of the classes by number; none where the data has no classes.
 
     Args:
@@ -144,10 +165,10 @@ def class_names(sources: Sequence, count: int | None = None, where: str = "--dat
     return found[0]
 
 
-def _names(rows: Sequence, count: int | None, where: str) -> list[str]:
+def _names(rows: Rows | datasets.IterableDataset, count: int | None, where: str) -> list[str]:
     if isinstance(rows, GeneratedPictures):
         return list(GeneratedPictures.CLASSES)
-    if not hasattr(rows, "features"):  # held in memory
+    if not isinstance(rows, datasets.Dataset | datasets.IterableDataset):  # held in memory
         return [str(number) for number in range(count or 0)]
     column = label_column(rows.features)
     if column is None:
@@ -164,7 +185,7 @@ def _names(rows: Sequence, count: int | None, where: str) -> list[str]:
     return [str(number) for number in range(max(numbers, default=-1) + 1)]
 
 
-class GeneratedPictures(Sequence):
+class GeneratedPictures:
     """Coloured gratings and discs, different for every index and seed, in two classes: warm and cold discs."""
 
     CLASSES = ("warm", "cold")
@@ -172,12 +193,20 @@ class GeneratedPictures(Sequence):
     def __init__(self, count: int, seed: int, size: int = 48):
         self.count, self.seed, self.size = count, seed, size
 
+    @property
+    def features(self) -> datasets.Features:
+        """The columns, as of a ``datasets.Dataset``."""
+        return datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(self.CLASSES))})
+
     def __len__(self) -> int:
         return self.count
 
+    def __iter__(self) -> Iterator[dict]:
+        return (self[index] for index in range(self.count))
+
     def __getitem__(self, index: int) -> dict:
         if not 0 <= index < self.count:
-            raise IndexError(index)  # which also ends a loop over the pictures
+            raise IndexError(index)
         rng = np.random.default_rng((self.seed, index))
         y, x = np.mgrid[: self.size, : self.size] / self.size
         wave = np.sin(2 * np.pi * (rng.uniform(1, 6, 3) * x[..., None] + rng.uniform(1, 6, 3) * y[..., None]))

@@ -76,7 +76,7 @@ def save_leg(folder: Path, task: Any, step: int, steps: int, seconds: float) -> 
         for name, value in state.items()
     }
     log = folder / LOG
-    record = {"step": step, "steps": steps, "seconds": round(seconds, 1)}
+    record: dict[str, float | str] = {"step": step, "steps": steps, "seconds": round(seconds, 1)}
     record["log"] = log.read_text(encoding="utf-8") if log.is_file() else ""
     fresh = folder / f"{LEG}.new"
     save_file(half, fresh, metadata={RECORD_KEY: json.dumps(record)})
@@ -97,11 +97,11 @@ def read_leg(file: Path) -> Leg:
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"'{file}' is not a leg of a run ({error}); copy a run's {LEG}.") from error
     floats = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
-    parts = [
+    weights, adversary = (
         {name.removeprefix(prefix): value for name, value in floats.items() if name.startswith(prefix)}
         for prefix in (TRAINED, ADVERSARY)
-    ]
-    return Leg(file, *parts, int(step), int(steps), float(seconds), str(log))
+    )
+    return Leg(file, weights, adversary, int(step), int(steps), float(seconds), str(log))
 
 
 def find_leg(folder: Path | None, preset: str, run: str) -> Leg | None:

@@ -46,7 +46,8 @@ def multiplies_bf16(device: torch.device) -> bool:
     """Whether this device has instructions for products of bf16 matrices."""
     if device.type != "cpu":
         return True
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # newer than the oldest torch allowed
+    # the function is newer than the oldest torch allowed
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 

@@ -9,10 +9,10 @@ import pickle
 import shutil
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, Self, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from transformers import get_cosine_with_min_lr_schedule_with_warmup_lr_rate
 
 from drorae.checkpoints import reason_of
-from train.data.positions import Batch, TrainingPositions, TrainingStream
+from train.data.positions import Batch
 from train.engine.legs import Leg, save_leg
 from train.engine.muon import Muon
 from train.errors import RunError, writing
@@ -43,6 +43,9 @@ class Task(Protocol):
     trainable: nn.Module
     adversary: nn.Module | None
     image_size: int
+
+    def to(self, device: torch.device) -> Self:
+        """The task itself, as ``nn.Module.to``."""
 
     def compile(self) -> None:
         """``torch.compile`` every network in place."""
@@ -65,6 +68,17 @@ class Task(Protocol):
 
     def export(self, folder: Path) -> None:
         """Write the checkpoint folder, with the weights now in place."""
+
+
+class TrainingData(Protocol):
+    """What a task is trained on."""
+
+    @property
+    def sources(self) -> Sequence[Sized]:
+        """Where the samples are from."""
+
+    def batches(self, schedule: Schedule, start_step: int, rank: int, world: int) -> Iterable[Batch]:
+        """The batches of process ``rank`` of ``world`` from ``start_step`` to the end."""
 
 
 class Optimisation:
@@ -126,7 +140,7 @@ class Optimisation:
 
 def fit(
     task: Task,
-    positions: TrainingPositions | TrainingStream,
+    positions: TrainingData,
     schedule: Schedule,
     folder: Path,
     accelerator: Accelerator,
@@ -160,9 +174,10 @@ def fit(
         raise RunError(str(error)) from error
     set_seed(schedule.seed)
     main = Optimisation(task.trainable, schedule.lr, schedule, schedule.optimizer)
-    step, clock = _Counter(), _Counter()  # steps done, and seconds spent in all sittings
-    going_on = leg is not None and not (folder / STATE).is_dir()
-    if going_on:
+    step, clock = _Counter(0), _Counter(0.0)  # steps done, and seconds spent in all sittings
+    if (folder / STATE).is_dir():
+        leg = None  # the state is ahead of it
+    if leg is not None:
         leg.load_into(task)
         step.value, clock.value = leg.step, leg.seconds
         main.skip(leg.step)
@@ -178,7 +193,7 @@ def fit(
     opponent = discriminator = None
     if task.adversary is not None:
         opponent = Optimisation(task.adversary, adversary_lr or schedule.lr, schedule, start=adversary_start)
-        if going_on:
+        if leg is not None:
             opponent.skip(max(0, leg.step - adversary_start))
         discriminator = opponent.prepare(task.adversary, accelerator)
         kept += opponent.schedulers
@@ -217,7 +232,7 @@ def fit(
         ema.step(main.parameters)
 
         opponent_norm = None
-        if discriminator is not None:
+        if opponent is not None:
             losses = task.adversary_loss(number)
             for micro in range(schedule.accumulation):
                 with _synchronised(accelerator, discriminator, micro + 1 == schedule.accumulation):
@@ -241,7 +256,7 @@ def fit(
             with writing(folder):
                 _save_state(accelerator, folder)
             if accelerator.is_main_process:
-                numbers = {"step": step.value, "seconds": round(clock.value, 1)}
+                numbers: dict[str, float] = {"step": step.value, "seconds": round(clock.value, 1)}
                 numbers |= {"lr": main.schedulers[0].get_last_lr()[0], "damaged": len(damaged.notes), **values}
                 # compiling once more for these few batches would take longer than they do
                 with _ema_weights(ema, main.parameters), torch.compiler.set_stance("force_eager"):
@@ -337,14 +352,14 @@ class _Unchecked:
         norms = {"grad_norm": norm} | ({} if opponent_norm is None else {"discriminator_grad_norm": opponent_norm})
         self.steps.append((number, values | norms))
 
-    def check(self, now: bool) -> dict[str, float] | None:
-        """The numbers of the last step, where it is time to look at them.
+    def check(self, now: bool) -> dict[str, float]:
+        """The numbers of the last step; none where it is not yet time to look at them.
 
         Raises:
             RunError: one of the steps had a number that is not finite.
         """
         if not now and len(self.steps) < self.every:
-            return None
+            return {}
         for number, step in self.steps:
             values = dict(zip(step, torch.stack([value.double() for value in step.values()]).tolist(), strict=True))
             if not all(map(math.isfinite, values.values())):
@@ -378,16 +393,19 @@ def _ema_weights(ema: EMAModel, parameters: list[nn.Parameter]) -> Iterator[None
         ema.restore(parameters)
 
 
-class _Counter:
+Number = TypeVar("Number", int, float)
+
+
+class _Counter(Generic[Number]):
     """A number that accelerate can checkpoint."""
 
-    def __init__(self) -> None:
-        self.value: float = 0
+    def __init__(self, value: Number):
+        self.value: Number = value
 
-    def state_dict(self) -> dict[str, float]:
+    def state_dict(self) -> dict[str, Number]:
         return {"value": self.value}
 
-    def load_state_dict(self, state: dict[str, float]) -> None:
+    def load_state_dict(self, state: dict[str, Number]) -> None:
         self.value = state["value"]
 
 

@@ -28,7 +28,7 @@ from train.data.latent_cache import LatentPositions
 from train.data.positions import Crop, TrainingPositions, TrainingStream, ValidationPhotos, load_held_out
 from train.data.sources import load_photos
 from train.engine.legs import find_leg
-from train.engine.run import RECORD, Task, fit, hold, is_finished
+from train.engine.run import RECORD, Task, TrainingData, fit, hold, is_finished
 from train.errors import DataError, RunError, writing
 from train.settings import EncoderPreset, Schedule, Stage1Preset, Stage2Preset
 
@@ -39,6 +39,7 @@ DATA, DATA_SHARES = [PHOTOS, *ICONS], (12, 1, 1)  # one picture in seven is an i
 VALIDATION_PHOTOS = 128  # while a tokenizer trains; enough to see a tenth of a dB, since they are always the same
 TRACKERS = ("tensorboard", "wandb")
 Row = TypeVar("Row", EncoderPreset, Stage1Preset, Stage2Preset)
+AnyTask = TypeVar("AnyTask", bound=Task)
 
 
 def number_of(what: str, least: int = 1) -> Callable[[str], int]:
@@ -181,8 +182,8 @@ def train(
     name: str,
     model: dict[str, Any],
     row: EncoderPreset | Stage1Preset | Stage2Preset,
-    build: Callable[[Accelerator], Task],
-    load: Callable[[Task, Accelerator], TrainingPositions | TrainingStream | LatentPositions] | None = None,
+    build: Callable[[Accelerator], AnyTask],
+    load: Callable[[AnyTask, Accelerator], TrainingPositions | TrainingStream | LatentPositions] | None = None,
 ) -> None:
     """Build the task of a preset row and train it in ``--out``/``--preset``/``name``.
 
@@ -253,7 +254,7 @@ def record_run(
     folder: Path,
     accelerator: Accelerator,
     settings: dict[str, Any],
-    positions: TrainingPositions | TrainingStream | LatentPositions,
+    positions: TrainingData,
 ) -> None:
     """Write what the run is trained with, for its model card and for continuing it.
 

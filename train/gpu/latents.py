@@ -18,6 +18,13 @@ from train.settings import Schedule
 BATCH = 256
 
 
+class _InOrder(DevicePictures):
+    """Pictures whose positions are their numbers."""
+
+    def index(self, position: int, skip: int = 0) -> int:
+        return position
+
+
 @torch.no_grad()
 def encode_views(model: AutoencoderDRoRAE, pictures: DevicePictures, views: int) -> Tensor:
     """Latents (views, n, C, h, w) in half precision before normalisation. Even views are mirrored in odd ones; the
@@ -26,7 +33,7 @@ def encode_views(model: AutoencoderDRoRAE, pictures: DevicePictures, views: int)
     result: list[Tensor] = []
     for view in range(views):
         scale = (1.0, 1.0) if view < 2 else pictures.crop.scale
-        cut = DevicePictures(
+        cut = _InOrder(
             pictures.pictures,
             pictures.labels,
             [pictures.count],
@@ -34,7 +41,6 @@ def encode_views(model: AutoencoderDRoRAE, pictures: DevicePictures, views: int)
             pictures.seed + view // 2,  # a crop and its mirror image
             pictures.device,
         )
-        cut.index = lambda position, skip=0: position  # in the order of the data
         parts = []
         for first in range(0, pictures.count, BATCH):
             numbers = range(first, min(first + BATCH, pictures.count))

@@ -45,6 +45,7 @@ from train.gpu.pictures import STORED_SIDE, DevicePictures, decode_all
 from train.presets import PHASES, PRESETS
 from train.settings import Schedule
 from train.tasks.generation import Generation
+from train.tasks.reconstruction import Reconstruction
 
 PEAK_FLOPS = 989e12  # dense bf16 products of an H100 or H200 SXM, from the data sheets
 PART = 15 * 2**20  # bytes; a file that is carried
@@ -190,7 +191,7 @@ def main(argv: list[str] | None = None) -> None:
     base = planned(row.schedule, args.batch_size, row.schedule.steps)
     if not base.sides:
         base = dataclasses.replace(base, sides=((0, (task.image_size,)),))
-    if denoiser:
+    if isinstance(task, Generation):
         latents = encode_views(task.model, pictures, args.views)
         positions: DevicePictures | DeviceLatents = DeviceLatents(
             latents, pictures.labels, row.schedule.seed, pictures.captions
@@ -208,7 +209,9 @@ def main(argv: list[str] | None = None) -> None:
         several = []
         for side in dict.fromkeys(sides):
             numbers = range(args.batch_size)
-            batch = positions.batch(numbers) if denoiser else positions.batch(numbers, side, 0)
+            batch = (
+                positions.batch(numbers) if isinstance(positions, DeviceLatents) else positions.batch(numbers, side, 0)
+            )
             seconds, flops = time_steps(task, batch.to(device), accelerator, row.schedule.steps)
             several.append((sides.count(side) / len(sides), seconds, flops))
             print(f"side {side}: {args.batch_size / seconds:.0f} pictures/s, {flops / args.batch_size / 1e9:.1f} GFLOP")
@@ -227,7 +230,7 @@ def main(argv: list[str] | None = None) -> None:
     if (folder / CHECKPOINT).exists():
         raise RunError(f"{folder} is finished; remove it, or give another --out.")
     adversary = getattr(row, "adversary", None)
-    if adversary is not None:
+    if isinstance(task, Reconstruction) and adversary is not None:
         ratio = steps / row.schedule.steps
         starts = {name: int(getattr(adversary, name) * ratio) for name in ("discriminator_start", "generator_start")}
         adversary = dataclasses.replace(adversary, **starts)

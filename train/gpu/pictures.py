@@ -14,12 +14,13 @@ from torch.nn import functional as F
 from drorae.images import ImageError
 from train.data.draws import uniform_draws
 from train.data.positions import Batch, Crop, Positions, adm_square, crop_squares, label_of, open_row
+from train.data.sources import Rows
 from train.settings import Schedule
 
 STORED_SIDE = 224  # pixels; all pictures are kept as squares of this side
 
 
-def decode_all(sources: Sequence[Sequence[dict]], side: int, threads: int) -> tuple[Tensor, Tensor, list[str]]:
+def decode_all(sources: Sequence[Rows], side: int, threads: int) -> tuple[Tensor, Tensor, list[str]]:
     """The central squares of all rows as bytes (n, 3, side, side), their labels (n,), and notes on damaged pictures,
     which are grey."""
     rows = [(s, i) for s, source in enumerate(sources) for i in range(len(source))]

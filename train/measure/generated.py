@@ -107,7 +107,8 @@ def evaluator_classes(names: list[str], weights: Path) -> list[int] | None:
             for text in called(line):
                 known.setdefault(text.strip().lower(), number)
     numbers = [known.get(name.strip().lower(), known.get(name.split(",")[0].strip().lower())) for name in names]
-    return None if None in numbers else numbers
+    found = [number for number in numbers if number is not None]
+    return found if len(found) == len(names) else None
 
 
 class Agreement:
@@ -163,13 +164,13 @@ def measure_generated(
     check_count(len(photos), evaluator.num_features)
     names = class_names([load_photos(data, split)])
     real = RealPhotos(photos, evaluator, evaluator_classes(names, weights), device, batch_size)
-    rows = {"real photos": {"pictures": len(photos) - len(photos.damaged), **real.agreement}}
+    rows: dict[str, dict] = {"real photos": {"pictures": len(photos) - len(photos.damaged), **real.agreement}}
     for each in sets:
         distance = FrechetDistance(evaluator.num_features)
         distance.add(real.features, real=True)
         outputs = evaluator_classes(each.names, weights) if each.names else None
         agreement = Agreement(outputs) if outputs and each.labels else None
-        labels = torch.tensor(each.labels) if agreement else None
+        labels = torch.tensor(each.labels if agreement else [])
         bar, seen = tqdm(total=len(each), desc=each.name), 0
         for images in each.batches(batch_size):
             features, logits = evaluator(images.to(device))
@@ -179,11 +180,14 @@ def measure_generated(
             seen += len(images)
             bar.update(len(images))
         bar.close()
-        row = {"pictures": len(each), "fd-mobilenetv2": distance.compute()}
+        row: dict[str, float] = {"pictures": len(each), "fd-mobilenetv2": distance.compute()}
         if inception:
             row |= inception_metrics(each, photos, device)
         rows[each.name] = row | (agreement.shares() if agreement else {}) | {"settings": each.settings}
-    options = {"--data": data if data != str(DATA) else None, "--split": split if split != "train" else None}
+    options: dict[str, object] = {
+        "--data": data if data != str(DATA) else None,
+        "--split": split if split != "train" else None,
+    }
     options |= {"--limit": limit, "--inception": "" if inception else None}
     given = "".join(f" {option} {value}".rstrip() for option, value in options.items() if value is not None)
     return {
@@ -204,7 +208,8 @@ class RealPhotos:
         device: str,
         batch_size: int,
     ):
-        features, logits = [], []
+        features: list[Tensor] = []
+        logits: list[Tensor] = []
         bar = tqdm(total=len(photos), desc="real photos")
         for images in photos.batches(batch_size):
             for collected, value in zip((features, logits), evaluator(images.to(device)), strict=True):

@@ -21,6 +21,7 @@ class Condition(Protocol):
     """How a kind of condition is trained, shown and saved."""
 
     network: nn.Module
+    denoiser: DiTDH
     wants_captions: bool
 
     def arguments(self, batch: Batch, dropped: Tensor) -> dict[str, Tensor]:
@@ -47,6 +48,7 @@ class ClassCondition:
 
     def arguments(self, batch: Batch, dropped: Tensor) -> dict[str, Tensor]:
         labels = batch.labels
+        assert labels is not None, "batches come with labels, -1 where the data has none"
         known = (labels >= 0) & (labels < len(self.names)) & ~dropped
         return {"class_labels": torch.where(known, labels, len(self.names))}
 
@@ -114,6 +116,7 @@ class TextCondition:
         self.network = CaptionedDenoiser(denoiser, text_encoder) if self.trained else denoiser
 
     def arguments(self, batch: Batch, dropped: Tensor) -> dict[str, Tensor]:
+        assert batch.captions is not None, "batches come with the captions that this condition wants"
         return self.of(batch.captions, ~dropped)
 
     def examples(self, count: int) -> dict[str, Tensor]:
@@ -142,12 +145,13 @@ class TextCondition:
         }
 
     def export(self, scheduler: SchedulerMixin, autoencoder_name: str, folder: Path) -> None:
-        encoder = (self.tokenizer, self.text_encoder) if self.text_encoder_name is None else (None, None)
+        own = self.text_encoder_name is None
         DRoRAETextPipeline(
             None,
             self.denoiser,
             scheduler,
-            *encoder,
+            self.tokenizer if own else None,
+            self.text_encoder if own else None,
             max_tokens=self.max_tokens,
             autoencoder_name=autoencoder_name,
             text_encoder_name=self.text_encoder_name,

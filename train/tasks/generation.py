@@ -105,6 +105,7 @@ class Generation(nn.Module):
         """Batches of the held-out photos, their latents (not normalised) computed once."""
         if self._held_out is None:
             device, photos, seen = self.model.device, self.validation, 0
+            assert photos is not None, "validate asks only where there are held-out photos"
             latents = [
                 encode_raw(self.model, images.to(device), self.fused) for images in photos.batches(VALIDATION_BATCH)
             ]

@@ -25,6 +25,7 @@ def build_perceptual(preset: PerceptualPreset, weights_folder: Path) -> nn.Modul
         DataError: its weights cannot be fetched.
     """
     if preset.network == "vgg11":
+        assert preset.weights is not None, "the weights of vgg11 are in a file, which its preset names"
         return VGG11Perceptual(weights_folder / preset.weights)
     return LPIPS("vgg")
 

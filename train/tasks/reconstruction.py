@@ -119,15 +119,17 @@ class Reconstruction(nn.Module):
     def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """A scalar whose gradient is that of equation 6, and the values of its parts."""
         preset, images, positions = self.preset, batch.images, batch.positions
+        assert images is not None, "a tokenizer is trained on pictures, not on their latents"
         output, routing, frozen = self.reconstruct(images, positions)
         l1 = F.l1_loss(output, images)
         total, parts = preset.l1_weight * l1, {"l1": l1.detach()}
         crop = self._crop(positions, images.shape[-1])
-        if self.perceptual is not None:
+        if self.perceptual is not None and preset.perceptual is not None:
             perceptual = self.perceptual(crop(output), crop(images))
             total = total + preset.perceptual.weight * perceptual
             parts["perceptual"] = perceptual.detach()
-        if self.adversary is not None and preset.adversary.acts(step, preset.adversary.generator_start):
+        adversary = preset.adversary if self.adversary is not None else None
+        if adversary is not None and adversary.acts(step, adversary.generator_start):
             total, more = self._with_adversary(total, output, crop(output), positions)
             parts |= more
         if routing is not None:
@@ -136,7 +138,7 @@ class Reconstruction(nn.Module):
             parts["router_roughness"] = roughness.detach()
         if step != self._seen_step:
             self._seen, self._seen_step = [], step
-        if self.adversary is not None and preset.adversary.acts(step, preset.adversary.discriminator_start):
+        if adversary is not None and adversary.acts(step, adversary.discriminator_start):
             self._seen.append(Seen(images, output.detach(), frozen, positions))
         return total, parts
 
@@ -146,9 +148,11 @@ class Reconstruction(nn.Module):
         Each loss is differentiated once, to the picture, and from there both to the last layer and, later, through
         the network: the returned scalar has the gradient of the whole loss, not its value.
         """
-        adversary, weight = self.preset.adversary, self.last_layer.weight
-        self.adversary.eval()  # no power iteration of the spectral norm here, as in RAE: only the discriminator's step
-        (logits,) = self.adversary(augment(seen, uniform_draws(self.seed, positions, 5, "generator")))
+        adversary, preset, weight = self.adversary, self.preset.adversary, self.last_layer.weight
+        assert adversary is not None, "called where the preset has one"
+        assert preset is not None
+        adversary.eval()  # no power iteration of the spectral norm here, as in RAE: only the discriminator's step
+        (logits,) = adversary(augment(seen, uniform_draws(self.seed, positions, 5, "generator")))
         generator = generator_loss(logits.float())
         (total_gradient,) = torch.autograd.grad(total, output)
         (generator_gradient,) = torch.autograd.grad(generator, output)
@@ -156,8 +160,8 @@ class Reconstruction(nn.Module):
             torch.autograd.grad(output, weight, gradient, retain_graph=True)[0].float().norm()
             for gradient in (total_gradient, generator_gradient)
         ]
-        adaptive = (norms[0] / (norms[1] + 1e-6)).clamp(0, adversary.max_adaptive)
-        gradient = total_gradient + adversary.weight * adaptive * generator_gradient
+        adaptive = (norms[0] / (norms[1] + 1e-6)).clamp(0, preset.max_adaptive)
+        gradient = total_gradient + preset.weight * adaptive * generator_gradient
         parts = {"loss": total.detach(), "generator": generator.detach(), "adaptive": adaptive}
         return (output * gradient).sum(), parts
 
@@ -176,6 +180,8 @@ class Reconstruction(nn.Module):
                 fake = (crop(fake).clamp(0, 1) * 255).round() / 255
             real = augment(crop(seen.images), uniform_draws(self.seed, seen.positions, 5, "real"))
             fake = augment(fake, uniform_draws(self.seed, seen.positions, 5, "fake"))
+            assert self.adversary is not None, "nothing is seen without it"
+            assert self.discriminator is not None
             self.adversary.train()
             real_logits, fake_logits = self.discriminator(real, fake)
             parts = {"real_logit": real_logits.detach().mean(), "fake_logit": fake_logits.detach().mean()}
@@ -195,11 +201,17 @@ class Reconstruction(nn.Module):
         corners = (uniform_draws(self.seed, positions, 2, "crop") * (size - side + 1)).long()
         return lambda images: crop_squares(images, corners.to(images.device), side)
 
+    @property
+    def held_out(self) -> ValidationPhotos:
+        """The held-out photos, which a run has; only the sums of a dry run do without."""
+        assert self.validation is not None
+        return self.validation
+
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Mean PSNR and SSIM of this phase's route on held-out photos."""
         scores = []
-        for images in self.validation.batches(32):
+        for images in self.held_out.batches(32):
             images = images.to(self.model.device)
             output, _, _ = self.reconstruct(images, None)
             scores.append(torch.stack([psnr(output, images), ssim(output, images)]).cpu())
@@ -209,7 +221,7 @@ class Reconstruction(nn.Module):
     @torch.no_grad()
     def pictures(self) -> Tensor:
         """Held-out photos above their reconstructions, (2n, 3, H, W) in [0, 1]."""
-        images = next(self.validation.batches(8)).to(self.model.device)
+        images = next(self.held_out.batches(8)).to(self.model.device)
         return torch.cat([images, self.reconstruct(images, None)[0].float().clamp(0, 1)])
 
     def export(self, folder: Path) -> None:
