@@ -48,7 +48,7 @@ NOT_IMPORTED = {
     "core": {"accelerate": "diffusers loads with it", "torchvision": "timm imports it"},
     "ui": {"plotly": "drorae.study draws the tab Study with it"},
     "train": {"tensorboard": "accelerate writes with it"},
-    "test": {"hatchling": "builds the wheel", "pytest-xdist": "pytest -n", "ruff": "lint"},
+    "test": {"hatchling": "builds the wheel", "mypy": "types", "pytest-xdist": "pytest -n", "ruff": "lint"},
 }
 
 
