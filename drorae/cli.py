@@ -27,6 +27,7 @@ from drorae.errors import DRoRAEError, count_of
 
 if TYPE_CHECKING:
     from drorae.explorer.explore import Exploration
+    from drorae.models.autoencoder import AutoencoderDRoRAE
 
 # How a verdict is said in a sentence.
 STANDING = {
@@ -157,14 +158,21 @@ def _is_same(path: Path, other: Path) -> bool:
         return False
 
 
+def _load_model(name: str) -> AutoencoderDRoRAE:
+    """A tokenizer of any kind, on the fastest device there is."""
+    from drorae.devices import best_device
+    from drorae.pretrained.adapter import load_tokenizer
+
+    return load_tokenizer(name).to(best_device())
+
+
 def _reconstruct(args: argparse.Namespace) -> int:
     from PIL import Image
 
     from drorae.explorer.explore import explore
     from drorae.images import ImageError, load_image
-    from drorae.pretrained.adapter import load_tokenizer
 
-    model = load_tokenizer(args.model)
+    model = _load_model(args.model)
     code = 0
     for path, stem in zip(args.images, _stems(args.images), strict=True):
         try:
@@ -221,9 +229,8 @@ def _routing(args: argparse.Namespace) -> int:
     from drorae.explorer.answers import routing_answer
     from drorae.explorer.explore import explore
     from drorae.images import load_image
-    from drorae.pretrained.adapter import load_tokenizer
 
-    model = load_tokenizer(args.model)
+    model = _load_model(args.model)
     picture = load_image(args.image, str(args.image))
     result = explore(picture, model, interventions=False, size=args.size, whole=args.whole)
     if result.weights is None:
@@ -253,9 +260,8 @@ def _intervene(args: argparse.Namespace) -> int:
     from drorae.explorer.explore import intervene
     from drorae.explorer.interventions import Intervention
     from drorae.images import load_image, png_with_settings
-    from drorae.pretrained.adapter import load_tokenizer
 
-    model = load_tokenizer(args.model)
+    model = _load_model(args.model)
     layers = args.layers
     if args.without is not None:
         Intervention(tuple(args.without)).check(model.encoder.num_layers)
@@ -281,10 +287,9 @@ def _intervene(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace) -> int:
     from drorae.explorer.explore import explore
     from drorae.images import load_image
-    from drorae.pretrained.adapter import load_tokenizer
     from drorae.viewers.report import report
 
-    model = load_tokenizer(args.model)
+    model = _load_model(args.model)
     result = explore(load_image(args.image, str(args.image)), model, size=args.size, whole=args.whole)
     text = report(result, model, args.model, str(args.image))
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -299,9 +304,8 @@ def _batch(args: argparse.Namespace) -> int:
 
     from drorae.explorer.answers import batch_answer
     from drorae.explorer.batch import explore_batch, to_csv
-    from drorae.pretrained.adapter import load_tokenizer
 
-    model = load_tokenizer(args.model)
+    model = _load_model(args.model)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     rows, stopped = [], False
     try:
@@ -331,6 +335,7 @@ def _sample(args: argparse.Namespace) -> int:
         return _fail("--negative leads away from a text; use it with --prompt, not with --class.")
     if args.guidance == "none" and args.scale is not None:
         return _fail(f"--scale {args.scale:g} has nothing to act on with --guidance none; leave one of them out.")
+    from drorae.devices import best_device
     from drorae.explorer.sampling import class_name, decoder_names
     from drorae.images import png_with_settings
     from drorae.pipelines.class_to_image import DRoRAEClassPipeline
@@ -339,7 +344,7 @@ def _sample(args: argparse.Namespace) -> int:
     started = time.perf_counter()
     name = args.generator or (DEFAULT_GENERATOR if args.prompt is None else DEFAULT_TEXT_GENERATOR)
     if args.prompt is None:
-        pipeline = DRoRAEClassPipeline.from_pretrained(name)
+        pipeline = DRoRAEClassPipeline.from_pretrained(name).to(best_device())
         (number,) = pipeline.label_numbers(args.label)
         subject, about, scale = (
             number,
@@ -347,7 +352,7 @@ def _sample(args: argparse.Namespace) -> int:
             1.5 if args.scale is None else args.scale,
         )
     else:
-        pipeline = DRoRAETextPipeline.from_pretrained(name)
+        pipeline = DRoRAETextPipeline.from_pretrained(name).to(best_device())
         subject, about, scale = args.prompt, {"prompt": args.prompt}, 3.0 if args.scale is None else args.scale
     guidance = args.guidance or ("autoguidance" if pipeline.guide is not None else "cfg")
     more = {"negative_prompt": args.negative} if args.prompt is not None and args.negative else {}

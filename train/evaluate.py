@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from drorae import AutoencoderDRoRAE
 from drorae.bundled import DEFAULT_MODEL
 from drorae.checkpoints import resolve, weights_hash
+from drorae.devices import best_device
 from drorae.explorer.explore import ROUTES, paint_routes
 from drorae.images import to_uint8
 from drorae.metrics import psnr, ssim
@@ -361,7 +362,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--split", help="of --data (default: validation; of real photos for --generated: train)")
     parser.add_argument("--inception", action="store_true", help="of --generated also gFID, IS, precision and recall")
     args = parser.parse_args(argv)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = str(best_device())
     if args.generated:
         report = measure_generated(
             args.generated,

@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from drorae import AutoencoderDRoRAE
+from drorae.devices import best_device
 from drorae.metrics import psnr
 from drorae.models.decoder import decode_tokens
 from drorae.models.fusion import layer_norm
@@ -64,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--steps", type=number_of("steps"), default=150, help="of the descent (default: %(default)s)")
     args = parser.parse_args(argv)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = str(best_device())
     model = load_tokenizer(args.checkpoint).to(device).requires_grad_(False)
     if model.config.fusion != "depth-routed":
         raise DataError(f"'{args.checkpoint}' has no depth-routed fusion, so there is nothing to compare with.")

@@ -27,6 +27,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from drorae import AutoencoderDRoRAE, DRoRAETextPipeline
+from drorae.devices import best_device
 from drorae.images import square, to_tensor, to_uint8
 from drorae.pipelines.text_encoding import encode
 from train.data.icons import STYLES, Role, is_held_out, parse_role
@@ -271,7 +272,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     args = parser.parse_args(argv)
     pipeline = DRoRAETextPipeline.from_pretrained(args.pipeline)
-    pipeline.to("cuda" if torch.cuda.is_available() else "cpu").set_progress_bar_config(disable=True)
+    pipeline.to(best_device()).set_progress_bar_config(disable=True)
     report = measure(pipeline, args.data, args.weights, pipeline_draw(pipeline, args.steps, args.scale), args.limit)
     given = f" --limit {args.limit}" if args.limit else ""
     report["command"] = (

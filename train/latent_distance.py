@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from drorae import AutoencoderDRoRAE
 from drorae.checkpoints import resolve
+from drorae.devices import best_device
 from drorae.explorer.compatibility import QUANTILE, distances
 from train.data.positions import ValidationPhotos, load_held_out
 from train.engine.session import SHARED, main_guard, number_of
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     model = AutoencoderDRoRAE.from_pretrained(args.checkpoint)
     if model.statistics is None:
         raise DataError(f"'{args.checkpoint}' has no latent statistics; run python -m train.latent_stats on it first.")
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model = model.to(best_device())
     photos = load_held_out(args.validation, "validation", model.image_size, args.limit, option="--validation")
     found = token_distances(model, photos)
     if not len(found):

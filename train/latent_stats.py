@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from drorae import AutoencoderDRoRAE
 from drorae.checkpoints import WEIGHTS, load_weights, resolve
+from drorae.devices import best_device
 from drorae.pretrained.adapter import cast_weights
 from train.data.positions import ValidationPhotos, load_held_out
 from train.engine.session import SHARED, main_guard, number_of
@@ -93,7 +94,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     model = AutoencoderDRoRAE.from_pretrained(args.checkpoint)
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model = model.to(best_device())
     photos = load_held_out(args.data, args.split, model.image_size, args.limit, workers=args.workers, in_memory=False)
     moments, latents = latent_moments(model, photos)
     if latents < 4:

@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from drorae import DRoRAETextPipeline
+from drorae.devices import best_device
 from drorae.pipelines import flow
 from drorae.pipelines.text_to_image import same_length
 from train.data.captions import captions_of
@@ -132,7 +133,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     args = parser.parse_args(argv)
     pipeline = DRoRAETextPipeline.from_pretrained(args.checkpoint)
-    pipeline.to("cuda" if torch.cuda.is_available() else "cpu").register_to_config(_name_or_path=args.checkpoint)
+    pipeline.to(best_device()).register_to_config(_name_or_path=args.checkpoint)
     report = evidence(pipeline, args.data, args.limit)
     print(table(report))
     if args.json:

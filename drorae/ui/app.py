@@ -13,6 +13,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 from drorae.bundled import DEFAULT_GENERATOR, DEFAULT_MODEL, DEFAULT_TEXT_GENERATOR, bundled, is_bundled
 from drorae.checkpoints import CheckpointError, local_folder
+from drorae.devices import best_device
 from drorae.pretrained.adapter import load_tokenizer
 from drorae.ui.mcp import mcp_options
 from drorae.ui.page import build_demo, launch_options
@@ -52,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         print('--mcp needs the package mcp; install it with: pip install "gradio[mcp]"', file=sys.stderr)
         return 2
     try:
-        model = load_tokenizer(args.model)
+        model = load_tokenizer(args.model).to(best_device())
         folder = local_folder(args.model)
         embedded = folder is not None and folder.resolve() == bundled(DEFAULT_MODEL)
         generator = args.generator or (DEFAULT_GENERATOR if embedded and is_bundled(DEFAULT_GENERATOR) else None)

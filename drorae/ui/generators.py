@@ -8,6 +8,7 @@ from threading import Lock
 import torch
 
 from drorae.checkpoints import CheckpointError
+from drorae.devices import best_device
 from drorae.explorer.sampling import class_names
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.pipelines.base import DRoRAEPipeline
@@ -79,9 +80,10 @@ def local_generator(name: str, kind: str, autoencoder: AutoencoderDRoRAE) -> Gen
 
     def build() -> DRoRAEPipeline:
         try:
-            return pipeline_class.from_pretrained(name, autoencoder=autoencoder)
+            pipeline = pipeline_class.from_pretrained(name, autoencoder=autoencoder)
         except CheckpointError:
-            return pipeline_class.from_pretrained(name)
+            pipeline = pipeline_class.from_pretrained(name)
+        return pipeline.to(best_device())
 
     return Generator(name.removeprefix("assets/"), kind, build)
 

@@ -10,9 +10,9 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 import gradio as gr
-import torch
 
 from drorae.checkpoints import CheckpointError, reason_of
+from drorae.devices import best_device
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.pretrained.adapter import load_tokenizer
 from drorae.pretrained.download import fetch
@@ -74,7 +74,7 @@ class Shelf:
             while not loading.done():
                 yield f"Loading {name}: {time.monotonic() - started:.0f} s ..."
                 time.sleep(SECONDS)
-            model = loading.result()
+            model = loading.result().to(best_device())
         except (MemoryError, OSError, RuntimeError) as error:
             if isinstance(error, CheckpointError):
                 raise
@@ -82,8 +82,6 @@ class Shelf:
             raise CheckpointError(f"'{name}' could not be loaded here: {reason}") from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-        if torch.cuda.is_available():
-            model = model.to("cuda")
         with self._lock:
             self._models[name] = model
             others = [other for other in self._models if other != self.first]

@@ -250,7 +250,7 @@ def inception_metrics(generated: GeneratedSet, photos: ValidationPhotos, device:
         raise DataError("--inception needs the package torch-fidelity: pip install torch-fidelity") from error
     sets = {"input1": EightBit(generated.batches(64)), "input2": EightBit(photos.batches(64))}
     try:
-        values = calculate_metrics(**sets, isc=True, fid=True, prc=True, cuda=device != "cpu", verbose=False)
+        values = calculate_metrics(**sets, isc=True, fid=True, prc=True, cuda=device.startswith("cuda"), verbose=False)
     except OSError as error:
         raise DataError(f"--inception needs the Inception weights, which could not be fetched ({error}).") from error
     return {INCEPTION_METRICS[name]: float(value) for name, value in values.items() if name in INCEPTION_METRICS}
