@@ -181,7 +181,7 @@ def test_errors_are_one_sentence(demo):
     assert error(demo, "intervene", picture=cat, layers=[9]) == "There is no layer 9; layers are numbered 1 to 3."
     assert error(demo, "intervene", picture=cat, beta=2.0).startswith("The strength must be between 0")
     assert "is not a picture that can be read" in error(demo, "routing", picture="data:image/png;base64,AAAA")
-    assert "no data URL" in error(demo, "routing", picture="data:image/png;base64,A")
+    assert "nor a data URL" in error(demo, "routing", picture="data:image/png;base64,A")
 
 
 def test_pictures_in_data_urls_are_deleted_like_all_others(demo, tmp_path):
