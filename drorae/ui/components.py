@@ -71,35 +71,61 @@ class Viewer(gr.HTML):
         return {"type": "object"}
 
 
-class CompareViewer(Viewer):
-    """Pictures of all routes side by side, before/after slider, gain map and table of metrics."""
+class View(gr.HTML):
+    """A part of the page that is drawn from the page's store (``store.js``); it has no value of its own.
 
-    def __init__(self, value: dict | None = None, **kwargs: Any):
-        super().__init__("compare", value, "What was lost, and what came back", **kwargs)
-
-
-class RoutingViewer(Viewer):
-    """Token grid, diverging bars per layer, and one signed heat map per layer."""
-
-    def __init__(self, value: dict | None = None, **kwargs: Any):
-        super().__init__("routing", value, "Which layer, where", **kwargs)
-
-
-class InterveneViewer(Viewer):
-    """Strengths, layer switches and a region brush; ``intervene`` asks for what is not there yet.
-
-    The prop ``answer`` takes the reply, so that the pictures need not travel again.
+    Args:
+        name: of its files in ``static/``.
     """
 
-    def __init__(self, value: dict | None = None, **kwargs: Any):
-        super().__init__("intervene", value, "What if", **{"answer": None, **kwargs})
+    def __init__(self, name: str, **kwargs: Any):
+        super().__init__(
+            html_template=static_files.markup(name),
+            css_template=static_files.style(name),
+            js_on_load=static_files.read_static(f"{name}.js"),
+            apply_default_css=False,
+            elem_id=kwargs.pop("elem_id", name),
+            **kwargs,
+        )
+
+    def get_block_name(self) -> str:
+        """The front end of ``gr.HTML`` is used."""
+        return "html"
 
 
-class FrequencyViewer(Viewer):
-    """Spectra, the share of lost energy that came back, and a matrix of layers and bands."""
+class Channel(gr.HTML):
+    """Passes one kind of question from the page's store to the server: ``ask`` is the event, its value the wish.
 
-    def __init__(self, value: dict | None = None, **kwargs: Any):
-        super().__init__("frequency", value, "At which size of detail", **kwargs)
+    A wish holds the ``key`` of a photo, the ``example`` or the uploaded ``file`` (Gradio refuses paths that were not
+    uploaded), the ``model``, and what the kind needs besides. The prop ``answer`` takes ``key`` and ``value`` or ``error``.
+    """
+
+    def __init__(self, kind: str, **kwargs: Any):
+        super().__init__(
+            html_template="",
+            js_on_load=static_files.read_static("channel.js"),
+            apply_default_css=False,
+            visible="hidden",
+            elem_id=f"channel-{kind}",
+            kind=kind,
+            **{"answer": None, **kwargs},
+        )
+
+    def preprocess(self, payload: Any) -> dict[str, Any]:
+        """The wish as it is; empty for anything but an object, which anyone can send."""
+        return payload if isinstance(payload, dict) else {}
+
+    def postprocess(self, value: Any) -> Any:
+        """The value travels as it is."""
+        return value
+
+    def api_info(self) -> dict[str, Any]:
+        """JSON schema of a wish."""
+        return {"type": "object"}
+
+    def get_block_name(self) -> str:
+        """The front end of ``gr.HTML`` is used."""
+        return "html"
 
 
 class BatchViewer(Viewer):

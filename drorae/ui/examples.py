@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from pathlib import Path
 
 from drorae.bundled import ASSETS
+from drorae.images import load_image, square
 
 NAMES = ("cat", "astronaut", "coffee", "rocket", "handwriting", "galaxies")
 EXAMPLES = {name: str(ASSETS / "examples" / f"{name}.jpg") for name in NAMES}
@@ -22,3 +25,14 @@ def example_of(path: str) -> str | None:
     except OSError:  # deleted since
         return None
     return next((name for name, file in EXAMPLES.items() if Path(file).read_bytes() == content), None)
+
+
+def example_thumbnails(side: int = 72) -> list[dict[str, str]]:
+    """Name, title and thumbnail (a data URL) of every example, for the tray."""
+    found = []
+    for name, path in EXAMPLES.items():
+        stream = io.BytesIO()
+        square(load_image(path), side).save(stream, "JPEG", quality=82)
+        thumbnail = "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+        found.append({"name": name, "title": name, "thumbnail": thumbnail})
+    return found

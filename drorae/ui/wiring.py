@@ -13,12 +13,12 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
-from drorae.ui import batch_tab, generate_tab, intervene_tab, sharing
+from functools import partial
+from drorae.ui import batch_tab, generate_tab, photo, sharing
 from drorae.ui.about_tab import AboutTab
-from drorae.ui.components import PictureInput, ReportButton
+from drorae.ui.components import Channel, PictureInput, ReportButton
 from drorae.ui.generators import Generator
 from drorae.ui.models import ModelControls, Shelf, cancel_load, switch_model
-from drorae.ui.picture import Views, explore_picture
 from drorae.ui.study_tab import StudyTab
 
 # A function whose first argument is given; unlike functools.partial it keeps the hints by which Gradio passes events.
@@ -30,34 +30,12 @@ EXPLORE = {"concurrency_limit": 1, "concurrency_id": "explore"}  # what uses the
 GENERATE = {"concurrency_limit": 1, "concurrency_id": "generate"}
 
 
-def wire_picture(
-    shelf: Shelf,
-    current: gr.State,
-    picture: PictureInput,
-    upload: gr.UploadButton,
-    status: gr.HTML,
-    views: Views,
-    seen: gr.State,
-) -> None:
-    """Explore every new picture, and the same one with another model; answer interventions.
-
-    ``seen`` holds the path of the picture that the views show, whatever was cleared or could not be read since.
-    """
-    # the picture's own upload area hides while a picture is shown, which it always is
-    upload.upload(lambda path: path, upload, picture, queue=False, **QUIET)
-    for changed, path in ((picture, picture), (current, seen)):
-        changed.change(
-            bind(explore_picture, shelf),
-            inputs=[path, current],
-            outputs=[status, *views.outputs(), seen],
-            trigger_mode="always_last",
-            show_progress_on=[picture],
-            **PRIVATE,
-            **EXPLORE,
+def wire_photo(shelf: Shelf, channels: dict[str, Channel]) -> None:
+    """Answer what the page asks about a photo."""
+    for kind, channel in channels.items():
+        channel.ask(
+            partial(photo.answer, kind, shelf), channel, channel, trigger_mode="always_last", **QUIET, **EXPLORE
         )
-    viewer = views.intervene.viewer
-    answer = bind(intervene_tab.answer, shelf)
-    viewer.intervene(answer, [seen, current], viewer, trigger_mode="always_last", **QUIET, **EXPLORE)
 
 
 def wire_models(

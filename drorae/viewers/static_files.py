@@ -14,6 +14,19 @@ def read_static(name: str) -> str:
     return (STATIC / name).read_text(encoding="utf-8")
 
 
+PAGE_SCRIPTS = ("lib", "words", "store", "parts", "guide", "share")  # each needs those before it
+
+
+def page_script() -> str:
+    """The script of the whole page: pure functions, the store, what views are made of. It comes before every view."""
+    return "\n".join(read_static(f"{name}.js") for name in PAGE_SCRIPTS)
+
+
+def page_style() -> str:
+    """The style that all views share."""
+    return read_static("page.css")
+
+
 def library() -> str:
     """The script that every :func:`script` needs before it: pure functions, in one constant ``lib``."""
     return read_static("lib.js")

@@ -31,34 +31,62 @@ const lib = (() => {
   const percent = (share, digits = 0) => (share === null ? "" : `${number(100 * share, digits)} %`);
   const decibel = (psnr) => (psnr === null ? "identical" : `${number(psnr, 2)} dB`); // infinite where nothing differs
 
-  // Diverging scales from ColorBrewer 2 (RdBu, BrBG), readable with every common colour vision deficiency.
+  // Diverging scales: [negative, middle, positive]. The middle is the page's own colour, so that nothing glares in the
+  // dark; both pairs are told apart with every common colour vision deficiency.
   const SCALES = {
-    routing: [
-      [33, 102, 172],
-      [146, 197, 222],
-      [247, 247, 247],
-      [244, 165, 130],
-      [178, 24, 43],
-    ],
-    gain: [
-      [140, 81, 10],
-      [223, 194, 125],
-      [245, 245, 245],
-      [128, 205, 193],
-      [1, 102, 94],
-    ],
+    routing: {
+      light: [
+        [20, 84, 180],
+        [247, 246, 243],
+        [184, 62, 4],
+      ],
+      dark: [
+        [100, 165, 255],
+        [26, 28, 31],
+        [255, 138, 70],
+      ],
+    },
+    gain: {
+      light: [
+        [122, 28, 148],
+        [247, 246, 243],
+        [0, 98, 66],
+      ],
+      dark: [
+        [222, 140, 246],
+        [26, 28, 31],
+        [60, 205, 150],
+      ],
+    },
   };
 
   // value in [-1, 1] to [r, g, b]
-  function divergingColour(scale, value) {
-    const stops = SCALES[scale];
-    const place = ((clamp(value, -1, 1) + 1) / 2) * (stops.length - 1);
-    const low = Math.min(Math.floor(place), stops.length - 2);
-    const share = place - low;
-    return stops[low].map((channel, i) => Math.round(channel + share * (stops[low + 1][i] - channel)));
+  function divergingColour(scale, value, dark = false) {
+    const [negative, middle, positive] = SCALES[scale][dark ? "dark" : "light"];
+    const share = Math.min(1, Math.abs(value));
+    return middle.map((channel, i) => Math.round(channel + share * ((value < 0 ? negative : positive)[i] - channel)));
   }
 
-  const gradient = (scale) => `linear-gradient(to right, ${SCALES[scale].map((c) => `rgb(${c.join(",")})`).join(",")})`;
+  const gradient = (scale, dark = false) =>
+    `linear-gradient(to right, ${SCALES[scale][dark ? "dark" : "light"].map((c) => `rgb(${c.join(",")})`).join(",")})`;
+
+  // Numbers that travel as whole ones: `scale` times int16.
+  function unpack({ scale, data }) {
+    return Float32Array.from(new Int16Array(decodeBase64(data)), (value) => value * scale);
+  }
+
+  // Change of the root mean square error in percent where PSNR changes by so many decibels: 6 dB more is half of it.
+  const errorChange = (decibels) => Math.round(100 * (10 ** (-decibels / 20) - 1));
+
+  // Absolute gain of every pixel in 8-bit levels, mean over RGB: |reference - original| - |shown - original|. RGBA in.
+  function gainMap(original, reference, shown) {
+    return Float32Array.from({ length: original.length / 4 }, (_, i) => {
+      let sum = 0;
+      for (let k = 4 * i; k < 4 * i + 3; k += 1)
+        sum += Math.abs(reference[k] - original[k]) - Math.abs(shown[k] - original[k]);
+      return sum / 3;
+    });
+  }
 
   // Black or white, whichever is read better on a colour: at least 4.5 to 1 (WCAG's luminance, 0.179 is even).
   function inkOn(channels) {
@@ -120,6 +148,8 @@ const lib = (() => {
     decibel,
     decodeBase64,
     divergingColour,
+    errorChange,
+    gainMap,
     gradient,
     inkOn,
     mean,
@@ -130,6 +160,7 @@ const lib = (() => {
     signedNumber,
     tokensBetween,
     tokensWithin,
+    unpack,
     writeNumbers,
   };
 })();

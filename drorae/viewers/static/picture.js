@@ -1,0 +1,387 @@
+// Picture: the photo, what the last layer keeps, and what all layers keep. Below: where fusion helped and where it harmed.
+
+const { html, panel, term } = parts;
+const { clamp, gainMap, gradient, number, percent, divergingColour } = lib;
+const { state } = store;
+const find = (name) => element.querySelector(`[data-part="${name}"]`);
+const LEVELS = 64; // of 255, at the ends of the scale: the same for every photo
+
+const best = (routes) => (routes.pictures.drorae ? "drorae" : routes.pictures.phase2 ? "phase2" : null);
+const third = () => {
+  const routes = store.data("routes");
+  return routes && (routes.pictures[state.decoder] ? state.decoder : best(routes));
+};
+const put = (name) => (context, width, height) => {
+  const picture = name() && parts.route(name());
+  if (!picture) return false;
+  context.drawImage(picture, 0, 0, width, height);
+  return true;
+};
+
+const photo = panel({ label: "Your photo", full: "original", paint: put(() => "original") });
+const last = panel({ label: "Last layer only", full: "rae", paint: put(() => "rae") });
+const all = panel({ label: "All layers", full: "drorae", paint: put(third), over: put(() => "rae") });
+photo.name = "photo";
+last.name = "last-layer";
+all.name = "all-layers";
+
+const handle = html("div", {
+  className: "handle",
+  role: "slider",
+  tabIndex: 0,
+  "aria-label": "Pull the last layer over it",
+  "aria-valuemin": 0,
+  "aria-valuemax": 100,
+});
+all.node.append(handle);
+const split = (value) => {
+  store.set({ split: clamp(value, 0, 100) });
+  if (state.split > 30 && state.step === 1) store.set({ step: 2 });
+};
+handle.addEventListener("pointerdown", (event) => {
+  handle.setPointerCapture(event.pointerId);
+  handle.held = true;
+  parts.release();
+});
+handle.addEventListener("pointermove", (event) => {
+  if (!handle.held) return;
+  const box = all.node.getBoundingClientRect();
+  split((100 * (event.clientX - box.left)) / box.width);
+});
+for (const kind of ["pointerup", "pointercancel"])
+  handle.addEventListener(kind, () => {
+    handle.held = false;
+  });
+handle.addEventListener("keydown", (event) => {
+  const move = { ArrowLeft: -5, ArrowRight: 5, Home: -100, End: 100 }[event.key];
+  if (!move) return;
+  event.preventDefault();
+  split(state.split + move);
+});
+// in the gap, half over its edge: the panel cuts off what hangs over
+all.node.style.overflow = "visible";
+all.pane.style.overflow = "hidden";
+all.pane.style.borderRadius = "var(--r)";
+
+const crop = html("button", { type: "button", className: "quiet", textContent: "move the crop" });
+const decoders = html("span", { className: "seg mini", role: "group", "aria-label": "Decoder" }, [
+  html("button", {
+    type: "button",
+    value: "phase2",
+    textContent: "same decoder",
+    title: "The decoder that never saw this mix",
+  }),
+  html("button", {
+    type: "button",
+    value: "drorae",
+    textContent: "retrained",
+    title: "The decoder trained on this mix",
+  }),
+]);
+const halves = html("div", { className: "seg half", role: "group", "aria-label": "What is shown" }, [
+  html("button", { type: "button", value: "100", textContent: "Last layer" }),
+  html("button", { type: "button", value: "50", textContent: "Half and half" }),
+  html("button", { type: "button", value: "0", textContent: "All layers" }),
+]);
+const scores = { rae: html("span", { className: "score" }), all: html("span", { className: "score" }) };
+const names = { all: html("span") };
+const notes = {
+  photo: html("div", { className: "note" }),
+  rae: html("div", { className: "note" }),
+  all: html("div", { className: "note" }, html("div", { className: "sure" })),
+};
+const bars = html("aside", { className: "insp", "aria-label": "Weights" });
+
+find("stage").append(
+  html("figure", { className: "fig" }, [html("figcaption", {}, ["Your photo", crop]), photo.node, notes.photo]),
+  html("figure", { className: "fig" }, [html("figcaption", {}, ["Last layer only", scores.rae]), last.node, notes.rae]),
+  html("figure", { className: "fig third" }, [
+    html("figcaption", {}, [names.all, html("span", { className: "right" }, [decoders, scores.all])]),
+    all.node,
+    halves,
+    notes.all,
+  ]),
+  bars,
+);
+notes.rae.append("What a ", term("RAE"), " keeps. The colours and edges are faint in there; the decoder has to guess.");
+
+// The maps of gain, computed from the pictures that are shown.
+let gains = null;
+function gainsNow() {
+  const name = third();
+  const [original, rae, shown] = [parts.route("original"), parts.route("rae"), name && parts.route(name)];
+  if (!original || !rae || !shown || name === "rae") return null;
+  const id = `${state.photo} ${name}`;
+  if (gains?.id !== id) {
+    const photo = parts.pixels(original);
+    const map = gainMap(photo, parts.pixels(rae), parts.pixels(shown));
+    const helped = map.filter((value) => value > 0).length / map.length;
+    const harmed = map.filter((value) => value < 0).length / map.length;
+    gains = { id, map, photo, helped, harmed };
+  }
+  return gains;
+}
+const helpedMap = panel({
+  label: "Where it helped and where it harmed",
+  paint(context, width, height) {
+    const now = gainsNow();
+    if (!now) return false;
+    const dark = parts.dark();
+    const data = context.createImageData(width, height);
+    for (const [i, value] of now.map.entries())
+      data.data.set([...divergingColour("gain", value / LEVELS, dark), 255], 4 * i);
+    context.putImageData(data, 0, 0);
+    return true;
+  },
+});
+const harmedMap = panel({
+  label: "Harmed pixels only",
+  paint(context, width, height) {
+    const now = gainsNow();
+    if (!now) return false;
+    const dark = parts.dark();
+    const [strong, most] = [dark ? [235, 120, 255] : [140, 0, 175], 20];
+    const data = context.createImageData(width, height);
+    now.map.forEach((value, i) => {
+      const light = (now.photo[4 * i] + now.photo[4 * i + 1] + now.photo[4 * i + 2]) / 3;
+      const grey = dark ? 40 + light * 0.32 : 150 + light * 0.36;
+      const share = value < 0 ? Math.min(1, 0.55 - value / most) : 0;
+      data.data.set([...strong.map((channel) => grey + share * (channel - grey)), 255], 4 * i);
+    });
+    context.putImageData(data, 0, 0);
+    return true;
+  },
+});
+helpedMap.name = "gain";
+harmedMap.name = "harmed";
+const ramp = html("span", { className: "ramp" });
+const share = { helped: html("span", { className: "score" }), harmed: html("span", { className: "score" }) };
+const pixel = html("div", { className: "note" });
+const bands = html("div", { className: "bands num" });
+find("maps").append(
+  html("figure", { className: "fig" }, [
+    html("figcaption", {}, ["Helped or harmed", share.helped]),
+    helpedMap.node,
+    html("div", { className: "rampkey" }, [
+      `\u2212${LEVELS}`,
+      ramp,
+      `+${LEVELS} of 255 levels, the same for every photo`,
+    ]),
+  ]),
+  html("figure", { className: "fig" }, [
+    html("figcaption", {}, ["Harmed pixels only", share.harmed]),
+    harmedMap.node,
+    pixel,
+  ]),
+  html("figure", { className: "fig" }, [
+    html("figcaption", {}, "What came back, by size of detail"),
+    bands,
+    html("div", {
+      className: "note",
+      textContent:
+        "Share of the last layer's error that is gone, by size of detail in pixels. Line: with the same decoder.",
+    }),
+  ]),
+);
+
+function drawBands(routes) {
+  const { edges, energies } = routes;
+  const name = best(routes);
+  if (!name || !edges) return;
+  const recovered = (route, i) => (energies.rae[i] > 0.01 ? 1 - energies[route][i] / energies.rae[i] : null);
+  const size = (edge) => number(1 / edge, 1 / edge < 10 ? 1 : 0);
+  bands.replaceChildren(
+    ...energies.rae.flatMap((_, i) => {
+      const [value, before] = [recovered(name, i), energies.phase2 ? recovered("phase2", i) : null];
+      const well = html("span", { className: "well" });
+      if (value !== null) {
+        const bar = html("i", { className: value < 0 ? "neg" : "" });
+        bar.style.width = `${100 * clamp(Math.abs(value), 0, 1)}%`;
+        well.append(bar);
+      }
+      if (before !== null) {
+        const line = html("s");
+        line.style.left = `${100 * clamp(before, 0, 1)}%`;
+        well.append(line);
+      }
+      const label = i
+        ? i === energies.rae.length - 1
+          ? "finest"
+          : `${size(edges[i])}\u2013${size(edges[i + 1])}`
+        : `over ${size(edges[1])}`;
+      return [
+        html("span", { className: "name", textContent: label }),
+        well,
+        html("span", { textContent: value === null ? "" : percent(value) }),
+      ];
+    }),
+  );
+}
+
+function aboutPhoto({ width, height, notes: done }) {
+  const parts_ = [];
+  const size = `${width} \u00d7 ${height}`;
+  if (!done) return `The photo, at the ${size} pixels the encoder is shown.`;
+  if (done.crop && done.width !== done.height) {
+    const kept = Math.round((100 * Math.min(done.width, done.height)) / Math.max(done.width, done.height));
+    parts_.push(`${kept} % of the photo, at the ${size} pixels the encoder is shown.`);
+  } else parts_.push(`The photo, at the ${size} pixels the encoder is shown.`);
+  if (done.enlarged) parts_.push(`It was enlarged ${number(done.enlarged, 1)} times.`);
+  if (done.flattened) parts_.push("What was transparent is white.");
+  return parts_.join(" ");
+}
+
+function draw() {
+  if (!parts.visible(find("root"))) return;
+  const routes = store.data("routes");
+  const waits = store.waits("routes") || (store.photo() && !routes);
+  find("root").classList.toggle("stale", waits);
+  const problem = store.problem("routes");
+  for (const each of [last, all]) each.say(waits ? "Rebuilding ..." : (problem ?? null));
+  if (!routes) return;
+  const { layers, metrics } = routes;
+  const name = third();
+  find("headline").textContent = words.headline(parts.gain(), layers);
+  const count = words.inWords(layers);
+  find("subtitle").replaceChildren(
+    `A frozen vision encoder sees your photo in ${layers || store.config.layers} layers. Most `,
+    term("tokenizer", "tokenizers"),
+    " keep only the last. DRoRAE weighs all of them, place by place.",
+  );
+  names.all.textContent = layers ? `All ${count} layers` : "All layers";
+  const score = (node, psnr) =>
+    node.replaceChildren(
+      html("b", { textContent: psnr === null ? "identical" : number(psnr, 1) }),
+      ...(psnr === null ? [] : [" ", term("dB")]),
+    );
+  score(scores.rae, metrics.rae.psnr);
+  find("stage").querySelector(".third").hidden = !name;
+  if (name) score(scores.all, metrics[name].psnr);
+  decoders.hidden = !(routes.pictures.phase2 && routes.pictures.drorae);
+  parts.segments(decoders, name, (value) => store.set({ decoder: value }));
+  parts.segments(halves, Math.round(state.split / 50) * 50, (value) => store.set({ split: Number(value) }));
+  notes.photo.textContent = aboutPhoto(routes);
+  crop.hidden = !routes.notes?.crop || routes.notes.width === routes.notes.height;
+  parts.drawStanding(notes.all.querySelector(".sure"));
+  drawBars();
+  handle.style.left = `${state.split}%`;
+  handle.setAttribute("aria-valuenow", Math.round(state.split));
+  const original = parts.route("original");
+  if (original) {
+    const small = find("small");
+    small.width = 168;
+    small.height = 168;
+    small.getContext("2d").drawImage(original, 0, 0, 168, 168);
+  }
+  const now = gainsNow();
+  find("helped").closest(".below").hidden = !now;
+  if (now) {
+    ramp.style.background = gradient("gain", parts.dark());
+    share.helped.replaceChildren(html("b", { textContent: percent(now.helped) }), " closer");
+    share.harmed.replaceChildren(html("b", { textContent: percent(now.harmed) }), " harmed");
+    drawBands(routes);
+    drawPixel();
+  }
+  drawSecond();
+  parts.segments(find("how"), state.helped ? "helped" : "pictures", choose);
+  if (original && parts.route("rae") && !document.documentElement.dataset.painted) {
+    document.documentElement.dataset.painted = "1";
+    sweep();
+  }
+}
+
+function drawBars() {
+  parts.drawBars(bars);
+}
+
+function drawPixel() {
+  const now = gainsNow();
+  const known = parts.shape();
+  if (!now || !known) return;
+  if (!state.pixel) {
+    pixel.textContent = "On the photo in grey. Point at a pixel to read it.";
+    return;
+  }
+  const [x, y] = state.pixel.map(Math.floor);
+  const value = now.map[y * known.width + x];
+  const change =
+    value === 0
+      ? "as far from the photo as before"
+      : `${number(Math.abs(value), 1)} of 255 levels ${value > 0 ? "closer" : "farther"}`;
+  pixel.textContent = `Pixel ${x}, ${y}: ${change}.`;
+}
+
+function choose(value) {
+  if (value === "frequency" || value === "tokenizers") {
+    store.go(value);
+    return;
+  }
+  store.set({ helped: value === "helped" });
+  const target = value === "helped" ? find("helped") : find("root");
+  target.scrollIntoView({ behavior: parts.calm() ? "auto" : "smooth", block: "start" });
+}
+
+// A second photo of the tray beside the first.
+const others = ["original", "rae", "drorae"].map((name) =>
+  html("canvas", { className: "px", role: "img", "aria-label": `The second photo, ${name}` }),
+);
+function drawSecond() {
+  const routes = state.second && store.data("routes", state.second);
+  find("second").hidden = !state.second;
+  if (!state.second) return;
+  const about = store.photo(state.second);
+  const value = parts.gain(state.second);
+  const figures = ["original", "rae", routes ? best(routes) : "drorae"].map((name, i) => {
+    const picture = routes && parts.route(name, state.second);
+    if (picture) {
+      others[i].width = routes.width;
+      others[i].height = routes.height;
+      others[i].getContext("2d").drawImage(picture, 0, 0);
+    }
+    others[i].style.cssText =
+      "width:100%;aspect-ratio:1;object-fit:contain;border-radius:var(--r);background:var(--fill)";
+    const score = routes?.metrics[name] ? `${number(routes.metrics[name].psnr, 1)} dB` : "";
+    return html("figure", { className: "fig" }, [
+      html("figcaption", {}, [
+        [about?.name, "Last layer only", "All layers"][i] ?? "",
+        html("span", { className: "score", textContent: score }),
+      ]),
+      others[i],
+    ]);
+  });
+  const [strong, rest] = value === null ? ["", ""] : words.certainty(value);
+  find("second").replaceChildren(
+    html("h2", {}, [
+      `Beside it: ${about?.name ?? ""}. `,
+      html("span", { className: "soft", textContent: strong + rest }),
+    ]),
+    html("div", { className: "pair" }, figures),
+  );
+}
+
+// On the first visit the handle moves once, so that one sees that it does.
+function sweep() {
+  if (parts.calm() || localStorage.getItem("drorae-seen") || store.framed) return;
+  localStorage.setItem("drorae-seen", "1");
+  const started = performance.now();
+  const step = (now) => {
+    const t = (now - started) / 1200;
+    if (handle.held || t >= 1) {
+      if (!handle.held) store.set({ split: 0 });
+      return;
+    }
+    store.set({ split: 35 * Math.sin(Math.PI * t) });
+    requestAnimationFrame(step);
+  };
+  requestAnimationFrame(step);
+}
+
+crop.addEventListener("click", () => store.set({ cropping: state.photo }));
+find("thumb").addEventListener("click", () => store.set({ choose: Date.now() }));
+parts.whenDrawn(draw);
+store.on(["token", "pinned", "hot"], drawBars);
+store.on(["pixel"], drawPixel);
+store.on(["photo", "data"], () => {
+  if (store.data("routes")?.shares) store.need("standing");
+});
+draw();

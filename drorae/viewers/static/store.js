@@ -1,0 +1,321 @@
+// One store for the whole page: what is looked at, and what is known of every photo. Views read it and subscribe to it;
+// pointing, sliding and switching change it and ask the server for nothing.
+
+// biome-ignore lint/correctness/noUnusedVariables: the views use it
+const store = (() => {
+  const { readNumbers, writeNumbers } = lib;
+  const EXPLORE = ["picture", "layers", "weights", "frequency", "tokenizers"];
+  const VIEWS = [...EXPLORE, "generate", "photos", "study", "about"];
+  const OLDER = { compare: "picture", intervene: "layers", routing: "weights", batch: "photos" }; // names in older links
+  const KEPT = 8; // photos in the tray
+
+  const state = {
+    view: "picture",
+    explored: "picture", // the view of Explore that was open last
+    photo: null, // key
+    second: null, // key of the photo beside it
+    pixel: null, // [x, y] under the pointer, in pixels of the picture
+    token: null, // row-major
+    pinned: false,
+    layer: 1, // whose map lies over the photo, from 0
+    hot: null, // layer under the pointer, from 0
+    off: [], // layers that are left out, from 0
+    beta: null, // null: as trained
+    region: [], // tokens to which the changes apply; empty: everywhere
+    decoder: "drorae",
+    split: 0, // percent of the third panel that shows the last layer
+    helped: false, // the maps of Picture are looked at
+    zoom: { scale: 1, x: 0.5, y: 0.5 },
+    full: null, // route in full screen
+    step: 1, // of the guide
+    ask: {}, // what Generate was asked: prompt, label, seed
+  };
+  const photos = new Map(); // key to photo, in the order of the tray
+  const listeners = [];
+  const channels = {};
+  let config = { examples: [], model: {}, size: 0, layers: 0, bundled: false };
+
+  function set(changes) {
+    const changed = Object.keys(changes).filter((name) => state[name] !== changes[name]);
+    if (!changed.length) return;
+    Object.assign(state, changes);
+    tell(changed);
+  }
+
+  function tell(changed) {
+    for (const { names, call } of [...listeners])
+      if (names.some((name) => changed.includes(name))) call(state, changed);
+  }
+
+  // Call a function whenever one of these names changes: those of the state, "data" and "photos".
+  const on = (names, call) => listeners.push({ names, call });
+
+  const photo = (key = state.photo) => photos.get(key) ?? null;
+  const data = (kind, key = state.photo) => photos.get(key)?.kinds[kind] ?? null;
+  const problem = (kind, key = state.photo) => photos.get(key)?.problems[kind] ?? null;
+  const waits = (kind, key = state.photo) => photos.get(key)?.waiting.has(kind) ?? false;
+
+  // Channels: a component of the page for every kind of question.
+
+  function open(kind, ask) {
+    channels[kind] = { ask, wish: null };
+    const wanted = waiting.filter((each) => each.kind === kind);
+    for (const { key, wish } of wanted) need(kind, wish, key);
+  }
+  const waiting = []; // asked before the page was ready to ask
+
+  // Ask for what is not known yet. A photo that was overtaken is not asked for again until it is looked at.
+  function need(kind, wish = {}, key = state.photo) {
+    const about = photos.get(key);
+    if (!about || about.waiting.has(kind)) return;
+    if (about.kinds[kind] && !Object.keys(wish).length) return;
+    if (!channels[kind]) {
+      waiting.push({ kind, wish, key });
+      return;
+    }
+    about.waiting.add(kind);
+    delete about.problems[kind];
+    const { example, file, name, centre } = about;
+    channels[kind].wish = { kind, key, example, file, name, centre, model: config.model.name, ...wish };
+    channels[kind].ask(channels[kind].wish);
+    tell(["data"]);
+  }
+
+  // An answer: a `value` or an `error` of a photo. Values in parts say how much is `done` of their `total`.
+  function receive(kind, answer) {
+    if (!answer) return;
+    const about = photos.get(answer.key);
+    if (!about) return;
+    const { value, error } = answer;
+    if (error) about.problems[kind] = error;
+    else if (value) about.kinds[kind] = value;
+    if (error || !(value?.done < value?.total)) about.waiting.delete(kind);
+    if (kind === "routes" && error && !about.kinds.routes) drop(answer.key, error);
+    tell(["data"]);
+  }
+
+  // A photo that could not be read leaves; what was shown before comes back, and the reason is said.
+  function drop(key, reason) {
+    photos.delete(key);
+    const next = [...photos.values()].filter((each) => each.kinds.routes).pop()?.key ?? null;
+    set({ photo: next });
+    fail(reason);
+    tell(["photos"]);
+  }
+
+  let failure = null;
+  function fail(text) {
+    failure = text;
+    tell(["failure"]);
+  }
+
+  // Photos.
+
+  function add({ key, name, example = null, file = null, thumbnail = null, centre = null }) {
+    const known = photos.get(key);
+    const entry = known ?? { key, kinds: {}, problems: {}, waiting: new Set() };
+    Object.assign(entry, { name, example, file: file ?? entry.file ?? null, centre: centre ?? entry.centre ?? null });
+    entry.thumbnail = thumbnail ?? entry.thumbnail ?? null;
+    photos.set(key, entry);
+    const own = [...photos.values()].filter((each) => !each.example);
+    for (const each of own.slice(0, Math.max(0, own.length - KEPT)))
+      if (each.key !== state.photo) photos.delete(each.key);
+    tell(["photos"]);
+    return entry;
+  }
+
+  // Look at a photo. Its routes come from what ships with the page, from memory, or from the server.
+  async function show(key) {
+    const about = photos.get(key);
+    if (!about) return;
+    fail(null);
+    const fresh = state.photo !== key;
+    set({ photo: key, ...(fresh ? { token: null, pixel: null, pinned: false, region: [] } : {}) });
+    if (about.kinds.routes || about.waiting.has("routes")) return;
+    if (about.example && config.bundled && !about.tried) {
+      about.tried = true;
+      about.waiting.add("routes");
+      try {
+        const answer = await fetch(new URL(`drorae/examples/${about.example}.json`, document.baseURI));
+        if (!answer.ok) throw new Error(answer.statusText);
+        const { model, kinds } = await answer.json();
+        if (model === config.model.hash) Object.assign(about.kinds, kinds);
+      } catch {
+        // the server computes it then
+      }
+      about.waiting.delete("routes");
+      if (about.kinds.routes) {
+        tell(["data"]);
+        return;
+      }
+    }
+    need("routes", {}, key);
+  }
+
+  function configure(values) {
+    config = { ...config, ...values };
+    for (const { name, title, thumbnail } of config.examples)
+      if (!photos.has(name)) add({ key: name, name: title, example: name, thumbnail });
+    tell(["config"]);
+  }
+
+  // Another model: everything known was about the first one.
+  function changeModel(values) {
+    for (const each of photos.values()) {
+      each.kinds = {};
+      each.problems = {};
+      each.waiting.clear();
+      each.tried = false;
+    }
+    set({ beta: null, off: [], region: [], token: null, pinned: false });
+    configure(values);
+    if (state.photo) show(state.photo);
+  }
+
+  // The address: what a link, a reload and the Back button bring back.
+
+  const framed = window.self !== window.top;
+
+  function address() {
+    const chosen = new URLSearchParams();
+    if (state.view !== "picture") chosen.set("tab", state.view);
+    const about = photo();
+    if (about?.example) chosen.set("example", about.example);
+    else if (about) chosen.set("photo", about.key);
+    if (state.pinned && state.token !== null) chosen.set("token", String(state.token));
+    if (state.view === "weights") chosen.set("layer", String(state.layer + 1));
+    if (state.beta !== null) chosen.set("beta", String(state.beta));
+    if (state.off.length) chosen.set("off", writeNumbers(state.off.map((layer) => layer + 1)));
+    if (state.region.length) chosen.set("region", writeNumbers(state.region));
+    if (state.view === "generate")
+      for (const [name, value] of Object.entries(state.ask))
+        if (value !== "" && value !== null) chosen.set(name, value);
+    return chosen;
+  }
+
+  const link = () => `${window.location.origin}${window.location.pathname}?${address()}`;
+
+  // What an address chose, as changes of the state; numbers that make no sense are left out.
+  function read(search) {
+    const chosen = new URLSearchParams(search);
+    const tab = OLDER[chosen.get("tab")] ?? chosen.get("tab");
+    const integer = (name, end) => readNumbers(chosen.get(name), end);
+    const beta = Number.parseFloat(chosen.get("beta"));
+    const [layer] = integer("layer", config.layers + 1);
+    const [token] = integer("token", 1 << 20);
+    return {
+      view: VIEWS.includes(tab) ? tab : "picture",
+      photo: chosen.get("photo") ?? chosen.get("example"),
+      token: token ?? null,
+      pinned: token !== undefined,
+      off: integer("off", config.layers + 1)
+        .filter(Boolean)
+        .map((number) => number - 1),
+      region: integer("region", 1 << 20),
+      beta: beta >= 0 && beta <= 1 ? beta : null,
+      ...(layer ? { layer: layer - 1 } : {}),
+      ask: Object.fromEntries(
+        ["prompt", "label", "seed", "kind"].flatMap((n) => (chosen.has(n) ? [[n, chosen.get(n)]] : [])),
+      ),
+    };
+  }
+
+  let timer = 0;
+  let written = null;
+  const WRITTEN = ["view", "photo", "token", "pinned", "layer", "beta", "off", "region", "ask"];
+  function follow() {
+    if (framed) return;
+    on(WRITTEN, (_, changed) => {
+      clearTimeout(timer);
+      const turned = changed.includes("view") || changed.includes("photo");
+      timer = setTimeout(
+        () => {
+          const text = `?${address()}`;
+          if (text === written) return;
+          const far = turned && written !== null;
+          written = text;
+          history[far ? "pushState" : "replaceState"](null, "", text === "?" ? window.location.pathname : text);
+        },
+        turned ? 0 : 250,
+      );
+    });
+    window.addEventListener("popstate", () => {
+      written = window.location.search;
+      restore(window.location.search);
+    });
+  }
+
+  // Show what an address names. A photo that is not here is looked for by `find(key)`, which may be asynchronous.
+  async function restore(search, find = finder) {
+    const { photo: key, ...changes } = read(search);
+    go(changes.view);
+    let wanted = key ?? config.examples[0]?.name ?? null;
+    if (wanted && !photos.has(wanted)) {
+      const found = find ? await find(wanted) : null;
+      if (!found) {
+        const names = config.examples.map(({ name }) => name).join(", ");
+        const here = /^[0-9a-f]{16}$/.test(wanted)
+          ? "This photo was kept in the browser it was opened in. Choose it again, or look at an example."
+          : `The link names an example '${wanted.slice(0, 40)}' that is not here; there are ${names}.`;
+        fail(here);
+        wanted = config.examples[0]?.name ?? null;
+        if (wanted) await showKeepingFailure(wanted);
+        return;
+      }
+    }
+    if (wanted) await show(wanted);
+    set({ ...changes, view: state.view });
+  }
+
+  async function showKeepingFailure(key) {
+    const text = failure;
+    await show(key);
+    fail(text);
+  }
+
+  let finder = null;
+  const findWith = (find) => {
+    finder = find;
+  };
+
+  // Open a view. Gradio shows a tab when its button is pressed, and mounts it the first time.
+  function go(view) {
+    document.getElementById(`tab-${view}-button`)?.click();
+    set({ view, ...(EXPLORE.includes(view) ? { explored: view } : {}) });
+  }
+
+  return {
+    EXPLORE,
+    VIEWS,
+    add,
+    address,
+    changeModel,
+    configure,
+    data,
+    fail,
+    findWith,
+    follow,
+    framed,
+    go,
+    link,
+    need,
+    on,
+    open,
+    photo,
+    photos,
+    problem,
+    read,
+    receive,
+    restore,
+    set,
+    show,
+    state,
+    waits,
+    get config() {
+      return config;
+    },
+    get failure() {
+      return failure;
+    },
+  };
+})();
