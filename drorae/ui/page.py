@@ -69,9 +69,10 @@ def build_demo(
 
 def launch_options() -> dict[str, Any]:
     """Arguments of ``demo.launch`` that belong to the page, wherever it is served."""
+    style = static_files.page_style() + static_files.read_static("gradio.css")
     return {
-        "head": f"<script>{static_files.page_script()}</script>",
-        "css": static_files.page_style() + static_files.read_static("gradio.css"),
+        # not as css=, whose rules Gradio rewrites: it loses those of :root in media queries
+        "head": f"<style>{style}</style>\n<script>{static_files.page_script()}</script>",
         "footer_links": ["api", "settings"],
         "run_history": False,  # it would keep visitors' pictures in their browsers
         "max_file_size": "80mb",  # a noisy PNG of 24 megapixels; photos of the 50 that load_image allows have far less
