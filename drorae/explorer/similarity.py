@@ -1,0 +1,58 @@
+"""What resembles a token: its cosine similarity to every token, layer by layer, before and after the fusion."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drorae.explorer.interventions import Intervention
+from drorae.explorer.reading import Reading
+from drorae.models.fusion import layer_norm
+
+
+class Similarity(NamedTuple):
+    """How much every token resembles one.
+
+    Attributes:
+        token: the one, row by row, from 0, in its own picture.
+        grid_size: rows and columns of the tokens that are compared with it, N = rows * columns.
+        values: cosine similarities, -1..1, (L + 3, N) float32: z_1 to z_L, normalised as the model reads them, z_base,
+            z_fuse and z_final. Without fusion (L + 1, N): z_1 to z_L and z_base.
+    """
+
+    token: int
+    grid_size: tuple[int, int]
+    values: np.ndarray
+
+
+@torch.inference_mode()
+def similarity(reading: Reading, token: int, other: Reading | None = None) -> Similarity:
+    """Similarity of a token of a picture to every token of the same picture, or of another one.
+
+    Args:
+        token: row by row, from 0.
+        other: by the same model.
+
+    Raises:
+        InterventionError: there is no such token.
+        ValueError: ``other`` was read by another model.
+    """
+    other = reading if other is None else other
+    if other.model is not reading.model:
+        raise ValueError("tokens of two models cannot be compared; read both pictures with one")
+    here = token_maps(reading)
+    Intervention(tokens=(token,)).check(len(reading.layers), here.shape[1])
+    there = here if other is reading else token_maps(other)
+    values = torch.cosine_similarity(here[:, token, None], there, dim=-1)
+    return Similarity(token, other.grid_size, values.cpu().numpy())
+
+
+def token_maps(reading: Reading) -> Tensor:
+    """The tokens that :class:`Similarity` compares, (L + 3, N, C) fp32; without fusion (L + 1, N, C)."""
+    maps = [*layer_norm(torch.cat(tuple(reading.layers)), reading.model.encoder.norm_eps), reading.base[0]]
+    if reading.fused is not None and reading.fused.routing is not None:
+        maps += [reading.fused.routing.fused[0], reading.fused.tokens[0]]
+    return torch.stack(maps).float()
