@@ -69,7 +69,7 @@ class Photo:
     @classmethod
     def of(cls, picture: Image.Image) -> Photo:
         """An RGB picture of which nothing else is known."""
-        return cls(picture, *picture.size, flattened=False)
+        return cls(picture, picture.width, picture.height, flattened=False)
 
     def facts(self, width: int, height: int, whole: bool = False, centre: Sequence[float] = CENTRE) -> dict[str, Any]:
         """What was done to the file to show it at ``width`` x ``height`` pixels, as plain JSON.

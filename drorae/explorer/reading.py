@@ -178,8 +178,9 @@ class Reading:
         self._frames[Intervention(beta=trained)] = self.usual
 
         def made() -> Interventions:
-            lists = [_first_known(self._frames, each) for each in wanted]
-            return Interventions(len(numbers), trained, betas, *lists, _first_known(self._experts, numbers))
+            painted, removed, alone = (_first_known(self._frames, each) for each in wanted)
+            experts = _first_known(self._experts, numbers)
+            return Interventions(len(numbers), trained, betas, painted, removed, alone, experts)
 
         yield made()
         missing = [each for every in wanted for each in every if each not in self._frames]
@@ -194,7 +195,9 @@ class Reading:
     def _paint_experts(self) -> Iterator[None]:
         """Paint the experts that are not painted yet; pauses after every few."""
         missing = [n for n in range(1, self.parts.num_layers + 1) if n not in self._experts]
-        tokens = self.parts.experts() if missing else None
+        if not missing:
+            return
+        tokens = self.parts.experts()
         for start in range(0, len(missing), BATCH):
             some = missing[start : start + BATCH]
             painted = frames(self.parts, tokens[[n - 1 for n in some]], self.images)

@@ -19,12 +19,14 @@ class Similarity(NamedTuple):
     Attributes:
         token: the one, row by row, from 0, in its own picture.
         grid_size: rows and columns of the tokens that are compared with it, N = rows * columns.
-        values: cosine similarities, -1..1, (L + 3, N) float32: z_1 to z_L, normalised as the model reads them, z_base,
-            z_fuse and z_final. Without fusion (L + 1, N): z_1 to z_L and z_base.
+        maps: what is compared: "1" to "L" for the layers, normalised as the model reads them, "z_base", "z_fuse" and
+            "z_final", M = L + 3; without fusion the last two are not there, M = L + 1.
+        values: cosine similarities, -1..1, (M, N) float32.
     """
 
     token: int
     grid_size: tuple[int, int]
+    maps: tuple[str, ...]
     values: np.ndarray
 
 
@@ -44,15 +46,18 @@ def similarity(reading: Reading, token: int, other: Reading | None = None) -> Si
     if other.model is not reading.model:
         raise ValueError("tokens of two models cannot be compared; read both pictures with one")
     here = token_maps(reading)
-    Intervention(tokens=(token,)).check(len(reading.layers), here.shape[1])
+    Intervention(tokens=(token,)).check(len(reading.layers), reading.base.shape[1])
     there = here if other is reading else token_maps(other)
-    values = torch.cosine_similarity(here[:, token, None], there, dim=-1)
-    return Similarity(token, other.grid_size, values.cpu().numpy())
+    values = [
+        torch.cosine_similarity(here[name][token], tokens, dim=-1).cpu().numpy() for name, tokens in there.items()
+    ]
+    return Similarity(token, other.grid_size, tuple(there), np.stack(values))
 
 
-def token_maps(reading: Reading) -> Tensor:
-    """The tokens that :class:`Similarity` compares, (L + 3, N, C) fp32; without fusion (L + 1, N, C)."""
-    maps = [*layer_norm(torch.cat(tuple(reading.layers)), reading.model.encoder.norm_eps), reading.base[0]]
+def token_maps(reading: Reading) -> dict[str, Tensor]:
+    """The tokens (N, C) fp32 that :class:`Similarity` compares, by name."""
+    normed = layer_norm(torch.cat(tuple(reading.layers)), reading.model.encoder.norm_eps)
+    maps = {str(number): tokens for number, tokens in enumerate(normed, 1)} | {"z_base": reading.base[0]}
     if reading.fused is not None and reading.fused.routing is not None:
-        maps += [reading.fused.routing.fused[0], reading.fused.tokens[0]]
-    return torch.stack(maps).float()
+        maps |= {"z_fuse": reading.fused.routing.fused[0], "z_final": reading.fused.tokens[0]}
+    return {name: tokens.float() for name, tokens in maps.items()}
