@@ -26,6 +26,7 @@ from drorae.ui.generators import available_generators
 from drorae.ui.models import Shelf, model_controls, model_line
 from drorae.ui.picture import Views
 from drorae.ui.status import status_line, summary_line
+from drorae.ui.web import web_options
 from drorae.ui.wiring import wire_batch, wire_generate, wire_link, wire_models, wire_picture, wire_report
 
 CSS = """
@@ -114,6 +115,7 @@ def launch_options() -> dict[str, Any]:
     # the theme's own grey is too faint for sentences that people are meant to read
     theme.set(body_text_color_subdued="*neutral_600", body_text_color_subdued_dark="*neutral_400")
     return {
+        **web_options(),
         "theme": theme,
         "css": CSS,
         "footer_links": ["api", "settings"],
