@@ -7,6 +7,7 @@ const store = (() => {
   const EXPLORE = ["picture", "layers", "weights", "frequency", "tokenizers"];
   const VIEWS = [...EXPLORE, "generate", "photos", "study", "about"];
   const OLDER = { compare: "picture", intervene: "layers", routing: "weights", batch: "photos" }; // names in older links
+  const LATER = ["tiles", "standing", "frames", "similar"]; // ended by a new photo, asked again when it is looked at
   const KEPT = 8; // photos in the tray
 
   const state = {
@@ -68,11 +69,15 @@ const store = (() => {
   function need(kind, wish = {}, key = state.photo) {
     const about = photos.get(key);
     if (!about || about.waiting.has(kind)) return;
-    if (about.kinds[kind] && !Object.keys(wish).length) return;
+    const known = about.kinds[kind];
+    if (known && !(known.done < known.total) && !Object.keys(wish).length) return;
     if (!channels[kind]) {
       waiting.push({ kind, wish, key });
       return;
     }
+    if (kind === "routes") for (const each of photos.values()) for (const later of LATER) each.waiting.delete(later);
+    const before = photos.get(channels[kind].wish?.key); // its question is overtaken
+    if (before && before !== about) before.waiting.delete(kind);
     about.waiting.add(kind);
     delete about.problems[kind];
     const { example, file, name, centre } = about;
@@ -88,7 +93,7 @@ const store = (() => {
     if (!about) return;
     const { value, error } = answer;
     if (error) about.problems[kind] = error;
-    else if (value) about.kinds[kind] = value;
+    else if (value) about.kinds[kind] = { ...about.kinds[kind], ...value }; // of what comes in parts, some say only how far it is
     if (error || !(value?.done < value?.total)) about.waiting.delete(kind);
     if (kind === "routes" && error && !about.kinds.routes) drop(answer.key, error);
     tell(["data"]);
@@ -124,6 +129,15 @@ const store = (() => {
     return entry;
   }
 
+  // Another place of the photo: everything known was about the first one.
+  function crop(key, centre) {
+    const about = photos.get(key);
+    Object.assign(about, { centre, kinds: {}, problems: {}, tried: true });
+    about.waiting.clear();
+    set({ token: null, pixel: null, pinned: false, region: [] });
+    need("routes", {}, key);
+  }
+
   // Look at a photo. Its routes come from what ships with the page, from memory, or from the server.
   async function show(key) {
     const about = photos.get(key);
@@ -131,7 +145,7 @@ const store = (() => {
     fail(null);
     const fresh = state.photo !== key;
     set({ photo: key, ...(fresh ? { token: null, pixel: null, pinned: false, region: [] } : {}) });
-    if (about.kinds.routes || about.waiting.has("routes")) return;
+    if (about.pending || about.kinds.routes || about.waiting.has("routes")) return;
     if (about.example && config.bundled && !about.tried) {
       about.tried = true;
       about.waiting.add("routes");
@@ -291,6 +305,7 @@ const store = (() => {
     address,
     changeModel,
     configure,
+    crop,
     data,
     fail,
     findWith,
