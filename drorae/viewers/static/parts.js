@@ -185,6 +185,8 @@ const parts = (() => {
     requestAnimationFrame(() => {
       asked = false;
       for (const each of panels) each.draw();
+      const shown = panels.filter(({ node }) => visible(node));
+      if (shown.length && shown.every(({ painted }) => painted)) document.documentElement.dataset.painted = "1";
       for (const call of painters) call();
     });
   }
@@ -246,7 +248,8 @@ const parts = (() => {
       pane.style.setProperty("--wide", wide);
       pane.style.setProperty("--high", high);
       if (upper) upper.style.clipPath = `inset(0 ${100 - state.split}% 0 0)`;
-      node.classList.toggle("waits", done === false);
+      self.painted = done !== false;
+      node.classList.toggle("waits", !self.painted);
       // whole multiples of a picture's pixels are drawn as squares, everything else smoothly
       const scale = (node.clientWidth * wide * state.zoom.scale * (window.devicePixelRatio || 1)) / width;
       const sharp = Math.abs(scale - Math.round(scale)) < 0.01 || state.zoom.scale >= 3;

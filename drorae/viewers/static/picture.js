@@ -294,8 +294,8 @@ function draw() {
   }
   drawSecond();
   parts.segments(find("how"), state.helped ? "helped" : "pictures", choose);
-  if (original && parts.route("rae") && !document.documentElement.dataset.painted) {
-    document.documentElement.dataset.painted = "1";
+  if (original && parts.route("rae") && !swept) {
+    swept = true;
     sweep();
   }
 }
@@ -371,6 +371,7 @@ function drawSecond() {
 }
 
 // On the first visit the handle moves once, so that one sees that it does.
+let swept = false;
 function sweep() {
   if (parts.calm() || localStorage.getItem("drorae-seen") || store.framed) return;
   localStorage.setItem("drorae-seen", "1");

@@ -116,11 +116,12 @@ const store = (() => {
 
   // Photos.
 
-  function add({ key, name, example = null, file = null, thumbnail = null, centre = null }) {
+  function add({ key, name, example = null, file = null, thumbnail = null, source = null, centre = null }) {
     const known = photos.get(key);
     const entry = known ?? { key, kinds: {}, problems: {}, waiting: new Set() };
     Object.assign(entry, { name, example, file: file ?? entry.file ?? null, centre: centre ?? entry.centre ?? null });
     entry.thumbnail = thumbnail ?? entry.thumbnail ?? null;
+    entry.source = source ?? entry.source ?? null; // of the whole photo
     photos.set(key, entry);
     const own = [...photos.values()].filter((each) => !each.example);
     for (const each of own.slice(0, Math.max(0, own.length - KEPT)))
@@ -168,8 +169,8 @@ const store = (() => {
 
   function configure(values) {
     config = { ...config, ...values };
-    for (const { name, title, thumbnail } of config.examples)
-      if (!photos.has(name)) add({ key: name, name: title, example: name, thumbnail });
+    for (const { name, title, thumbnail, source } of config.examples)
+      if (!photos.has(name)) add({ key: name, name: title, example: name, thumbnail, source });
     tell(["config"]);
   }
 
