@@ -17,9 +17,10 @@ from drorae.explorer.interventions import InterventionError
 from drorae.explorer.reading import Reading
 from drorae.explorer.recent import RecentReadings, photo_key
 from drorae.images import CENTRE, ImageError, open_photo
-from drorae.ui.examples import EXAMPLES, NAMES
+from drorae.ui.examples import EXAMPLES, NAMES, example_path
 from drorae.ui.models import Shelf
 from drorae.ui.uploads import GONE
+from drorae.viewers.report import report
 from drorae.viewers.values import frames_value, routes_value, tiles_value
 
 KNOWN = (CheckpointError, ImageError, InterventionError)
@@ -96,6 +97,24 @@ class Photos:
             "moment": time.time(),
         }
 
+    def report(self, wish: Wish) -> dict[str, Any]:
+        """One HTML file of the photo, opened as the page stood: ``name``, ``type`` and ``text``."""
+        example = wish.get("example")
+        picture = example_path(example) or photo_name(wish)  # as the command can take it
+        state = wish.get("state")
+        text = report(
+            self.reading(wish),
+            wish.get("model") or self.shelf.first,
+            picture,
+            state if isinstance(state, dict) else None,
+        )
+        return {
+            "name": f"drorae-{Path(picture).stem}.html",
+            "type": "text/html",
+            "text": text,
+            "moment": time.time(),
+        }
+
     def answers(self) -> dict[str, Callable[[Wish], Any]]:
         """The function of every kind."""
         return {
@@ -103,6 +122,7 @@ class Photos:
             "tiles": self.tiles,
             "frames": self.frames,
             "arrays": self.arrays,
+            "report": self.report,
         }
 
 

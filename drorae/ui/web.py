@@ -33,7 +33,9 @@ DESCRIPTION = (
 CARD_ALT = "A cat rebuilt from the last layer of an encoder, blurred, beside the same cat rebuilt from all layers."
 CARD_SIZE = (1200, 630)
 FILES = "/drorae"
-FILE_NAMES = frozenset({"card.png", "icon.svg", *(f"examples/{name}.{kind}" for name in NAMES for kind in ("json", "jpg"))})
+FILE_NAMES = frozenset(
+    {"card.png", "icon.svg", *(f"examples/{name}.{kind}" for name in NAMES for kind in ("json", "jpg"))}
+)
 YEAR = 365 * 24 * 3600  # seconds
 
 HEAD_END = re.compile(rb"</head\s*>", re.IGNORECASE)

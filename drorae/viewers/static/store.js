@@ -296,6 +296,7 @@ const store = (() => {
   // Open a view. Gradio shows a tab when its button is pressed, and mounts it the first time.
   function go(view) {
     document.getElementById(`tab-${view}-button`)?.click();
+    if (config.report) document.getElementById(view)?.scrollIntoView(); // there all views stand below one another
     set({ view, ...(EXPLORE.includes(view) ? { explored: view } : {}) });
   }
 
