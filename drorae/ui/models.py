@@ -13,6 +13,7 @@ import gradio as gr
 
 from drorae.checkpoints import CheckpointError, reason_of
 from drorae.devices import best_device
+from drorae.explorer.reading import default_size
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.pretrained.adapter import load_tokenizer
 from drorae.pretrained.download import fetch
@@ -115,6 +116,18 @@ def model_line(model: AutoencoderDRoRAE, name: str) -> str:
     return f"{name}: {count / 1e6:.1f} M parameters, {megabytes(size)} on the {model.device.type.upper()}, {what}."
 
 
+def model_config(shelf: Shelf, name: str) -> dict[str, Any]:
+    """What the page's script knows of a model before it asks (see ``store.js``)."""
+    model = shelf.get(name)
+    return {
+        "model": {"name": name, "hash": shelf.hash(name)},
+        "size": default_size(model),
+        "layers": model.encoder.num_layers,
+        "channels": model.encoder.dim,
+        "bundled": False,
+    }
+
+
 class ModelControls(NamedTuple):
     """What chooses the model. ``current`` holds its name, for each visitor."""
 
@@ -150,7 +163,7 @@ def control_states(text: str, running: bool, error: bool = False) -> tuple[Any, 
     return (status_line(text, error), gr.Button(interactive=not running), gr.Button(interactive=running))
 
 
-NUM_FOLLOWING = 1 + len(about_tab.AboutTab._fields) + study_tab.NUM_FOLLOWING  # with the name
+NUM_FOLLOWING = 2 + len(about_tab.AboutTab._fields) + study_tab.NUM_FOLLOWING  # with the name and the bar
 
 
 def switch_model(shelf: Shelf, wish: str | None, plane: str) -> Iterator[tuple[Any, ...]]:
@@ -177,6 +190,7 @@ def switch_model(shelf: Shelf, wish: str | None, plane: str) -> Iterator[tuple[A
         name,
         *about_tab.values(model, name),
         *study_tab.values(name, plane),
+        gr.update(changed=model_config(shelf, name)),
     )
 
 

@@ -190,6 +190,8 @@ const store = (() => {
   // The address: what a link, a reload and the Back button bring back.
 
   const framed = window.self !== window.top;
+  const embedded = new URLSearchParams(window.location.search).has("embed"); // one view, without the page around it
+  document.documentElement.classList.toggle("embedded", embedded);
 
   function address() {
     const chosen = new URLSearchParams();
@@ -213,7 +215,8 @@ const store = (() => {
   // What an address chose, as changes of the state; numbers that make no sense are left out.
   function read(search) {
     const chosen = new URLSearchParams(search);
-    const tab = OLDER[chosen.get("tab")] ?? chosen.get("tab");
+    const named = chosen.get("embed") ?? chosen.get("tab");
+    const tab = OLDER[named] ?? named;
     const integer = (name, end) => readNumbers(chosen.get(name), end);
     const beta = Number.parseFloat(chosen.get("beta"));
     const [layer] = integer("layer", config.layers + 1);
@@ -239,7 +242,7 @@ const store = (() => {
   let written = null;
   const WRITTEN = ["view", "photo", "token", "pinned", "layer", "beta", "off", "region", "ask"];
   function follow() {
-    if (framed) return;
+    if (framed || embedded) return;
     on(WRITTEN, (_, changed) => {
       clearTimeout(timer);
       const turned = changed.includes("view") || changed.includes("photo");
