@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import Any, NamedTuple
@@ -39,6 +39,7 @@ class Shelf:
         self.first, self.open_to_all = name, open_to_all
         self._models = OrderedDict({name: model})
         self._hashes: dict[str, str] = {}
+        self.on_drop: list[Callable[[AutoencoderDRoRAE], None]] = []  # what else holds on to a model
         self._lock = Lock()
 
     def get(self, name: str) -> AutoencoderDRoRAE:
@@ -96,7 +97,10 @@ class Shelf:
             self._models[name] = model
             others = [other for other in self._models if other != self.first]
             for other in others[:-KEPT]:
-                del self._models[other]
+                dropped = self._models.pop(other)
+                self._hashes.pop(other, None)
+                for call in self.on_drop:
+                    call(dropped)
 
 
 def megabytes(size: int) -> str:

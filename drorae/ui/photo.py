@@ -33,6 +33,7 @@ class Photos:
 
     def __init__(self, shelf: Shelf):
         self.shelf, self.recent = shelf, RecentReadings()
+        shelf.on_drop.append(self.recent.forget)
 
     def reading(self, wish: Wish) -> Reading:
         """The photo of a wish, read by its model.

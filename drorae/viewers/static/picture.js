@@ -58,10 +58,6 @@ handle.addEventListener("keydown", (event) => {
   event.preventDefault();
   split(state.split + move);
 });
-// in the gap, half over its edge: the panel cuts off what hangs over
-all.node.style.overflow = "visible";
-all.pane.style.overflow = "hidden";
-all.pane.style.borderRadius = "var(--r)";
 
 const crop = html("button", { type: "button", className: "quiet", textContent: "move the crop" });
 const decoders = html("span", { className: "seg mini", role: "group", "aria-label": "Decoder" }, [
@@ -193,7 +189,7 @@ function drawBands(routes) {
   const name = best(routes);
   if (!name || !edges) return;
   const recovered = (route, i) => (energies.rae[i] > 0.01 ? 1 - energies[route][i] / energies.rae[i] : null);
-  const size = (edge) => number(1 / edge, 1 / edge < 10 ? 1 : 0);
+  const size = (edge) => number(1 / edge, 1).replace(".0", "");
   bands.replaceChildren(
     ...energies.rae.flatMap((_, i) => {
       const [value, before] = [recovered(name, i), energies.phase2 ? recovered("phase2", i) : null];

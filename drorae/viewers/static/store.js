@@ -135,7 +135,7 @@ const store = (() => {
     const about = photos.get(key);
     Object.assign(about, { centre, kinds: {}, problems: {}, tried: true });
     about.waiting.clear();
-    set({ token: null, pixel: null, pinned: false, region: [] });
+    set({ token: null, pixel: null, pinned: false, region: [], crop: centre });
     need("routes", {}, key);
   }
 
@@ -199,6 +199,7 @@ const store = (() => {
     const about = photo();
     if (about?.example) chosen.set("example", about.example);
     else if (about) chosen.set("photo", about.key);
+    if (about?.centre) chosen.set("crop", about.centre.map((at) => at.toFixed(3)).join(","));
     if (state.pinned && state.token !== null) chosen.set("token", String(state.token));
     if (state.view === "weights") chosen.set("layer", String(state.layer + 1));
     if (state.beta !== null) chosen.set("beta", String(state.beta));
@@ -219,11 +220,13 @@ const store = (() => {
     const tab = OLDER[named] ?? named;
     const integer = (name, end) => readNumbers(chosen.get(name), end);
     const beta = Number.parseFloat(chosen.get("beta"));
+    const centre = chosen.get("crop")?.split(",").map(Number);
     const [layer] = integer("layer", config.layers + 1);
     const [token] = integer("token", 1 << 20);
     return {
       view: VIEWS.includes(tab) ? tab : "picture",
       photo: chosen.get("photo") ?? chosen.get("example"),
+      centre: centre?.length === 2 && centre.every((at) => at >= 0 && at <= 1) ? centre : null,
       token: token ?? null,
       pinned: token !== undefined,
       off: integer("off", config.layers + 1)
@@ -240,7 +243,7 @@ const store = (() => {
 
   let timer = 0;
   let written = null;
-  const WRITTEN = ["view", "photo", "token", "pinned", "layer", "beta", "off", "region", "ask"];
+  const WRITTEN = ["view", "photo", "crop", "token", "pinned", "layer", "beta", "off", "region", "ask"];
   function follow() {
     if (framed || embedded) return;
     on(WRITTEN, (_, changed) => {
@@ -265,11 +268,12 @@ const store = (() => {
 
   // Show what an address names. A photo that is not here is looked for by `find(key)`, which may be asynchronous.
   async function restore(search, find = finder) {
-    const { photo: key, ...changes } = read(search);
+    const { photo: key, centre, ...changes } = read(search);
     go(changes.view);
     let wanted = key ?? config.examples[0]?.name ?? null;
+    if (centre && photos.has(wanted)) Object.assign(photos.get(wanted), { centre, kinds: {}, tried: true });
     if (wanted && !photos.has(wanted)) {
-      const found = find ? await find(wanted) : null;
+      const found = find ? await find(wanted, centre) : null;
       if (!found) {
         const names = config.examples.map(({ name }) => name).join(", ");
         const here = /^[0-9a-f]{16}$/.test(wanted)
