@@ -116,6 +116,19 @@ def load_picture_tokenizer(name: str, device: str | torch.device = "cpu") -> Pic
     return PictureTokenizer(name, title, PIXELS, OWN, licence, _rebuild_of(model, name, isinstance(first, nn.Conv3d)))
 
 
+def find_tokenizer(name: str, model: AutoencoderDRoRAE, licence: str | None = None) -> PictureTokenizer:
+    """What a person asked for by name: ``mean-K``, the mean of the last K layers of ``model``, whose card states
+    ``licence``, or what :func:`load_picture_tokenizer` loads, on the device of ``model``.
+
+    Raises:
+        CheckpointError: there is no such tokenizer, in one sentence.
+    """
+    found = MEAN.fullmatch(name)
+    if found is None or local_folder(name) is not None:  # a folder may be called so
+        return load_picture_tokenizer(name, model.device)
+    return mean_tokenizer(model, int(found[1]), licence)
+
+
 def own_tokenizer(model: AutoencoderDRoRAE, name: str, licence: str | None = None) -> PictureTokenizer:
     """A tokenizer of this package, or a published RAE, with every part that it has."""
     fusion, title = model.fusion_module, _title(name)
@@ -150,12 +163,6 @@ def mean_tokenizer(model: AutoencoderDRoRAE, last: int, licence: str | None = No
 
     title = _mean_title(last, OF_RAE)
     return PictureTokenizer(name, title, VISION, OF_RAE, licence, _careful_own(rebuild, model, name))
-
-
-def mean_layers(name: str) -> int | None:
-    """K of an id ``mean-K``; ``None`` for every other one, and for a folder that is called so."""
-    found = MEAN.fullmatch(name)
-    return None if found is None or local_folder(name) is not None else int(found[1])
 
 
 def measure_tokenizer(images: Tensor, tokenizer: PictureTokenizer) -> TokenizerColumn:
@@ -216,7 +223,7 @@ def _rebuild_of(model: nn.Module, name: str, clips: bool) -> Rebuild:
         height, width = images.shape[-2:]
         images = images.to(model.device, model.dtype)
         try:
-            with torch.random.fork_rng():  # some decoders draw noise
+            with torch.random.fork_rng([images.device] if images.is_cuda else []):  # some decoders draw noise
                 torch.manual_seed(0)
                 latent = _latent(model.encode((images[:, :, None] if clips else images) * 2 - 1))
                 pictures = model.decode(latent).sample / 2 + 0.5

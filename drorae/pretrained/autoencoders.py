@@ -21,6 +21,7 @@ from drorae.checkpoints import (
     read_config,
     reason_of,
     resolve,
+    stored_folder,
 )
 from drorae.pretrained import adapter
 from drorae.pretrained.taef2 import AutoencoderTAEF2
@@ -64,6 +65,13 @@ def load_autoencoder(name: str | Path) -> Autoencoder:
     except CheckpointError as error:
         raise CheckpointError(str(error).replace(str(folder), name)) from error
     return Autoencoder(model, licence_in(folder) or licence_in(root))
+
+
+def licence_of(name: str | Path) -> str | None:
+    """The licence that the card of a model on this disk states; ``None`` where there is none. The network is not
+    asked."""
+    folder = stored_folder(str(name))
+    return None if folder is None else licence_in(folder)
 
 
 def split_subfolder(name: str) -> tuple[str, str]:
