@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from drorae import AutoencoderDRoRAE
-from drorae.images import load_image, square, to_tensor
+from drorae.images import square, to_tensor
 from drorae.models.fusion import MeanFusion
 from train import evaluate, publish, readme
 from train.data.positions import ValidationPhotos
@@ -21,7 +21,6 @@ from train.evaluate import Measure, choose_metrics, quantize
 from train.measure.frechet import FrechetDistance
 from train.measure.latent_metrics import high_frequency_energy, same_class_neighbours, spatial_effective_rank
 from train.measure.mobilenet import MobileNetV2
-from train.presets import PRESETS
 
 WEIGHTS = PHOTOS / "weights"
 needs_weights = pytest.mark.skipif(not WEIGHTS.is_dir(), reason="the pretrained weights are not at ../shared/data")

@@ -111,7 +111,9 @@ def load_picture_tokenizer(name: str, device: str | torch.device = "cpu") -> Pic
         return own_tokenizer(model, name, licence)
     first = next((module for module in model.modules() if isinstance(module, CONVOLUTIONS)), None)
     if first is None or isinstance(first, nn.Conv1d):
-        raise CheckpointError(f"'{name}' holds a {type(model).__name__}, which is not made for pictures.")
+        raise CheckpointError(
+            f"'{name}' is not made for pictures (it is of the kind {type(model).__name__}); name another."
+        )
     title = "TAEF2" if isinstance(model, AutoencoderTAEF2) else _title(name)
     return PictureTokenizer(name, title, PIXELS, OWN, licence, _rebuild_of(model, name, isinstance(first, nn.Conv3d)))
 

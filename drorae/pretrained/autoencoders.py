@@ -112,8 +112,8 @@ def _class_in(folder: Path, name: str) -> type[ModelMixin] | None:
     found = getattr(diffusers, kind, None) if isinstance(kind, str) else None
     is_model = isinstance(found, type) and issubclass(found, ModelMixin)
     if not (is_model and hasattr(found, "encode") and hasattr(found, "decode")):
-        what = f"a {kind:.80}, which is" if isinstance(kind, str) else "something that is"
-        raise CheckpointError(f"'{name}' holds {what} not an autoencoder that diffusers knows; name another model.")
+        what = f" (it is of the kind {kind:.80})" if isinstance(kind, str) else ""
+        raise CheckpointError(f"'{name}' is not an autoencoder that diffusers knows{what}; name another model.")
     return found
 
 
