@@ -18,7 +18,7 @@ from torch import Tensor
 from drorae import images as pictures_of
 from drorae.choices import SIDE
 from drorae.explorer.compatibility import Compatibility, compatibility
-from drorae.explorer.interventions import FusionParts, Intervention, can_intervene, strengths
+from drorae.explorer.interventions import FusionParts, Intervention, can_intervene, standard_interventions, strengths
 from drorae.explorer.layer_maps import correlation, shared_components, texture_energy
 from drorae.explorer.spectrum import detail_energies, error_energies
 from drorae.images import ImageError, to_uint8
@@ -97,7 +97,7 @@ class Frame:
         picture: (H, W, 3) uint8.
         metrics: ``psnr`` (dB), ``ssim`` and ``mae`` (8-bit levels) against the original.
         energies: what is still wrong, by band, see :func:`drorae.explorer.spectrum.error_energies`.
-        compatibility: how far its latent is from what the decoder was trained on.
+        compatibility: how far it has gone from what the model was trained to paint.
     """
 
     picture: np.ndarray
@@ -226,7 +226,8 @@ def explore(
         cosines = torch.cosine_similarity(routing.fused.float(), routing.base.float(), dim=-1)[0].cpu().numpy()
     painted = None
     if interventions and fused is not None and routing is not None and can_intervene(model):
-        usual = next(frames_of(model, fused.tokens, routing.base, list(outputs.values())[-1], images))
+        last = list(outputs.values())[-1]
+        usual = next(frames_of(model, fused.tokens, routing.base, last, images, last))
         painted = paint_interventions(model, layers, images, usual, progress)
     return Exploration(
         original=original,
@@ -280,9 +281,7 @@ def paint_interventions(
     numbers = range(1, model.encoder.num_layers + 1)
     trained = parts.fusion.beta
     betas = strengths(trained)
-    wanted = [Intervention(beta=beta) for beta in betas if beta != trained]
-    wanted += [Intervention(layers=tuple(n for n in numbers if n != layer)) for layer in numbers]
-    wanted += [Intervention(layers=(layer,)) for layer in numbers]
+    wanted = list(itertools.chain(*standard_interventions(len(numbers), trained).values()))
     chunks = [wanted[start : start + BATCH] for start in range(0, len(wanted), BATCH)]
     done: list[Frame] = []
     for tokens in itertools.chain(map(parts.mix, chunks), parts.experts().split(BATCH)):
@@ -297,15 +296,17 @@ def paint_interventions(
 
 def frames(parts: FusionParts, tokens: Tensor, images: Tensor) -> Iterator[Frame]:
     """Paint and measure tokens (b, N, C) on one picture (1, 3, H, W)."""
-    yield from frames_of(parts.model, tokens, parts.readout.base, parts.paint(tokens), images)
+    yield from frames_of(parts.model, tokens, parts.readout.base, parts.paint(tokens), images, parts.trained)
 
 
 def frames_of(
-    model: AutoencoderDRoRAE, tokens: Tensor, base: Tensor, painted: Tensor, images: Tensor
+    model: AutoencoderDRoRAE, tokens: Tensor, base: Tensor, painted: Tensor, images: Tensor, trained: Tensor
 ) -> Iterator[Frame]:
-    """Measure what was painted, (b, 3, H, W), from tokens (b, N, C)."""
+    """Measure what was painted, (b, 3, H, W), from tokens (b, N, C); ``trained`` is the picture as trained, (1, 3, H,
+    W)."""
     original = _array(images)
-    for i, standing in enumerate(compatibility(model, tokens, base, model.encoder.grid_of(images))):
+    standings = compatibility(model, tokens, base, painted, trained, model.encoder.grid_of(images))
+    for i, standing in enumerate(standings):
         output = painted[i : i + 1]
         shown = _array(output)
         yield Frame(shown, measure(output, images), error_energies(shown, original), standing)
