@@ -269,9 +269,7 @@ def _measured(parts: FusionParts, tokens: Tensor, painted: Tensor, images: Tenso
     """Measure what was painted, (b, 3, H, W), from tokens (b, N, C)."""
     original = as_array(images)
     grid = parts.model.encoder.grid_of(images)
-    for i, standing in enumerate(
-        compatibility(parts.model, tokens, parts.readout.base, painted, parts.trained, grid)
-    ):
+    for i, standing in enumerate(compatibility(parts.model, tokens, parts.readout.base, painted, parts.trained, grid)):
         output = painted[i : i + 1]
         shown = as_array(output)
         yield Frame(shown, measure(output, images), error_energies(shown, original), standing)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from drorae.bundled import ASSETS
+from drorae.bundled import EXAMPLE_NAMES as NAMES
 
-NAMES = ("cat", "astronaut", "coffee", "rocket", "handwriting", "galaxies")
 EXAMPLES = {name: str(ASSETS / "examples" / f"{name}.jpg") for name in NAMES}
 
 
