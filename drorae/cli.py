@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 # How a verdict is said in a sentence.
 STANDING = {
-    "inside": "inside",
-    "edge": "at the edge of",
-    "outside": "outside",
-    "unknown": "not measured against",
+    "yes": "its error is about that of the picture as trained",
+    "partly": "its error may be larger than that of the picture as trained",
+    "no": "its error is larger than that of the picture as trained",
+    "unknown": "how its error compares with the picture as trained was not measured for this model",
 }
 
 
@@ -301,8 +301,8 @@ def _intervene(args: argparse.Namespace) -> int:
         print(json.dumps({"image": str(args.image), **settings, **frame_answer(frame), "file": str(args.out)}))
     else:
         print(
-            f"{args.out}: {frame.metrics['psnr']:.2f} dB, SSIM {frame.metrics['ssim']:.3f}; the latent is "
-            f"{STANDING[frame.compatibility.verdict]} what the decoder was trained on"
+            f"{args.out}: {frame.metrics['psnr']:.2f} dB, SSIM {frame.metrics['ssim']:.3f}; "
+            f"{STANDING[frame.compatibility.verdict]}"
         )
     return 0
 

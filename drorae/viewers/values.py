@@ -20,6 +20,7 @@ from drorae.explorer.routes import ROUTES
 from drorae.explorer.sampling import Generation, Progress
 from drorae.explorer.similarity import Similarity
 from drorae.explorer.spectrum import band_edges, recovery
+from drorae.explorer.standing import Standing
 from drorae.images import png_with_settings
 from drorae.study import published
 from drorae.viewers.encodings import base64_text, packed, sprite, sprite_columns, webp
@@ -131,6 +132,17 @@ def frames_value(result: Exploration, made: Interventions) -> dict:
             for kind, frames in lists.items()
         },
         "layers": [_finite_list(1 - recovery(lost, frame.energies - usual)) for frame in made.removed],
+    }
+
+
+def standing_value(found: Standing) -> dict:
+    """The kind ``standing``: a photo's gain among those of held-out photos, dB."""
+    return {
+        "size": found.size,
+        "gain": found.gain,
+        "photos": found.photos,
+        "below": found.below,
+        "density": {"from": found.density.start, "to": found.density.stop, "counts": found.density.counts},
     }
 
 
