@@ -13,13 +13,16 @@ import gradio as gr
 import numpy as np
 
 from drorae.checkpoints import CheckpointError
+from drorae.explorer.answers import frame_answer
 from drorae.explorer.interventions import InterventionError
 from drorae.explorer.reading import Reading
 from drorae.explorer.recent import RecentReadings, photo_key
 from drorae.images import CENTRE, ImageError, open_photo
 from drorae.ui.examples import EXAMPLES, NAMES, example_path
 from drorae.ui.models import Shelf
+from drorae.ui.parsing import intervention_of
 from drorae.ui.uploads import GONE
+from drorae.viewers.encodings import webp
 from drorae.viewers.report import report
 from drorae.viewers.values import frames_value, routes_value, tiles_value
 
@@ -77,6 +80,15 @@ class Photos:
             elif not whole:
                 yield {"done": made.done, "total": made.total}
 
+    def intervene(self, wish: Wish) -> dict[str, Any]:
+        """The kind ``intervene``: one intervention that is not among the frames, under the ``id`` of the wish.
+
+        Raises:
+            InterventionError: it cannot be made, or the model has no router.
+        """
+        frame = self.reading(wish).intervene(intervention_of(wish))
+        return {"id": wish.get("id"), "picture": webp(frame.picture), **frame_answer(frame)}
+
     def arrays(self, wish: Wish) -> dict[str, Any]:
         """A file of NumPy with every array of the photo in full precision: ``name``, ``type`` and ``base64``."""
         result = self.reading(wish).routes
@@ -122,6 +134,7 @@ class Photos:
             "routes": self.routes,
             "tiles": self.tiles,
             "frames": self.frames,
+            "intervene": self.intervene,
             "arrays": self.arrays,
             "report": self.report,
         }

@@ -2,7 +2,7 @@
 
 // biome-ignore lint/correctness/noUnusedVariables: the views use it
 const words = (() => {
-  const { errorChange, number, signedNumber } = lib;
+  const { errorChange, meterPlace, number, signedNumber } = lib;
   const NUMBERS = [
     "no",
     "one",
@@ -75,5 +75,41 @@ const words = (() => {
 
   const odd = (share) => `${Math.round(100 * share)} of 100 places odd`;
 
-  return { capital, certainty, grouped, headline, inWords, layerUse, list, odd, rank, whatIf };
+  // What the meter says of a frame: a question and its answer, what stands at the ends, and where the needle is, percent.
+  const VERDICTS = { inside: "yes", edge: "partly", outside: "no", yes: "yes", partly: "partly", no: "no" };
+  function meter({ verdict, beyond = null, departure, limits }) {
+    const measured = departure !== undefined;
+    const [question, near, far] = measured
+      ? ["Does the picture hold up?", "as trained", "another picture"]
+      : ["Does the decoder know this?", "as in photos", "never seen"];
+    const known = VERDICTS[verdict];
+    const [value, bounds] = measured ? [departure, limits] : [beyond, [0.08, 0.25]]; // shares of odd places
+    const place = known && bounds && value !== null ? meterPlace(value, bounds) : null;
+    const answer = known ? `${capital(known)}.` : "Not measured for this model.";
+    return { question, near, far, answer, more: known && beyond !== null ? ` ${odd(beyond)}.` : "", place };
+  }
+
+  // How far the frames of a photo are.
+  function oneByOne(frames) {
+    return frames ? `Layers one by one: ${frames.done} of ${frames.total}` : "Layers one by one: not begun yet";
+  }
+
+  const paintedPlaces = (count, places) =>
+    count ? `Only in ${grouped(count)} of ${grouped(places)} places.` : "In the whole picture.";
+
+  return {
+    capital,
+    certainty,
+    grouped,
+    headline,
+    inWords,
+    layerUse,
+    list,
+    meter,
+    odd,
+    oneByOne,
+    paintedPlaces,
+    rank,
+    whatIf,
+  };
 })();
