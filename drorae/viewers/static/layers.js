@@ -18,13 +18,14 @@ const same = (one, other) => Math.abs(one - other) < 1e-6;
 const asTrained = () => state.beta === null || same(state.beta, trainedStrength());
 const strength = () => (asTrained() ? trainedStrength() : state.beta);
 const wish = () => `${state.off}|${asTrained() ? "" : state.beta}|${writeNumbers(state.region)}`;
+const SUBTITLE = find("subtitle").textContent;
 const AS_TRAINED = { off: [], beta: null, region: [] };
 
 // The frames painted so far, with a sprite that is decoded: the one before is good until the next is.
 let latest = null;
 function known() {
   const [routes, frames] = [store.data("routes"), store.data("frames")];
-  if (!frames) return null;
+  if (!frames?.betas) return null;
   const sprite = frames.sprite ? parts.image(frames.sprite) : null;
   if (sprite || latest?.routes !== routes) latest = { routes, frames, sprite };
   return latest;
@@ -612,9 +613,11 @@ function draw() {
     return;
   }
   trained.say(null);
+  find("subtitle").textContent = SUBTITLE;
   const problem = store.problem("frames");
-  const none = !routes.layers || (problem && !store.data("frames"));
-  if (routes.layers && !problem && !store.data("frames")) store.need("frames");
+  const none = !routes.layers || (problem && !store.data("frames")?.betas);
+  const frames = store.data("frames");
+  if (routes.layers && !problem && !(frames?.done >= frames?.total)) store.need("frames");
   find("changed").hidden = none;
   find("desk").hidden = none;
   find("reset").hidden = none;
