@@ -142,6 +142,7 @@ const sizes = html(
   { className: "seg mini", role: "group", "aria-label": "Size of the brush" },
   Object.entries(BRUSHES).map(([value, textContent]) => html("button", { type: "button", value, textContent })),
 );
+const reset = html("button", { type: "button", className: "btn small near", textContent: "Reset" });
 const painted = html("p", { className: "painted num" });
 const halves = html("div", { className: "seg half", role: "group", "aria-label": "What is shown" }, [
   html("button", { type: "button", value: "trained", textContent: "As trained" }),
@@ -151,7 +152,16 @@ find("trained").append(html("figcaption", {}, ["As trained", scores.trained]), t
 find("changed").append(
   html("figcaption", {}, ["With your changes", scores.changed]),
   changed.node,
-  html("div", { className: "note tools" }, [halves, paintButton, sizes, clearButton, saveButton, again, painted]),
+  html("div", { className: "note tools" }, [
+    halves,
+    reset,
+    paintButton,
+    sizes,
+    clearButton,
+    saveButton,
+    again,
+    painted,
+  ]),
 );
 
 // The brush. It lies over the panel's picture, so that it zooms with it.
@@ -716,12 +726,13 @@ function drawProgress() {
   find("hint").textContent = hint;
 }
 
-find("reset").addEventListener("click", () => {
-  painting = false;
-  stop();
-  store.set({ off: [], beta: null, region: [] });
-  draw();
-});
+for (const button of [find("reset"), reset])
+  button.addEventListener("click", () => {
+    painting = false;
+    stop();
+    store.set({ off: [], beta: null, region: [] });
+    draw();
+  });
 parts.whenDrawn(draw);
 store.on(["hot"], () => {
   for (const [k, { node }] of channels.entries()) node.toggleAttribute("data-hot", state.hot === k);
