@@ -35,10 +35,10 @@ def wire_photos(photos: Photos, channels: dict[str, Channel]) -> None:
     runs = {}
     for kind, function in reversed(photos.answers().items()):
         channel = channels[kind]
-        ends = [runs["frames"]] if kind == "routes" else None
-        runs[kind] = channel.ask(
-            answered(function), channel, channel, trigger_mode="always_last", cancels=ends, **QUIET, **EXPLORE
-        )
+        if kind == "routes":
+            # before the other: the page runs the events of a component one after the other, each to its end
+            channel.ask(None, cancels=[runs["frames"]], queue=False, **QUIET)
+        runs[kind] = channel.ask(answered(function), channel, channel, trigger_mode="always_last", **QUIET, **EXPLORE)
         runs[kind].failure(failed, channel, channel, queue=False, **QUIET)
 
 

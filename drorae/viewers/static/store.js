@@ -92,6 +92,7 @@ const store = (() => {
     const about = photos.get(answer.key);
     if (!about) return;
     const { value, error } = answer;
+    if (error && kind !== "routes" && !about.waiting.has(kind)) return; // of a question that was ended
     if (error) about.problems[kind] = error;
     else if (value) about.kinds[kind] = { ...about.kinds[kind], ...value }; // of what comes in parts, some say only how far it is
     if (error || !(value?.done < value?.total)) about.waiting.delete(kind);
