@@ -221,12 +221,11 @@ def test_it_fits_and_is_readable(view):
     page.set_viewport_size({"width": 390, "height": 844})
     drawn(view)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    order = [
-        page.locator(f"#layers {part}").bounding_box()["y"] for part in (".changed .shot", ".curve", ".chans", ".gauge")
-    ]
+    parts = (".changed .shot", ".curve", ".chans", "[data-part=meter]")
+    order = [page.locator(f"#layers {part}").bounding_box()["y"] for part in parts]
     assert order == sorted(order)
     small = page.evaluate(
-        """() => [...document.querySelectorAll('#layers :is(.btn, .toggle, .only, input)')]
+        """() => [...document.querySelectorAll('#layers :is(.btn, .toggle, .only, .half button, input)')]
             .filter((node) => node.offsetParent)
             .map((node) => [node.className, node.getBoundingClientRect()])
             .filter(([, box]) => box.width < 44 || box.height < 44)
