@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from drorae.models.autoencoder import AutoencoderDRoRAE
+from drorae.study import published
 from drorae.ui import about_tab, batch_tab, generate_tab, study_tab
 from drorae.ui.components import Channel, View
 from drorae.ui.endpoints import add_endpoints
@@ -16,9 +17,9 @@ from drorae.ui.models import Shelf
 from drorae.ui.wiring import wire_photo
 from drorae.viewers import static_files
 
-KINDS = ("routes", "tiles", "standing", "frames")
+KINDS = ("routes", "tiles", "standing", "frames", "similar")
 TITLE = "DRoRAE: see what the layers see"
-VIEWS = {"picture": "Picture"}
+VIEWS = {"picture": "Picture", "weights": "Weights", "frequency": "By size of detail"}
 
 
 def page_config(model: AutoencoderDRoRAE, name: str) -> dict[str, Any]:
@@ -30,6 +31,11 @@ def page_config(model: AutoencoderDRoRAE, name: str) -> dict[str, Any]:
         "layers": model.encoder.num_layers,
         "channels": model.encoder.dim,
         "bundled": False,
+        "paper": {
+            "depth": published.DEPTH,
+            "layers": [role._asdict() for role in published.LAYER_ROLES],
+            "cosines": published.COSINES,
+        },
     }
 
 

@@ -8,6 +8,7 @@ import gradio as gr
 
 from drorae.checkpoints import CheckpointError
 from drorae.explorer.explore import explore
+from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.explorer.interventions import InterventionError
 from drorae.images import ImageError
 from drorae.ui.examples import EXAMPLES, NAMES
@@ -35,11 +36,22 @@ def photo_path(wish: dict[str, Any]) -> str:
     raise ImageError(GONE)
 
 
+def similar(model: AutoencoderDRoRAE, path: str, wish: dict[str, Any]) -> dict[str, Any]:
+    """How much the tokens of a photo, and of the ``second`` one of the wish, resemble the ``token`` of the first."""
+    pictures = {wish.get("key"): open_upload(path)}
+    second = wish.get("second")
+    if isinstance(second, dict):
+        pictures[second.get("key")] = open_upload(photo_path(second))
+    return interim.similar_value(model, pictures, wish.get("token"))
+
+
 def answer(kind, shelf: Shelf, wish: dict[str, Any]) -> dict[str, Any]:
     key = wish.get("key")
     try:
         path = photo_path(wish)
         model = shelf.get(wish.get("model") or shelf.first)
+        if kind == "similar":
+            return gr.update(answer={"key": key, "value": similar(model, path, wish)})
         result = explore(open_upload(path), model, interventions=kind in ("tiles", "frames"))
         if kind == "routes":
             value = interim.routes_value(result, key, wish.get("name"), wish.get("example"), model.image_size, {"name": wish.get("model"), "hash": ""})

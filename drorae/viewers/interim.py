@@ -49,3 +49,30 @@ def frames_value(r):
     lost = r.energies["rae"]; usual = d.strengths[d.betas.index(d.beta)].energies
     return {"beta": d.beta, "betas": list(d.betas), "sprite": webp(sheet), "columns": cols, "width": w, "height": h, "done": len(flat), "total": len(flat), **out,
             "layers": [_finite_list(1 - recovery(lost, f.energies - usual)) for f in d.removed]}
+
+
+def similar_value(model, pictures, token):
+    import torch
+    from drorae.explorer.explore import open_picture
+    from drorae.explorer.interventions import InterventionError
+    from drorae.models.fusion import layer_norm
+    maps = {}
+    with torch.inference_mode():
+        for key, picture in pictures.items():
+            images = open_picture(picture, model)
+            layers = model.encoder(images)
+            found = {str(i): t for i, t in enumerate(layer_norm(torch.cat(tuple(layers)), model.encoder.norm_eps), 1)}
+            found["z_base"] = model.fuse(layers, fusion=False).tokens[0]
+            if model.fusion_module is not None:
+                fused = model.fuse(layers, return_routing=True)
+                if fused.routing is not None:
+                    found |= {"z_fuse": fused.routing.fused[0], "z_final": fused.tokens[0]}
+            maps[key] = (model.encoder.grid_of(images), found)
+    first = next(iter(maps.values()))[1]
+    count = len(first["z_base"])
+    if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < count:
+        raise InterventionError(f"There is no token {str(token)[:20]}; this photo has {count}, counted from 0.")
+    return {"token": token, "maps": list(first), "photos": [
+        {"key": key, "rows": grid[0], "columns": grid[1], "values": packed(np.stack([
+            torch.cosine_similarity(first[n][token].float(), t.float(), dim=-1).cpu().numpy() for n, t in found.items()]))}
+        for key, (grid, found) in maps.items()]}
