@@ -114,12 +114,11 @@ def model_card(name: str) -> str:
 
 def build(model: AutoencoderDRoRAE, name: str) -> AboutTab:
     """Build the tab."""
-    with gr.Tab("About", id="about"):
-        facts = gr.Markdown(model_facts(model, name).about, elem_id="facts")
-        gr.Markdown(LIMITS)
-        gr.Code(CITATION, language=None, label="BibTeX", interactive=False, elem_id="citation")
-        gr.Markdown("## Model card")
-        card = gr.Markdown(model_card(name), elem_id="card", elem_classes="card")
+    facts = gr.Markdown(model_facts(model, name).about, elem_id="facts")
+    gr.Markdown(LIMITS)
+    gr.Code(CITATION, language=None, label="BibTeX", interactive=False, elem_id="citation")
+    gr.Markdown("## Model card")
+    card = gr.Markdown(model_card(name), elem_id="card", elem_classes="card")
     return AboutTab(facts, card)
 
 

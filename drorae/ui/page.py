@@ -1,4 +1,4 @@
-"""The page: the machine as a strip, one stage below it, and the pages beside: Generate, Many photos, Study, About."""
+"""The page: the machine as a strip, one stage below it; beside it Generate, Many photos, Study, About."""
 
 from __future__ import annotations
 
@@ -6,28 +6,34 @@ from typing import Any
 
 import gradio as gr
 
+from drorae.explorer.reading import default_size
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.study import published
-from drorae.ui import about_tab, batch_tab, generate_tab, study_tab
+from drorae.ui import about_tab, study_tab
 from drorae.ui.components import Channel, View
 from drorae.ui.endpoints import add_endpoints
 from drorae.ui.examples import EXAMPLES, example_thumbnails
 from drorae.ui.generators import available_generators
-from drorae.ui.models import Shelf
-from drorae.ui.wiring import wire_photo
+from drorae.ui.models import Shelf, model_controls, model_line
+from drorae.ui.photo import Photos
+from drorae.ui.status import status_line
+from drorae.ui.web import TITLE, web_options
+from drorae.ui.wiring import wire_models, wire_photos
 from drorae.viewers import static_files
 
-KINDS = ("routes", "tiles", "standing", "frames", "similar")
-TITLE = "DRoRAE: see what the layers see"
-VIEWS = {"picture": "Picture", "weights": "Weights", "frequency": "By size of detail"}
+VIEWS = {  # id of its tab, which is the name of its files, and what it is called
+    "picture": "Picture",
+    "weights": "Weights",
+    "frequency": "By size of detail",
+}
 
 
-def page_config(model: AutoencoderDRoRAE, name: str) -> dict[str, Any]:
-    """What the page's script knows before it asks."""
+def page_config(model: AutoencoderDRoRAE, name: str, shelf: Shelf) -> dict[str, Any]:
+    """What the page's script knows of a model before it asks."""
     return {
         "examples": example_thumbnails(),
-        "model": {"name": name, "hash": ""},
-        "size": model.image_size,
+        "model": {"name": name, "hash": shelf.hash(name)},
+        "size": default_size(model),
         "layers": model.encoder.num_layers,
         "channels": model.encoder.dim,
         "bundled": False,
@@ -58,26 +64,33 @@ def build_demo(
     """
     generators = available_generators(generator, text_generator, model)
     shelf = Shelf(model, name, switch)
+    photos = Photos(shelf)
     with gr.Blocks(title=TITLE, delete_cache=(3600, 3600)) as demo:
-        View("bar", config=page_config(model, name))
+        View("bar", config=page_config(model, name, shelf))
         View("strip")
-        channels = {kind: Channel(kind) for kind in KINDS}
+        channels = {kind: Channel(kind) for kind in photos.answers()}
         with gr.Tabs(elem_id="views"):
             for view, title in VIEWS.items():
                 with gr.Tab(title, id=view, elem_id=f"tab-{view}"):
                     View(view)
-            study = study_tab.build(study_tab.measurements_of(name))
-            about = about_tab.build(model, name)
-        wire_photo(shelf, channels)
+            with gr.Tab("Study", id="study", elem_id="tab-study"), gr.Column(elem_classes="inside"):
+                study = study_tab.build(study_tab.measurements_of(name))
+            with gr.Tab("About", id="about", elem_id="tab-about"), gr.Column(elem_classes="inside"):
+                models = model_controls(shelf, status_line(model_line(model, name)))
+                about = about_tab.build(model, name)
+        wire_photos(photos, channels)
+        wire_models(shelf, models, about, study)
         add_endpoints(model, generators)
     return demo.queue(max_size=32)
 
 
 def launch_options() -> dict[str, Any]:
     """Arguments of ``demo.launch`` that belong to the page, wherever it is served."""
+    style = static_files.page_style() + static_files.read_static("gradio.css")
     return {
-        "head": f"<script>{static_files.page_script()}</script>",
-        "css": static_files.page_style() + static_files.read_static("gradio.css"),
+        **web_options(),
+        # not as css=, whose rules Gradio rewrites: it loses those of :root in media queries
+        "head": f"<style>{style}</style>\n<script>{static_files.page_script()}</script>",
         "footer_links": ["api", "settings"],
         "run_history": False,  # it would keep visitors' pictures in their browsers
         "max_file_size": "80mb",  # a noisy PNG of 24 megapixels; photos of the 50 that load_image allows have far less

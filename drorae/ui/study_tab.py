@@ -102,37 +102,36 @@ def build(own: Measured | None) -> StudyTab:
     Args:
         own: what was measured of the page's model.
     """
-    with gr.Tab("Study", id="study"):
-        gr.Markdown(INTRODUCTION, elem_id="study-introduction")
-        heading = gr.Markdown(phases_text(own), elem_id="study-phases-text")
-        phases = chart(charts.phases(own), "study-phases")
-        with numbers_accordion():
-            table = gr.Markdown(phases_table(own))
-        gr.Markdown(PEERS_TEXT)
-        plane = gr.Radio(list(charts.PLANES), value=next(iter(charts.PLANES)), label="Show", elem_id="study-plane")
-        peers = chart(charts.peers(plane.value, own), "study-peers")
-        with numbers_accordion():
-            gr.Markdown(peers_table())
-        gr.Markdown(scaling_text())
-        chart(charts.scaling(), "study-scaling")
-        with numbers_accordion():
-            gr.Markdown(scaling_table())
-        gr.Markdown(DESIGNS_TEXT)
-        chart(charts.designs(), "study-designs")
-        with numbers_accordion():
-            gr.Markdown(markdown_table(("fusion (table 3)", "rFID", "generator's loss"), published.VARIANTS))
-        gr.Markdown(STRATEGIES_TEXT)
-        chart(charts.strategies(), "study-strategies")
-        with numbers_accordion():
-            header = ("trained (table 4)", "rFID", "gFID", "gFID, AutoGuidance")
-            gr.Markdown(markdown_table(header, published.STRATEGIES))
-        gr.Markdown(GENEVAL_TEXT)
-        chart(charts.geneval(), "study-geneval")
-        with numbers_accordion():
-            rows = [(name, *scores) for name, scores in published.GENEVAL.items()]
-            gr.Markdown(markdown_table(("tokenizer (tables 2, 7)", *published.GENEVAL_TASKS), rows))
-        state = gr.State(own)
-        plane.input(charts.peers, [plane, state], peers, queue=False, api_visibility="private")
+    gr.Markdown(INTRODUCTION, elem_id="study-introduction")
+    heading = gr.Markdown(phases_text(own), elem_id="study-phases-text")
+    phases = chart(charts.phases(own), "study-phases")
+    with numbers_accordion():
+        table = gr.Markdown(phases_table(own))
+    gr.Markdown(PEERS_TEXT)
+    plane = gr.Radio(list(charts.PLANES), value=next(iter(charts.PLANES)), label="Show", elem_id="study-plane")
+    peers = chart(charts.peers(plane.value, own), "study-peers")
+    with numbers_accordion():
+        gr.Markdown(peers_table())
+    gr.Markdown(scaling_text())
+    chart(charts.scaling(), "study-scaling")
+    with numbers_accordion():
+        gr.Markdown(scaling_table())
+    gr.Markdown(DESIGNS_TEXT)
+    chart(charts.designs(), "study-designs")
+    with numbers_accordion():
+        gr.Markdown(markdown_table(("fusion (table 3)", "rFID", "generator's loss"), published.VARIANTS))
+    gr.Markdown(STRATEGIES_TEXT)
+    chart(charts.strategies(), "study-strategies")
+    with numbers_accordion():
+        header = ("trained (table 4)", "rFID", "gFID", "gFID, AutoGuidance")
+        gr.Markdown(markdown_table(header, published.STRATEGIES))
+    gr.Markdown(GENEVAL_TEXT)
+    chart(charts.geneval(), "study-geneval")
+    with numbers_accordion():
+        rows = [(name, *scores) for name, scores in published.GENEVAL.items()]
+        gr.Markdown(markdown_table(("tokenizer (tables 2, 7)", *published.GENEVAL_TASKS), rows))
+    state = gr.State(own)
+    plane.input(charts.peers, [plane, state], peers, queue=False, api_visibility="private")
     return StudyTab(plane, heading, phases, table, peers, state)
 
 

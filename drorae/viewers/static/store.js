@@ -7,6 +7,7 @@ const store = (() => {
   const EXPLORE = ["picture", "layers", "weights", "frequency", "tokenizers"];
   const VIEWS = [...EXPLORE, "generate", "photos", "study", "about"];
   const OLDER = { compare: "picture", intervene: "layers", routing: "weights", batch: "photos" }; // names in older links
+  const LATER = ["tiles", "standing", "frames", "similar"]; // ended by a new photo, asked again when it is looked at
   const KEPT = 8; // photos in the tray
 
   const state = {
@@ -71,11 +72,15 @@ const store = (() => {
   function need(kind, wish = {}, key = state.photo) {
     const about = photos.get(key);
     if (!about || about.waiting.has(kind)) return;
-    if (about.kinds[kind] && !Object.keys(wish).length) return;
+    const known = about.kinds[kind];
+    if (known && !(known.done < known.total) && !Object.keys(wish).length) return;
     if (!channels[kind]) {
       waiting.push({ kind, wish, key });
       return;
     }
+    if (kind === "routes") for (const each of photos.values()) for (const later of LATER) each.waiting.delete(later);
+    const before = photos.get(channels[kind].wish?.key); // its question is overtaken
+    if (before && before !== about) before.waiting.delete(kind);
     about.waiting.add(kind);
     delete about.problems[kind];
     const { example, file, name, centre } = about;
@@ -91,7 +96,7 @@ const store = (() => {
     if (!about) return;
     const { value, error } = answer;
     if (error) about.problems[kind] = error;
-    else if (value) about.kinds[kind] = value;
+    else if (value) about.kinds[kind] = { ...about.kinds[kind], ...value }; // of what comes in parts, some say only how far it is
     if (error || !(value?.done < value?.total)) about.waiting.delete(kind);
     if (kind === "routes" && error && !about.kinds.routes) drop(answer.key, error);
     tell(["data"]);
@@ -114,17 +119,27 @@ const store = (() => {
 
   // Photos.
 
-  function add({ key, name, example = null, file = null, thumbnail = null, centre = null }) {
+  function add({ key, name, example = null, file = null, thumbnail = null, source = null, centre = null }) {
     const known = photos.get(key);
     const entry = known ?? { key, kinds: {}, problems: {}, waiting: new Set() };
     Object.assign(entry, { name, example, file: file ?? entry.file ?? null, centre: centre ?? entry.centre ?? null });
     entry.thumbnail = thumbnail ?? entry.thumbnail ?? null;
+    entry.source = source ?? entry.source ?? null; // of the whole photo
     photos.set(key, entry);
     const own = [...photos.values()].filter((each) => !each.example);
     for (const each of own.slice(0, Math.max(0, own.length - KEPT)))
       if (each.key !== state.photo) photos.delete(each.key);
     tell(["photos"]);
     return entry;
+  }
+
+  // Another place of the photo: everything known was about the first one.
+  function crop(key, centre) {
+    const about = photos.get(key);
+    Object.assign(about, { centre, kinds: {}, problems: {}, tried: true });
+    about.waiting.clear();
+    set({ token: null, pixel: null, pinned: false, region: [] });
+    need("routes", {}, key);
   }
 
   // Look at a photo. Its routes come from what ships with the page, from memory, or from the server.
@@ -137,7 +152,7 @@ const store = (() => {
       photo: key,
       ...(fresh ? { token: null, pixel: null, pinned: false, area: [], against: null, region: [] } : {}),
     });
-    if (about.kinds.routes || about.waiting.has("routes")) return;
+    if (about.pending || about.kinds.routes || about.waiting.has("routes")) return;
     if (about.example && config.bundled && !about.tried) {
       about.tried = true;
       about.waiting.add("routes");
@@ -160,8 +175,8 @@ const store = (() => {
 
   function configure(values) {
     config = { ...config, ...values };
-    for (const { name, title, thumbnail } of config.examples)
-      if (!photos.has(name)) add({ key: name, name: title, example: name, thumbnail });
+    for (const { name, title, thumbnail, source } of config.examples)
+      if (!photos.has(name)) add({ key: name, name: title, example: name, thumbnail, source });
     tell(["config"]);
   }
 
@@ -304,6 +319,7 @@ const store = (() => {
     address,
     changeModel,
     configure,
+    crop,
     data,
     fail,
     findWith,

@@ -293,6 +293,7 @@ function putMaps(maps) {
 
 const answers = new Map(); // what was answered, by photo, token and second photo
 const KEPT = 80;
+let kept = null; // of the last one
 let subject = null; // the token that was looked at last
 const question = (token = subject) => `${state.photo} ${token} ${secondWish()?.key ?? ""}`;
 const similar = () => answers.get(question()) ?? null;
@@ -304,11 +305,10 @@ function secondWish() {
 
 function keepAnswer() {
   const value = store.data("similar");
-  if (!value || value.kept) return;
-  value.kept = true;
-  for (const each of value.photos) each.values = unpack(each.values);
-  const other = value.photos[1]?.key ?? "";
-  answers.set(`${state.photo} ${value.token} ${other}`, value);
+  if (!value || kept === value.photos) return;
+  kept = value.photos;
+  const photos = kept.map((each) => ({ ...each, values: unpack(each.values) }));
+  answers.set(`${kept[0].key} ${value.token} ${kept[1]?.key ?? ""}`, { maps: value.maps, photos });
   if (answers.size > KEPT) answers.delete(answers.keys().next().value);
 }
 
