@@ -5,9 +5,9 @@ const { divergingColour, inkOn, number, percent } = lib;
 const { state } = store;
 const find = (name) => element.querySelector(`[data-part="${name}"]`);
 const root = find("root");
-const REACH = 1; // share of the last layer's error at the ends of the matrix's scale: the same for every photo
+const REACH = 0.5; // share of the last layer's error at the ends of the matrix's scale: the same for every photo
 const NAMES = { original: "Photo", rae: "Last layer", all: "All layers" };
-const MARGIN = { left: 40, right: 6, top: 8, bottom: 38 };
+const MARGIN = { left: 40, right: 72, top: 8, bottom: 38 };
 const TALL = 15; // pixels between two labels
 let at = [0, 0]; // layer and band that are pointed at
 
@@ -45,6 +45,7 @@ function drawCurves(routes) {
   }
   for (let edge = 1; edge < bands; edge += 1) {
     const size = 1 / edges[edge];
+    if (width < 300 && edge % 2 === 0) continue; // no room for all
     nodes.push(
       text({ x: x(edge), y: height - 20, "text-anchor": "middle" }, number(size, size < 10 && size % 1 ? 1 : 0)),
     );
@@ -62,22 +63,17 @@ function drawCurves(routes) {
     );
   for (const [key, values] of Object.entries(curves))
     nodes.push(svg("polyline", { class: key, "data-route": key, points: list(points(values)) }));
-  // a label stands at its curve's right end, above one another in the order of the curves
+  // a label stands at its curve's right end, one below the other in the order of the curves
   const ends = Object.entries(curves)
-    .map(([key, values]) => ({ key, level: y(values[bands - 2]) }))
+    .map(([key, values]) => ({ key, level: y(values[bands - 1]) }))
     .sort((a, b) => a.level - b.level);
   ends.forEach((end, i) => {
-    end.at = end.level - 8;
+    end.at = end.level + 4;
     if (i && end.at < ends[i - 1].at + TALL) end.at = ends[i - 1].at + TALL;
   });
   const under = Math.max(0, (ends.at(-1)?.at ?? 0) - (height - MARGIN.bottom - 4));
   for (const { key, at: level } of ends)
-    nodes.push(
-      text(
-        { class: `name ${key}`, x: width - MARGIN.right, y: Math.max(14, level - under), "text-anchor": "end" },
-        NAMES[key],
-      ),
-    );
+    nodes.push(text({ class: `name ${key}`, x: x(bands - 0.5) + 8, y: Math.max(14, level - under) }, NAMES[key]));
   const curve = find("curves");
   curve.setAttribute("viewBox", `0 0 ${width} ${height}`);
   curve.replaceChildren(...nodes);
@@ -117,7 +113,7 @@ function drawHead(routes) {
   const [coarse, fine] = [known[0], known[known.length - 1]];
   headline.textContent = words.bySize(shares[coarse] ?? null, shares[fine] ?? null);
   find("subtitle").textContent = known.length
-    ? `Of the last layer\u2019s error, ${percent(shares[coarse])} is gone ${parts.bandName(routes.edges, coarse)} pixels, ${percent(shares[fine])} ${parts.bandName(routes.edges, fine)}.`
+    ? `Of the last layer\u2019s error, ${percent(shares[coarse])} is gone in shapes ${parts.bandName(routes.edges, coarse)} pixels, ${percent(shares[fine])} in detail ${parts.bandName(routes.edges, fine)}.`
     : "";
 }
 
@@ -125,6 +121,7 @@ function drawHead(routes) {
 
 let cells = [];
 let heads = [];
+const frame = html("i", { className: "frame" }); // around the layer that is chosen everywhere
 function build(layers, edges) {
   const bands = edges.length - 1;
   if (cells.length === layers && cells[0]?.length === bands) return;
@@ -150,7 +147,12 @@ function build(layers, edges) {
       }),
     );
   });
-  matrix.replaceChildren(html("span"), ...sizes, ...cells.flatMap((row, layer) => [heads[layer], ...row]));
+  for (const [layer, row] of cells.entries())
+    for (const [column, node] of [heads[layer], ...row].entries()) {
+      node.style.gridRow = layer + 2; // the frame lies over them
+      node.style.gridColumn = column + 1;
+    }
+  matrix.replaceChildren(html("span"), ...sizes, ...cells.flatMap((row, layer) => [heads[layer], ...row]), frame);
 }
 
 function pointTo(layer, band) {
@@ -204,13 +206,13 @@ function drawMatrix(routes) {
       cell.style.background = shade ? `rgb(${shade.join(",")})` : "";
       cell.style.color = shade ? inkOn(shade) : "";
       cell.textContent = known ? number(100 * share, 0) : "";
-      cell.toggleAttribute("data-chosen", layer === state.layer);
       cell.setAttribute(
         "aria-label",
         known ? about(share, layer, parts.bandName(routes.edges, band)) : `Layer ${layer + 1}: not known yet`,
       );
     });
   });
+  frame.style.gridRow = `${Math.min(state.layer, routes.layers - 1) + 2}`;
   const have = frames?.layers?.length ?? 0;
   const problem = store.problem("frames");
   find("progress").textContent =

@@ -161,16 +161,13 @@ const grid = html("div", { className: "grid", role: "group", "aria-label": "Maps
 const equation = html("div", { className: "eq num" });
 const remark = html("p", { className: "remark num" });
 const place = html("span", { className: "score" });
-const card = html("div", { className: "card" }, [
-  html("h3", {}, [html("span", { textContent: "In numbers, at this place" }), place]),
-  equation,
-  remark,
-]);
+const cardName = html("span");
+const counts = html("div", { className: "counts num", "aria-hidden": "true" }); // the maps' names say the same
+const card = html("div", { className: "card" }, [html("h3", {}, [cardName, place]), equation, remark, counts]);
 const column = html("aside", { className: "insp", "aria-label": "Here" });
 const bars = html("div");
 const compare = html("button", { type: "button", className: "quiet compare" });
-const counts = html("div");
-column.append(bars, compare, counts);
+column.append(bars, compare);
 const figureBeside = html("figure", { className: "fig" }, [captionBeside, beside.node, noteBeside]);
 find("stage").append(
   html("figure", { className: "fig" }, [caption, large.node, ramp]),
@@ -236,13 +233,7 @@ function drawEquation() {
 }
 
 function drawColumn() {
-  counts.hidden = state.like === null;
-  bars.hidden = state.like !== null;
   compare.hidden = state.like !== null || !(state.against || (state.pinned && state.token !== null));
-  if (state.like !== null) {
-    drawCounts();
-    return;
-  }
   parts.drawBars(bars);
   compare.textContent = state.against ? "stop comparing" : "compare with another place";
 }
@@ -396,28 +387,24 @@ function inkColour(value) {
   return paper.map((channel, i) => Math.round(channel + share * (ink[i] - channel)));
 }
 
+// How many places are alike, map by map.
 function drawCounts() {
   const known = shownMaps();
-  if (!known) {
-    counts.replaceChildren();
-    return;
-  }
-  const rows = known.maps.map((name, i) => {
-    const share = placesAlike(valuesOf(known, state.photo, name), 1);
-    const bar = html("u");
-    bar.style.width = `${share}%`;
-    const row = html("div", { className: "row" }, [
-      html("span", { textContent: shortName(name) }),
-      html("span", { className: "well" }, bar),
-      html("span", { textContent: Math.round(share) }),
-    ]);
-    row.toggleAttribute("data-hot", name === state.like || i === state.hot);
-    return row;
-  });
+  counts.hidden = !known;
+  if (!known) return;
+  const shares = known.maps.map((name) => placesAlike(valuesOf(known, state.photo, name), 1));
   counts.replaceChildren(
-    html("div", { className: "cap" }, [html("span", { textContent: "Alike" }), soft("of 100 places")]),
-    html("div", { className: "counts num" }, rows),
-    html("p", { className: "say", textContent: `Alike: a cosine similarity of ${ALIKE} or more.` }),
+    ...known.maps.map((name, i) => {
+      const bar = html("u");
+      bar.style.height = `${shares[i]}%`;
+      const one = html("div", { className: "one" }, [
+        html("span", { textContent: Math.round(shares[i]) }),
+        html("span", { className: "well" }, bar),
+        html("b", { textContent: shortName(name) }),
+      ]);
+      one.toggleAttribute("data-hot", name === state.like || i === state.hot);
+      return one;
+    }),
   );
 }
 
@@ -443,8 +430,8 @@ function drawLike() {
         : "Comparing this place with all others ...";
   const other = valuesOf(known, state.second, state.like);
   find("subtitle").textContent = other
-    ? `On the second photo, ${Math.round(placesAlike(other, 0))} of 100. The photo is seen where it is like the place.`
-    : "The photo is seen where it is like the place. Every layer sees other places as alike.";
+    ? `On the second photo, ${Math.round(placesAlike(other, 0))} of 100. A photo stays where it is like the marked place.`
+    : "The photo stays where it is like the marked place, and fades where it is not.";
   caption.replaceChildren(
     html("span", { textContent: `Like this place in ${saidName(state.like)}` }),
     soft(subject === null ? "" : parts.place([subject])),
@@ -463,6 +450,8 @@ function drawLike() {
     beside.say(store.data("routes", state.second) ? null : (store.problem("routes", state.second) ?? "Reading ..."));
   }
   drawChoice();
+  place.textContent = "of 100 places";
+  drawCounts();
   grid.style.setProperty("--across", second ? 4 : Math.max(6, Math.ceil(names.length / 2)));
   grid.classList.add("dense");
   const maps = mapsOf(names.length);
@@ -539,7 +528,11 @@ function draw() {
   const used = state.like === null;
   find("stage").hidden = Boolean(about) && !fused && used;
   find("below").hidden = !used || !fused;
-  card.hidden = !used;
+  cardName.textContent = used ? "In numbers, at this place" : `Alike: a cosine of ${ALIKE} or more`;
+  card.classList.toggle("alike", !used);
+  equation.hidden = !used;
+  remark.hidden = !used;
+  counts.hidden = used;
   figureBeside.hidden = used || !state.second;
   root.toggleAttribute("data-second", !used && Boolean(state.second));
   if (!about) return;
@@ -551,7 +544,6 @@ function draw() {
   if (used !== before) cap.replaceChildren();
   before = used;
   if (!used) {
-    keepAnswer();
     if (state.second && !store.problem("routes", state.second)) store.need("routes", {}, state.second);
     drawLike();
     ask();
@@ -693,12 +685,14 @@ function drawSpread() {
 
 find("more").addEventListener("toggle", draw);
 parts.whenDrawn(draw);
+store.on(["data"], keepAnswer); // before the panels are drawn
 store.on(["token", "pinned", "area", "against"], () => {
   if (!parts.visible(root) || !routes()) return;
   const old = subject;
   look();
   if (state.like !== null) {
     if (old !== subject || state.pinned) parts.redraw();
+    parts.drawBars(bars);
     return;
   }
   drawColumn();
@@ -714,8 +708,7 @@ store.on(["photo"], () => {
 });
 store.on(["hot"], () => {
   drawHot();
-  if (state.like === null) return;
-  drawColumn();
+  if (state.like !== null && routes() && parts.visible(root)) drawCounts();
 });
 store.on(["like"], parts.redraw);
 draw();

@@ -96,9 +96,10 @@ const words = (() => {
     return `${start} Its weight ${coefficient > 0 ? "rises" : "falls"} with texture.`;
   }
 
+  const WORSE = -0.02; // share of the error below which more is wrong than before
+
   // How much came back, in words: a share of the last layer's error.
   function howMuch(share) {
-    if (share < -0.02) return "less than nothing";
     const steps = [
       [0.02, "nothing"],
       [0.08, "hardly any"],
@@ -116,7 +117,10 @@ const words = (() => {
   // What came back in the large shapes and in the finest detail.
   function bySize(coarse, fine) {
     if (coarse === null || fine === null) return "The last layer lost nothing here, so nothing could come back.";
-    return `${capital(howMuch(coarse))} of the large shapes came back, ${howMuch(fine)} of the finest detail.`;
+    if (coarse < WORSE && fine < WORSE) return "All sizes of detail got worse.";
+    if (coarse < WORSE) return `The large shapes got worse; ${howMuch(fine)} of the finest detail came back.`;
+    const start = `${capital(howMuch(coarse))} of the large shapes came back`;
+    return fine < WORSE ? `${start}; the finest detail got worse.` : `${start}, ${howMuch(fine)} of the finest detail.`;
   }
 
   const odd = (share) => `${Math.round(100 * share)} of 100 places odd`;
