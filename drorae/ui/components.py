@@ -139,13 +139,6 @@ class BatchViewer(Viewer):
         super().__init__("batch", value, "Pictures of the batch", **{"stopped": None, **kwargs})
 
 
-class ReportButton(Viewer):
-    """Asks for a report with ``make`` and saves the file that its value brings: ``name`` and ``text``, or ``error``."""
-
-    def __init__(self, value: dict | None = None, **kwargs: Any):
-        super().__init__("report", value, **kwargs)
-
-
 class GenerateViewer(Viewer):
     """Samples, the film of the chosen one, both decoders, and its settings; ``select`` hands a picture over."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ import gradio as gr
 
 from drorae.checkpoints import CheckpointError, reason_of
 from drorae.devices import best_device
+from drorae.explorer.reading import default_size
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.pretrained.adapter import load_tokenizer
 from drorae.pretrained.download import fetch
@@ -38,6 +39,7 @@ class Shelf:
         self.first, self.open_to_all = name, open_to_all
         self._models = OrderedDict({name: model})
         self._hashes: dict[str, str] = {}
+        self.on_drop: list[Callable[[AutoencoderDRoRAE], None]] = []  # what else holds on to a model
         self._lock = Lock()
 
     def get(self, name: str) -> AutoencoderDRoRAE:
@@ -95,7 +97,10 @@ class Shelf:
             self._models[name] = model
             others = [other for other in self._models if other != self.first]
             for other in others[:-KEPT]:
-                del self._models[other]
+                dropped = self._models.pop(other)
+                self._hashes.pop(other, None)
+                for call in self.on_drop:
+                    call(dropped)
 
 
 def megabytes(size: int) -> str:
@@ -113,6 +118,18 @@ def model_line(model: AutoencoderDRoRAE, name: str) -> str:
         "no fusion: its last layer only" if model.fusion_module is None else f"{model.encoder.num_layers} layers fused"
     )
     return f"{name}: {count / 1e6:.1f} M parameters, {megabytes(size)} on the {model.device.type.upper()}, {what}."
+
+
+def model_config(shelf: Shelf, name: str) -> dict[str, Any]:
+    """What the page's script knows of a model before it asks (see ``store.js``)."""
+    model = shelf.get(name)
+    return {
+        "model": {"name": name, "hash": shelf.hash(name)},
+        "size": default_size(model),
+        "layers": model.encoder.num_layers,
+        "channels": model.encoder.dim,
+        "bundled": False,
+    }
 
 
 class ModelControls(NamedTuple):
@@ -150,7 +167,7 @@ def control_states(text: str, running: bool, error: bool = False) -> tuple[Any, 
     return (status_line(text, error), gr.Button(interactive=not running), gr.Button(interactive=running))
 
 
-NUM_FOLLOWING = 1 + len(about_tab.AboutTab._fields) + study_tab.NUM_FOLLOWING  # with the name
+NUM_FOLLOWING = 2 + len(about_tab.AboutTab._fields) + study_tab.NUM_FOLLOWING  # with the name and the bar
 
 
 def switch_model(shelf: Shelf, wish: str | None, plane: str) -> Iterator[tuple[Any, ...]]:
@@ -177,6 +194,7 @@ def switch_model(shelf: Shelf, wish: str | None, plane: str) -> Iterator[tuple[A
         name,
         *about_tab.values(model, name),
         *study_tab.values(name, plane),
+        gr.update(changed=model_config(shelf, name)),
     )
 
 

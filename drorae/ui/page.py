@@ -6,7 +6,6 @@ from typing import Any
 
 import gradio as gr
 
-from drorae.explorer.reading import default_size
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.study import published
 from drorae.ui import about_tab, study_tab
@@ -14,11 +13,11 @@ from drorae.ui.components import Channel, View
 from drorae.ui.endpoints import add_endpoints
 from drorae.ui.examples import EXAMPLES, example_thumbnails
 from drorae.ui.generators import available_generators
-from drorae.ui.models import Shelf, model_controls, model_line
+from drorae.ui.models import Shelf, model_config, model_controls, model_line
 from drorae.ui.photo import Photos
 from drorae.ui.status import status_line
 from drorae.ui.web import TITLE, web_options
-from drorae.ui.wiring import wire_models, wire_photos
+from drorae.ui.wiring import wire_models, wire_photos, wire_study
 from drorae.viewers import static_files
 
 VIEWS = {  # id of its tab, which is the name of its files, and what it is called
@@ -28,21 +27,10 @@ VIEWS = {  # id of its tab, which is the name of its files, and what it is calle
 }
 
 
-def page_config(model: AutoencoderDRoRAE, name: str, shelf: Shelf) -> dict[str, Any]:
-    """What the page's script knows of a model before it asks."""
-    return {
-        "examples": example_thumbnails(),
-        "model": {"name": name, "hash": shelf.hash(name)},
-        "size": default_size(model),
-        "layers": model.encoder.num_layers,
-        "channels": model.encoder.dim,
-        "bundled": False,
-        "paper": {
-            "depth": published.DEPTH,
-            "layers": [role._asdict() for role in published.LAYER_ROLES],
-            "cosines": published.COSINES,
-        },
-    }
+def paper_layers() -> dict[str, Any]:
+    """What the paper shows of its layers, for the view Weights: their number, roles, and mean cosines of four photos."""
+    roles = [role._asdict() for role in published.LAYER_ROLES]
+    return {"depth": published.DEPTH, "layers": roles, "cosines": published.COSINES}
 
 
 def build_demo(
@@ -66,20 +54,25 @@ def build_demo(
     shelf = Shelf(model, name, switch)
     photos = Photos(shelf)
     with gr.Blocks(title=TITLE, delete_cache=(3600, 3600)) as demo:
-        View("bar", config=page_config(model, name, shelf))
+        bar = View(
+            "bar",
+            config={"examples": example_thumbnails(), "paper": paper_layers(), **model_config(shelf, name)},
+            changed=None,
+        )
         View("strip")
         channels = {kind: Channel(kind) for kind in photos.answers()}
         with gr.Tabs(elem_id="views"):
             for view, title in VIEWS.items():
                 with gr.Tab(title, id=view, elem_id=f"tab-{view}"):
                     View(view)
-            with gr.Tab("Study", id="study", elem_id="tab-study"), gr.Column(elem_classes="inside"):
+            with gr.Tab("Study", id="study", elem_id="tab-study") as studied, gr.Column(elem_classes="inside"):
                 study = study_tab.build(study_tab.measurements_of(name))
             with gr.Tab("About", id="about", elem_id="tab-about"), gr.Column(elem_classes="inside"):
                 models = model_controls(shelf, status_line(model_line(model, name)))
                 about = about_tab.build(model, name)
         wire_photos(photos, channels)
-        wire_models(shelf, models, about, study)
+        wire_study(studied, study)
+        wire_models(shelf, models, about, study, bar)
         add_endpoints(model, generators)
     return demo.queue(max_size=32)
 

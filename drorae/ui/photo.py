@@ -18,9 +18,10 @@ from drorae.explorer.reading import Reading
 from drorae.explorer.recent import RecentReadings, photo_key
 from drorae.explorer.similarity import similarity
 from drorae.images import CENTRE, ImageError, open_photo
-from drorae.ui.examples import EXAMPLES, NAMES
+from drorae.ui.examples import EXAMPLES, NAMES, example_path
 from drorae.ui.models import Shelf
 from drorae.ui.uploads import GONE
+from drorae.viewers.report import report
 from drorae.viewers.values import frames_value, routes_value, similar_value, tiles_value
 
 KNOWN = (CheckpointError, ImageError, InterventionError)
@@ -33,6 +34,7 @@ class Photos:
 
     def __init__(self, shelf: Shelf):
         self.shelf, self.recent = shelf, RecentReadings()
+        shelf.on_drop.append(self.recent.forget)
 
     def reading(self, wish: Wish) -> Reading:
         """The photo of a wish, read by its model.
@@ -113,6 +115,24 @@ class Photos:
             "moment": time.time(),
         }
 
+    def report(self, wish: Wish) -> dict[str, Any]:
+        """One HTML file of the photo, opened as the page stood: ``name``, ``type`` and ``text``."""
+        example = wish.get("example")
+        picture = example_path(example) or photo_name(wish)  # as the command can take it
+        state = wish.get("state")
+        text = report(
+            self.reading(wish),
+            wish.get("model") or self.shelf.first,
+            picture,
+            state if isinstance(state, dict) else None,
+        )
+        return {
+            "name": f"drorae-{Path(picture).stem}.html",
+            "type": "text/html",
+            "text": text,
+            "moment": time.time(),
+        }
+
     def answers(self) -> dict[str, Callable[[Wish], Any]]:
         """The function of every kind."""
         return {
@@ -121,6 +141,7 @@ class Photos:
             "frames": self.frames,
             "similar": self.similar,
             "arrays": self.arrays,
+            "report": self.report,
         }
 
 

@@ -15,11 +15,11 @@ from gradio.events import Dependency
 
 from drorae.ui import batch_tab, generate_tab
 from drorae.ui.about_tab import AboutTab
-from drorae.ui.components import Channel, PictureInput
+from drorae.ui.components import Channel, PictureInput, View
 from drorae.ui.generators import Generator
 from drorae.ui.models import ModelControls, Shelf, cancel_load, switch_model
 from drorae.ui.photo import Photos, answered, failed
-from drorae.ui.study_tab import StudyTab
+from drorae.ui.study_tab import StudyTab, figures
 
 # A function whose first argument is given; unlike functools.partial it keeps the hints by which Gradio passes events.
 bind = MethodType
@@ -42,18 +42,24 @@ def wire_photos(photos: Photos, channels: dict[str, Channel]) -> None:
         runs[kind].failure(failed, channel, channel, queue=False, **QUIET)
 
 
-def wire_models(shelf: Shelf, controls: ModelControls, about: AboutTab, study: StudyTab) -> None:
+def wire_models(shelf: Shelf, controls: ModelControls, about: AboutTab, study: StudyTab, bar: View) -> None:
     """Load the model that was asked for; what it changes besides the picture's views follows it."""
     states = [controls.status, controls.load, controls.cancel]
     run = controls.load.click(
         bind(switch_model, shelf),
         [controls.name, study.plane],
-        [*states, controls.current, *about, *study.following()],
+        [*states, controls.current, *about, *study.following(), bar],
         concurrency_limit=1,
         concurrency_id="load",
         **QUIET,
     )
     wire_stop(controls.cancel, [run], cancel_load, controls.current, states)
+
+
+def wire_study(opened: gr.Tab, tab: StudyTab) -> None:
+    """Draw the charts when somebody looks at them."""
+    charts = [tab.phases, tab.peers, *tab.fixed]
+    opened.select(figures, [tab.plane, tab.own], charts, **QUIET)
 
 
 def wire_stop(

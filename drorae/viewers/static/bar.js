@@ -68,7 +68,7 @@ async function keyOf(file) {
   return [a, b].map((part) => part.toString(16).padStart(8, "0")).join("");
 }
 
-async function openFile(file, { keep = true } = {}) {
+async function openFile(file, { keep = true, centre = null } = {}) {
   if (!file) return null;
   store.fail(null);
   const before = state.photo;
@@ -77,7 +77,7 @@ async function openFile(file, { keep = true } = {}) {
     await store.show(key);
     return key;
   }
-  const about = store.add({ key, name: file.name, thumbnail: URL.createObjectURL(file) });
+  const about = store.add({ key, name: file.name, thumbnail: URL.createObjectURL(file), centre });
   about.pending = true;
   leaveFor(key);
   try {
@@ -96,15 +96,17 @@ async function openFile(file, { keep = true } = {}) {
 }
 
 // A new photo is looked at where photos are.
+store.openFile = openFile;
+
 function leaveFor(key) {
   if (!store.EXPLORE.includes(state.view)) store.go(state.explored);
   store.show(key);
   if (state.step === 4) store.set({ step: 5 });
 }
 
-store.findWith(async (key) => {
+store.findWith(async (key, centre) => {
   const file = await shelf.get(key);
-  return file ? openFile(file, { keep: false }) : null;
+  return file ? openFile(file, { keep: false, centre }) : null;
 });
 
 // Tray: shift and click puts two side by side.
@@ -291,6 +293,9 @@ store.on(["photo", "data"], () => {
     store.set({ said: state.photo });
     say(words.headline(parts.gain(), routes.layers));
   }
+});
+watch("changed", () => {
+  if (props.changed) store.changeModel(props.changed);
 });
 drawTray();
 drawLinks();

@@ -210,7 +210,7 @@ const parts = (() => {
     const lens = html("canvas", { className: "lens", hidden: true });
     const message = html("p", { className: "message", hidden: true });
     const node = html("div", { className: "shot", tabIndex: points ? 0 : -1, role: "img", "aria-label": label }, [
-      pane,
+      html("div", { className: "clip" }, pane),
       lens,
       message,
     ]);

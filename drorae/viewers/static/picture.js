@@ -58,10 +58,6 @@ handle.addEventListener("keydown", (event) => {
   event.preventDefault();
   split(state.split + move);
 });
-// in the gap, half over its edge: the panel cuts off what hangs over
-all.node.style.overflow = "visible";
-all.pane.style.overflow = "hidden";
-all.pane.style.borderRadius = "var(--r)";
 
 const crop = html("button", { type: "button", className: "quiet", textContent: "move the crop" });
 const decoders = html("span", { className: "seg mini", role: "group", "aria-label": "Decoder" }, [

@@ -138,7 +138,7 @@ const store = (() => {
     const about = photos.get(key);
     Object.assign(about, { centre, kinds: {}, problems: {}, tried: true });
     about.waiting.clear();
-    set({ token: null, pixel: null, pinned: false, region: [] });
+    set({ token: null, pixel: null, pinned: false, region: [], crop: centre });
     need("routes", {}, key);
   }
 
@@ -196,6 +196,8 @@ const store = (() => {
   // The address: what a link, a reload and the Back button bring back.
 
   const framed = window.self !== window.top;
+  const embedded = new URLSearchParams(window.location.search).has("embed"); // one view, without the page around it
+  document.documentElement.classList.toggle("embedded", embedded);
 
   function address() {
     const chosen = new URLSearchParams();
@@ -203,6 +205,7 @@ const store = (() => {
     const about = photo();
     if (about?.example) chosen.set("example", about.example);
     else if (about) chosen.set("photo", about.key);
+    if (about?.centre) chosen.set("crop", about.centre.map((at) => at.toFixed(3)).join(","));
     if (state.pinned && state.token !== null)
       chosen.set("token", writeNumbers(state.area.length ? state.area : [state.token]));
     if (state.view === "weights") {
@@ -223,15 +226,18 @@ const store = (() => {
   // What an address chose, as changes of the state; numbers that make no sense are left out.
   function read(search) {
     const chosen = new URLSearchParams(search);
-    const tab = OLDER[chosen.get("tab")] ?? chosen.get("tab");
+    const named = chosen.get("embed") ?? chosen.get("tab");
+    const tab = OLDER[named] ?? named;
     const integer = (name, end) => readNumbers(chosen.get(name), end);
     const beta = Number.parseFloat(chosen.get("beta"));
+    const centre = chosen.get("crop")?.split(",").map(Number);
     const [layer] = integer("layer", config.layers + 1);
     const tokens = integer("token", 1 << 20);
     const [token] = tokens;
     return {
       view: VIEWS.includes(tab) ? tab : "picture",
       photo: chosen.get("photo") ?? chosen.get("example"),
+      centre: centre?.length === 2 && centre.every((at) => at >= 0 && at <= 1) ? centre : null,
       token: token ?? null,
       pinned: token !== undefined,
       area: tokens.length > 1 ? tokens : [],
@@ -250,9 +256,9 @@ const store = (() => {
 
   let timer = 0;
   let written = null;
-  const WRITTEN = ["view", "photo", "token", "pinned", "area", "like", "layer", "beta", "off", "region", "ask"];
+  const WRITTEN = ["view", "photo", "crop", "token", "pinned", "area", "like", "layer", "beta", "off", "region", "ask"];
   function follow() {
-    if (framed) return;
+    if (framed || embedded) return;
     on(WRITTEN, (_, changed) => {
       clearTimeout(timer);
       const turned = changed.includes("view") || changed.includes("photo");
@@ -275,11 +281,12 @@ const store = (() => {
 
   // Show what an address names. A photo that is not here is looked for by `find(key)`, which may be asynchronous.
   async function restore(search, find = finder) {
-    const { photo: key, ...changes } = read(search);
+    const { photo: key, centre, ...changes } = read(search);
     go(changes.view);
     let wanted = key ?? config.examples[0]?.name ?? null;
+    if (centre && photos.has(wanted)) Object.assign(photos.get(wanted), { centre, kinds: {}, tried: true });
     if (wanted && !photos.has(wanted)) {
-      const found = find ? await find(wanted) : null;
+      const found = find ? await find(wanted, centre) : null;
       if (!found) {
         const names = config.examples.map(({ name }) => name).join(", ");
         const here = /^[0-9a-f]{16}$/.test(wanted)
@@ -309,6 +316,7 @@ const store = (() => {
   // Open a view. Gradio shows a tab when its button is pressed, and mounts it the first time.
   function go(view) {
     document.getElementById(`tab-${view}-button`)?.click();
+    if (config.report) document.getElementById(view)?.scrollIntoView(); // there all views stand below one another
     set({ view, ...(EXPLORE.includes(view) ? { explored: view } : {}) });
   }
 
