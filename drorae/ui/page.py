@@ -28,7 +28,7 @@ VIEWS = {  # id of its tab, which is the name of its files, and what it is calle
 
 
 def paper_layers() -> dict[str, Any]:
-    """What the paper shows of its layers, for the view Weights: their number, roles, and mean cosines of four photos."""
+    """What the paper shows of its layers, for the view Weights: number, roles, and mean cosines of four photos."""
     roles = [role._asdict() for role in published.LAYER_ROLES]
     return {"depth": published.DEPTH, "layers": roles, "cosines": published.COSINES}
 

@@ -52,7 +52,10 @@ function drawCurves(routes) {
   }
   nodes.push(
     text({ x: MARGIN.left, y: height - 4 }, "coarse"),
-    text({ x: (MARGIN.left + width - MARGIN.right) / 2, y: height - 4, "text-anchor": "middle" }, "pixels per wave"),
+    text(
+      { x: (MARGIN.left + width - MARGIN.right) / 2, y: height - 4, "text-anchor": "middle" },
+      width < 300 ? "pixels" : "pixels per wave",
+    ),
     text({ x: width - MARGIN.right, y: height - 4, "text-anchor": "end" }, "fine"),
   );
   const points = (values) => values.map((value, band) => [x(band + 0.5), y(value)]);

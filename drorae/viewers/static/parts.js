@@ -635,7 +635,7 @@ const parts = (() => {
     const text = here.map((value, k) => `layer ${k + 1} ${signedNumber(value, 2)}`).join(", ");
     node.replaceChildren(
       html("div", { className: "cap" }, [
-        html("span", { textContent: title }),
+        html("span", { textContent: tokens ? "Here" : title }),
         html("span", { className: "score", textContent: where }),
       ]),
       html("div", { className: "bars num", role: "img", "aria-label": `${title}: ${text}` }, rows),

@@ -661,7 +661,11 @@ function drawSpread() {
   find("spread").replaceChildren(
     ...Array.from({ length: layers }, (_, k) => {
       const values = layerShares(k).sort();
-      const [low, high] = [0.1, 0.9].map((share) => values[Math.round(share * (values.length - 1))]);
+      const [low, high] = [0.1, 0.9].map((share) => {
+        const at = share * (values.length - 1);
+        const below = values[Math.floor(at)];
+        return below + (at % 1) * (values[Math.ceil(at)] - below);
+      });
       const average = mean(values);
       const [line, dot] = [html("i"), html("u", { className: average < 0 ? "neg" : "" })];
       line.style.cssText = `left:${at(low)};width:calc(${at(high)} - ${at(low)})`;
