@@ -17,6 +17,7 @@ from drorae.explorer.answers import frame_answer
 from drorae.explorer.interventions import InterventionError
 from drorae.explorer.reading import Reading
 from drorae.explorer.recent import RecentReadings, photo_key
+from drorae.explorer.similarity import similarity
 from drorae.images import CENTRE, ImageError, open_photo
 from drorae.ui.examples import EXAMPLES, NAMES, example_path
 from drorae.ui.models import Shelf
@@ -24,7 +25,7 @@ from drorae.ui.parsing import intervention_of
 from drorae.ui.uploads import GONE
 from drorae.viewers.encodings import webp
 from drorae.viewers.report import report
-from drorae.viewers.values import frames_value, routes_value, tiles_value
+from drorae.viewers.values import frames_value, routes_value, similar_value, tiles_value
 
 KNOWN = (CheckpointError, ImageError, InterventionError)
 UNFORESEEN = "This could not be computed here. Try again, or choose another photo."
@@ -89,6 +90,22 @@ class Photos:
         frame = self.reading(wish).intervene(intervention_of(wish))
         return {"id": wish.get("id"), "picture": webp(frame.picture), **frame_answer(frame)}
 
+    def similar(self, wish: Wish) -> dict[str, Any]:
+        """The kind ``similar``: what resembles the ``token`` of the wish, on its photo and on the ``second`` one.
+
+        Raises:
+            InterventionError: there is no such token.
+        """
+        token, second = wish.get("token"), wish.get("second")
+        if isinstance(token, bool) or not isinstance(token, int):
+            raise InterventionError(f"A token is a whole number from 0, not {str(token)[:40]!r}.")
+        reading = self.reading(wish)
+        found = {str(wish.get("key")): similarity(reading, token)}
+        if isinstance(second, dict):
+            other = self.reading({**second, "model": wish.get("model")})
+            found[str(second.get("key"))] = similarity(reading, token, other)
+        return similar_value(found)
+
     def arrays(self, wish: Wish) -> dict[str, Any]:
         """A file of NumPy with every array of the photo in full precision: ``name``, ``type`` and ``base64``."""
         result = self.reading(wish).routes
@@ -135,6 +152,7 @@ class Photos:
             "tiles": self.tiles,
             "frames": self.frames,
             "intervene": self.intervene,
+            "similar": self.similar,
             "arrays": self.arrays,
             "report": self.report,
         }

@@ -18,6 +18,9 @@ const store = (() => {
     pixel: null, // [x, y] under the pointer, in pixels of the picture
     token: null, // row-major
     pinned: false,
+    area: [], // tokens of a rectangle that is looked at as one, with `token` at its last corner; empty: the token alone
+    against: null, // tokens that others are compared with
+    like: null, // map in which Weights looks for what resembles the token; null: the weights
     layer: 1, // whose map lies over the photo, from 0
     hot: null, // layer under the pointer, from 0
     off: [], // layers that are left out, from 0
@@ -146,7 +149,10 @@ const store = (() => {
     if (!about) return;
     fail(null);
     const fresh = state.photo !== key;
-    set({ photo: key, ...(fresh ? { token: null, pixel: null, pinned: false, region: [] } : {}) });
+    set({
+      photo: key,
+      ...(fresh ? { token: null, pixel: null, pinned: false, area: [], against: null, region: [] } : {}),
+    });
     if (about.pending || about.kinds.routes || about.waiting.has("routes")) return;
     if (about.example && config.bundled && !about.tried) {
       about.tried = true;
@@ -183,7 +189,7 @@ const store = (() => {
       each.waiting.clear();
       each.tried = false;
     }
-    set({ beta: null, off: [], region: [], token: null, pinned: false });
+    set({ beta: null, off: [], region: [], token: null, pinned: false, area: [], against: null });
     configure(values);
     if (state.photo) show(state.photo);
   }
@@ -201,8 +207,12 @@ const store = (() => {
     if (about?.example) chosen.set("example", about.example);
     else if (about) chosen.set("photo", about.key);
     if (about?.centre) chosen.set("crop", about.centre.map((at) => at.toFixed(3)).join(","));
-    if (state.pinned && state.token !== null) chosen.set("token", String(state.token));
-    if (state.view === "weights") chosen.set("layer", String(state.layer + 1));
+    if (state.pinned && state.token !== null)
+      chosen.set("token", writeNumbers(state.area.length ? state.area : [state.token]));
+    if (state.view === "weights") {
+      chosen.set("layer", String(state.layer + 1));
+      if (state.like !== null) chosen.set("like", state.like);
+    }
     if (state.beta !== null) chosen.set("beta", String(state.beta));
     if (state.off.length) chosen.set("off", writeNumbers(state.off.map((layer) => layer + 1)));
     if (state.region.length) chosen.set("region", writeNumbers(state.region));
@@ -223,13 +233,16 @@ const store = (() => {
     const beta = Number.parseFloat(chosen.get("beta"));
     const centre = chosen.get("crop")?.split(",").map(Number);
     const [layer] = integer("layer", config.layers + 1);
-    const [token] = integer("token", 1 << 20);
+    const tokens = integer("token", 1 << 20);
+    const [token] = tokens;
     return {
       view: VIEWS.includes(tab) ? tab : "picture",
       photo: chosen.get("photo") ?? chosen.get("example"),
       centre: centre?.length === 2 && centre.every((at) => at >= 0 && at <= 1) ? centre : null,
       token: token ?? null,
       pinned: token !== undefined,
+      area: tokens.length > 1 ? tokens : [],
+      like: chosen.get("like"),
       off: integer("off", config.layers + 1)
         .filter(Boolean)
         .map((number) => number - 1),
@@ -244,7 +257,7 @@ const store = (() => {
 
   let timer = 0;
   let written = null;
-  const WRITTEN = ["view", "photo", "crop", "token", "pinned", "layer", "beta", "off", "region", "ask"];
+  const WRITTEN = ["view", "photo", "crop", "token", "pinned", "area", "like", "layer", "beta", "off", "region", "ask"];
   function follow() {
     if (framed || embedded) return;
     on(WRITTEN, (_, changed) => {
