@@ -13,12 +13,12 @@ from drorae.ui.endpoints import add_endpoints
 from drorae.ui.examples import EXAMPLES, example_thumbnails
 from drorae.ui.generators import available_generators
 from drorae.ui.models import Shelf
-from drorae.ui.wiring import wire_photo
+from drorae.ui.wiring import wire_generate, wire_photo
 from drorae.viewers import static_files
 
 KINDS = ("routes", "tiles", "standing", "frames")
 TITLE = "DRoRAE: see what the layers see"
-VIEWS = {"picture": "Picture"}
+VIEWS = {"picture": "Picture", "generate": "Generate"}
 
 
 def page_config(model: AutoencoderDRoRAE, name: str) -> dict[str, Any]:
@@ -56,13 +56,16 @@ def build_demo(
         View("bar", config=page_config(model, name))
         View("strip")
         channels = {kind: Channel(kind) for kind in KINDS}
+        making = Channel("generate")
+        given = {"generate": {"config": generate_tab.page_config(generators)}}
         with gr.Tabs(elem_id="views"):
             for view, title in VIEWS.items():
                 with gr.Tab(title, id=view, elem_id=f"tab-{view}"):
-                    View(view)
+                    View(view, **given.get(view, {}))
             study = study_tab.build(study_tab.measurements_of(name))
             about = about_tab.build(model, name)
         wire_photo(shelf, channels)
+        wire_generate(shelf, generators, making)
         add_endpoints(model, generators)
     return demo.queue(max_size=32)
 

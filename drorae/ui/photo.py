@@ -10,6 +10,7 @@ from drorae.checkpoints import CheckpointError
 from drorae.explorer.explore import explore
 from drorae.explorer.interventions import InterventionError
 from drorae.images import ImageError
+from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.ui.examples import EXAMPLES, NAMES
 from drorae.ui.models import Shelf
 from drorae.ui.uploads import GONE, open_upload
@@ -35,12 +36,22 @@ def photo_path(wish: dict[str, Any]) -> str:
     raise ImageError(GONE)
 
 
+def own_size(wish: dict[str, Any], model: AutoencoderDRoRAE) -> int | None:
+    """The side in pixels that a generated picture is looked at at, which is its own; ``None`` is the page's.
+
+    Other sizes than the model's own are not taken: anyone can send one, and large ones take long.
+    """
+    return model.image_size if wish.get("size") == model.image_size else None
+
+
 def answer(kind, shelf: Shelf, wish: dict[str, Any]) -> dict[str, Any]:
     key = wish.get("key")
     try:
         path = photo_path(wish)
         model = shelf.get(wish.get("model") or shelf.first)
-        result = explore(open_upload(path), model, interventions=kind in ("tiles", "frames"))
+        result = explore(
+            open_upload(path), model, interventions=kind in ("tiles", "frames"), size=own_size(wish, model)
+        )
         if kind == "routes":
             value = interim.routes_value(result, key, wish.get("name"), wish.get("example"), model.image_size, {"name": wish.get("model"), "hash": ""})
         elif kind == "tiles":
