@@ -285,13 +285,13 @@ def _intervene(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from drorae.explorer.explore import explore
-    from drorae.images import load_image
+    from drorae.explorer.reading import Reading
+    from drorae.images import open_photo
     from drorae.viewers.report import report
 
     model = _load_model(args.model)
-    result = explore(load_image(args.image, str(args.image)), model, size=args.size, whole=args.whole)
-    text = report(result, model, args.model, str(args.image))
+    reading = Reading(open_photo(args.image, str(args.image)), model, args.size, args.whole)
+    text = report(reading, args.model, str(args.image))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(text, encoding="utf-8", errors=ESCAPED)
     print(f"{args.out}: {len(text) / 2**20:.1f} MiB, to be opened in any browser")

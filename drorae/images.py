@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,6 +35,7 @@ WITH_ALPHA = {"PA": "RGBA", "La": "LA", "RGBa": "RGBA"}  # modes whose transpare
 SRGB_TOLERANCE = 2  # 8-bit levels: a profile that moves no colour by more is sRGB, however it is written down
 SRGB_PROFILE_BYTES = 100_000  # profiles of sRGB are smaller
 ROWS = 256  # of a wide grey that are scaled together
+CENTRE = (0.5, 0.5)  # of a picture, as a share of its width and of its height
 TRANSPOSE = {  # EXIF 2.3, tag 274: what brings the stored rows and columns upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -47,8 +51,58 @@ class ImageError(DRoRAEError, ValueError):
     """A picture that cannot be used. The message is one sentence meant for the person who sent it."""
 
 
+@dataclass(frozen=True)
+class Photo:
+    """A picture, and what its file was.
+
+    Attributes:
+        picture: as :func:`load_image` returns it.
+        width, height: of the file, pixels, upright; ``picture`` has half of them where there were too many.
+        flattened: whether some of it was transparent, and is shown on white now.
+    """
+
+    picture: Image.Image
+    width: int
+    height: int
+    flattened: bool
+
+    @classmethod
+    def of(cls, picture: Image.Image) -> Photo:
+        """An RGB picture of which nothing else is known."""
+        return cls(picture, picture.width, picture.height, flattened=False)
+
+    def facts(self, width: int, height: int, whole: bool = False, centre: Sequence[float] = CENTRE) -> dict[str, Any]:
+        """What was done to the file to show it at ``width`` x ``height`` pixels, as plain JSON.
+
+        ``width`` and ``height`` of the file; ``crop``: left, top and side of the square that is shown, in the file's
+        pixels, ``None`` where that is all of it; ``enlarged``: by which factor, ``None`` where it was not;
+        ``flattened``.
+
+        Args:
+            whole: it is shown as by :func:`whole`, not by :func:`square`.
+            centre: as :func:`square` was given.
+        """
+        crop = None
+        if not whole and self.width != self.height:
+            left, top, side = crop_box(self.width, self.height, centre)
+            crop = [round(left), round(top), side]
+        shown = max(width / self.width, height / self.height) if whole else width / min(self.width, self.height)
+        return {
+            "width": self.width,
+            "height": self.height,
+            "crop": crop,
+            "enlarged": shown if shown > 1 else None,
+            "flattened": self.flattened,
+        }
+
+
 def load_image(source: str | Path | bytes | Image.Image | np.ndarray, name: str | None = None) -> Image.Image:
-    """Read any supported picture as an upright RGB image.
+    """An upright RGB image of any supported picture: the ``picture`` of :func:`open_photo`."""
+    return open_photo(source, name).picture
+
+
+def open_photo(source: str | Path | bytes | Image.Image | np.ndarray, name: str | None = None) -> Photo:
+    """Any supported picture as an upright RGB image, and what its file was.
 
     EXIF orientation is applied, an embedded colour profile is converted to sRGB, transparency is flattened on white,
     16-bit greys are scaled to 8 bits, palettes and CMYK are converted. The pixel count is checked from the header,
@@ -60,7 +114,7 @@ def load_image(source: str | Path | bytes | Image.Image | np.ndarray, name: str 
         name: what to call the picture in error messages; when omitted the file name, or the path of a missing file.
 
     Returns:
-        An RGB ``PIL.Image`` of at least 16 x 16 pixels, without metadata.
+        Its ``picture`` is an RGB ``PIL.Image`` without metadata, of a file of at least 16 x 16 pixels.
 
     Raises:
         ImageError: the picture is missing, unreadable, animated, too large or too small.
@@ -71,7 +125,7 @@ def load_image(source: str | Path | bytes | Image.Image | np.ndarray, name: str 
     if isinstance(source, np.ndarray):
         source = _from_array(source, name)
     if isinstance(source, Image.Image):
-        return _to_rgb(source, name)
+        return _to_photo(source, name)
 
     if isinstance(source, bytes):
         stream: io.IOBase = io.BytesIO(source)
@@ -95,7 +149,7 @@ def load_image(source: str | Path | bytes | Image.Image | np.ndarray, name: str 
             raise ImageError(_too_large(name, error)) from error
         except Exception as error:  # damaged files make Pillow raise nearly anything
             raise ImageError(f"'{name}' is not a picture that can be read; use {FORMATS_TEXT}.") from error
-        return _to_rgb(picture, name)
+        return _to_photo(picture, name)
 
 
 def _opened(path: Path, name: str, missing: str) -> io.IOBase:
@@ -158,7 +212,7 @@ def _too_large(name: str, reason: tuple[int, int] | Image.DecompressionBombError
     return f"'{name}' {what}, more than the {limit} megapixels allowed; make it smaller and try again."
 
 
-def _to_rgb(picture: Image.Image, name: str) -> Image.Image:
+def _to_photo(picture: Image.Image, name: str) -> Photo:
     width, height = picture.size
     kind = picture.format
     if width * height > MAX_PIXELS:
@@ -181,9 +235,13 @@ def _to_rgb(picture: Image.Image, name: str) -> Image.Image:
             picture = picture.reduce(2)
         if orientation in TRANSPOSE:
             picture = picture.transpose(TRANSPOSE[orientation])
+            if orientation >= 5:  # rows become columns
+                width, height = height, width
         picture = _to_srgb(picture, profile)
+        flattened = False
         if picture.has_transparency_data:
             picture = picture.convert("RGBA")
+            flattened = picture.getchannel("A").getextrema()[0] < 255
             flat = Image.new("RGBA", picture.size, (*BACKGROUND, 255))
             picture = Image.alpha_composite(flat, picture)
         picture = picture.convert("RGB")
@@ -194,7 +252,7 @@ def _to_rgb(picture: Image.Image, name: str) -> Image.Image:
     except Exception as error:  # damaged files make Pillow raise nearly anything
         raise ImageError(f"'{name}' is damaged or cut off; save or download it again and retry.") from error
     picture.info = {}  # EXIF, ICC profiles and text chunks go no further
-    return picture
+    return Photo(picture, width, height, flattened)
 
 
 def _orientation(picture: Image.Image) -> int | None:
@@ -305,9 +363,41 @@ def _values(picture: Image.Image, band: tuple[int, int, int, int]) -> np.ndarray
     return np.asarray(picture.crop(band)).astype(np.float64)
 
 
-def square(picture: Image.Image, size: int) -> Image.Image:
-    """Central square of an RGB picture, resized (Lanczos) to ``size`` x ``size``: the evaluation crop."""
-    return ImageOps.fit(picture, (size, size), method=Image.Resampling.LANCZOS)
+def square(picture: Image.Image, size: int, centre: Sequence[float] = CENTRE) -> Image.Image:
+    """The largest square of an RGB picture around a place, resized (Lanczos) to ``size`` x ``size``.
+
+    Args:
+        centre: the place, as a share of the width and of the height, see :func:`crop_box`; the middle gives the
+            evaluation crop.
+
+    Raises:
+        ImageError: something else than two finite numbers as ``centre``.
+    """
+    left, top, side = crop_box(picture.width, picture.height, centre)
+    spare = picture.width - side, picture.height - side
+    centring = (left / spare[0] if spare[0] else 0.5, top / spare[1] if spare[1] else 0.5)
+    return ImageOps.fit(picture, (size, size), method=Image.Resampling.LANCZOS, centering=centring)
+
+
+def crop_box(width: int, height: int, centre: Sequence[float] = CENTRE) -> tuple[float, float, int]:
+    """Left, top and side, in pixels, of the largest square in a picture that lies around ``centre``, or as near to it
+    as there is room.
+
+    Args:
+        centre: 0..1 from left to right and from top to bottom; what is beyond counts as the edge.
+
+    Raises:
+        ImageError: something else than two finite numbers as ``centre``.
+    """
+    numbers = [value for value in centre if isinstance(value, (int, float)) and math.isfinite(value)]
+    if len(centre) != 2 or len(numbers) != 2:
+        raise ImageError(f"The middle of the crop is two numbers from 0 to 1, not {centre!r}.")
+    side = min(width, height)
+    left, top = (
+        min(max(share * length - side / 2, 0), length - side)
+        for share, length in zip(numbers, (width, height), strict=True)
+    )
+    return left, top, side
 
 
 def whole(picture: Image.Image, size: int, patch: int) -> Image.Image:

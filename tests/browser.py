@@ -62,8 +62,7 @@ class Watched:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("console", self._console)
         self.page.goto(address + query)
-        # A link may open another tab before this one was ever drawn: being there is what counts, not being visible.
-        self.page.wait_for_selector("#compare figure img", state="attached")
+        self.page.wait_for_selector("#bar .tray button", state="attached")
 
     def hold_cancel(self) -> HeldCancel:
         """Hold requests to cancel back from now on, as a slow line would."""
@@ -73,26 +72,24 @@ class Watched:
         if message.type == "error":
             self.complaints.append(message.text)
 
-    def open(self, tab: str) -> None:
-        """Open a tab, also where the row of tabs is too narrow for all of them."""
-        button = self.page.get_by_role("tab", name=tab)
-        if button.count() and button.is_visible():
-            button.click()
-            return
-        self.page.locator(".overflow-menu > button").click()
-        self.page.locator(".overflow-dropdown button", has_text=tab).click()
+    def open(self, view: str) -> None:
+        """Open a view by its name in links, and wait until it is there."""
+        self.page.evaluate(f"store.go('{view}')")
+        self.page.wait_for_selector(f"#{view}", state="visible")
 
-    def routing(self) -> None:
-        self.open("Routing")
-        self.page.wait_for_selector("#routing .strip button")
+    def painted(self) -> None:
+        """Wait until every panel that can be seen shows its picture."""
+        self.page.wait_for_selector("html[data-painted]", state="attached")
 
-    def state(self, viewer: str, expression: str):
-        script = f"""() => {{
-            const node = [...document.querySelectorAll('#{viewer}, #{viewer} *')].find((n) => n.__{viewer});
-            const state = node.__{viewer};
-            return {expression};
-        }}"""
-        return self.page.evaluate(script)
+    def upload(self, path) -> None:
+        """Give the page a photo, as the button does."""
+        self.page.locator("#bar input[type=file]").set_input_files(path)
+
+    def know(self, kind: str, key: str | None = None):
+        """What the page knows of a photo, once it does."""
+        about = "store.state.photo" if key is None else f"'{key}'"
+        self.page.wait_for_function(f"store.data('{kind}', {about})")
+        return self.page.evaluate(f"store.data('{kind}', {about})")
 
     def check(self) -> None:
         outside = {u for u in self.requests if urlparse(u).hostname not in ("127.0.0.1", None)}
@@ -113,6 +110,15 @@ def shown_pixels(page: Page, selector: str) -> np.ndarray:
             const data = context.getImageData(0, 0, canvas.width, canvas.height).data;
             return [canvas.width, canvas.height, Array.from(data)];
         }"""
+    )
+    return np.array(values, dtype=np.uint8).reshape(height, width, 4)[..., :3]
+
+
+def canvas_pixels(page: Page, selector: str) -> np.ndarray:
+    """The pixels of a canvas, (H, W, 3)."""
+    width, height, values = page.locator(selector).evaluate(
+        """(canvas) => [canvas.width, canvas.height,
+            Array.from(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data)]"""
     )
     return np.array(values, dtype=np.uint8).reshape(height, width, 4)[..., :3]
 

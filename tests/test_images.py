@@ -290,3 +290,60 @@ def test_heic_is_read(tmp_path):
     content = (tmp_path / "photo.heic").read_bytes()
     with pytest.raises(ImageError):
         load_image(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize("centre", [(0.0, 0.0), (0.2, 0.9), (0.5, 0.5), (0.62, 0.1), (1.0, 1.0), (-3, 7)])
+@pytest.mark.parametrize("shape", [(60, 100), (90, 40), (50, 50)])
+def test_a_square_lies_around_its_centre_or_as_near_as_there_is_room(shape, centre):
+    height, width = shape
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+    side = min(shape)
+    left, top = (round(min(max(c, 0), 1) * n - side / 2) for c, n in zip(centre, (width, height), strict=True))
+    left, top = min(max(left, 0), width - side), min(max(top, 0), height - side)
+    expected = np.asarray(picture)[top : top + side, left : left + side]
+    assert np.array_equal(np.asarray(square(picture, side, centre)), expected)
+    assert images.crop_box(width, height, centre) == (left, top, side)
+
+
+def test_the_middle_is_the_evaluation_crop_to_the_bit():
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (61, 100, 3), dtype=np.uint8))
+    expected = ImageOps.fit(picture, (32, 32), method=Image.Resampling.LANCZOS)
+    assert square(picture, 32).tobytes() == square(picture, 32, (0.5, 0.5)).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("centre", [(0.5,), (0.5, 0.5, 0.5), (float("nan"), 0), (0, float("inf")), ("0", 0.5), "ab"])
+def test_a_centre_that_is_none_is_refused(centre):
+    with pytest.raises(ImageError, match="two numbers from 0 to 1"):
+        square(BLOCK, 16, centre)
+
+
+def test_a_photo_says_what_its_file_was(tmp_path):
+    photo = images.open_photo(save(BLOCK, tmp_path / "block.png"))
+    assert (photo.width, photo.height, photo.flattened) == (40, 24, False)
+    assert photo.facts(16, 16) == {"width": 40, "height": 24, "crop": [8, 0, 24], "enlarged": None, "flattened": False}
+    assert photo.facts(48, 48, centre=(1, 0.5)) | {"flattened": None} == {
+        "width": 40, "height": 24, "crop": [16, 0, 24], "enlarged": 2.0, "flattened": None
+    }  # fmt: skip
+    assert photo.facts(80, 48, whole=True)["crop"] is None
+    assert photo.facts(80, 48, whole=True)["enlarged"] == 2.0
+    assert images.Photo.of(BLOCK.crop((0, 0, 24, 24))).facts(24, 24) == {
+        "width": 24, "height": 24, "crop": None, "enlarged": None, "flattened": False
+    }  # fmt: skip
+
+
+def test_a_photo_knows_the_file_before_it_was_turned_or_halved(tmp_path, monkeypatch):
+    exif = Image.Exif()
+    exif[274] = 6
+    turned = images.open_photo(save(BLOCK, tmp_path / "turned.jpg", exif=exif))
+    assert (turned.width, turned.height) == turned.picture.size == (24, 40)
+    monkeypatch.setattr(images, "FULL_PIXELS", 500)
+    halved = images.open_photo(save(BLOCK, tmp_path / "large.jpg", exif=exif))
+    assert (halved.width, halved.height) == (24, 40)
+    assert halved.picture.size == (12, 20)
+
+
+def test_only_transparent_pixels_are_flattened(tmp_path):
+    opaque, clear = BLOCK.convert("RGBA"), BLOCK.convert("RGBA")
+    clear.putpixel((3, 3), (0, 0, 0, 254))
+    assert not images.open_photo(save(opaque, tmp_path / "opaque.png")).flattened
+    assert images.open_photo(save(clear, tmp_path / "clear.png")).flattened

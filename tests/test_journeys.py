@@ -9,7 +9,6 @@ from conftest import build
 from PIL import Image
 
 from drorae import DiTDH, SamplingError
-from drorae.explorer.explore import open_picture
 from drorae.explorer.journeys import (
     WALK,
     PhotoJourney,
@@ -20,6 +19,7 @@ from drorae.explorer.journeys import (
     sample_grid,
     sample_walk,
 )
+from drorae.explorer.reading import open_picture
 from drorae.explorer.sampling import Request, slerp, to_arrays
 from drorae.images import to_uint8
 from drorae.pipelines import flow

@@ -36,7 +36,7 @@ OF_GENERATORS = {"sample_class", "sample_text"}
 
 @contextmanager
 def served(demo: gr.Blocks) -> Iterator[gr.Blocks]:
-    options = launch_options() | mcp_options(demo)
+    options = mcp_options(demo, launch_options())
     demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **options)
     yield demo
     demo.close()

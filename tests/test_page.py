@@ -1,4 +1,4 @@
-"""The page in a real browser: Debian's chromium, driven by Playwright."""
+"""The page in a real browser: the strip, Picture, photos in and out, and what a link brings back."""
 
 from __future__ import annotations
 
@@ -8,342 +8,302 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from browser import NEEDS_CHROMIUM, Watched, contrast, shown_pixels
+from browser import NEEDS_CHROMIUM, Watched, canvas_pixels, contrast
 from conftest import ROOT, build, served
 from PIL import Image
 from playwright.sync_api import expect
 from test_images import png_header
 
 from drorae.explorer.explore import explore
-from drorae.images import load_image
+from drorae.images import load_image, square
 from drorae.ui.page import build_demo
 
 pytestmark = NEEDS_CHROMIUM
 
-
-@pytest.fixture(scope="module")
-def url(embedded) -> Iterator[str]:
-    with served(build_demo(embedded, "drorae-tiny")) as address:
-        yield address
+PANELS = "#picture [data-part=stage] .fig"
 
 
 @pytest.fixture(scope="module")
-def first_page(browser, url) -> Iterator[Watched]:
-    """The shipped model and its first example. A page takes longer to open than a test takes."""
-    watched = Watched(browser, url)
-    yield watched
-    watched.page.close()
-
-
-@pytest.fixture(scope="module")
-def tiny_page(browser, tiny_url) -> Iterator[Watched]:
-    """A small model, to which pictures are given."""
-    watched = Watched(browser, tiny_url)
+def home(browser, tiny_url) -> Iterator[Watched]:
+    """A page that takes longer to open than a test takes."""
+    watched = Watched(browser, tiny_url, width=1440)
+    watched.painted()
     yield watched
     watched.page.close()
 
 
 @pytest.fixture
-def view(first_page) -> Iterator[Watched]:
-    """The first page, with the first tab open and nothing chosen in the second."""
-    first_page.routing()
-    first_page.page.locator("#routing [data-part=stage]").focus()
-    first_page.page.keyboard.press("Escape")
-    first_page.open("Compare")
-    yield first_page
-    first_page.check()
+def view(home) -> Iterator[Watched]:
+    """Picture, with the first example and nothing pointed at."""
+    home.page.evaluate("store.set({split: 0, decoder: 'drorae', zoom: {scale: 1, x: 0.5, y: 0.5}, second: null})")
+    home.page.evaluate("parts.release(); store.go('picture'); store.show('cat')")
+    home.know("routes", "cat")
+    yield home
+    home.check()
 
 
-@pytest.fixture
-def taker(tiny_page) -> Iterator[Watched]:
-    """The page that takes pictures, with the first tab open."""
-    tiny_page.open("Compare")
-    yield tiny_page
-    tiny_page.check()
+@pytest.fixture(scope="module")
+def result(tiny):
+    return explore(load_image(ROOT / "assets" / "examples" / "cat.jpg"), tiny, interventions=False)
 
 
-def upload(view: Watched, path) -> None:
-    with view.page.expect_file_chooser() as chooser:
-        view.page.get_by_role("button", name="Upload a photo").click()
-    chooser.value.set_files(path)
+def panel(view: Watched, number: int) -> np.ndarray:
+    return canvas_pixels(view.page, f"{PANELS} >> nth={number} >> canvas.px >> nth=0")
 
 
-def test_a_finished_example_is_there_at_first_paint_and_lossless(view, explored):
+def test_the_panels_show_exactly_the_routes_and_their_numbers(view, result):
     page = view.page
-    assert page.locator("#compare figure").count() == 4
-    assert not any("queue/join" in request for request in view.requests)
-    assert np.array_equal(shown_pixels(page, "#compare figure[data-route=original] img"), explored.original)
-    for name, picture in explored.pictures.items():
-        assert np.array_equal(shown_pixels(page, f"#compare figure[data-route={name}] img"), picture)
-        numbers = page.locator(f"#compare tr[data-route={name}] td").all_inner_texts()
-        assert float(re.match(r"[\d.]+", numbers[0])[0]) == pytest.approx(explored.metrics[name]["psnr"], abs=0.006)
-        assert float(re.match(r"[\d.]+", numbers[1])[0]) == pytest.approx(explored.metrics[name]["ssim"], abs=0.0006)
-    expect(page.locator("#compare [data-part=headline]")).to_contain_text("dB")
+    expect(page.locator(f"{PANELS} >> nth=1 >> .score b")).to_have_text(f"{result.metrics['rae']['psnr']:.1f}")
+    expect(page.locator(f"{PANELS} >> nth=2 >> .score b")).to_have_text(f"{result.metrics['drorae']['psnr']:.1f}")
+    for number, picture in enumerate([result.original, result.pictures["rae"], result.pictures["drorae"]]):
+        assert np.array_equal(panel(view, number), picture)
+    page.get_by_role("button", name="same decoder").click()
+    expect(page.locator(f"{PANELS} >> nth=2 >> .score b")).to_have_text(f"{result.metrics['phase2']['psnr']:.1f}")
+    page.wait_for_function("store.state.decoder === 'phase2'")
+    page.evaluate("new Promise(requestAnimationFrame).then(() => new Promise(requestAnimationFrame))")
+    assert np.array_equal(panel(view, 2), result.pictures["phase2"])
 
 
-def test_an_uploaded_photo_goes_through(taker, tiny, tmp_path):
-    values = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-    Image.fromarray(values).resize((300, 200), Image.Resampling.BICUBIC).save(tmp_path / "mine.png")
-    expected = explore(load_image(tmp_path / "mine.png"), tiny, interventions=False)
-    upload(taker, tmp_path / "mine.png")
-    row = taker.page.locator("#compare tr[data-route=drorae] td").first
-    expect(row).to_contain_text(f"{expected.metrics['drorae']['psnr']:.2f}")
-    assert np.array_equal(
-        shown_pixels(taker.page, "#compare figure[data-route=drorae] img"), expected.pictures["drorae"]
+def test_pointing_asks_for_nothing_and_is_shared_by_strip_bars_and_panels(view, result):
+    page = view.page
+    view.know("tiles")
+    before = len(view.requests)
+    rows, columns = result.grid_size
+    shot = page.locator(f"{PANELS} >> nth=0 >> .shot")
+    box = shot.bounding_box()
+    row, column = 1, 2
+    page.mouse.move(box["x"] + (column + 0.5) / columns * box["width"], box["y"] + (row + 0.5) / rows * box["height"])
+    token = row * columns + column
+    page.wait_for_function(f"store.state.token === {token}")
+    shares = result.shares[token]
+    shown = page.locator("#picture .insp .bars .row span:last-child").all_inner_texts()
+    assert [float(text.replace("\u2212", "-")) for text in shown] == pytest.approx(shares, abs=0.0051)
+    assert page.locator(f"{PANELS} .mark:not([hidden])").count() == 3
+    assert page.locator(f"{PANELS} .lens:not([hidden])").count() == 3
+    feet = page.locator("#strip .tile b em").all_inner_texts()
+    assert [float(text.replace("\u2212", "-")) for text in feet] == pytest.approx(shares, abs=0.0051)
+    page.mouse.down()
+    page.mouse.up()
+    page.mouse.move(5, 5)
+    page.wait_for_function("store.state.pinned")
+    assert page.evaluate("store.state.token") == token
+    page.keyboard.press("Escape")
+    page.wait_for_function("store.state.token === null")
+    assert len(view.requests) == before
+
+
+def test_keys_move_by_tokens_pin_and_let_go(view, result):
+    page = view.page
+    _, columns = result.grid_size
+    page.locator(f"{PANELS} >> nth=0 >> .shot").focus()
+    page.keyboard.press("ArrowRight")  # the first key marks the middle
+    first = page.evaluate("store.state.token")
+    page.keyboard.press("ArrowUp")
+    assert page.evaluate("store.state.token") == first - columns
+    page.keyboard.press("Enter")
+    assert page.evaluate("store.state.pinned")
+    expect(page.locator("#said")).to_contain_text("added most")
+    page.keyboard.press("Escape")
+    assert page.evaluate("store.state.token") is None
+
+
+def test_the_handle_lays_the_last_layer_over_it(view, result):
+    page = view.page
+    handle = page.get_by_role("slider", name="Pull the last layer over it")
+    handle.focus()
+    for _ in range(10):
+        page.keyboard.press("ArrowRight")
+    assert page.evaluate("store.state.split") == 50
+    over = canvas_pixels(page, f"{PANELS} >> nth=2 >> canvas.over")
+    assert np.array_equal(over, result.pictures["rae"])
+    clip = page.locator(f"{PANELS} >> nth=2 >> canvas.over").evaluate("(node) => getComputedStyle(node).clipPath")
+    assert "50%" in clip
+
+
+def test_zoom_is_one_for_all_panels(view):
+    page = view.page
+    page.locator(f"{PANELS} >> nth=1 >> .shot").dblclick(position={"x": 50, "y": 60})
+    page.wait_for_function("store.state.zoom.scale === 3")
+    transforms = page.locator(f"{PANELS} .pane").evaluate_all(
+        "(nodes) => nodes.map((n) => getComputedStyle(n).transform)"
     )
-    taker.routing()
-    weights = taker.state("routing", "Array.from(state.weights)")
-    assert np.allclose(np.array(weights).reshape(expected.weights.shape), expected.weights, atol=1e-5)
+    assert len(set(transforms)) == 1
+    assert transforms[0].startswith("matrix(3,")
+    page.locator(f"{PANELS} >> nth=1 >> .shot").dblclick(position={"x": 50, "y": 60})
+    page.wait_for_function("store.state.zoom.scale === 1")
 
 
-def test_a_photo_dropped_on_the_picture_goes_through(taker, tiny):
-    path = ROOT / "assets" / "examples" / "rocket.jpg"
-    expected = explore(load_image(path), tiny, interventions=False)
-    taker.page.locator("#picture input[type=file]").set_input_files(path)
-    row = taker.page.locator("#compare tr[data-route=phase2] td").first
-    expect(row).to_contain_text(f"{expected.metrics['phase2']['psnr']:.2f}")
+def test_full_screen_flips_the_routes_in_place(view, result):
+    page = view.page
+    page.keyboard.press("f")
+    dialog = page.locator("dialog.full")
+    expect(dialog).to_be_visible()
+    expect(dialog).to_contain_text("retrained decoder")
+    page.keyboard.press("ArrowRight")
+    expect(dialog).to_contain_text("Your photo")
+    assert np.array_equal(canvas_pixels(page, "dialog.full canvas"), result.original)
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
 
 
-def test_clearing_the_picture_loses_nothing(taker):
-    before = taker.page.locator("#compare").inner_text()
-    taker.page.get_by_label("Remove Image").click()
-    expect(taker.page.locator("#status")).to_contain_text("Choose another picture")
-    assert taker.page.locator("#compare").inner_text() == before
+def test_gain_and_harm_are_those_of_the_pictures(view, result):
+    page = view.page
+    gain = result.gains["drorae"]
+    score = page.locator("#picture [data-part=maps] .score")
+    expect(score.nth(0)).to_have_text(f"{round(100 * gain.improved)} % closer")
+    expect(score.nth(1)).to_have_text(f"{round(100 * gain.harmed)} % harmed")
+    page.evaluate("parts.point([10.5, 20.5])")
+    value = gain.map[20, 10]
+    words = "as far" if value == 0 else f"{abs(value):.1f} of 255 levels {'closer' if value > 0 else 'farther'}"
+    expect(page.locator("#picture [data-part=maps] .note").first).to_contain_text(words)
 
 
-def test_an_example_goes_through(taker, tiny):
-    expected = explore(load_image(ROOT / "assets" / "examples" / "coffee.jpg"), tiny, interventions=False)
-    taker.page.locator("#examples button, #examples .gallery-item").nth(2).click()
-    row = taker.page.locator("#compare tr[data-route=rae] td").first
-    expect(row).to_contain_text(f"{expected.metrics['rae']['psnr']:.2f}")
+def test_a_photo_goes_through_and_its_crop_can_be_moved(view, tiny, tmp_path):
+    rng = np.random.default_rng(0)
+    photo = Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).resize((300, 200))
+    photo.save(tmp_path / "mine.png")
+    view.upload(tmp_path / "mine.png")
+    view.page.wait_for_function("store.photo()?.name === 'mine.png' && store.data('routes')")
+    expected = explore(load_image(tmp_path / "mine.png"), tiny, interventions=False)
+    routes = view.know("routes")
+    assert routes["metrics"]["drorae"]["psnr"] == pytest.approx(expected.metrics["drorae"]["psnr"], abs=1e-4)
+    expect(view.page.locator(f"{PANELS} >> nth=0 >> .note")).to_contain_text("67 % of the photo")
+    view.page.get_by_role("button", name="move the crop").click()
+    view.page.get_by_label("The crop. Arrow keys move it.").focus()
+    for _ in range(3):
+        view.page.keyboard.press("Shift+ArrowLeft")
+    view.page.get_by_role("button", name="Use this square").click()
+    view.page.wait_for_function("store.data('routes')?.notes.crop[0] === 0")
+    moved = square(load_image(tmp_path / "mine.png"), 32, (0.0, 0.5))
+    view.page.wait_for_function("!store.waits('routes')")
+    view.page.evaluate("new Promise(requestAnimationFrame).then(() => new Promise(requestAnimationFrame))")
+    expect(view.page.locator(f"{PANELS} >> nth=0 >> .shot")).not_to_have_class(re.compile("waits"))
+    assert np.array_equal(panel(view, 0), np.asarray(moved))
 
 
-def moving_gif() -> bytes:
-    stream = io.BytesIO()
-    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")]
-    frames[0].save(stream, "GIF", save_all=True, append_images=frames[1:])
-    return stream.getvalue()
+BAD = {
+    "broken.png": (b"not a picture", "could not be read as an image"),
+    "huge.png": (png_header(60_000, 60_000), "megapixels"),
+    "vector.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
+}
 
 
-def half_jpeg() -> bytes:
-    stream = io.BytesIO()
-    Image.effect_noise((64, 64), 90).convert("RGB").save(stream, "JPEG")
-    return stream.getvalue()[: stream.tell() // 2]
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_file_is_one_sentence_and_loses_nothing(view, result, tmp_path, name):
+    content, sentence = BAD[name]
+    (tmp_path / name).write_bytes(content)
+    view.upload(tmp_path / name)
+    expect(view.page.locator("#bar .failure")).to_contain_text(sentence)
+    view.page.wait_for_function("store.state.photo !== null && store.data('routes')")
+    view.page.evaluate("store.show('cat')")
+    assert np.array_equal(panel(view, 0), result.original)
+    assert view.page.locator(f"#bar .tray button[aria-label='{name}']").count() == 0
+
+
+def test_the_last_of_two_quick_photos_wins(view, tiny):
+    coffee = explore(load_image(ROOT / "assets" / "examples" / "coffee.jpg"), tiny, interventions=False)
+    view.page.evaluate("store.show('rocket'); store.show('coffee')")
+    view.page.wait_for_function("store.data('routes', 'coffee')")
+    expect(view.page.locator(f"{PANELS} >> nth=1 >> .score b")).to_have_text(f"{coffee.metrics['rae']['psnr']:.1f}")
+    view.page.evaluate("new Promise(requestAnimationFrame).then(() => new Promise(requestAnimationFrame))")
+    assert np.array_equal(panel(view, 0), coffee.original)
+    before = len(view.requests)
+    view.page.evaluate("store.show('cat')")  # known: nothing is asked
+    assert len(view.requests) == before
+
+
+def test_two_photos_stand_side_by_side(view):
+    view.page.locator("#bar .tray button[aria-label=coffee]").click(modifiers=["Shift"])
+    expect(view.page.locator("#picture [data-part=second]")).to_contain_text("Beside it: coffee")
+    view.know("routes", "coffee")
+    assert view.page.evaluate("store.state.photo") == "cat"
+
+
+def test_the_address_follows_and_brings_back(browser, tiny_url, tmp_path):
+    noise = np.random.default_rng(3).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "own.png")
+    view = Watched(browser, tiny_url, width=1440, query="?tab=compare&example=coffee")
+    view.painted()
+    assert view.page.evaluate("[...store.photos.values()].filter((each) => each.kinds.routes).length") == 1
+    view.know("routes", "coffee")
+    view.upload(tmp_path / "own.png")
+    view.page.wait_for_function("store.photo()?.name === 'own.png' && store.data('routes')")
+    view.page.evaluate("parts.point([9, 9]); parts.pin()")
+    view.page.wait_for_url(re.compile("photo=[0-9a-f]{16}.*token="))
+    address = view.page.url
+    view.page.reload()
+    view.page.wait_for_function("store.photo()?.name === 'own.png' && store.data('routes') && store.state.pinned")
+    assert view.page.url == address
+    view.page.evaluate("store.show('cat')")
+    view.page.wait_for_url(re.compile("example=cat"))
+    view.page.go_back()
+    view.page.wait_for_function("store.photo()?.name === 'own.png'")
+    view.check()
+    view.page.close()
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "sentence"),
+    ("query", "sentence"),
     [
-        ("text.png", b"this is no picture", "is not a picture that can be read"),
-        ("bomb.png", png_header(30000, 30000, b"\0" * 100_000), "more than the 50 megapixels allowed"),
-        ("empty.png", b"", "is empty"),
-        ("moving.gif", moving_gif(), "is animated (2 frames)"),
-        ("half.jpg", half_jpeg(), "is damaged or cut off"),
-        ("dot.png", png_header(1, 1, b"\0\0\0\0"), "both sides must be at least 16"),
+        ("?example=dog", "The link names an example 'dog' that is not here; there are cat, "),
+        ("?photo=0123456789abcdef", "was kept in the browser it was opened in"),
     ],
 )
-def test_bad_files_are_one_sentence_and_lose_nothing(taker, tmp_path, name, content, sentence):
-    before = taker.page.locator("#compare").inner_text()
-    (tmp_path / name).write_bytes(content)
-    upload(taker, tmp_path / name)
-    status = taker.page.locator("#status .error")
-    expect(status).to_contain_text(sentence)
-    assert "Traceback" not in taker.page.content()
-    assert taker.page.locator("#compare").inner_text() == before
-    # its preview cannot be shown either
-    taker.complaints[:] = [text for text in taker.complaints if "Failed to load resource" not in text]
+def test_a_link_to_a_photo_that_is_not_here_says_so_and_shows_the_first(browser, tiny_url, query, sentence):
+    view = Watched(browser, tiny_url, query=query)
+    expect(view.page.locator("#bar .failure")).to_contain_text(sentence)
+    view.know("routes", "cat")
+    view.check()
+    view.page.close()
 
 
-def test_slider_works_by_mouse_keyboard_and_any_pair_without_a_request(view):
+def test_the_card_and_the_numbers_can_be_kept(view, result, tmp_path):
     page = view.page
-    box = page.locator("#compare [data-part=slider]").bounding_box()
-    page.mouse.move(box["x"] + 5, box["y"] + 5)
-    view.requests.clear()
-    before = page.locator("#compare [data-part=before]")
-    slider = page.locator("#compare [data-part=position]")
-    slider.scroll_into_view_if_needed()
-    box = slider.bounding_box()
-    page.mouse.click(box["x"] + box["width"] * 0.2, box["y"] + box["height"] / 2)
-    assert view.state("compare", "state.position") == pytest.approx(20, abs=4)
-    slider.focus()
-    for _ in range(5):
-        page.keyboard.press("ArrowRight")
-    position = view.state("compare", "state.position")
-    assert position == pytest.approx(25, abs=4)
-    # the picture chosen for the left is cut off right of the line
-    assert before.evaluate("node => node.style.clipPath") == f"inset(0px {100 - position}% 0px 0px)"
-    assert page.locator("#compare [data-part=line]").evaluate("node => node.style.left") == f"{position}%"
-    page.locator("#compare [data-part=left]").select_option("original")
-    page.locator("#compare [data-part=right]").select_option("phase2")
-    original = page.locator("#compare figure[data-route=original] img").get_attribute("src")
-    phase2 = page.locator("#compare figure[data-route=phase2] img").get_attribute("src")
-    assert before.get_attribute("src") == original
-    assert page.locator("#compare [data-part=after]").get_attribute("src") == phase2
-    assert not [u for u in view.requests if not u.startswith("data:")]
-
-
-def test_gain_map_shows_the_gain_of_either_route(view, explored):
-    page = view.page
-    view.requests.clear()
-    for title, name in (("All layers fused", "phase2"), ("Full DRoRAE", "drorae")):
-        page.locator("#compare [data-part=gain-choices]").get_by_role("button", name=title).click()
-        gain = explored.gains[name]
-        expect(page.locator("#compare [data-part=gain-shares]")).to_contain_text(
-            f"{100 * gain.improved:.0f} % of the pixels improved, {100 * gain.harmed:.0f} % harmed"
-        )
-        data = page.locator("#compare [data-part=gain]").evaluate(
-            "c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)"
-        )
-        colours = np.array(data).reshape(*gain.map.shape, 4)
-        limit = view.state("compare", "state.limit")
-        # beyond the limit the two end colours of the scale, in between green for gains and brown for losses
-        assert (colours[gain.map >= limit][:, :3] == [1, 102, 94]).all()
-        assert (colours[gain.map <= -limit][:, :3] == [140, 81, 10]).all()
-        clear = np.abs(gain.map) > limit / 10
-        assert np.array_equal(colours[clear][:, 1] > colours[clear][:, 0], gain.map[clear] > 0)
-    assert not [u for u in view.requests if not u.startswith("data:")]
-
-
-def token_at(view: Watched, row: int, column: int, grid: int = 16) -> tuple[float, float]:
-    stage = view.page.locator("#routing [data-part=stage]")
-    stage.scroll_into_view_if_needed()
-    box = stage.bounding_box()
-    return box["x"] + (column + 0.5) / grid * box["width"], box["y"] + (row + 0.5) / grid * box["height"]
-
-
-def shown_shares(view: Watched, which: str) -> list[float]:
-    texts = view.page.locator(f"#routing .row .share .{which}").all_inner_texts()
-    return [float(text.replace("\u2212", "-")) for text in texts]
-
-
-def test_hovering_shows_the_routing_of_the_token_without_a_request(view, explored):
-    view.routing()
-    view.page.wait_for_selector("#profile .js-plotly-plot .bars .point")  # the chart below has loaded its script
-    view.requests.clear()
-    for row, column in ((0, 0), (7, 3), (15, 15)):
-        view.page.mouse.move(*token_at(view, row, column))
-        token = row * 16 + column
-        assert shown_shares(view, "first") == pytest.approx(explored.shares[token].tolist(), abs=6e-4)
-        for layer, share in enumerate(explored.shares[token]):
-            bar = view.page.locator(f"#routing .row[data-layer='{layer + 1}'] .bar.first")
-            assert ("adds" if share >= 0 else "suppresses") in bar.get_attribute("class")
-            width = float(bar.evaluate("node => node.style.width").removesuffix("%"))
-            assert width == pytest.approx(50 * abs(share), abs=1e-3)
-    assert not [u for u in view.requests if not u.startswith("data:")]
-
-
-def test_pins_compare_two_tokens_and_keys_do_the_same(view, explored):
-    view.routing()
-    view.page.mouse.click(*token_at(view, 2, 3))
-    view.page.mouse.click(*token_at(view, 9, 12))
-    assert view.state("routing", "state.pins") == [2 * 16 + 3, 9 * 16 + 12]
-    view.page.mouse.move(*token_at(view, 5, 5))
-    assert shown_shares(view, "first") == pytest.approx(explored.shares[2 * 16 + 3].tolist(), abs=6e-4)
-    assert shown_shares(view, "second") == pytest.approx(explored.shares[9 * 16 + 12].tolist(), abs=6e-4)
-
-    view.page.locator("#routing [data-part=stage]").focus()
-    view.page.keyboard.press("Escape")
-    assert view.state("routing", "state.pins") == []
-    for key in ("Home", "ArrowDown", "ArrowRight", "ArrowRight", "ArrowUp", "ArrowUp"):
-        view.page.keyboard.press(key)
-    assert view.state("routing", "state.token") == 2
-    view.page.keyboard.press("Enter")
-    assert view.state("routing", "state.pins") == [2]
-    view.page.keyboard.press("Enter")
-    assert view.state("routing", "state.pins") == []
-
-
-def test_a_layer_can_be_laid_over_the_photo(view, explored):
-    view.routing()
-    stage = view.page.locator("#routing [data-part=stage]")
-    plain = stage.evaluate("c => c.toDataURL()")
-    layer = view.page.locator("#routing .strip button[data-layer='5']")
-    layer.click()
-    assert layer.get_attribute("aria-pressed") == "true"
-    assert stage.evaluate("c => c.toDataURL()") != plain
-    expect(view.page.locator("#routing [data-part=where]")).to_contain_text("the photo shows layer 5")
-    stage.focus()
-    view.page.keyboard.press("]")
-    assert view.state("routing", "state.layer") == 5
-    view.page.keyboard.press("Escape")
-    assert stage.evaluate("c => c.toDataURL()") == plain
-
-    limit = view.state("routing", "state.limit")
-    token = int(explored.shares[:, 4].argmin())
-    colour = layer.locator("canvas").evaluate(
-        f"c => Array.from(c.getContext('2d').getImageData({token % 16}, {token // 16}, 1, 1).data)"
-    )
-    share = explored.shares[token, 4]
-    assert abs(share) <= limit * 1.5
-    assert (colour[2] > colour[0]) == (share < 0)  # blue where the layer is suppressed
-
-
-def test_profile_shows_the_mean_share_of_every_layer(view, explored):
-    view.routing()
-    view.page.wait_for_selector("#profile .js-plotly-plot .bars .point")
-    heights = view.page.locator("#profile .js-plotly-plot").evaluate("plot => Array.from(plot.calcdata[0], d => d.s)")
-    assert heights == pytest.approx(explored.shares.mean(0).tolist(), abs=1e-5)
-
-
-def test_views_follow_a_second_picture_and_the_last_of_two_quick_ones(taker, tiny):
-    taker.routing()
-    taker.page.mouse.click(*token_at(taker, 1, 2, 4))
-    names = ("astronaut", "galaxies")
-    paths = [ROOT / "assets" / "examples" / f"{name}.jpg" for name in names]
-    expected = explore(load_image(paths[-1]), tiny, interventions=False)
-    for path in paths:
-        taker.page.locator("#picture input[type=file]").set_input_files(path)
-    taker.page.wait_for_function(
-        """(first) => {
-            const node = [...document.querySelectorAll('#routing *')].find((n) => n.__routing);
-            return node.__routing.value && Math.abs(node.__routing.weights[0] - first) < 1e-4;
-        }""",
-        arg=float(expected.weights[0, 0]),
-    )
-    taker.page.mouse.move(*token_at(taker, 2, 3, 4))
-    assert shown_shares(taker, "first") == pytest.approx(expected.shares[2 * 4 + 3].tolist(), abs=6e-4)
-    assert taker.state("routing", "state.pins") == []
-    taker.page.get_by_role("tab", name="Compare").click()
-    taker.page.locator("#compare [data-part=left]").select_option("original")
-    source = taker.page.locator("#compare [data-part=before]").get_attribute("src")
-    assert source == taker.page.locator("#compare figure[data-route=original] img").get_attribute("src")
-    assert np.array_equal(shown_pixels(taker.page, "#compare [data-part=before]"), expected.original)
-
-
-def test_unpin_by_button(view):
-    view.routing()
-    view.page.mouse.click(*token_at(view, 2, 3))
-    view.page.get_by_role("button", name="Unpin").click()
-    assert view.state("routing", "state.pins") == []
+    page.get_by_role("button", name="Share").click()
+    with page.expect_download() as card:
+        page.get_by_role("menuitem", name="Save this card").click()
+    assert Image.open(card.value.path()).size == (1200, 630)
+    page.get_by_role("button", name="Share").click()
+    files = []
+    page.on("download", files.append)
+    with page.expect_event("download", lambda file: file.suggested_filename.endswith(".npz")) as arrays:
+        page.get_by_role("menuitem", name="Save all numbers").click()
+    saved = np.load(io.BytesIO(arrays.value.path().read_bytes()))
+    assert np.allclose(saved["shares"], result.shares, atol=1e-6)
+    assert np.array_equal(saved["picture_drorae"], result.pictures["drorae"])
+    page.keyboard.press("Escape")
 
 
 def test_a_model_without_fusion_shows_what_it_has(browser):
-    with served(build_demo(build(fusion=None), "plain RAE")) as address:
-        view = Watched(browser, address)
-        assert view.page.locator("#compare figure").count() == 2
-        assert (view.state("compare", "state.left"), view.state("compare", "state.right")) == ("original", "rae")
-        expect(view.page.locator("#compare [data-part=gain-card]")).to_be_hidden()
-        view.page.get_by_role("tab", name="Routing").click()
-        expect(view.page.locator("#no-routing")).to_contain_text("no routing to show")
+    with served(build_demo(build(fusion=None), "plain")) as address:
+        view = Watched(browser, address, width=1440)
+        view.painted()
+        expect(view.page.get_by_role("heading", name="This model paints from its last layer alone.")).to_be_visible()
+        assert view.page.locator(f"{PANELS} >> nth=2").is_hidden()
         view.check()
         view.page.close()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_phone_shows_everything_without_sideways_scrolling_and_readable(browser, url, theme):
-    view = Watched(browser, url, width=390, query=f"?__theme={theme}")
-    page = view.page
-    for part in ("#compare .headline", "#compare figure b", "#compare .hint"):
-        assert contrast(page, part) > 4.5
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    assert page.locator("#compare .scroll").evaluate("node => node.scrollWidth <= node.clientWidth")
-    view.routing()
-    for part in ("#routing h3", "#routing .row .value", "#routing .hint"):
-        assert contrast(page, part) > 4.5
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    stage = page.locator("#routing [data-part=stage]").bounding_box()
-    assert stage["x"] >= 0
-    assert stage["x"] + stage["width"] <= 390
-    assert stage["width"] == pytest.approx(stage["height"], abs=1)
+def test_a_phone_shows_the_result_at_once_and_nothing_is_wider(browser, tiny_url, theme):
+    view = Watched(browser, tiny_url, width=390, query=f"?__theme={theme}")
+    view.page.set_viewport_size({"width": 390, "height": 844})
+    view.painted()
+    assert view.page.evaluate("document.documentElement.scrollWidth") <= 390
+    shot = view.page.locator(f"{PANELS}.third .shot").bounding_box()
+    assert shot["y"] + shot["height"] < 844 - 60
+    assert view.page.locator("#bar [data-part=tabbar] button").count() == 5
+    for selector in ("#picture h1", "#picture .third .score", "#picture .upright span"):
+        assert contrast(view.page, selector) >= 4.5
     view.check()
-    page.close()
+    view.page.close()
+
+
+def test_results_stand_above_the_fold_on_a_laptop(browser, tiny_url):
+    view = Watched(browser, tiny_url, width=1280)
+    view.page.set_viewport_size({"width": 1280, "height": 720})
+    view.painted()
+    for selector in (f"{PANELS} >> nth=2 >> .shot", "#picture .sure", "#picture .guide"):
+        box = view.page.locator(selector).first.bounding_box()
+        assert box["y"] + box["height"] <= 720
+    view.page.close()

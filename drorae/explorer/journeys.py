@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from drorae.explorer.explore import open_picture
+from drorae.explorer.reading import open_picture
 from drorae.explorer.sampling import (
     PREVIEWS,
     Request,

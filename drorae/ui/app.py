@@ -65,7 +65,9 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     bypass_proxies(args.host)
-    options = launch_options() | (mcp_options(demo) if args.mcp else {})
+    options = launch_options()
+    if args.mcp:
+        options = mcp_options(demo, options)
     try:
         demo.launch(server_name=args.host, server_port=args.port, inbrowser=args.browser, **options)
     except (OSError, OverflowError):  # Gradio's message speaks of its own variables

@@ -97,7 +97,8 @@ class Channel(gr.HTML):
     """Passes one kind of question from the page's store to the server: ``ask`` is the event, its value the wish.
 
     A wish holds the ``key`` of a photo, the ``example`` or the uploaded ``file`` (Gradio refuses paths that were not
-    uploaded), the ``model``, and what the kind needs besides. The prop ``answer`` takes ``key`` and ``value`` or ``error``.
+    uploaded), the ``model``, and what the kind needs besides. The prop ``answer`` takes ``key`` and ``value`` or
+    ``error``.
     """
 
     def __init__(self, kind: str, **kwargs: Any):
@@ -136,13 +137,6 @@ class BatchViewer(Viewer):
 
     def __init__(self, value: dict | None = None, **kwargs: Any):
         super().__init__("batch", value, "Pictures of the batch", **{"stopped": None, **kwargs})
-
-
-class ReportButton(Viewer):
-    """Asks for a report with ``make`` and saves the file that its value brings: ``name`` and ``text``, or ``error``."""
-
-    def __init__(self, value: dict | None = None, **kwargs: Any):
-        super().__init__("report", value, **kwargs)
 
 
 class GenerateViewer(Viewer):

@@ -34,5 +34,5 @@ def example_thumbnails(side: int = 72) -> list[dict[str, str]]:
         stream = io.BytesIO()
         square(load_image(path), side).save(stream, "JPEG", quality=82)
         thumbnail = "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
-        found.append({"name": name, "title": name, "thumbnail": thumbnail})
+        found.append({"name": name, "title": name, "thumbnail": thumbnail, "source": f"drorae/examples/{name}.jpg"})
     return found

@@ -22,8 +22,11 @@ PICTURES = (
 UNEXPLAINED = "The server could not do this; a picture's URL must be one that it can fetch. Its log says more."
 
 
-def mcp_options(demo: gr.Blocks) -> dict[str, Any]:
+def mcp_options(demo: gr.Blocks, options: dict[str, Any]) -> dict[str, Any]:
     """Arguments of ``demo.launch`` that also serve the public endpoints as MCP tools, at ``/gradio_api/mcp/``.
+
+    Args:
+        options: the other arguments of ``demo.launch``, which are among those returned.
 
     Raises:
         ImportError: the package mcp is not installed.
@@ -31,7 +34,8 @@ def mcp_options(demo: gr.Blocks) -> dict[str, Any]:
     demo.mcp_server_obj = ToolServer(demo)
     demo.mcp_server = True
     # with mcp_server=True Gradio would put its own server in the place of this one
-    return {"mcp_server": False, "app_kwargs": {"lifespan": demo.mcp_server_obj.lifespan}}
+    app_kwargs = options.get("app_kwargs", {}) | {"lifespan": demo.mcp_server_obj.lifespan}
+    return options | {"mcp_server": False, "app_kwargs": app_kwargs}
 
 
 class ToolServer(GradioMCPServer):

@@ -13,12 +13,14 @@ import gradio as gr
 
 from drorae.checkpoints import CheckpointError, reason_of
 from drorae.devices import best_device
+from drorae.explorer.reading import default_size
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.pretrained.adapter import load_tokenizer
 from drorae.pretrained.download import fetch
 from drorae.pretrained.rae_tokenizer import MODELS
 from drorae.ui import about_tab, study_tab
 from drorae.ui.status import status_line
+from drorae.viewers.report import model_hash
 
 KEPT = 2  # models besides the first: they are large
 SECONDS = 0.5  # between two looks at a model that is being loaded
@@ -36,6 +38,7 @@ class Shelf:
     def __init__(self, model: AutoencoderDRoRAE, name: str, open_to_all: bool):
         self.first, self.open_to_all = name, open_to_all
         self._models = OrderedDict({name: model})
+        self._hashes: dict[str, str] = {}
         self._lock = Lock()
 
     def get(self, name: str) -> AutoencoderDRoRAE:
@@ -50,6 +53,13 @@ class Shelf:
             if name != self.first:
                 self._models.move_to_end(name)
             return self._models[name]
+
+    def hash(self, name: str) -> str:
+        """:func:`drorae.viewers.report.model_hash` of a model that was loaded, computed once."""
+        model = self.get(name)
+        if name not in self._hashes:
+            self._hashes[name] = model_hash(model)
+        return self._hashes[name]
 
     def load(self, name: str) -> Iterator[str]:
         """Fetch and load a model, saying how far it is; afterwards :meth:`get` has it.
@@ -106,6 +116,18 @@ def model_line(model: AutoencoderDRoRAE, name: str) -> str:
     return f"{name}: {count / 1e6:.1f} M parameters, {megabytes(size)} on the {model.device.type.upper()}, {what}."
 
 
+def model_config(shelf: Shelf, name: str) -> dict[str, Any]:
+    """What the page's script knows of a model before it asks (see ``store.js``)."""
+    model = shelf.get(name)
+    return {
+        "model": {"name": name, "hash": shelf.hash(name)},
+        "size": default_size(model),
+        "layers": model.encoder.num_layers,
+        "channels": model.encoder.dim,
+        "bundled": False,
+    }
+
+
 class ModelControls(NamedTuple):
     """What chooses the model. ``current`` holds its name, for each visitor."""
 
@@ -141,14 +163,14 @@ def control_states(text: str, running: bool, error: bool = False) -> tuple[Any, 
     return (status_line(text, error), gr.Button(interactive=not running), gr.Button(interactive=running))
 
 
-NUM_FOLLOWING = 2 + len(about_tab.AboutTab._fields) + study_tab.NUM_FOLLOWING  # with the name and the introduction
+NUM_FOLLOWING = 2 + len(about_tab.AboutTab._fields) + study_tab.NUM_FOLLOWING  # with the name and the bar
 
 
 def switch_model(shelf: Shelf, wish: str | None, plane: str) -> Iterator[tuple[Any, ...]]:
     """Load a model and make it the one of this page; a failed attempt leaves the page as it is.
 
-    Yields the :func:`control_states`, the model's name, and what the page says of it: the introduction, the tab
-    *About*, and the tab *Study*.
+    Yields the :func:`control_states`, the model's name, and what the page says of it: the tab *About*,
+    and the tab *Study*.
 
     Args:
         shelf: where models are kept.
@@ -166,9 +188,9 @@ def switch_model(shelf: Shelf, wish: str | None, plane: str) -> Iterator[tuple[A
     yield (
         *control_states(model_line(model, name), False),
         name,
-        about_tab.model_facts(model, name).introduction,
         *about_tab.values(model, name),
         *study_tab.values(name, plane),
+        gr.update(changed=model_config(shelf, name)),
     )
 
 

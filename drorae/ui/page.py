@@ -1,4 +1,4 @@
-"""The page: the machine as a strip, one stage below it, and the pages beside: Generate, Many photos, Study, About."""
+"""The page: the machine as a strip, one stage below it; beside it Generate, Many photos, Study, About."""
 
 from __future__ import annotations
 
@@ -7,30 +7,19 @@ from typing import Any
 import gradio as gr
 
 from drorae.models.autoencoder import AutoencoderDRoRAE
-from drorae.ui import about_tab, batch_tab, generate_tab, study_tab
+from drorae.ui import about_tab, generate_tab, study_tab
 from drorae.ui.components import Channel, View
 from drorae.ui.endpoints import add_endpoints
 from drorae.ui.examples import EXAMPLES, example_thumbnails
 from drorae.ui.generators import available_generators
-from drorae.ui.models import Shelf
-from drorae.ui.wiring import wire_generate, wire_photo
+from drorae.ui.models import Shelf, model_config, model_controls, model_line
+from drorae.ui.photo import Photos
+from drorae.ui.status import status_line
+from drorae.ui.web import TITLE, web_options
+from drorae.ui.wiring import wire_generate, wire_models, wire_photos, wire_study
 from drorae.viewers import static_files
 
-KINDS = ("routes", "tiles", "standing", "frames")
-TITLE = "DRoRAE: see what the layers see"
-VIEWS = {"picture": "Picture", "generate": "Generate"}
-
-
-def page_config(model: AutoencoderDRoRAE, name: str) -> dict[str, Any]:
-    """What the page's script knows before it asks."""
-    return {
-        "examples": example_thumbnails(),
-        "model": {"name": name, "hash": ""},
-        "size": model.image_size,
-        "layers": model.encoder.num_layers,
-        "channels": model.encoder.dim,
-        "bundled": False,
-    }
+VIEWS = {"picture": "Picture", "generate": "Generate"}  # id of its tab, which is the name of its files, and what it is called
 
 
 def build_demo(
@@ -52,29 +41,37 @@ def build_demo(
     """
     generators = available_generators(generator, text_generator, model)
     shelf = Shelf(model, name, switch)
+    photos = Photos(shelf)
     with gr.Blocks(title=TITLE, delete_cache=(3600, 3600)) as demo:
-        View("bar", config=page_config(model, name))
+        bar = View("bar", config={"examples": example_thumbnails(), **model_config(shelf, name)}, changed=None)
         View("strip")
-        channels = {kind: Channel(kind) for kind in KINDS}
+        channels = {kind: Channel(kind) for kind in photos.answers()}
         making = Channel("generate")
         given = {"generate": {"config": generate_tab.page_config(generators)}}
         with gr.Tabs(elem_id="views"):
             for view, title in VIEWS.items():
                 with gr.Tab(title, id=view, elem_id=f"tab-{view}"):
                     View(view, **given.get(view, {}))
-            study = study_tab.build(study_tab.measurements_of(name))
-            about = about_tab.build(model, name)
-        wire_photo(shelf, channels)
+            with gr.Tab("Study", id="study", elem_id="tab-study") as studied, gr.Column(elem_classes="inside"):
+                study = study_tab.build(study_tab.measurements_of(name))
+            with gr.Tab("About", id="about", elem_id="tab-about"), gr.Column(elem_classes="inside"):
+                models = model_controls(shelf, status_line(model_line(model, name)))
+                about = about_tab.build(model, name)
+        wire_photos(photos, channels)
         wire_generate(shelf, generators, making)
+        wire_study(studied, study)
+        wire_models(shelf, models, about, study, bar)
         add_endpoints(model, generators)
     return demo.queue(max_size=32)
 
 
 def launch_options() -> dict[str, Any]:
     """Arguments of ``demo.launch`` that belong to the page, wherever it is served."""
+    style = static_files.page_style() + static_files.read_static("gradio.css")
     return {
-        "head": f"<script>{static_files.page_script()}</script>",
-        "css": static_files.page_style() + static_files.read_static("gradio.css"),
+        **web_options(),
+        # not as css=, whose rules Gradio rewrites: it loses those of :root in media queries
+        "head": f"<style>{style}</style>\n<script>{static_files.page_script()}</script>",
         "footer_links": ["api", "settings"],
         "run_history": False,  # it would keep visitors' pictures in their browsers
         "max_file_size": "80mb",  # a noisy PNG of 24 megapixels; photos of the 50 that load_image allows have far less

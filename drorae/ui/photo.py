@@ -1,42 +1,152 @@
-"""Answers to what the page asks about a photo: plain functions of a wish, one per kind (see ``store.js``)."""
+"""What the page asks about a photo, by kind: plain functions of a wish (see ``store.js``), tested without a browser."""
 
 from __future__ import annotations
 
+import base64
+import io
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
 from drorae.checkpoints import CheckpointError
-from drorae.explorer.explore import explore
 from drorae.explorer.interventions import InterventionError
-from drorae.images import ImageError
+from drorae.explorer.reading import Reading
+from drorae.explorer.recent import RecentReadings, photo_key
+from drorae.images import CENTRE, ImageError, open_photo
 from drorae.models.autoencoder import AutoencoderDRoRAE
-from drorae.ui.examples import EXAMPLES, NAMES
+from drorae.ui.examples import EXAMPLES, NAMES, example_path
 from drorae.ui.models import Shelf
-from drorae.ui.uploads import GONE, open_upload
-from drorae.viewers import interim
+from drorae.ui.uploads import GONE
+from drorae.viewers.report import report
+from drorae.viewers.values import frames_value, routes_value, tiles_value
 
 KNOWN = (CheckpointError, ImageError, InterventionError)
 UNFORESEEN = "This could not be computed here. Try again, or choose another photo."
+Wish = dict[str, Any]
 
 
-def photo_path(wish: dict[str, Any]) -> str:
+class Photos:
+    """The photos that visitors look at, as the models of a shelf read them. The last readings are kept."""
+
+    def __init__(self, shelf: Shelf):
+        self.shelf, self.recent = shelf, RecentReadings()
+
+    def reading(self, wish: Wish) -> Reading:
+        """The photo of a wish, read by its model.
+
+        Raises:
+            CheckpointError: the model is no longer loaded.
+            ImageError: the photo cannot be read, or is gone.
+        """
+        path, name = photo_path(wish), photo_name(wish)
+        model = self.shelf.get(wish.get("model") or self.shelf.first)
+        content = Path(path).read_bytes()
+        load = partial(open_photo, content, name)
+        return self.recent.read(photo_key(content), load, model, own_size(wish, model), centre=centre_of(wish))
+
+    def routes(self, wish: Wish) -> dict[str, Any]:
+        """The kind ``routes``: the only thing that a new photo waits for."""
+        reading = self.reading(wish)
+        name = wish.get("model") or self.shelf.first
+        return routes_value(
+            reading.routes,
+            key=str(wish.get("key")),
+            name=photo_name(wish),
+            model={"name": name, "hash": self.shelf.hash(name)},
+            facts=reading.facts,
+            example=wish.get("example"),
+        )
+
+    def tiles(self, wish: Wish) -> dict[str, Any]:
+        """The kind ``tiles``: what each layer alone can paint, for the strip."""
+        return tiles_value(self.reading(wish).tiles())
+
+    def frames(self, wish: Wish) -> Iterator[dict[str, Any]]:
+        """The kind ``frames``: every intervention the page has at hand. Pictures come twice, once strengths and
+        removals are painted and at the end; in between only how far it is."""
+        reading = self.reading(wish)
+        sent = False
+        for made in reading.interventions():
+            whole = made.done == made.total
+            if whole or (not sent and len(made.removed) == reading.parts.num_layers):
+                sent = True
+                yield frames_value(reading.routes, made)
+            elif not whole:
+                yield {"done": made.done, "total": made.total}
+
+    def arrays(self, wish: Wish) -> dict[str, Any]:
+        """A file of NumPy with every array of the photo in full precision: ``name``, ``type`` and ``base64``."""
+        result = self.reading(wish).routes
+        arrays = {
+            "original": result.original,
+            "weights": result.weights,
+            "shares": result.shares,
+            "cosines": result.cosines,
+            "texture": result.texture,
+            **{f"picture_{route}": picture for route, picture in result.pictures.items()},
+            **{f"gain_{route}": gain.map for route, gain in result.gains.items()},
+        }
+        stream = io.BytesIO()
+        np.savez_compressed(stream, **{name: array for name, array in arrays.items() if array is not None})
+        return {
+            "name": f"{Path(photo_name(wish)).stem}.npz",
+            "type": "application/octet-stream",
+            "base64": base64.b64encode(stream.getvalue()).decode(),
+            "moment": time.time(),
+        }
+
+    def report(self, wish: Wish) -> dict[str, Any]:
+        """One HTML file of the photo, opened as the page stood: ``name``, ``type`` and ``text``."""
+        example = wish.get("example")
+        picture = example_path(example) or photo_name(wish)  # as the command can take it
+        state = wish.get("state")
+        text = report(
+            self.reading(wish),
+            wish.get("model") or self.shelf.first,
+            picture,
+            state if isinstance(state, dict) else None,
+        )
+        return {
+            "name": f"drorae-{Path(picture).stem}.html",
+            "type": "text/html",
+            "text": text,
+            "moment": time.time(),
+        }
+
+    def answers(self) -> dict[str, Callable[[Wish], Any]]:
+        """The function of every kind."""
+        return {
+            "routes": self.routes,
+            "tiles": self.tiles,
+            "frames": self.frames,
+            "arrays": self.arrays,
+            "report": self.report,
+        }
+
+
+def photo_path(wish: Wish) -> str:
     """Path of the photo that a wish is about: an example by name, or the file that was uploaded.
 
     Raises:
-        ImageError: neither.
+        ImageError: neither, or the file was deleted since.
     """
     example, file = wish.get("example"), wish.get("file")
     if example is not None:
         if example not in EXAMPLES:
             raise ImageError(f"There is no example '{str(example)[:40]}'; there are {', '.join(NAMES)}.")
         return EXAMPLES[example]
-    if isinstance(file, dict) and isinstance(file.get("path"), str):
-        return file["path"]
-    raise ImageError(GONE)
+    path = file.get("path") if isinstance(file, dict) else None
+    if not isinstance(path, str) or not Path(path).is_file():
+        raise ImageError(GONE)
+    return path
 
 
-def own_size(wish: dict[str, Any], model: AutoencoderDRoRAE) -> int | None:
+def own_size(wish: Wish, model: AutoencoderDRoRAE) -> int | None:
     """The side in pixels that a generated picture is looked at at, which is its own; ``None`` is the page's.
 
     Other sizes than the model's own are not taken: anyone can send one, and large ones take long.
@@ -44,22 +154,36 @@ def own_size(wish: dict[str, Any], model: AutoencoderDRoRAE) -> int | None:
     return model.image_size if wish.get("size") == model.image_size else None
 
 
-def answer(kind, shelf: Shelf, wish: dict[str, Any]) -> dict[str, Any]:
-    key = wish.get("key")
+def photo_name(wish: Wish) -> str:
+    """What the visitor calls the photo."""
+    return str(wish.get("name") or wish.get("example") or "photo")
+
+
+def centre_of(wish: Wish) -> tuple[float, float]:
+    """Where the visitor put the crop, as a share of width and height; the middle unless moved."""
     try:
-        path = photo_path(wish)
-        model = shelf.get(wish.get("model") or shelf.first)
-        result = explore(
-            open_upload(path), model, interventions=kind in ("tiles", "frames"), size=own_size(wish, model)
-        )
-        if kind == "routes":
-            value = interim.routes_value(result, key, wish.get("name"), wish.get("example"), model.image_size, {"name": wish.get("model"), "hash": ""})
-        elif kind == "tiles":
-            value = interim.tiles_value(result)
-        elif kind == "frames":
-            value = interim.frames_value(result)
-        elif kind == "standing":
-            value = {"size": 128, "gain": 8.0, "photos": 1500, "below": 1401, "density": {"from": 2, "to": 12, "counts": [1,3,10,40,100,220,300,330,250,120,60,20,6,2]}}
-    except KNOWN as error:
-        return gr.update(answer={"key": key, "error": str(error)})
-    return gr.update(answer={"key": key, "value": value})
+        x, y = (float(value) for value in wish.get("centre") or CENTRE)
+    except (TypeError, ValueError):
+        raise ImageError(f"The centre of the crop must be two numbers from 0 to 1, not {wish['centre']!r}.") from None
+    return x, y
+
+
+def answered(function: Callable[[Wish], Any]) -> Callable[[Wish], Iterator[dict[str, Any]]]:
+    """The function of a kind as an event of its channel: what it returns or yields becomes the prop ``answer``, a known
+    error its sentence."""
+
+    def answer(wish: Wish) -> Iterator[dict[str, Any]]:
+        about = {"key": wish.get("key"), "id": wish.get("id")}
+        try:
+            values = function(wish)
+            for value in values if isinstance(values, Iterator) else [values]:
+                yield gr.update(answer=about | {"value": value})
+        except KNOWN as error:
+            yield gr.update(answer=about | {"error": str(error)})
+
+    return answer
+
+
+def failed(wish: Wish) -> dict[str, Any]:
+    """The answer when something unforeseen happened: the page must not be left waiting."""
+    return gr.update(answer={"key": wish.get("key"), "id": wish.get("id"), "error": UNFORESEEN, "moment": time.time()})

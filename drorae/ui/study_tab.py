@@ -62,7 +62,8 @@ and RPiAE stay ahead by 0.01. The paper's text gives DRoRAE 0.59, its table 0.60
 
 
 class StudyTab(NamedTuple):
-    """What changes on the tab: the plane of the peers by choice, the rest with the model."""
+    """What changes on the tab: the plane of the peers by choice, ``fixed`` when it is first opened, the rest with the
+    model."""
 
     plane: gr.Radio
     heading: gr.Markdown
@@ -70,13 +71,14 @@ class StudyTab(NamedTuple):
     table: gr.Markdown
     peers: gr.Plot
     own: gr.State
+    fixed: list[gr.Plot]
 
     def following(self) -> list[Any]:
         """What changes with the model, in the order of :func:`values`."""
         return [self.heading, self.phases, self.table, self.peers, self.own]
 
 
-NUM_FOLLOWING = len(StudyTab._fields) - 1  # all but the plane
+NUM_FOLLOWING = len(StudyTab._fields) - 2  # all but the plane and the charts of the paper alone
 
 
 def values(name: str, plane: str) -> list[Any]:
@@ -102,43 +104,48 @@ def build(own: Measured | None) -> StudyTab:
     Args:
         own: what was measured of the page's model.
     """
-    with gr.Tab("Study", id="study"):
-        gr.Markdown(INTRODUCTION, elem_id="study-introduction")
-        heading = gr.Markdown(phases_text(own), elem_id="study-phases-text")
-        phases = chart(charts.phases(own), "study-phases")
-        with numbers_accordion():
-            table = gr.Markdown(phases_table(own))
-        gr.Markdown(PEERS_TEXT)
-        plane = gr.Radio(list(charts.PLANES), value=next(iter(charts.PLANES)), label="Show", elem_id="study-plane")
-        peers = chart(charts.peers(plane.value, own), "study-peers")
-        with numbers_accordion():
-            gr.Markdown(peers_table())
-        gr.Markdown(scaling_text())
-        chart(charts.scaling(), "study-scaling")
-        with numbers_accordion():
-            gr.Markdown(scaling_table())
-        gr.Markdown(DESIGNS_TEXT)
-        chart(charts.designs(), "study-designs")
-        with numbers_accordion():
-            gr.Markdown(markdown_table(("fusion (table 3)", "rFID", "generator's loss"), published.VARIANTS))
-        gr.Markdown(STRATEGIES_TEXT)
-        chart(charts.strategies(), "study-strategies")
-        with numbers_accordion():
-            header = ("trained (table 4)", "rFID", "gFID", "gFID, AutoGuidance")
-            gr.Markdown(markdown_table(header, published.STRATEGIES))
-        gr.Markdown(GENEVAL_TEXT)
-        chart(charts.geneval(), "study-geneval")
-        with numbers_accordion():
-            rows = [(name, *scores) for name, scores in published.GENEVAL.items()]
-            gr.Markdown(markdown_table(("tokenizer (tables 2, 7)", *published.GENEVAL_TASKS), rows))
-        state = gr.State(own)
-        plane.input(charts.peers, [plane, state], peers, queue=False, api_visibility="private")
-    return StudyTab(plane, heading, phases, table, peers, state)
+    gr.Markdown(INTRODUCTION, elem_id="study-introduction")
+    heading = gr.Markdown(phases_text(own), elem_id="study-phases-text")
+    phases = chart("study-phases")
+    with numbers_accordion():
+        table = gr.Markdown(phases_table(own))
+    gr.Markdown(PEERS_TEXT)
+    plane = gr.Radio(list(charts.PLANES), value=next(iter(charts.PLANES)), label="Show", elem_id="study-plane")
+    peers = chart("study-peers")
+    with numbers_accordion():
+        gr.Markdown(peers_table())
+    gr.Markdown(scaling_text())
+    scaling = chart("study-scaling")
+    with numbers_accordion():
+        gr.Markdown(scaling_table())
+    gr.Markdown(DESIGNS_TEXT)
+    designs = chart("study-designs")
+    with numbers_accordion():
+        gr.Markdown(markdown_table(("fusion (table 3)", "rFID", "generator's loss"), published.VARIANTS))
+    gr.Markdown(STRATEGIES_TEXT)
+    strategies = chart("study-strategies")
+    with numbers_accordion():
+        header = ("trained (table 4)", "rFID", "gFID", "gFID, AutoGuidance")
+        gr.Markdown(markdown_table(header, published.STRATEGIES))
+    gr.Markdown(GENEVAL_TEXT)
+    geneval = chart("study-geneval")
+    with numbers_accordion():
+        rows = [(name, *scores) for name, scores in published.GENEVAL.items()]
+        gr.Markdown(markdown_table(("tokenizer (tables 2, 7)", *published.GENEVAL_TASKS), rows))
+    state = gr.State(own)
+    plane.input(charts.peers, [plane, state], peers, queue=False, api_visibility="private")
+    return StudyTab(plane, heading, phases, table, peers, state, [scaling, designs, strategies, geneval])
 
 
-def chart(figure: go.Figure, name: str) -> gr.Plot:
-    """A chart without a frame."""
-    return gr.Plot(figure, show_label=False, container=False, elem_id=name)
+def chart(name: str) -> gr.Plot:
+    """A chart without a frame, empty until the tab is opened."""
+    return gr.Plot(show_label=False, container=False, elem_id=name)
+
+
+def figures(plane: str, own: Measured | None) -> list[go.Figure]:
+    """All charts: the phases, the peers, and those of :attr:`StudyTab.fixed`."""
+    fixed = [charts.scaling(), charts.designs(), charts.strategies(), charts.geneval()]
+    return [charts.phases(own), charts.peers(plane, own), *fixed]
 
 
 def numbers_accordion() -> gr.Accordion:

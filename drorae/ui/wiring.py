@@ -13,13 +13,13 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
-from functools import partial
-from drorae.ui import batch_tab, generate_tab, photo, sharing
+from drorae.ui import batch_tab, generate_tab
 from drorae.ui.about_tab import AboutTab
-from drorae.ui.components import Channel, PictureInput, ReportButton
+from drorae.ui.components import Channel, PictureInput, View
 from drorae.ui.generators import Generator
 from drorae.ui.models import ModelControls, Shelf, cancel_load, switch_model
-from drorae.ui.study_tab import StudyTab
+from drorae.ui.photo import Photos, answered, failed
+from drorae.ui.study_tab import StudyTab, figures
 
 # A function whose first argument is given; unlike functools.partial it keeps the hints by which Gradio passes events.
 bind = MethodType
@@ -30,28 +30,36 @@ EXPLORE = {"concurrency_limit": 1, "concurrency_id": "explore"}  # what uses the
 GENERATE = {"concurrency_limit": 1, "concurrency_id": "generate"}
 
 
-def wire_photo(shelf: Shelf, channels: dict[str, Channel]) -> None:
-    """Answer what the page asks about a photo."""
-    for kind, channel in channels.items():
-        channel.ask(
-            partial(photo.answer, kind, shelf), channel, channel, trigger_mode="always_last", **QUIET, **EXPLORE
+def wire_photos(photos: Photos, channels: dict[str, Channel]) -> None:
+    """Answer what the page asks about photos. A new photo ends what is still painted of the one before."""
+    runs = {}
+    for kind, function in reversed(photos.answers().items()):
+        channel = channels[kind]
+        ends = [runs["frames"]] if kind == "routes" else None
+        runs[kind] = channel.ask(
+            answered(function), channel, channel, trigger_mode="always_last", cancels=ends, **QUIET, **EXPLORE
         )
+        runs[kind].failure(failed, channel, channel, queue=False, **QUIET)
 
 
-def wire_models(
-    shelf: Shelf, controls: ModelControls, introduction: gr.Markdown, about: AboutTab, study: StudyTab
-) -> None:
+def wire_models(shelf: Shelf, controls: ModelControls, about: AboutTab, study: StudyTab, bar: View) -> None:
     """Load the model that was asked for; what it changes besides the picture's views follows it."""
     states = [controls.status, controls.load, controls.cancel]
     run = controls.load.click(
         bind(switch_model, shelf),
         [controls.name, study.plane],
-        [*states, controls.current, introduction, *about, *study.following()],
+        [*states, controls.current, *about, *study.following(), bar],
         concurrency_limit=1,
         concurrency_id="load",
         **QUIET,
     )
     wire_stop(controls.cancel, [run], cancel_load, controls.current, states)
+
+
+def wire_study(opened: gr.Tab, tab: StudyTab) -> None:
+    """Draw the charts when somebody looks at them."""
+    charts = [tab.phases, tab.peers, *tab.fixed]
+    opened.select(figures, [tab.plane, tab.own], charts, **QUIET)
 
 
 def wire_stop(
@@ -74,17 +82,6 @@ def wire_stop(
     button.click(say, inputs, outputs, cancels=runs, queue=False, **QUIET)
     for run in runs:
         run.failure(say, inputs, outputs, queue=False, **QUIET)
-
-
-def wire_link(demo: gr.Blocks, picture: PictureInput, tabs: gr.Tabs, status: gr.HTML) -> None:
-    """Open what a link names."""
-    demo.load(sharing.open_link, None, [picture, tabs, status], queue=False, **QUIET)
-
-
-def wire_report(shelf: Shelf, current: gr.State, seen: gr.State, button: ReportButton) -> None:
-    """Write the report of the picture that is shown when it is asked for."""
-    run = button.make(bind(sharing.write_report, shelf), [seen, current], button, **QUIET, **EXPLORE)
-    run.failure(sharing.report_failure, None, button, queue=False, **QUIET)
 
 
 def wire_batch(shelf: Shelf, current: gr.State, tab: batch_tab.BatchTab, picture: PictureInput, tabs: gr.Tabs) -> None:

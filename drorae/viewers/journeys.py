@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import io
-
 import numpy as np
-from PIL import Image
 
 from drorae.explorer.journeys import Journey, Morph, PhotoJourney
+from drorae.viewers.encodings import webp
 
 
 def journey_value(journey: Journey) -> dict:
@@ -36,10 +33,3 @@ def morph_value(made: Morph) -> dict:
 def pictures_of(pictures: np.ndarray) -> list[str]:
     """Pictures (n, H, W, 3) uint8 as data URLs of lossless WebP."""
     return [webp(picture) for picture in pictures]
-
-
-def webp(picture: np.ndarray, **options: int) -> str:
-    """One picture (H, W, 3) uint8 as the data URL of a WebP, lossless unless a ``quality`` is given."""
-    stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, "WEBP", lossless="quality" not in options, method=4, **options)
-    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""One self-contained HTML file of an exploration: the viewers of the page, and how to make it again."""
+"""One self-contained HTML file of a photo: the views of the page, still movable, and how to make it again."""
 
 from __future__ import annotations
 
@@ -7,55 +7,71 @@ import json
 import math
 import platform
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from html import escape
 from importlib.metadata import version
+from typing import Any
 
 import torch
 
 from drorae import __version__
 from drorae.checkpoints import stored_folder, weights_hash
-from drorae.explorer.explore import Exploration, default_size
+from drorae.explorer.reading import Reading, default_size
 from drorae.models.autoencoder import AutoencoderDRoRAE
-from drorae.viewers import static_files, values
+from drorae.viewers import static_files
+from drorae.viewers.values import frames_value, routes_value, tiles_value
 
-VIEWERS: dict[str, tuple[str, Callable[[Exploration], dict | None]]] = {
-    "compare": ("What was lost, and what came back", values.compare_value),
-    "routing": ("Which layer, where", values.routing_value),
-    "intervene": ("What if", values.intervene_value),
-    "frequency": ("At which size of detail", values.frequency_value),
-}
+# what a visitor chose and a report shows
+STATE = ("token", "pinned", "layer", "off", "beta", "region", "decoder", "split")
+
+VIEWS = ("strip", "picture", "layers", "weights", "frequency")  # those that need no more than the file holds
 PACKAGES = ("torch", "timm", "diffusers")
 NOT_HERE = "Not precomputed for this report; open the explorer."
 
-# What Gradio gives the viewers' scripts: an element, the value, and a way to ask; here nobody answers but this file.
+# What Gradio gives the views' scripts: an element, and ways to ask. Here nobody answers but this file.
 START = """
-<script>
-for (const name of %(names)s) {
-  const element = document.getElementById(name);
-  const props = { value: JSON.parse(document.getElementById(name + "-value").textContent) };
-  const watching = {};
-  const watch = (prop, callback) => { watching[prop] = callback; };
-  const trigger = (event, asked) => {
-    props.answer = { id: asked && asked.id, error: %(not_here)s };
-    if (watching.answer) watching.answer();
-  };
-  scripts[name](element, props, watch, trigger);
+store.configure(%(config)s);
+store.set({ step: 9 });
+Object.assign(store.add({ key: %(key)s, name: %(name)s, example: null }).kinds, %(kinds)s);
+for (const kind of ["intervene", "similar"]) {
+  store.open(kind, ({ key, id }) => store.receive(kind, { key, id, error: %(not_here)s }));
 }
-</script>
+for (const name of Object.keys(views)) {
+  views[name](document.getElementById(name), {}, () => {}, () => {}, async () => ({}));
+}
+store.show(%(key)s);
+store.set(%(state)s);
 """
 
 
-def report(result: Exploration, model: AutoencoderDRoRAE, model_name: str, picture_name: str) -> str:
+def report(
+    reading: Reading,
+    model_name: str,
+    picture_name: str,
+    state: Mapping[str, Any] | None = None,
+    standing: Mapping[str, Any] | None = None,
+) -> str:
     """The HTML text. It asks for nothing from outside; what was computed for the page can be moved in it.
 
     Args:
-        result: with its interventions, where the model can have them.
+        reading: the photo as the model reads it; its interventions are painted where the model can have them.
         model_name, picture_name: as they are to be named, and as the command that makes the report again takes them.
+        state: what was chosen on the page, to begin with (see ``store.js``).
+        standing: the kind ``standing`` of the photo, where it is known.
     """
-    shown = {
-        name: (title, value) for name, (title, value_of) in VIEWERS.items() if (value := value_of(result)) is not None
-    }
+    model, result = reading.model, reading.routes
+    value = routes_value(
+        result,
+        key="photo",
+        name=picture_name,
+        model={"name": model_name, "hash": model_hash(model)},
+        facts=reading.facts,
+    )
+    kinds = {"routes": value, **({"standing": dict(standing)} if standing else {})}
+    if reading.can_intervene():
+        *_, made = reading.interventions()
+        kinds["frames"] = frames_value(result, made)
+        kinds["tiles"] = tiles_value(reading.tiles())
     argument = f"./{picture_name}" if picture_name.startswith("-") else picture_name  # or it would be an option
     height, width, _ = result.original.shape
     size = [] if width == height == default_size(model) else ["--size", str(round(math.sqrt(width * height)))]
@@ -67,31 +83,42 @@ def report(result: Exploration, model: AutoencoderDRoRAE, model_name: str, pictu
         "Python": platform.python_version(),
     }
     facts = {
-        "picture": f"{picture_name}, {'all of it' if result.whole else 'central square'} at {width} x {height} pixels",
-        "model": f"{model_name}, sha256 of its weights {model_hash(model)}{_files_hash(model_name)}",
+        "picture": f"{picture_name}, {'all of it' if result.whole else 'a square of it'} at {width} x {height} pixels",
+        "model": f"{model_name}, sha256 of its weights {value['model']['hash']}{_files_hash(model_name)}",
         "layers": f"{model.encoder.num_layers}, of {model.config.encoder_name}; {math.prod(result.grid_size)} tokens",
         "computed in": f"{str(model.dtype).removeprefix('torch.')} on {model.device.type}",
         "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
         "made by": command,
     }
-    styles = [static_files.style("page"), static_files.shared_style(), *map(static_files.style, shown)]
-    sections = "".join(
-        f'<h2>{escape(title)}</h2>\n<div id="{name}">{static_files.markup(name)}</div>\n'
-        f'<script type="application/json" id="{name}-value">{_json(value)}</script>\n'
-        for name, (title, value) in shown.items()
-    )
-    scripts = f"<script>{static_files.library()}</script>\n" + "".join(
-        f"<script>(window.scripts ??= {{}}).{name} = function (element, props, watch, trigger) {{\n"
-        f"{static_files.script(name)}\n}};</script>\n"
+    shown = [name for name in VIEWS if name in ("strip", "picture") or reading.can_intervene()]
+    config = {
+        "layers": model.encoder.num_layers,
+        "channels": model.encoder.dim,
+        "model": value["model"],
+        "report": True,
+    }
+    styles = [static_files.page_style(), static_files.read_static("report.css"), *map(static_files.style, shown)]
+    functions = ",\n".join(
+        f'"{name}": function (element, props, watch, trigger, upload) {{\n{static_files.read_static(f"{name}.js")}\n}}'
         for name in shown
     )
-    start = START % {"names": json.dumps(list(shown)), "not_here": json.dumps(NOT_HERE)}
+    start = START % {
+        "config": _json(config),
+        "key": _json("photo"),
+        "name": _json(picture_name),
+        "kinds": _json(kinds),
+        "not_here": _json(NOT_HERE),
+        "state": _json({key: each for key, each in (state or {}).items() if key in STATE}),
+    }
+    sections = "".join(f'<div id="{name}">{static_files.markup(name)}</div>\n' for name in shown)
     return (
         '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>DRoRAE: {escape(picture_name)}</title>\n<style>{''.join(styles)}</style></head>\n<body>\n"
-        f"<h1>What the layers see in {escape(picture_name)}</h1>\n{_table(facts)}\n{sections}"
-        f"{scripts}{start}</body>\n</html>\n"
+        f'<p class="visually-hidden" id="said" role="status"></p>\n{sections}'
+        f'<footer class="drorae"><div class="inner"><h2>How this was made</h2>{_table(facts)}</div></footer>\n'
+        f"<script>\ndocument.body.classList.toggle('dark', matchMedia('(prefers-color-scheme: dark)').matches);\n"
+        f"{static_files.page_script()}\nconst views = {{\n{functions}\n}};\n{start}</script>\n</body>\n</html>\n"
     )
 
 
@@ -111,7 +138,7 @@ def _files_hash(model_name: str) -> str:
     return f", of the files {known}" if known else ""
 
 
-def _json(value: dict) -> str:
+def _json(value: Any) -> str:
     """JSON that cannot end the script element it stands in."""
     return json.dumps(value).replace("<", "\\u003c")
 

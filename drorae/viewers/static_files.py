@@ -14,7 +14,7 @@ def read_static(name: str) -> str:
     return (STATIC / name).read_text(encoding="utf-8")
 
 
-PAGE_SCRIPTS = ("lib", "words", "store", "parts", "guide", "share")  # each needs those before it
+PAGE_SCRIPTS = ("lib", "words", "store", "parts", "guide", "share", "crop")  # each needs those before it
 
 
 def page_script() -> str:

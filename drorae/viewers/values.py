@@ -1,23 +1,157 @@
 """What the explorer returns, as plain JSON for the viewers.
 
-Everything a viewer can show travels once; hovering, pinning and switching then need no request. Pictures are PNG, so
-the browser shows exactly the pixels the numbers were computed on.
+Everything a viewer can show travels once; hovering, pinning and switching then need no request. Pictures are PNG or
+lossless WebP, so the browser shows exactly the pixels the numbers were computed on.
 """
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from drorae.explorer.answers import finite_numbers, frame_answer
 from drorae.explorer.batch import BatchRow, to_csv
-from drorae.explorer.explore import ROUTES, Exploration, Frame, Gain
+from drorae.explorer.exploration import Exploration, Frame, Gain, Interventions
+from drorae.explorer.routes import ROUTES
 from drorae.explorer.sampling import Generation, Progress
+from drorae.explorer.similarity import Similarity
 from drorae.explorer.spectrum import band_edges, recovery
 from drorae.images import png_with_settings
 from drorae.study import published
+from drorae.viewers.encodings import base64_text, packed, sprite, sprite_columns, webp
+
+TILE = 80  # pixels: the longer side of a layer's picture in the strip
+
+
+def routes_value(
+    result: Exploration,
+    *,
+    key: str,
+    name: str,
+    model: Mapping[str, str],
+    facts: Mapping[str, Any],
+    example: str | None = None,
+) -> dict:
+    """The kind ``routes``: what a photo is, and what the model makes of it on every route.
+
+    Weights and shares are packed, tokens by layers; cosines and texture have one number per token; they are ``None``
+    without fusion. Components are base64 of uint8, layers by tokens by RGB.
+
+    Args:
+        key: of the photo.
+        name: what the photo is called.
+        model: ``name`` and ``hash`` of the model.
+        facts: what was done to the file, see :meth:`drorae.images.Photo.facts`.
+        example: which of the page's own photos it is.
+    """
+    weights, shares, cosines = result.weights, result.shares, result.cosines
+    correlation = result.texture_correlation
+    return {
+        "key": key,
+        "name": name,
+        "example": example,
+        "width": result.original.shape[1],
+        "height": result.original.shape[0],
+        "rows": result.grid_size[0],
+        "columns": result.grid_size[1],
+        "layers": result.num_layers,
+        "beta": result.beta,
+        "seconds": result.seconds,
+        "size": result.size,
+        "model": {"name": model["name"], "hash": model["hash"]},
+        "pictures": {route: webp(shown) for route, shown in {"original": result.original, **result.pictures}.items()},
+        "metrics": {route: finite_numbers(numbers) for route, numbers in result.metrics.items()},
+        "weights": None if weights is None else packed(weights),
+        "shares": None if shares is None else packed(shares),
+        "cosines": None if cosines is None else packed(cosines),
+        "texture": packed(result.texture),
+        "cosine": result.cosine,
+        "correlation": None if correlation is None else _finite_list(correlation),
+        # softmax and mean sums are not divided (equation 4)
+        "divided": weights is not None and shares is not None and not np.array_equal(weights, shares),
+        "components": base64_text(result.components),
+        "edges": band_edges().tolist(),
+        "spectra": {route: energies.tolist() for route, energies in result.spectra.items()},
+        "energies": {route: energies.tolist() for route, energies in result.energies.items()},
+        "notes": dict(facts),
+    }
+
+
+def tiles_value(tiles: Sequence[Frame], side: int = TILE) -> dict:
+    """The kind ``tiles``: what each layer can paint, small, in one row.
+
+    ``side`` is the longer side of a tile in pixels; a tile is never larger than what was painted.
+
+    Args:
+        tiles: one per layer, see :meth:`drorae.explorer.reading.Reading.tiles`.
+    """
+    height, width, _ = tiles[0].picture.shape
+    side = min(side, max(height, width))
+    size = tuple(max(1, round(length * side / max(height, width))) for length in (width, height))
+    small = [np.asarray(Image.fromarray(tile.picture).resize(size, Image.Resampling.LANCZOS)) for tile in tiles]
+    return {
+        "side": side,
+        "sprite": webp(sprite(small, len(small))),
+        "psnr": [finite_numbers(tile.metrics)["psnr"] for tile in tiles],
+    }
+
+
+def frames_value(result: Exploration, made: Interventions) -> dict:
+    """The kind ``frames``: the interventions painted so far, their pictures in one sprite, which is ``None`` as long as
+    there are none.
+
+    ``layers`` has a row per removed layer: which share of what the last layer lost is wrong without the layer and was
+    not with it, by band of frequency; ``None`` for bands in which it lost nothing.
+
+    Args:
+        result: of the same picture.
+    """
+    lists = {"strengths": made.strengths, "removed": made.removed, "alone": made.alone, "experts": made.experts}
+    pictures = [frame.picture for frames in lists.values() for frame in frames]
+    height, width, _ = result.original.shape
+    columns = sprite_columns(len(pictures), width, height) if pictures else 0
+    indices = iter(range(len(pictures)))
+    *_, usual = result.energies.values()
+    lost = result.energies["rae"]
+    return {
+        "beta": made.beta,
+        "betas": list(made.betas),
+        "done": made.done,
+        "total": made.total,
+        "columns": columns,
+        "width": width,
+        "height": height,
+        "sprite": webp(sprite(pictures, columns)) if pictures else None,
+        **{
+            kind: [{"index": next(indices), **frame_answer(frame)} for frame in frames]
+            for kind, frames in lists.items()
+        },
+        "layers": [_finite_list(1 - recovery(lost, frame.energies - usual)) for frame in made.removed],
+    }
+
+
+def similar_value(found: Mapping[str, Similarity]) -> dict:
+    """The kind ``similar``: how much the tokens of photos resemble one token, map by map.
+
+    ``maps`` names them: layers from 1, ``z_base``, ``z_fuse``, ``z_final``. ``values`` of a photo are packed, maps by
+    tokens.
+
+    Args:
+        found: by key of the photo; the token is the first one's.
+    """
+    first = next(iter(found.values()))
+    return {
+        "token": first.token,
+        "maps": list(first.maps),
+        "photos": [
+            {"key": key, "rows": each.grid_size[0], "columns": each.grid_size[1], "values": packed(each.values)}
+            for key, each in found.items()
+        ],
+    }
 
 
 def compare_value(result: Exploration, example: str | None = None) -> dict:
@@ -58,13 +192,13 @@ def routing_value(result: Exploration, example: str | None = None) -> dict | Non
         "rows": result.grid_size[0],
         "columns": result.grid_size[1],
         "layers": result.num_layers,
-        "weights": _base64(weights.astype("<f4")),
-        "shares": _base64(shares.astype("<f4")),
+        "weights": base64_text(weights.astype("<f4")),
+        "shares": base64_text(shares.astype("<f4")),
         "divided": not np.array_equal(weights, shares),  # softmax and mean sums are not (equation 4)
         "beta": result.beta,
         "cosine": result.cosine,
-        "cosines": _base64(cosines.astype("<f4")),
-        "texture": _base64(result.texture.astype("<f4")),
+        "cosines": base64_text(cosines.astype("<f4")),
+        "texture": base64_text(result.texture.astype("<f4")),
         "correlation": _finite_list(correlation),
         "paper": {
             "depth": published.DEPTH,
@@ -91,7 +225,7 @@ def intervene_value(result: Exploration, example: str | None = None) -> dict | N
         "removed": [frame_value(frame) for frame in done.removed],
         "alone": [frame_value(frame) for frame in done.alone],
         "experts": [frame_value(frame) for frame in done.experts],
-        "components": _base64(result.components),  # layers by tokens by RGB, uint8
+        "components": base64_text(result.components),  # layers by tokens by RGB, uint8
     }
 
 
@@ -192,15 +326,11 @@ def generation_value(result: Generation) -> dict:
 def _gain(gain: Gain) -> dict:
     # three times the gain is the sum over RGB of differences of 8-bit values: a whole number, so int16 is exact
     return {
-        "map": _base64((gain.map * 3).round().astype("<i2")),
+        "map": base64_text((gain.map * 3).round().astype("<i2")),
         "mean": float(gain.map.mean()),
         "improved": gain.improved,
         "harmed": gain.harmed,
     }
-
-
-def _base64(array: np.ndarray) -> str:
-    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
 
 
 def _png(picture: np.ndarray, settings: dict | None = None) -> str:

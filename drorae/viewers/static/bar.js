@@ -294,6 +294,9 @@ store.on(["photo", "data"], () => {
     say(words.headline(parts.gain(), routes.layers));
   }
 });
+watch("changed", () => {
+  if (props.changed) store.changeModel(props.changed);
+});
 drawTray();
 drawLinks();
 drawFailure();

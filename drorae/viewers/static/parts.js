@@ -185,6 +185,8 @@ const parts = (() => {
     requestAnimationFrame(() => {
       asked = false;
       for (const each of panels) each.draw();
+      const shown = panels.filter(({ node }) => visible(node));
+      if (shown.length && shown.every(({ painted }) => painted)) document.documentElement.dataset.painted = "1";
       for (const call of painters) call();
     });
   }
@@ -246,7 +248,8 @@ const parts = (() => {
       pane.style.setProperty("--wide", wide);
       pane.style.setProperty("--high", high);
       if (upper) upper.style.clipPath = `inset(0 ${100 - state.split}% 0 0)`;
-      node.classList.toggle("waits", done === false);
+      self.painted = done !== false;
+      node.classList.toggle("waits", !self.painted);
       // whole multiples of a picture's pixels are drawn as squares, everything else smoothly
       const scale = (node.clientWidth * wide * state.zoom.scale * (window.devicePixelRatio || 1)) / width;
       const sharp = Math.abs(scale - Math.round(scale)) < 0.01 || state.zoom.scale >= 3;
@@ -597,6 +600,31 @@ const parts = (() => {
     }
   }
 
+  // The same as twelve upright bars, for narrow screens. Screen readers have the others.
+  function drawUpright(node) {
+    const here = shares(state.token);
+    if (!here) {
+      node.replaceChildren();
+      return;
+    }
+    const [zero, scale] = [62, 62 / REACH];
+    const where =
+      state.token === null ? "whole photo" : (([r, c]) => `row ${r}, column ${c}`)(rowAndColumn(state.token));
+    const bars = here.map((value, k) => {
+      const size = Math.min(Math.abs(value) * scale, value < 0 ? 100 - zero - 20 : zero);
+      const bar = html("u", { className: value < 0 ? "neg" : "" });
+      bar.style.cssText = `top:${value < 0 ? zero : zero - size}%;height:${size}%`;
+      return html("div", {}, [bar, html("span", { textContent: k + 1 })]);
+    });
+    node.replaceChildren(
+      html("div", { className: "cap" }, [
+        "How each layer is used",
+        html("span", { className: "score", textContent: where }),
+      ]),
+      html("div", { className: "vbars num" }, bars),
+    );
+  }
+
   // The gain of the photo that is shown, dB; null where there is no fusion.
   function gain(key) {
     const metrics = store.data("routes", key)?.metrics;
@@ -680,6 +708,7 @@ const parts = (() => {
     dark,
     drawBars,
     drawStanding,
+    drawUpright,
     gain,
     html,
     image,

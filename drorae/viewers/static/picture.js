@@ -83,23 +83,27 @@ const halves = html("div", { className: "seg half", role: "group", "aria-label":
   html("button", { type: "button", value: "50", textContent: "Half and half" }),
   html("button", { type: "button", value: "0", textContent: "All layers" }),
 ]);
+const narrow = window.matchMedia("(max-width: 760px)");
+if (narrow.matches) store.set({ split: 50 }); // there the third panel is the only one: half and half tells the story
 const scores = { rae: html("span", { className: "score" }), all: html("span", { className: "score" }) };
-const names = { all: html("span") };
+const names = { all: html("span"), last: html("span", { className: "lastname" }) };
 const notes = {
   photo: html("div", { className: "note" }),
   rae: html("div", { className: "note" }),
   all: html("div", { className: "note" }, html("div", { className: "sure" })),
 };
 const bars = html("aside", { className: "insp", "aria-label": "Weights" });
+const upright = html("div", { className: "upright", "aria-hidden": "true" });
 
 find("stage").append(
   html("figure", { className: "fig" }, [html("figcaption", {}, ["Your photo", crop]), photo.node, notes.photo]),
   html("figure", { className: "fig" }, [html("figcaption", {}, ["Last layer only", scores.rae]), last.node, notes.rae]),
   html("figure", { className: "fig third" }, [
-    html("figcaption", {}, [names.all, html("span", { className: "right" }, [decoders, scores.all])]),
+    html("figcaption", {}, [names.last, names.all, html("span", { className: "right" }, [decoders, scores.all])]),
     all.node,
     halves,
     notes.all,
+    upright,
   ]),
   bars,
 );
@@ -218,6 +222,8 @@ function drawBands(routes) {
   );
 }
 
+const decibels = (psnr) => (psnr === null ? "identical" : `${number(psnr, 1)} dB`);
+
 function aboutPhoto({ width, height, notes: done }) {
   const parts_ = [];
   const size = `${width} \u00d7 ${height}`;
@@ -247,6 +253,10 @@ function draw() {
     `A frozen vision encoder sees your photo in ${layers || store.config.layers} layers. Most `,
     term("tokenizer", "tokenizers"),
     " keep only the last. DRoRAE weighs all of them, place by place.",
+  );
+  names.last.replaceChildren(
+    "Last layer ",
+    html("span", { className: "score", textContent: decibels(metrics.rae.psnr) }),
   );
   names.all.textContent = layers ? `All ${count} layers` : "All layers";
   const score = (node, psnr) =>
@@ -284,14 +294,15 @@ function draw() {
   }
   drawSecond();
   parts.segments(find("how"), state.helped ? "helped" : "pictures", choose);
-  if (original && parts.route("rae") && !document.documentElement.dataset.painted) {
-    document.documentElement.dataset.painted = "1";
+  if (original && parts.route("rae") && !swept) {
+    swept = true;
     sweep();
   }
 }
 
 function drawBars() {
   parts.drawBars(bars);
+  if (narrow.matches) parts.drawUpright(upright);
 }
 
 function drawPixel() {
@@ -360,6 +371,7 @@ function drawSecond() {
 }
 
 // On the first visit the handle moves once, so that one sees that it does.
+let swept = false;
 function sweep() {
   if (parts.calm() || localStorage.getItem("drorae-seen") || store.framed) return;
   localStorage.setItem("drorae-seen", "1");

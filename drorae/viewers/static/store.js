@@ -7,6 +7,7 @@ const store = (() => {
   const EXPLORE = ["picture", "layers", "weights", "frequency", "tokenizers"];
   const VIEWS = [...EXPLORE, "generate", "photos", "study", "about"];
   const OLDER = { compare: "picture", intervene: "layers", routing: "weights", batch: "photos" }; // names in older links
+  const LATER = ["tiles", "standing", "frames", "similar"]; // ended by a new photo, asked again when it is looked at
   const KEPT = 8; // photos in the tray
   const ASKED = ["kind", "label", "prompt", "negative", "seed", "steps", "guidance", "scale"]; // of Generate, in a link
 
@@ -82,11 +83,15 @@ const store = (() => {
   function need(kind, wish = {}, key = state.photo) {
     const about = photos.get(key);
     if (!about || about.waiting.has(kind)) return;
-    if (about.kinds[kind] && !Object.keys(wish).length) return;
+    const known = about.kinds[kind];
+    if (known && !(known.done < known.total) && !Object.keys(wish).length) return;
     if (!channels[kind]) {
       waiting.push({ kind, wish, key });
       return;
     }
+    if (kind === "routes") for (const each of photos.values()) for (const later of LATER) each.waiting.delete(later);
+    const before = photos.get(channels[kind].wish?.key); // its question is overtaken
+    if (before && before !== about) before.waiting.delete(kind);
     about.waiting.add(kind);
     delete about.problems[kind];
     const { example, file, name, centre, size } = about;
@@ -106,7 +111,7 @@ const store = (() => {
     if (!about) return;
     const { value, error } = answer;
     if (error) about.problems[kind] = error;
-    else if (value) about.kinds[kind] = value;
+    else if (value) about.kinds[kind] = { ...about.kinds[kind], ...value }; // of what comes in parts, some say only how far it is
     if (error || !(value?.done < value?.total)) about.waiting.delete(kind);
     if (kind === "routes" && error && !about.kinds.routes) drop(answer.key, error);
     tell(["data"]);
@@ -129,18 +134,28 @@ const store = (() => {
 
   // Photos.
 
-  function add({ key, name, example = null, file = null, thumbnail = null, centre = null, size = null }) {
+  function add({ key, name, example = null, file = null, thumbnail = null, source = null, centre = null, size = null }) {
     const known = photos.get(key);
     const entry = known ?? { key, kinds: {}, problems: {}, waiting: new Set() };
     Object.assign(entry, { name, example, file: file ?? entry.file ?? null, centre: centre ?? entry.centre ?? null });
     entry.size = size ?? entry.size ?? null; // generated pictures are looked at at their own size
     entry.thumbnail = thumbnail ?? entry.thumbnail ?? null;
+    entry.source = source ?? entry.source ?? null; // of the whole photo
     photos.set(key, entry);
     const own = [...photos.values()].filter((each) => !each.example);
     for (const each of own.slice(0, Math.max(0, own.length - KEPT)))
       if (each.key !== state.photo) photos.delete(each.key);
     tell(["photos"]);
     return entry;
+  }
+
+  // Another place of the photo: everything known was about the first one.
+  function crop(key, centre) {
+    const about = photos.get(key);
+    Object.assign(about, { centre, kinds: {}, problems: {}, tried: true });
+    about.waiting.clear();
+    set({ token: null, pixel: null, pinned: false, region: [] });
+    need("routes", {}, key);
   }
 
   // Look at a photo. Its routes come from what ships with the page, from memory, or from the server.
@@ -150,7 +165,7 @@ const store = (() => {
     fail(null);
     const fresh = state.photo !== key;
     set({ photo: key, ...(fresh ? { token: null, pixel: null, pinned: false, region: [] } : {}) });
-    if (about.kinds.routes || about.waiting.has("routes")) return;
+    if (about.pending || about.kinds.routes || about.waiting.has("routes")) return;
     if (about.example && config.bundled && !about.tried) {
       about.tried = true;
       about.waiting.add("routes");
@@ -173,8 +188,8 @@ const store = (() => {
 
   function configure(values) {
     config = { ...config, ...values };
-    for (const { name, title, thumbnail } of config.examples)
-      if (!photos.has(name)) add({ key: name, name: title, example: name, thumbnail });
+    for (const { name, title, thumbnail, source } of config.examples)
+      if (!photos.has(name)) add({ key: name, name: title, example: name, thumbnail, source });
     tell(["config"]);
   }
 
@@ -194,6 +209,8 @@ const store = (() => {
   // The address: what a link, a reload and the Back button bring back.
 
   const framed = window.self !== window.top;
+  const embedded = new URLSearchParams(window.location.search).has("embed"); // one view, without the page around it
+  document.documentElement.classList.toggle("embedded", embedded);
 
   function address() {
     const chosen = new URLSearchParams();
@@ -217,7 +234,8 @@ const store = (() => {
   // What an address chose, as changes of the state; numbers that make no sense are left out.
   function read(search) {
     const chosen = new URLSearchParams(search);
-    const tab = OLDER[chosen.get("tab")] ?? chosen.get("tab");
+    const named = chosen.get("embed") ?? chosen.get("tab");
+    const tab = OLDER[named] ?? named;
     const integer = (name, end) => readNumbers(chosen.get(name), end);
     const beta = Number.parseFloat(chosen.get("beta"));
     const [layer] = integer("layer", config.layers + 1);
@@ -243,7 +261,7 @@ const store = (() => {
   let written = null;
   const WRITTEN = ["view", "photo", "token", "pinned", "layer", "beta", "off", "region", "ask"];
   function follow() {
-    if (framed) return;
+    if (framed || embedded) return;
     on(WRITTEN, (_, changed) => {
       clearTimeout(timer);
       const turned = changed.includes("view") || changed.includes("photo");
@@ -300,6 +318,7 @@ const store = (() => {
   // Open a view. Gradio shows a tab when its button is pressed, and mounts it the first time.
   function go(view) {
     document.getElementById(`tab-${view}-button`)?.click();
+    if (config.report) document.getElementById(view)?.scrollIntoView(); // there all views stand below one another
     set({ view, ...(EXPLORE.includes(view) ? { explored: view } : {}) });
   }
 
@@ -310,6 +329,7 @@ const store = (() => {
     address,
     changeModel,
     configure,
+    crop,
     data,
     fail,
     findWith,

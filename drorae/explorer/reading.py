@@ -1,0 +1,327 @@
+"""A picture that a model has read once, from which everything else is computed when it is asked for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from drorae import images as pictures_of
+from drorae.choices import SIDE
+from drorae.explorer.compatibility import compatibility
+from drorae.explorer.exploration import Exploration, Frame, Gain, Interventions
+from drorae.explorer.interventions import FusionParts, Intervention, can_intervene, strengths
+from drorae.explorer.layer_maps import shared_components, texture_energy
+from drorae.explorer.routes import paint_routes
+from drorae.explorer.spectrum import detail_energies, error_energies
+from drorae.images import CENTRE, ImageError, Photo, to_uint8
+from drorae.metrics import psnr, ssim
+from drorae.models.autoencoder import AutoencoderDRoRAE
+from drorae.models.fusion import FusionOutput
+
+BATCH = 4  # interventions that are mixed and decoded together; between two batches one can stop
+Painted = Callable[[int, int], None]  # is told how many interventions are painted, and how many there will be
+
+
+class Reading:
+    """One picture as one model reads it: its encoder runs here, once.
+
+    What is found later is kept: asking again costs nothing. Two threads may use a reading at a time; at worst both
+    compute the same.
+
+    Args:
+        photo: as returned by :func:`drorae.images.open_photo`; of a plain picture, ``Photo.of(picture)``.
+        model: any :class:`~drorae.models.autoencoder.AutoencoderDRoRAE`.
+        size, whole, centre: see :func:`open_picture`.
+
+    Attributes:
+        images: (1, 3, H, W) in [0, 1], what the model worked on.
+        grid_size: rows and columns of the tokens, N = rows * columns.
+        layers: the encoder's outputs, (1, N, C) each.
+        base: tokens of the normalised last layer, (1, N, C).
+        facts: what was done to the file, see :meth:`drorae.images.Photo.facts`.
+
+    Raises:
+        ImageError: a size that the model does not work at.
+    """
+
+    @torch.inference_mode()
+    def __init__(
+        self,
+        photo: Photo,
+        model: AutoencoderDRoRAE,
+        size: int | None = None,
+        whole: bool = False,
+        centre: Sequence[float] = CENTRE,
+    ):
+        started = time.perf_counter()
+        self.model, self.whole = model, whole
+        self.images = open_picture(photo.picture, model, size, whole, centre)
+        height, width = self.images.shape[-2:]
+        self.facts: dict[str, Any] = photo.facts(width, height, whole, centre)
+        self.grid_size = model.encoder.grid_of(self.images)
+        self.layers = model.encoder(self.images)
+        self.base = model.fuse(self.layers, fusion=False).tokens
+        self._frames: dict[Intervention, Frame] = {}
+        self._experts: dict[int, Frame] = {}
+        self._seconds = time.perf_counter() - started
+
+    @cached_property
+    def fused(self) -> FusionOutput | None:
+        """The fused tokens and their routing; ``None`` without fusion."""
+        if self.model.fusion_module is None:
+            return None
+        with torch.inference_mode():
+            return self.model.fuse(self.layers, return_routing=True)
+
+    @cached_property
+    def parts(self) -> FusionParts:
+        """Expert outputs and routing weights, to be mixed in other ways.
+
+        Raises:
+            InterventionError: the model has no router.
+        """
+        with torch.inference_mode():
+            return FusionParts(self.model, self.layers, self.grid_size)
+
+    @cached_property
+    def outputs(self) -> dict[str, Tensor]:
+        """Route name to its picture, (1, 3, H, W) around [0, 1]."""
+        with torch.inference_mode():
+            return paint_routes(self.model, self.base, self.fused, self.grid_size)
+
+    @cached_property
+    def routes(self) -> Exploration:
+        """The picture seen through every route; no interventions."""
+        with torch.inference_mode():
+            return self._routes()
+
+    def _routes(self) -> Exploration:
+        started = time.perf_counter()
+        routing = None if self.fused is None else self.fused.routing
+        original = as_array(self.images)
+        pictures = {name: as_array(output) for name, output in self.outputs.items()}
+        errors = {
+            name: np.abs(shown.astype(np.float32) - original.astype(np.float32)).mean(2)
+            for name, shown in pictures.items()
+        }
+        lost = errors["rae"]
+        gains = {
+            name: Gain(lost - error, float((lost > error).mean()), float((lost < error).mean()))
+            for name, error in errors.items()
+            if name != "rae"
+        }
+        cosines = None
+        if routing is not None:
+            cosines = torch.cosine_similarity(routing.fused.float(), routing.base.float(), dim=-1)[0].cpu().numpy()
+        return Exploration(
+            original=original,
+            pictures=pictures,
+            metrics={name: measure(output, self.images) for name, output in self.outputs.items()},
+            gains=gains,
+            weights=None if routing is None else routing.weights[0].float().cpu().numpy(),
+            shares=None if routing is None else routing.shares[0].float().cpu().numpy(),
+            grid_size=self.grid_size,
+            whole=self.whole,
+            cosines=cosines,
+            spectra={name: detail_energies(shown) for name, shown in {"original": original, **pictures}.items()},
+            energies={name: error_energies(shown, original) for name, shown in pictures.items()},
+            components=shared_components(self.layers, self.model.encoder.norm_eps),
+            texture=texture_energy(original, self.grid_size),
+            beta=getattr(self.model.fusion_module, "beta", None),
+            interventions=None,
+            seconds=self._seconds + time.perf_counter() - started,
+        )
+
+    @torch.inference_mode()
+    def tiles(self, progress: Painted | None = None) -> list[Frame]:
+        """The frame of every layer's expert output in place of the sum, (L,): what the layer can paint.
+
+        Args:
+            progress: called with (painted, all) after every few; what it raises ends the painting, and what is painted
+                stays.
+
+        Raises:
+            InterventionError: the model has no router.
+        """
+        numbers = range(1, self.parts.num_layers + 1)
+        for _ in self._paint_experts():
+            if progress is not None:
+                progress(len(self._experts), len(numbers))
+        return [self._experts[number] for number in numbers]
+
+    @torch.inference_mode()
+    def interventions(self) -> Iterator[Interventions]:
+        """What is painted already, and then again after every few more: strengths, layers removed, layers alone,
+        experts. The last one is complete.
+
+        Who has no more use for the picture just stops asking; what is painted stays.
+
+        Raises:
+            InterventionError: the model has no router.
+        """
+        numbers = range(1, self.parts.num_layers + 1)
+        trained = self.parts.fusion.beta
+        betas = strengths(trained)
+        wanted = (
+            [Intervention(beta=beta) for beta in betas],
+            [Intervention(layers=tuple(n for n in numbers if n != layer)) for layer in numbers],
+            [Intervention(layers=(layer,)) for layer in numbers],
+        )
+        # taken as it is, so that it equals the normal reconstruction on any device and at any batch size
+        self._frames[Intervention(beta=trained)] = self.usual
+
+        def made() -> Interventions:
+            painted, removed, alone = (_first_known(self._frames, each) for each in wanted)
+            experts = _first_known(self._experts, numbers)
+            return Interventions(len(numbers), trained, betas, painted, removed, alone, experts)
+
+        yield made()
+        missing = [each for every in wanted for each in every if each not in self._frames]
+        for start in range(0, len(missing), BATCH):
+            some = missing[start : start + BATCH]
+            painted = frames(self.parts, self.parts.mix(some), self.images)
+            self._frames |= zip(some, painted, strict=True)
+            yield made()
+        for _ in self._paint_experts():
+            yield made()
+
+    def _paint_experts(self) -> Iterator[None]:
+        """Paint the experts that are not painted yet; pauses after every few."""
+        missing = [n for n in range(1, self.parts.num_layers + 1) if n not in self._experts]
+        if not missing:
+            return
+        tokens = self.parts.experts()
+        for start in range(0, len(missing), BATCH):
+            some = missing[start : start + BATCH]
+            painted = frames(self.parts, tokens[[n - 1 for n in some]], self.images)
+            self._experts |= zip(some, painted, strict=True)
+            yield
+
+    @cached_property
+    def usual(self) -> Frame:
+        """The frame of the trained strength and all layers: the picture of the last route.
+
+        Raises:
+            InterventionError: the model has no router.
+        """
+        with torch.inference_mode():
+            *_, output = self.outputs.values()
+            parts = self.parts
+            assert self.fused is not None  # the parts are there only with a fusion
+            return next(_measured(self.model, self.fused.tokens, parts.readout.base, output, self.images))
+
+    @torch.inference_mode()
+    def intervene(self, intervention: Intervention) -> Frame:
+        """One intervention.
+
+        Raises:
+            InterventionError: it cannot be made, or the model has no router.
+        """
+        return next(frames(self.parts, self.parts.mix([intervention]), self.images))
+
+    def can_intervene(self) -> bool:
+        """Whether the model has a router."""
+        return can_intervene(self.model)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all that was read and found so far; the model is not counted."""
+        here = self.__dict__  # what was not asked for is not there
+        tensors = [self.images, self.base, *self.layers, *here.get("outputs", {}).values()]
+        fused = here.get("fused")
+        if fused is not None:
+            tensors += [fused.tokens, *fused.routing]
+        if "parts" in here:
+            tensors += self.parts.readout
+        storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+        arrays = [frame.picture for found in (self._frames, self._experts) for frame in [*found.values()]]
+        if "routes" in here:
+            found = self.routes
+            arrays += [found.original, found.components, *found.pictures.values()]
+            arrays += [gain.map for gain in found.gains.values()]
+        return sum(storages.values()) + sum(array.nbytes for array in arrays)
+
+
+def _first_known(found: dict[Any, Frame], wanted: Sequence[Any]) -> list[Frame]:
+    """The frames up to the first that is missing."""
+    known = []
+    for each in wanted:
+        if each not in found:
+            break
+        known.append(found[each])
+    return known
+
+
+def frames(parts: FusionParts, tokens: Tensor, images: Tensor) -> Iterator[Frame]:
+    """Paint and measure tokens (b, N, C) on one picture (1, 3, H, W)."""
+    yield from _measured(parts.model, tokens, parts.readout.base, parts.paint(tokens), images)
+
+
+def _measured(
+    model: AutoencoderDRoRAE, tokens: Tensor, base: Tensor, painted: Tensor, images: Tensor
+) -> Iterator[Frame]:
+    """Measure what was painted, (b, 3, H, W), from tokens (b, N, C)."""
+    original = as_array(images)
+    for i, standing in enumerate(compatibility(model, tokens, base, model.encoder.grid_of(images))):
+        output = painted[i : i + 1]
+        shown = as_array(output)
+        yield Frame(shown, measure(output, images), error_energies(shown, original), standing)
+
+
+def default_size(model: AutoencoderDRoRAE) -> int:
+    """The side of the square in pixels that a model works on unless told otherwise."""
+    return SIDE if model.config.any_size else model.image_size
+
+
+def open_picture(
+    picture: Image.Image,
+    model: AutoencoderDRoRAE,
+    size: int | None = None,
+    whole: bool = False,
+    centre: Sequence[float] = CENTRE,
+) -> Tensor:
+    """A picture as the model takes it, (1, 3, H, W) in [0, 1].
+
+    Args:
+        size: side of its square, pixels; ``None`` is ``SIDE`` for models of any size and the model's own side for
+            others.
+        whole: take all of the picture, with about ``size * size`` pixels, instead of the square.
+        centre: where the square lies, see :func:`drorae.images.square`.
+
+    Raises:
+        ImageError: the model works at one size only, and on squares, or the side is not a multiple of its patch; the
+            centre is not one.
+    """
+    if model.config.any_size:
+        size = model.check_size(default_size(model) if size is None else size, ImageError)
+    else:
+        size = model.check_size(size, ImageError)
+        if whole:
+            raise ImageError("this model works on the central square only, not on whole pictures")
+    if whole:
+        cut = pictures_of.whole(picture, size, model.encoder.patch_size)
+    else:
+        cut = pictures_of.square(picture, size, centre)
+    return pictures_of.to_tensor(cut).unsqueeze(0).to(model.device, model.dtype)
+
+
+def measure(output: Tensor, images: Tensor) -> dict[str, float]:
+    """``psnr``, ``ssim`` and ``mae`` of one picture (1, 3, H, W) against another, on 8-bit values."""
+    difference = as_array(output).astype(np.float32) - as_array(images).astype(np.float32)
+    return {
+        "psnr": psnr(output, images).item(),
+        "ssim": ssim(output, images).item(),
+        "mae": float(np.abs(difference).mean()),
+    }
+
+
+def as_array(images: Tensor) -> np.ndarray:
+    """First picture of a batch as (H, W, 3) uint8."""
+    return to_uint8(images[0]).permute(1, 2, 0).cpu().numpy()
