@@ -7,6 +7,7 @@ tabs and take plain values, so they can be called without a page.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from types import MethodType
 from typing import Any
 
