@@ -79,6 +79,7 @@ class Row:
         pictures: decoder name to (B, H, W, 3) uint8.
         film: (FRAMES, B, H, W, 3) uint8, clean estimates at ``times``, the last one the picture itself.
         times: flow times of the film.
+        lengths: (B, h, w), length of the finished latent at every place.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Row:
     pictures: dict[str, np.ndarray]
     film: np.ndarray
     times: list[float]
+    lengths: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,8 @@ def sample_with_progress(pipeline: DRoRAEPipeline, request: Request, name: str) 
         film = [to_arrays(pipeline, clean) for _, clean in frames[plan.name]] + [pictures[decoders[-1]]]
         times = [t for t, _ in frames[plan.name]] + [reached.next_time]
         each = [{"model": name, **plan.settings, "seed": seed} for seed in seeds]
-        rows.append(Row(plan.name, each, pictures, np.stack(film), times))
+        lengths = reached.latents.float().norm(dim=1).cpu().numpy()
+        rows.append(Row(plan.name, each, pictures, np.stack(film), times, lengths))
     yield Generation(label, seeds, rows, time.perf_counter() - started)
 
 

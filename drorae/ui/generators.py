@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
@@ -13,6 +11,7 @@ import torch
 
 from drorae.checkpoints import CheckpointError, stored_folder
 from drorae.devices import best_device
+from drorae.explorer.chosen import CHOSEN, FIRST, read_beside, weights_of
 from drorae.explorer.sampling import class_names
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.pipelines.base import DRoRAEPipeline
@@ -26,7 +25,6 @@ RAE_NEEDS = (
     "weights and those of its guide and decoder are 6.1 GB to fetch at the first use and 3.1 GB of GPU memory in bf16."
 )
 CLASS, TEXT = "class", "text"
-CHOSEN, FIRST = "chosen.json", "first.json"  # beside a generator's weights
 
 
 class Generator:
@@ -50,7 +48,7 @@ class Generator:
         guided: bool = False,
         folder: Path | None = None,
     ):
-        self._folder = folder
+        self._folder, self._weights = folder, ""
         self.title, self.kind, self._build, self._names, self._guided = title, kind, build, names, guided
         self._pipeline: DRoRAEPipeline | None = None
         self._lock = Lock()
@@ -96,19 +94,9 @@ class Generator:
 
     def _beside(self, name: str) -> dict[str, Any] | None:
         if self._folder is None or not (self._folder / name).is_file():
-            return None
-        known = json.loads((self._folder / name).read_text(encoding="utf-8"))
-        return known if known.get("weights") == weights_of(self.load()) else None
-
-
-def weights_of(pipeline: DRoRAEPipeline) -> str:
-    """Names the weights of all its networks together: 16 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for part in (pipeline.denoiser, pipeline.guide, pipeline.autoencoder, getattr(pipeline, "text_encoder", None)):
-        for name, values in sorted((part.state_dict() if part is not None else {}).items()):
-            digest.update(name.encode())
-            digest.update(values.detach().cpu().float().numpy().tobytes())
-    return digest.hexdigest()[:16]
+            return None  # without loading it
+        self._weights = self._weights or weights_of(self.load())
+        return read_beside(self._folder, name, self._weights)
 
 
 def local_generator(name: str, kind: str, autoencoder: AutoencoderDRoRAE) -> Generator:

@@ -70,6 +70,8 @@ function setOf(wish) {
 const setNow = () => setOf({ ...sampler(), subject: subject() });
 const samplesOf = (set) => set?.rows[rowOf(set)] ?? new Map();
 const rowOf = (set) => (set.rows[view.row] ? view.row : (Object.keys(set.rows)[0] ?? "guided"));
+// One picture of a sample; what ships with a generator has one decoder's alone.
+const pictureOf = (sample) => sample.pictures[decoderOf(view.set)] ?? Object.values(sample.pictures).filter(Boolean)[0];
 const decoderOf = (set) => (set.decoders.includes(view.decoder) ? view.decoder : set.decoders[set.decoders.length - 1]);
 const sampleOf = (seed) => samplesOf(view.set).get(seed);
 
@@ -178,10 +180,13 @@ function keep(set, { rows, seeds, label, decoders }, as = null) {
   set.label = label;
   for (const row of rows) {
     const name = as ?? row.name;
+    const lengths = lib.unpack(row.latents);
+    const places = lengths.length / seeds.length;
     set.rows[name] ??= new Map();
     seeds.forEach((seed, i) => {
+      const latent = lengths.subarray(places * i, places * (i + 1));
       const pictures = Object.fromEntries(decoders.map((decoder) => [decoder, row.pictures[decoder]?.[i]]));
-      set.rows[name].set(seed, { pictures, film: row.film[i] ?? [], times: row.times, settings: row.settings[i] });
+      set.rows[name].set(seed, { pictures, film: row.film[i], times: row.times, latent });
     });
   }
 }
@@ -421,7 +426,7 @@ const fileName = (seed) =>
     .replace(/[^\p{L}\p{N}]+/gu, "-")
     .slice(0, 60)}-seed${seed}${rowOf(view.set) === "guided" ? "" : `-${rowOf(view.set)}`}.png`;
 const fileOf = (seed) => {
-  const source = sampleOf(seed).pictures[decoderOf(view.set)];
+  const source = pictureOf(sampleOf(seed));
   const bytes = lib.decodeBase64(source.slice(source.indexOf(",") + 1));
   return new File([bytes], fileName(seed), { type: "image/png" });
 };
@@ -533,7 +538,7 @@ function drawPicture(at) {
   const run = pictureRun();
   const seed = run ? run.seeds[at] : view.seeds[at];
   const made = !run && seed !== undefined ? sampleOf(seed) : null;
-  const source = run?.previews.get(seed) ?? made?.pictures[decoderOf(view.set)];
+  const source = run?.previews.get(seed) ?? (made && pictureOf(made));
   figure.hidden = seed === undefined && (run !== null || view.set !== null);
   if (source) picture.src = source;
   picture.hidden = !picture.src;
@@ -577,7 +582,7 @@ function drawSeeds() {
   const order = [...samples.keys()].sort((a, b) => a - b);
   thumbs.replaceChildren(
     ...order.map((seed) => {
-      const source = samples.get(seed).pictures[decoderOf(set)];
+      const source = pictureOf(samples.get(seed));
       const button = html("button", {
         type: "button",
         title: `seed ${seed}`,
@@ -627,9 +632,9 @@ function drawFilm() {
     const seed = view.seeds[view.focus];
     const made = seed === undefined ? null : sampleOf(seed);
     if (made) {
-      const pictures = [...made.film, made.pictures[decoderOf(view.set)]];
+      const pictures = [...made.film, pictureOf(made)];
       const times = [...made.times.slice(0, made.film.length), 0];
-      film = { label: view.set.label, steps: view.set.wish.steps, times, pictures };
+      film = { label: view.set.label, steps: view.set.wish.steps, times, pictures, latent: made.latent, side: Math.sqrt(made.latent.length) };
     }
   }
   if (!film) return;
@@ -937,12 +942,12 @@ const captioned = (source, name, note = "") =>
   ]);
 
 function buildFromPhoto() {
-  const ask = { photo: null, time: 0.8 };
+  const ask = { photo: null, time: 0.7 };
   const photo = photoSelect((key) => {
     ask.photo = key;
   });
   const shown = html("small", { className: "num", textContent: words.noise(ask.time) });
-  const slider = html("input", { type: "range", min: 5, max: 100, value: 80, "aria-label": "Share of noise" });
+  const slider = html("input", { type: "range", min: 5, max: 100, value: 70, "aria-label": "Share of noise" });
   slider.addEventListener("input", () => {
     ask.time = slider.value / 100;
     shown.textContent = words.noise(ask.time);
