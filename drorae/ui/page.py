@@ -8,7 +8,7 @@ import gradio as gr
 
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.study import published
-from drorae.ui import about_tab, study_tab
+from drorae.ui import about_tab, generate_tab, study_tab
 from drorae.ui.components import Channel, View
 from drorae.ui.endpoints import add_endpoints
 from drorae.ui.examples import EXAMPLES, example_thumbnails
@@ -17,7 +17,7 @@ from drorae.ui.models import Shelf, model_config, model_controls, model_line
 from drorae.ui.photo import Photos
 from drorae.ui.status import status_line
 from drorae.ui.web import TITLE, web_options
-from drorae.ui.wiring import wire_models, wire_photos, wire_study
+from drorae.ui.wiring import wire_generate, wire_models, wire_photos, wire_study
 from drorae.viewers import static_files
 
 VIEWS = {  # id of its tab, which is the name of its files, and what it is called
@@ -25,6 +25,7 @@ VIEWS = {  # id of its tab, which is the name of its files, and what it is calle
     "layers": "Layers",
     "weights": "Weights",
     "frequency": "By size of detail",
+    "generate": "Generate",
 }
 
 
@@ -62,16 +63,19 @@ def build_demo(
         )
         View("strip")
         channels = {kind: Channel(kind) for kind in photos.answers()}
+        making = Channel("generate")
+        given = {"generate": {"config": generate_tab.page_config(generators)}}
         with gr.Tabs(elem_id="views"):
             for view, title in VIEWS.items():
                 with gr.Tab(title, id=view, elem_id=f"tab-{view}"):
-                    View(view)
+                    View(view, **given.get(view, {}))
             with gr.Tab("Study", id="study", elem_id="tab-study") as studied, gr.Column(elem_classes="inside"):
                 study = study_tab.build(study_tab.measurements_of(name))
             with gr.Tab("About", id="about", elem_id="tab-about"), gr.Column(elem_classes="inside"):
                 models = model_controls(shelf, status_line(model_line(model, name)))
                 about = about_tab.build(model, name)
         wire_photos(photos, channels)
+        wire_generate(shelf, generators, making)
         wire_study(studied, study)
         wire_models(shelf, models, about, study, bar)
         add_endpoints(model, generators)

@@ -6,6 +6,7 @@ import base64
 import io
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from drorae.explorer.reading import Reading
 from drorae.explorer.recent import RecentReadings, photo_key
 from drorae.explorer.similarity import similarity
 from drorae.images import CENTRE, ImageError, open_photo
+from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.ui.examples import EXAMPLES, NAMES, example_path
 from drorae.ui.models import Shelf
 from drorae.ui.parsing import intervention_of
@@ -49,7 +51,8 @@ class Photos:
         path, name = photo_path(wish), photo_name(wish)
         model = self.shelf.get(wish.get("model") or self.shelf.first)
         content = Path(path).read_bytes()
-        return self.recent.read(photo_key(content), lambda: open_photo(content, name), model, centre=centre_of(wish))
+        load = partial(open_photo, content, name)
+        return self.recent.read(photo_key(content), load, model, own_size(wish, model), centre=centre_of(wish))
 
     def routes(self, wish: Wish) -> dict[str, Any]:
         """The kind ``routes``: the only thing that a new photo waits for."""
@@ -173,6 +176,14 @@ def photo_path(wish: Wish) -> str:
     if not isinstance(path, str) or not Path(path).is_file():
         raise ImageError(GONE)
     return path
+
+
+def own_size(wish: Wish, model: AutoencoderDRoRAE) -> int | None:
+    """The side in pixels that a generated picture is looked at at, which is its own; ``None`` is the page's.
+
+    Other sizes than the model's own are not taken: anyone can send one, and large ones take long.
+    """
+    return model.image_size if wish.get("size") == model.image_size else None
 
 
 def photo_name(wish: Wish) -> str:

@@ -26,6 +26,7 @@ from drorae.study import published
 from drorae.viewers.encodings import base64_text, packed, sprite, sprite_columns, webp
 
 TILE = 80  # pixels: the longer side of a layer's picture in the strip
+PREVIEW = 85  # quality of pictures that are seen for a moment, or as thumbs
 
 
 def routes_value(
@@ -301,7 +302,7 @@ def progress_value(progress: Progress) -> dict:
         "label": progress.label,
         "seeds": progress.seeds,
         "rows": [
-            {"name": name, "pictures": [_png(picture) for picture in pictures]}
+            {"name": name, "pictures": [webp(picture, PREVIEW) for picture in pictures]}
             for name, pictures in progress.previews.items()
         ],
     }
@@ -327,8 +328,9 @@ def generation_value(result: Generation) -> dict:
                     for decoder, pictures in row.pictures.items()
                 },
                 # by picture, not by time; the last frame is the picture itself
-                "film": [[_png(frame) for frame in frames] for frames in row.film[:-1].swapaxes(0, 1)],
+                "film": [[webp(frame, PREVIEW) for frame in frames] for frames in row.film[:-1].swapaxes(0, 1)],
                 "times": row.times,
+                "latents": packed(row.lengths),
             }
             for row in result.rows
         ],

@@ -9,6 +9,7 @@ const store = (() => {
   const OLDER = { compare: "picture", intervene: "layers", routing: "weights", batch: "photos" }; // names in older links
   const LATER = ["tiles", "standing", "frames", "similar"]; // ended by a new photo, asked again when it is looked at
   const KEPT = 8; // photos in the tray
+  const ASKED = ["kind", "label", "prompt", "negative", "seed", "steps", "guidance", "scale"]; // of Generate, in a link
 
   const state = {
     view: "picture",
@@ -32,7 +33,7 @@ const store = (() => {
     zoom: { scale: 1, x: 0.5, y: 0.5 },
     full: null, // route in full screen
     step: 1, // of the guide
-    ask: {}, // what Generate was asked: prompt, label, seed
+    ask: {}, // what Generate was asked, see ASKED
   };
   const photos = new Map(); // key to photo, in the order of the tray
   const listeners = [];
@@ -61,12 +62,25 @@ const store = (() => {
 
   // Channels: a component of the page for every kind of question.
 
-  function open(kind, ask) {
-    channels[kind] = { ask, wish: null };
+  function open(kind, ask, stop) {
+    channels[kind] = { ask, stop, wish: null };
+    for (const wish of unasked.splice(0)) request(wish.kind, wish.wish);
     const wanted = waiting.filter((each) => each.kind === kind);
     for (const { key, wish } of wanted) need(kind, wish, key);
   }
   const waiting = []; // asked before the page was ready to ask
+  const unasked = []; // the same, about no photo
+
+  // Questions about no photo: `hear(kind, call)` gets their answers, `request` asks, `halt` stops what is computed.
+  const hearers = {};
+  const hear = (kind, call) => {
+    hearers[kind] = call;
+  };
+  function request(kind, wish) {
+    if (channels[kind]) channels[kind].ask({ model: config.model.name, ...wish });
+    else unasked.push({ kind, wish });
+  }
+  const halt = (kind) => channels[kind]?.stop();
 
   // Ask for what is not known yet. A photo that was overtaken is not asked for again until it is looked at.
   function need(kind, wish = {}, key = state.photo) {
@@ -83,8 +97,8 @@ const store = (() => {
     if (before && before !== about) before.waiting.delete(kind);
     about.waiting.add(kind);
     delete about.problems[kind];
-    const { example, file, name, centre } = about;
-    channels[kind].wish = { kind, key, example, file, name, centre, model: config.model.name, ...wish };
+    const { example, file, name, centre, size } = about;
+    channels[kind].wish = { kind, key, example, file, name, centre, size, model: config.model.name, ...wish };
     channels[kind].ask(channels[kind].wish);
     tell(["data"]);
   }
@@ -92,6 +106,10 @@ const store = (() => {
   // An answer: a `value` or an `error` of a photo. Values in parts say how much is `done` of their `total`.
   function receive(kind, answer) {
     if (!answer) return;
+    if (hearers[kind]) {
+      hearers[kind](answer);
+      return;
+    }
     const about = photos.get(answer.key);
     if (!about) return;
     const { value, error } = answer;
@@ -120,10 +138,20 @@ const store = (() => {
 
   // Photos.
 
-  function add({ key, name, example = null, file = null, thumbnail = null, source = null, centre = null }) {
+  function add({
+    key,
+    name,
+    example = null,
+    file = null,
+    thumbnail = null,
+    source = null,
+    centre = null,
+    size = null,
+  }) {
     const known = photos.get(key);
     const entry = known ?? { key, kinds: {}, problems: {}, waiting: new Set() };
     Object.assign(entry, { name, example, file: file ?? entry.file ?? null, centre: centre ?? entry.centre ?? null });
+    entry.size = size ?? entry.size ?? null; // generated pictures are looked at at their own size
     entry.thumbnail = thumbnail ?? entry.thumbnail ?? null;
     entry.source = source ?? entry.source ?? null; // of the whole photo
     photos.set(key, entry);
@@ -249,9 +277,7 @@ const store = (() => {
       region: integer("region", 1 << 20),
       beta: beta >= 0 && beta <= 1 ? beta : null,
       ...(layer ? { layer: layer - 1 } : {}),
-      ask: Object.fromEntries(
-        ["prompt", "label", "seed", "kind"].flatMap((n) => (chosen.has(n) ? [[n, chosen.get(n)]] : [])),
-      ),
+      ask: Object.fromEntries(ASKED.flatMap((n) => (chosen.has(n) ? [[n, chosen.get(n)]] : []))),
     };
   }
 
@@ -335,6 +361,8 @@ const store = (() => {
     follow,
     framed,
     go,
+    halt,
+    hear,
     link,
     need,
     on,
@@ -344,6 +372,7 @@ const store = (() => {
     problem,
     read,
     receive,
+    request,
     restore,
     set,
     show,

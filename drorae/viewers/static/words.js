@@ -147,6 +147,27 @@ const words = (() => {
   const paintedPlaces = (count, places) =>
     count ? `Only in ${grouped(count)} of ${grouped(places)} places.` : "In the whole picture.";
 
+  // Generate: the settings as one line; `guidance` is a name such as "AutoGuidance", or null.
+  function settings({ steps, guidance, scale, seed, count, negative, other }) {
+    const how = guidance && Number(scale) !== 1 ? `${guidance} ${scale}` : "no guidance";
+    const seeds = count === null ? [] : [count === 1 ? `seed ${seed}` : `seeds from ${seed}`];
+    const more = [...(negative ? [`away from \u201c${negative}\u201d`] : []), ...(other ? ["another text"] : [])];
+    return `Settings: ${[`${steps} ${steps === 1 ? "step" : "steps"}`, how, ...seeds, ...more].join(", ")}`;
+  }
+
+  // Whose choice the pictures are: [strong, rest].
+  function picked(shown, total, lookedAt) {
+    if (lookedAt) return [`${capital(inWords(shown))} picked`, ` by us out of ${lookedAt} seeds.`];
+    if (total === 1) return ["One seed", ", as it came."];
+    if (shown === total) return [`All ${inWords(total)} seeds`, ", as they came."];
+    return [`${capital(inWords(shown))} of ${inWords(total)}`, " seeds, as they came."];
+  }
+
+  const running = (step, count) => `Step ${step} of ${count}. You see where these steps would end.`;
+  const stopped = (step, count) =>
+    step ? `Stopped after step ${step} of ${count}. You see where these steps would have ended.` : "Stopped.";
+  const noise = (time) => (time > 0 ? `${Math.round(100 * time)} % noise` : "picture");
+
   return {
     bySize,
     capital,
@@ -158,11 +179,16 @@ const words = (() => {
     layerUse,
     list,
     meter,
+    noise,
     odd,
     oneByOne,
     paintedPlaces,
+    picked,
     rank,
     resembles,
+    running,
+    settings,
+    stopped,
     texture,
     whatIf,
   };
