@@ -16,6 +16,7 @@ from PIL import Image
 from drorae.explorer.answers import finite_numbers, frame_answer
 from drorae.explorer.batch import BatchRow, to_csv
 from drorae.explorer.exploration import Exploration, Frame, Gain, Interventions
+from drorae.explorer.layer_usage import Effect, LayerUsage
 from drorae.explorer.routes import ROUTES
 from drorae.explorer.sampling import Generation, Progress
 from drorae.explorer.similarity import Similarity
@@ -145,6 +146,16 @@ def standing_value(found: Standing) -> dict:
         "below": found.below,
         "density": {"from": found.density.start, "to": found.density.stop, "counts": found.density.counts},
     }
+
+
+def usage_value(usage: LayerUsage) -> dict:
+    """What layers are worth over held-out photos, for the view Layers: means and quantiles of decibels."""
+
+    def plain(effects: Sequence[Effect]) -> list[dict]:
+        return [{"psnr": effect.psnr._asdict(), "change": effect.change._asdict()} for effect in effects]
+
+    lists = {"strengths": plain(usage.strengths), "removed": plain(usage.removed), "alone": plain(usage.alone)}
+    return {"size": usage.size, "photos": usage.photos, "betas": usage.betas, **lists}
 
 
 def similar_value(found: Mapping[str, Similarity]) -> dict:

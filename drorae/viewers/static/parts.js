@@ -695,7 +695,7 @@ const parts = (() => {
     const [strong, rest] = words.certainty(value);
     const text = html("span", { className: "txt" }, [html("b", { textContent: strong }), rest]);
     const standing = store.data("standing");
-    if (!standing) {
+    if (!standing?.photos) {
       node.replaceChildren(text);
       return;
     }

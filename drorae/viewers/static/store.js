@@ -38,7 +38,7 @@ const store = (() => {
   const photos = new Map(); // key to photo, in the order of the tray
   const listeners = [];
   const channels = {};
-  let config = { examples: [], model: {}, size: 0, layers: 0, bundled: false };
+  let config = { examples: [], model: {}, size: 0, layers: 0 };
 
   function set(changes) {
     const changed = Object.keys(changes).filter((name) => state[name] !== changes[name]);
@@ -182,11 +182,12 @@ const store = (() => {
       ...(fresh ? { token: null, pixel: null, pinned: false, area: [], against: null, region: [] } : {}),
     });
     if (about.pending || about.kinds.routes || about.waiting.has("routes")) return;
-    if (about.example && config.bundled && !about.tried) {
+    const bundle = config.bundles?.[about.example];
+    if (bundle && !about.tried) {
       about.tried = true;
       about.waiting.add("routes");
       try {
-        const answer = await fetch(new URL(`drorae/examples/${about.example}.json`, document.baseURI));
+        const answer = await fetch(new URL(bundle, document.baseURI));
         if (!answer.ok) throw new Error(answer.statusText);
         const { model, kinds } = await answer.json();
         if (model === config.model.hash) Object.assign(about.kinds, kinds);
