@@ -341,9 +341,20 @@ const store = (() => {
     finder = find;
   };
 
+  // A button that is not there yet, or does not answer yet, is pressed again.
+  function press(view, times = 100) {
+    const button = document.getElementById(`tab-${view}-button`);
+    button?.click();
+    if (times && !config.report)
+      setTimeout(() => {
+        const open = document.getElementById(`tab-${view}-button`)?.getAttribute("aria-selected") === "true";
+        if (!open && state.view === view) press(view, times - 1);
+      }, 100);
+  }
+
   // Open a view. Gradio shows a tab when its button is pressed, and mounts it the first time.
   function go(view) {
-    document.getElementById(`tab-${view}-button`)?.click();
+    press(view);
     if (config.report) document.getElementById(view)?.scrollIntoView(); // there all views stand below one another
     set({ view, ...(EXPLORE.includes(view) ? { explored: view } : {}) });
   }
