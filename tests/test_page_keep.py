@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import drorae.ui.sharing
 import numpy as np
 import pytest
 from browser import NEEDS_CHROMIUM, Watched, shown_pixels
 from conftest import ROOT
 from playwright.sync_api import expect
 
-import drorae.ui.sharing
 from drorae.explorer.explore import explore, intervene
 from drorae.explorer.interventions import Intervention
 from drorae.images import load_image

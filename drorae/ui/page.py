@@ -19,7 +19,10 @@ from drorae.ui.web import TITLE, web_options
 from drorae.ui.wiring import wire_generate, wire_models, wire_photos, wire_study
 from drorae.viewers import static_files
 
-VIEWS = {"picture": "Picture", "generate": "Generate"}  # id of its tab, which is the name of its files, and what it is called
+VIEWS = {
+    "picture": "Picture",
+    "generate": "Generate",
+}  # id of its tab, which is the name of its files, and what it is called
 
 
 def build_demo(

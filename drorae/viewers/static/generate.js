@@ -634,7 +634,14 @@ function drawFilm() {
     if (made) {
       const pictures = [...made.film, pictureOf(made)];
       const times = [...made.times.slice(0, made.film.length), 0];
-      film = { label: view.set.label, steps: view.set.wish.steps, times, pictures, latent: made.latent, side: Math.sqrt(made.latent.length) };
+      film = {
+        label: view.set.label,
+        steps: view.set.wish.steps,
+        times,
+        pictures,
+        latent: made.latent,
+        side: Math.sqrt(made.latent.length),
+      };
     }
   }
   if (!film) return;

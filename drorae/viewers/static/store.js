@@ -134,7 +134,16 @@ const store = (() => {
 
   // Photos.
 
-  function add({ key, name, example = null, file = null, thumbnail = null, source = null, centre = null, size = null }) {
+  function add({
+    key,
+    name,
+    example = null,
+    file = null,
+    thumbnail = null,
+    source = null,
+    centre = null,
+    size = null,
+  }) {
     const known = photos.get(key);
     const entry = known ?? { key, kinds: {}, problems: {}, waiting: new Set() };
     Object.assign(entry, { name, example, file: file ?? entry.file ?? null, centre: centre ?? entry.centre ?? null });
@@ -251,9 +260,7 @@ const store = (() => {
       region: integer("region", 1 << 20),
       beta: beta >= 0 && beta <= 1 ? beta : null,
       ...(layer ? { layer: layer - 1 } : {}),
-      ask: Object.fromEntries(
-        ASKED.flatMap((n) => (chosen.has(n) ? [[n, chosen.get(n)]] : [])),
-      ),
+      ask: Object.fromEntries(ASKED.flatMap((n) => (chosen.has(n) ? [[n, chosen.get(n)]] : []))),
     };
   }
 
