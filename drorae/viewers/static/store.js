@@ -322,9 +322,18 @@ const store = (() => {
     finder = find;
   };
 
+  // A link may open a view before its tab is there.
+  const FRAMES = 300;
+  function press(view, left = FRAMES) {
+    const button = document.getElementById(`tab-${view}-button`);
+    button?.click();
+    if (button?.getAttribute("aria-selected") === "true" || !left) return;
+    requestAnimationFrame(() => state.view === view && press(view, left - 1));
+  }
+
   // Open a view. Gradio shows a tab when its button is pressed, and mounts it the first time.
   function go(view) {
-    document.getElementById(`tab-${view}-button`)?.click();
+    press(view);
     if (config.report) document.getElementById(view)?.scrollIntoView(); // there all views stand below one another
     set({ view, ...(EXPLORE.includes(view) ? { explored: view } : {}) });
   }
