@@ -7,6 +7,7 @@ from pathlib import Path
 DEFAULT_MODEL = "assets/drorae-tiny"
 DEFAULT_GENERATOR = "assets/drorae-tiny-class"
 DEFAULT_TEXT_GENERATOR = "assets/drorae-tiny-text"
+EXAMPLE_NAMES = ("cat", "astronaut", "coffee", "rocket", "handwriting", "galaxies")
 FOLDER = "assets"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,12 +53,13 @@ def local_folder(name: str | Path) -> Path | None:
         return None
 
 
-def resolve(name: str | Path, revision: str | None = None) -> Path:
+def resolve(name: str | Path, revision: str | None = None, patterns: Sequence[str] = PATTERNS) -> Path:
     """Checkpoint folder for a path, a bundled name (``drorae-tiny``, ``assets/drorae-tiny``) or a Hub id.
 
     Args:
         name: a Hub id may be ``id@revision``.
         revision: the same, apart; it wins.
+        patterns: of the files of a Hub repository that are fetched.
 
     Raises:
         CheckpointError: there is no such folder and no such repository, or the Hub cannot be reached.
@@ -68,7 +69,7 @@ def resolve(name: str | Path, revision: str | None = None) -> Path:
         return folder
     repository, named = split_revision(name)
     try:
-        return Path(snapshot_download(repository, revision=revision or named, allow_patterns=PATTERNS))
+        return Path(snapshot_download(repository, revision=revision or named, allow_patterns=list(patterns)))
     except Exception as error:  # no network, no such repository, a proxy's refusal: many types, one thing to do
         raise CheckpointError(
             f"There is no checkpoint folder '{name}' and no Hub repository of that name could be fetched "

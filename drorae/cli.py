@@ -1,6 +1,7 @@
 """Command line, ``drorae`` or ``python -m drorae``: ``reconstruct IMAGE... --out DIR``, ``routing IMAGE --out FILE``,
 ``intervene IMAGE --without LAYER --out FILE``, ``report IMAGE --out FILE``, ``batch IMAGE... --out FILE``,
-``sample --class NAME --out FILE`` or ``sample --prompt TEXT --out FILE``, and ``app``, which serves the explorer.
+``compare IMAGE --with TOKENIZER...``, ``sample --class NAME --out FILE`` or ``sample --prompt TEXT --out FILE``, and
+``app``, which serves the explorer.
 
 Every command imports what it needs when it runs, so that ``--help`` and mistakes in the options are answered at once.
 Exit code 0 when everything worked, 2 with one sentence per problem on the error stream otherwise; 130 after Ctrl-C, 141
@@ -13,6 +14,7 @@ import argparse
 import itertools
 import json
 import os
+import re
 import sys
 import time
 from importlib.util import find_spec
@@ -31,10 +33,10 @@ if TYPE_CHECKING:
 
 # How a verdict is said in a sentence.
 STANDING = {
-    "inside": "inside",
-    "edge": "at the edge of",
-    "outside": "outside",
-    "unknown": "not measured against",
+    "yes": "its error is about that of the picture as trained",
+    "partly": "its error may be larger than that of the picture as trained",
+    "no": "its error is larger than that of the picture as trained",
+    "unknown": "how its error compares with the picture as trained was not measured for this model",
 }
 
 
@@ -58,6 +60,8 @@ def _run(args: argparse.Namespace) -> int:
     except BrokenPipeError:  # the output's, not --out
         raise
     except OSError as error:
+        if args.out is None:
+            raise
         reason = error.strerror or type(error).__name__
         return _fail(f"--out '{args.out}' cannot be written ({reason}); choose another place.")
 
@@ -114,6 +118,23 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="print one JSON object per picture, too")
     command.set_defaults(run=_batch)
 
+    command = commands.add_parser(
+        "compare", parents=[common], help="one picture through several tokenizers, and how much each of them stores"
+    )
+    command.add_argument("image", type=picture_path, metavar="IMAGE", help="picture to read")
+    command.add_argument(
+        "--with",
+        dest="tokenizers",
+        nargs="+",
+        action="extend",
+        metavar="TOKENIZER",
+        help="taef2, mean-K (of the model's last K layers), or any autoencoder of diffusers or of this package, by "
+        "folder or Hub id (id@revision, id:subfolder)",
+    )
+    command.add_argument("--out", type=Path, help="folder for the pictures (PNG)")
+    command.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    command.set_defaults(run=_compare)
+
     command = commands.add_parser("sample", help="make a picture of a class or of a text")
     command.add_argument("--generator", help="pipeline folder or Hub id (default: the embedded one)")
     subject = command.add_mutually_exclusive_group(required=True)
@@ -139,7 +160,9 @@ def _parser() -> argparse.ArgumentParser:
 def _misdirected(args: argparse.Namespace) -> str | None:
     """Error message if ``--out`` would overwrite an input, else ``None``. Nothing has been computed yet."""
     pictures = args.images if "images" in args else [args.image] if "image" in args else []
-    if args.run is _reconstruct:
+    if args.out is None:
+        return None
+    if args.run in (_reconstruct, _compare):
         if any(_is_same(Path(os.path.realpath(path)).parent, args.out) for path in pictures):
             return f"--out '{args.out}' holds pictures to be read, which could be overwritten; choose another folder."
         return None
@@ -278,8 +301,8 @@ def _intervene(args: argparse.Namespace) -> int:
         print(json.dumps({"image": str(args.image), **settings, **frame_answer(frame), "file": str(args.out)}))
     else:
         print(
-            f"{args.out}: {frame.metrics['psnr']:.2f} dB, SSIM {frame.metrics['ssim']:.3f}; the latent is "
-            f"{STANDING[frame.compatibility.verdict]} what the decoder was trained on"
+            f"{args.out}: {frame.metrics['psnr']:.2f} dB, SSIM {frame.metrics['ssim']:.3f}; "
+            f"{STANDING[frame.compatibility.verdict]}"
         )
     return 0
 
@@ -328,6 +351,48 @@ def _batch(args: argparse.Namespace) -> int:
     if stopped:
         _fail(f"Stopped after {len(rows)} of {len(args.images)} pictures; '{args.out}' has their rows.")
     return INTERRUPTED if stopped else code
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from PIL import Image
+
+    from drorae.explorer.answers import column_answer
+    from drorae.explorer.explore import explore, open_picture
+    from drorae.explorer.tokenizers import find_tokenizer, measure_tokenizer, route_columns
+    from drorae.images import load_image
+    from drorae.pretrained.autoencoders import licence_of
+
+    model, licence, code = _load_model(args.model), licence_of(args.model), 0
+    picture = load_image(args.image, str(args.image))
+    result = explore(picture, model, interventions=False, size=args.size, whole=args.whole)
+    images = open_picture(picture, model, args.size, args.whole)
+    columns = route_columns(result, model, licence)
+    for name in dict.fromkeys(args.tokenizers or ()):
+        try:
+            columns.append(measure_tokenizer(images, find_tokenizer(name, model, licence)))
+        except DRoRAEError as error:  # the others are still worth doing
+            code = _fail(str(error))
+    height, width, _ = result.original.shape
+    answers = [column_answer(column) for column in columns]
+    if args.out is not None:
+        args.out.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(result.original).save(args.out / f"{args.image.stem}-original.png")
+        for number, (column, answer) in enumerate(zip(columns, answers, strict=True), 1):
+            title = re.sub(r"[^\w.]+", "-", column.title)
+            answer["file"] = str(args.out / f"{args.image.stem}-{number}-{title}.png")
+            Image.fromarray(column.picture).save(answer["file"])
+    if args.json:
+        print(json.dumps({"image": str(args.image), "width": width, "height": height, "columns": answers}))
+        return code
+    print(f"{args.image}  ({width} x {height} px, {3 * width * height:,} numbers)")
+    for column in columns:
+        size = " x ".join(map(str, column.latent))
+        print(
+            f"  {column.title:34}{column.metrics['psnr']:6.2f} dB  SSIM {column.metrics['ssim']:.3f}  "
+            f"MAE {column.metrics['mae']:5.2f}  latent {size:13} {column.stored:>9,} numbers, 1/{column.ratio:.1f}  "
+            f"encoder: {column.encoder}; decoder: {column.decoder}; licence: {column.licence or 'not stated'}"
+        )
+    return code
 
 
 def _sample(args: argparse.Namespace) -> int:

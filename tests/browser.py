@@ -94,7 +94,7 @@ class Watched:
     def check(self) -> None:
         outside = {u for u in self.requests if urlparse(u).hostname not in ("127.0.0.1", None)}
         assert not outside
-        assert not self.complaints
+        assert self.complaints == []
 
 
 def shown_pixels(page: Page, selector: str) -> np.ndarray:

@@ -203,9 +203,9 @@ def test_an_intervention_is_the_librarys_and_the_file_remembers_it(tmp_path, cap
     assert np.array_equal(np.array(saved), frame.picture)
     assert png_settings(out) == {"model": "assets/drorae-tiny", "layers": list(kept), "beta": 0.3}
     assert printed["psnr"] == frame.metrics["psnr"]
-    assert printed["beyond"] == frame.compatibility.beyond
+    assert printed["departure"] == frame.compatibility.departure
     assert main(["intervene", CAT, "--layers", "1", "2", "--tokens", "0", "--out", str(out)]) == 0
-    assert "the latent is inside what the decoder was trained on" in capsys.readouterr().out
+    assert "its error is about that of the picture as trained" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -7,23 +7,20 @@ import pytest
 import scipy.linalg
 import torch
 from conftest import PHOTOS
-from diffusers import AutoencoderKL, AutoencoderTiny
 from safetensors.torch import load_file
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from drorae import AutoencoderDRoRAE, CheckpointError
-from drorae.images import load_image, square, to_tensor
+from drorae import AutoencoderDRoRAE
+from drorae.images import square, to_tensor
 from drorae.models.fusion import MeanFusion
 from train import evaluate, publish, readme
 from train.data.positions import ValidationPhotos
 from train.data.sources import load_photos
 from train.errors import DataError
 from train.evaluate import Measure, choose_metrics, quantize
-from train.measure.baselines import PooledBlock, load_baseline, load_taef2
 from train.measure.frechet import FrechetDistance
 from train.measure.latent_metrics import high_frequency_energy, same_class_neighbours, spatial_effective_rank
 from train.measure.mobilenet import MobileNetV2
-from train.presets import PRESETS
 
 WEIGHTS = PHOTOS / "weights"
 needs_weights = pytest.mark.skipif(not WEIGHTS.is_dir(), reason="the pretrained weights are not at ../shared/data")
@@ -193,52 +190,6 @@ def test_same_class_neighbours_of_two_clusters():
     assert same_class_neighbours(pooled, labels[torch.arange(16) % 2 * 8], k=7) < 0.8
     with pytest.raises(ValueError, match="more than 10 pictures"):
         same_class_neighbours(pooled[:10], labels[:10])
-
-
-# ---- baselines ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.data
-@needs_weights
-def test_taef2_is_put_together_right():
-    photo = to_tensor(load_image(PHOTOS / "kodak" / "kodim23.png"))[None, :, :256, :256]
-    output = load_baseline("taef2", WEIGHTS)(photo)
-    mse = ((output.clamp(0, 1) * 255).round() - photo * 255).square().mean()
-    assert 10 * torch.log10(255**2 / mse) > 30  # 30.19 dB is its mean over all of Kodak
-    assert sum(isinstance(layer, PooledBlock) for layer in load_taef2(WEIGHTS).encoder.layers) == 3
-
-
-@pytest.mark.parametrize("kind", ["kl", "tiny", "rae", "ours"])
-@torch.no_grad()
-def test_any_autoencoder_is_a_baseline(tmp_path, images, kind):
-    torch.manual_seed(0)
-    if kind == "kl":
-        model = AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, latent_channels=4).eval()
-        expected = model.decode(model.encode(images * 2 - 1).latent_dist.mode()).sample / 2 + 0.5
-    elif kind == "tiny":
-        model = AutoencoderTiny((3), 3, (8, 8), (8, 8), num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1)).eval()
-        expected = model.decode(model.encode(images * 2 - 1).latents).sample / 2 + 0.5
-    elif kind == "ours":
-        model = AutoencoderDRoRAE(**{**PRESETS["smoke"].model, "fusion": "mean", "fusion_mean_layers": 2}).eval()
-        expected = model.decode(model.encode(images).latent).sample
-    else:
-        from test_rae import build
-
-        model = build("mae", encoder_input_size=32)
-        expected = model.decode(model.encode(images).latent).sample
-    model.save_pretrained(tmp_path / "vae")
-    torch.testing.assert_close(load_baseline(str(tmp_path / "vae"), tmp_path)(images), expected, atol=1e-5, rtol=0)
-    (tmp_path / "repository").mkdir()
-    (tmp_path / "vae").rename(tmp_path / "repository" / "vae")
-    again = load_baseline(f"{tmp_path / 'repository'}:vae", tmp_path)(images)
-    torch.testing.assert_close(again, expected, atol=1e-5, rtol=0)
-
-
-def test_a_baseline_that_cannot_be_loaded_is_one_sentence(tmp_path):
-    with pytest.raises(CheckpointError, match="--baseline no/such: no diffusers autoencoder"):
-        load_baseline("no/such", tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"TAEF2 needs .*--weights FOLDER"):
-        load_baseline("taef2", tmp_path)
 
 
 # ---- options and bad input ----------------------------------------------------------------------------------------

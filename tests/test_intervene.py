@@ -10,7 +10,7 @@ from conftest import build
 from PIL import Image
 from test_fusion import norm64
 
-from drorae.explorer.compatibility import Compatibility, compatibility, distances
+from drorae.explorer.compatibility import Compatibility, compatibility, departures, distances, fine_detail
 from drorae.explorer.explore import explore, intervene
 from drorae.explorer.interventions import FusionParts, Intervention, InterventionError, strengths
 from drorae.images import to_uint8
@@ -132,6 +132,8 @@ def test_frames_are_those_of_single_calls_and_the_trained_one_is_the_usual_pictu
     assert made.betas == (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
     assert made.beta == 0.2
     usual = made.strengths[2]
+    assert usual.compatibility.departure == 0
+    assert min(frame.compatibility.departure for frame in [*made.removed, *made.alone, *made.experts]) > 0
     assert np.array_equal(usual.picture, result.pictures["drorae"])
     assert usual.metrics == result.metrics["drorae"]
     assert [len(frames) for frames in (made.removed, made.alone, made.experts)] == [3, 3, 3]
@@ -155,6 +157,7 @@ def check(frame, single) -> None:
     assert frame.metrics["psnr"] == pytest.approx(single.metrics["psnr"], abs=0.01)
     assert frame.energies.sum() == pytest.approx(single.energies.sum(), rel=0.01)
     assert frame.compatibility.cosine == pytest.approx(single.compatibility.cosine, abs=1e-5)
+    assert frame.compatibility.departure == pytest.approx(single.compatibility.departure, abs=0.01)
 
 
 def test_without_interventions_nothing_else_changes(model, picture):
@@ -183,24 +186,58 @@ def test_compatibility_written_out(model, images):
     expected = (normal**2).mean(-1)
     torch.testing.assert_close(distances(model, tokens).detach().double(), expected, rtol=1e-5, atol=0)
     limit = float(expected.flatten().sort().values[20])
-    model.register_to_config(latent_distance=limit * 1.0001)
-    for i, found in enumerate(compatibility(model, tokens, base)):
+    model.register_to_config(latent_distance=limit * 1.0001, departure_limits=(0.5, 1.0))
+    trained, far = torch.rand(1, 3, 32, 32), departures(images, images[:1])
+    assert all(c.departure != d for c, d in zip(compatibility(model, tokens, base, images, trained), far, strict=True))
+    stood = compatibility(model, tokens, base, images, images[:1])
+    for i, found in enumerate(stood):
         cosine = torch.cosine_similarity(tokens[i].double(), base[i].double(), dim=-1).mean().item()
         assert found.cosine == pytest.approx(cosine, abs=1e-6)
         assert found.mean == pytest.approx(normal[i].mean().item(), abs=1e-5)
         assert found.variance == pytest.approx(normal[i].var(unbiased=False).item(), rel=1e-5)
         assert found.beyond == pytest.approx((expected[i] > limit * 1.0001).double().mean().item())
-    assert sum(c.beyond for c in compatibility(model, tokens, base)) * 16 == 32 - 21
+        assert found.departure == far[i].item()
+        assert found.limits == (0.5, 1.0)
+    assert sum(c.beyond for c in stood) * 16 == 32 - 21
+    assert (stood[0].departure, stood[0].verdict) == (0, "yes")
 
 
-def test_without_statistics_only_the_cosine_is_known(model, images):
+def test_without_statistics_and_limits_the_cosine_and_the_departure_are_known(model, images):
     layers = model.encoder(images)
     base = model.fuse(layers, fusion=False).tokens
-    (first, _) = compatibility(model, base, base)
+    (first, second) = compatibility(model, base, base, images, images[:1])
     assert first.cosine == pytest.approx(1)
-    assert (first.mean, first.variance, first.beyond, first.verdict) == (None, None, None, "unknown")
+    assert (first.mean, first.variance, first.beyond, first.limits, first.verdict) == (*[None] * 4, "unknown")
+    assert first.departure == 0 < second.departure
     with pytest.raises(ValueError, match=r"train\.latent_stats"):
         distances(model, base)
+
+
+def test_fine_detail_in_closed_form():
+    """Columns that alternate between 100 and 110: of five in a row three are as the middle one, which is 4
+    levels away from their mean of 104 or 106."""
+    columns = torch.full((1, 3, 16, 20), 100.0)
+    columns[..., 1::2] = 110
+    assert fine_detail(columns / 255).item() == pytest.approx(4, abs=1e-4)
+    ramp = torch.arange(0.0, 40.0, 2).expand(1, 3, 16, 20)
+    flat = torch.full((1, 3, 16, 20), 0.4)
+    assert fine_detail(flat).item() == pytest.approx(0, abs=1e-4)
+    assert fine_detail(ramp / 255).item() < 1  # zero but for the two columns at either end, which are mirrored
+    shown = to_uint8(torch.rand(2, 3, 16, 20))
+    each = fine_detail(shown.float() / 255)
+    for i in range(2):
+        padded = np.pad(shown[i].double().numpy(), ((0, 0), (2, 2), (2, 2)), mode="reflect")
+        mean = np.lib.stride_tricks.sliding_window_view(padded, (5, 5), axis=(1, 2)).mean((-1, -2))
+        assert each[i].item() == pytest.approx(((shown[i].numpy() - mean) ** 2).mean() ** 0.5, rel=1e-5)
+
+
+def test_departures_in_closed_form():
+    columns = torch.full((1, 3, 16, 20), 100.0)
+    columns[..., 1::2] = 110  # fine detail of 4 levels
+    moved = torch.cat([columns, columns + 2, columns - 8])
+    torch.testing.assert_close(departures(moved / 255, columns / 255), torch.tensor([0.0, 0.5, 2.0]))
+    even = torch.full((1, 3, 16, 16), 100.0)  # without detail a level is the unit
+    torch.testing.assert_close(departures((even + 4) / 255, even / 255), torch.tensor([4.0]))
 
 
 def test_a_distance_does_not_outlive_its_latent(model):
@@ -215,8 +252,12 @@ def test_a_distance_does_not_outlive_its_latent(model):
 
 
 def test_verdicts():
-    at = {share: Compatibility(1.0, 0.0, 1.0, share).verdict for share in (0.0, 0.08, 0.09, 0.25, 0.26, 1.0)}
-    assert list(at.values()) == ["inside", "inside", "edge", "edge", "outside", "outside"]
+    def verdict(departure: float, limits=(0.5, 1.0)) -> str:
+        return Compatibility(1.0, 0.0, 1.0, 0.0, departure, limits).verdict
+
+    found = [verdict(departure) for departure in (0.0, 0.5, 0.51, 1.0, 1.01, 9.0)]
+    assert found == ["yes", "yes", "partly", "partly", "no", "no"]
+    assert verdict(0.0, None) == "unknown"
 
 
 def test_a_value_for_the_page_is_plain_json(model, picture):

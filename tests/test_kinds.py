@@ -35,36 +35,34 @@ def same(value: dict, expected: dict) -> bool:
 def test_routes(reading):
     value, found = routes_of(reading), reading.routes
     assert same(value, value)
-    assert set(value) == set(
-        [
-            "key",
-            "name",
-            "example",
-            "width",
-            "height",
-            "rows",
-            "columns",
-            "layers",
-            "beta",
-            "seconds",
-            "size",
-            "model",
-            "pictures",
-            "metrics",
-            "weights",
-            "shares",
-            "cosines",
-            "texture",
-            "cosine",
-            "correlation",
-            "divided",
-            "components",
-            "edges",
-            "spectra",
-            "energies",
-            "notes",
-        ]
-    )
+    assert set(value) == {
+        "key",
+        "name",
+        "example",
+        "width",
+        "height",
+        "rows",
+        "columns",
+        "layers",
+        "beta",
+        "seconds",
+        "size",
+        "model",
+        "pictures",
+        "metrics",
+        "weights",
+        "shares",
+        "cosines",
+        "texture",
+        "cosine",
+        "correlation",
+        "divided",
+        "components",
+        "edges",
+        "spectra",
+        "energies",
+        "notes",
+    }
     assert (value["key"], value["name"], value["example"], value["model"]) == ("cat", "cat.jpg", "cat", MODEL)
     sizes = [value[name] for name in ("width", "height", "size", "rows", "columns", "layers", "beta")]
     assert sizes == [32, 32, 32, 4, 4, 3, 0.2]
@@ -144,9 +142,7 @@ def test_frames_painted_so_far(reading):
         sheet = None if value["sprite"] is None else decode(value["sprite"])
         for entries, painted in zip(lists, frames, strict=True):
             for entry, frame in zip(entries, painted, strict=True):
-                assert set(entry) == set(
-                    ["index", "psnr", "ssim", "mae", "cosine", "mean", "variance", "beyond", "verdict"]
-                )
+                assert set(entry) == {"index", "psnr", "ssim", "mae", "cosine", "mean", "variance", "beyond", "verdict"}
                 row, column = divmod(entry["index"], value["columns"])
                 cell = sheet[32 * row : 32 * row + 32, 32 * column : 32 * column + 32]
                 assert np.array_equal(cell, frame.picture)

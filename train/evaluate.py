@@ -23,6 +23,7 @@ from drorae.bundled import DEFAULT_MODEL
 from drorae.checkpoints import resolve, weights_hash
 from drorae.devices import best_device
 from drorae.explorer.explore import ROUTES, paint_routes
+from drorae.explorer.tokenizers import PictureTokenizer, load_picture_tokenizer
 from drorae.images import to_uint8
 from drorae.metrics import psnr, ssim
 from drorae.models.fusion import FusionOutput, MeanFusion
@@ -30,7 +31,6 @@ from drorae.pretrained.adapter import cast_weights, load_tokenizer
 from train.data.positions import ValidationPhotos, load_held_out
 from train.engine.session import SHARED, main_guard, number_of
 from train.errors import DataError
-from train.measure.baselines import Reconstructor, load_baseline
 from train.measure.frechet import FrechetDistance, check_count
 from train.measure.generated import measure_generated
 from train.measure.generated import table as generated_table
@@ -172,7 +172,7 @@ def evaluate(
     model: AutoencoderDRoRAE,
     photos: ValidationPhotos,
     measure: Measure,
-    baselines: dict[str, Reconstructor] | None = None,
+    baselines: dict[str, PictureTokenizer] | None = None,
     mean_layers: int | None = None,
     rounding: str = "round",
     batch_size: int = 32,
@@ -195,8 +195,8 @@ def evaluate(
         if mean is not None:
             latent = model.tokens_to_latent(mean(layers).tokens, grid)
             outputs[f"mean of {mean_layers}"] = model.decode(latent, decoder="original").sample
-        for name, rebuild in (baselines or {}).items():
-            outputs[name] = rebuild(images)
+        for name, tokenizer in (baselines or {}).items():
+            outputs[name] = tokenizer.rebuild(images).pictures
         diagnostics.update(base, fused, grid)
         measure.update(images, outputs.items(), rounding)
         bar.update(len(images))
@@ -258,7 +258,7 @@ def measure(
     size = model.check_size(size, DataError)
     photos = load_held_out(data, split, size, limit, crop)
     chosen, left_out = choose_metrics(metrics, weights, len(photos))
-    others = {name: load_baseline(name, weights, device) for name in baselines or ()}
+    others = {name: load_picture_tokenizer(name, device) for name in baselines or ()}
     instruments = Measure(chosen, weights, device)
     routes, latent = evaluate(model, photos, instruments, others, mean_layers, rounding, batch_size)
     for name in set(chosen) - set(routes["rae"]):
@@ -337,7 +337,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--baseline",
         nargs="+",
-        help="also 'taef2' (weights folder) or diffusers autoencoders, by folder or id (id:subfolder)",
+        help="also 'taef2' or other autoencoders, by folder or id (id:subfolder)",
     )
     parser.add_argument(
         "--mean-layers", type=number_of("layers"), help="also the mean of the last K layers, same decoder"

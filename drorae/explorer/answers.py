@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drorae.explorer.batch import BatchRow
 from drorae.explorer.explore import Exploration, Frame
+
+if TYPE_CHECKING:
+    from drorae.explorer.tokenizers import TokenizerColumn  # which knows all of diffusers' autoencoders
 
 
 def reconstruction_answer(result: Exploration) -> dict[str, Any]:
@@ -54,6 +57,22 @@ def batch_answer(row: BatchRow) -> dict[str, Any]:
     numbers = {name: finite_numbers(metrics) for name, metrics in row.metrics.items()}
     more = {"gain": row.gain, "harmed": row.harmed, "dominant_layer": row.layer, "error": row.error}
     return {"picture": row.name, **numbers, **finite_numbers(more)}
+
+
+def column_answer(column: TokenizerColumn) -> dict[str, Any]:
+    """One picture through one tokenizer: its metrics, and what the tokenizer stores. ``latent`` is rows, columns and
+    channels, ``stored`` how many numbers that is, ``ratio`` how many times as many the pixels are."""
+    return {
+        "id": column.id,
+        "title": column.title,
+        "metrics": finite_numbers(column.metrics),
+        "latent": list(column.latent),
+        "stored": column.stored,
+        "ratio": column.ratio,
+        "encoder": column.encoder,
+        "decoder": column.decoder,
+        "licence": column.licence,
+    }
 
 
 def finite_numbers(numbers: dict[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class Frame:
         picture: (H, W, 3) uint8.
         metrics: ``psnr`` (dB), ``ssim`` and ``mae`` (8-bit levels) against the original.
         energies: what is still wrong, by band, see :func:`drorae.explorer.spectrum.error_energies`.
-        compatibility: how far its latent is from what the decoder was trained on.
+        compatibility: how far it has gone from what the model was trained to paint.
     """
 
     picture: np.ndarray

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -116,6 +117,11 @@ class FusionParts:
         """
         return incremental_correction(self.readout.base, self.readout.experts[:, 0], self.fusion.beta, self.fusion.eps)
 
+    @cached_property
+    def trained(self) -> Tensor:
+        """The picture as trained, (1, 3, H, W) around [0, 1], which interventions are compared with."""
+        return self.paint(self.mix([Intervention()]))
+
     def paint(self, tokens: Tensor) -> Tensor:
         """Tokens (B, N, C) to pictures (B, 3, H, W) around [0, 1], by the decoder that was trained last."""
         return self.model.decode(self.model.tokens_to_latent(tokens, self.grid_size)).sample
@@ -124,6 +130,17 @@ class FusionParts:
 def can_intervene(model: AutoencoderDRoRAE) -> bool:
     """Whether the model has a router."""
     return isinstance(model.fusion_module, DepthRoutedFusion)
+
+
+def standard_interventions(num_layers: int, trained: float) -> dict[str, list[Intervention]]:
+    """What everybody asks for: other ``strengths`` than the trained one, every layer ``removed``, every layer
+    ``alone``."""
+    numbers = range(1, num_layers + 1)
+    return {
+        "strengths": [Intervention(beta=beta) for beta in strengths(trained) if beta != trained],
+        "removed": [Intervention(layers=tuple(n for n in numbers if n != layer)) for layer in numbers],
+        "alone": [Intervention(layers=(layer,)) for layer in numbers],
+    }
 
 
 def strengths(trained: float) -> tuple[float, ...]:

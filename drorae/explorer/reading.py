@@ -88,7 +88,9 @@ class Reading:
             InterventionError: the model has no router.
         """
         with torch.inference_mode():
-            return FusionParts(self.model, self.layers, self.grid_size)
+            parts = FusionParts(self.model, self.layers, self.grid_size)
+            *_, parts.trained = self.outputs.values()  # painted once
+            return parts
 
     @cached_property
     def outputs(self) -> dict[str, Tensor]:
@@ -212,10 +214,9 @@ class Reading:
             InterventionError: the model has no router.
         """
         with torch.inference_mode():
-            *_, output = self.outputs.values()
             parts = self.parts
             assert self.fused is not None  # the parts are there only with a fusion
-            return next(_measured(self.model, self.fused.tokens, parts.readout.base, output, self.images))
+            return next(_measured(parts, self.fused.tokens, parts.trained, self.images))
 
     @torch.inference_mode()
     def intervene(self, intervention: Intervention) -> Frame:
@@ -261,15 +262,14 @@ def _first_known(found: dict[Any, Frame], wanted: Sequence[Any]) -> list[Frame]:
 
 def frames(parts: FusionParts, tokens: Tensor, images: Tensor) -> Iterator[Frame]:
     """Paint and measure tokens (b, N, C) on one picture (1, 3, H, W)."""
-    yield from _measured(parts.model, tokens, parts.readout.base, parts.paint(tokens), images)
+    yield from _measured(parts, tokens, parts.paint(tokens), images)
 
 
-def _measured(
-    model: AutoencoderDRoRAE, tokens: Tensor, base: Tensor, painted: Tensor, images: Tensor
-) -> Iterator[Frame]:
+def _measured(parts: FusionParts, tokens: Tensor, painted: Tensor, images: Tensor) -> Iterator[Frame]:
     """Measure what was painted, (b, 3, H, W), from tokens (b, N, C)."""
     original = as_array(images)
-    for i, standing in enumerate(compatibility(model, tokens, base, model.encoder.grid_of(images))):
+    grid = parts.model.encoder.grid_of(images)
+    for i, standing in enumerate(compatibility(parts.model, tokens, parts.readout.base, painted, parts.trained, grid)):
         output = painted[i : i + 1]
         shown = as_array(output)
         yield Frame(shown, measure(output, images), error_energies(shown, original), standing)

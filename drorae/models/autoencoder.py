@@ -64,6 +64,8 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
         latent_statistics: ``None``, ``"std"`` or ``"mean and std"``: what latents are normalised with.
         latent_distance: the distance (:func:`drorae.explorer.compatibility.distances`) that 99 % of held-out
             tokens keep.
+        departure_limits: up to and from which departure of a picture from the one as trained
+            (:mod:`drorae.explorer.compatibility`) its error is about the same, and surely larger.
         any_size: work at any height and width that the patch divides: pictures come out as large as they went in. The
             patches of encoder and decoder are equal then, and latent statistics are per channel. Otherwise pictures
             are resized to the encoder's side and come out with side grid * patch.
@@ -97,6 +99,7 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
         finetuned_decoder: bool = False,
         latent_statistics: str | None = None,
         latent_distance: float | None = None,
+        departure_limits: tuple[float, float] | None = None,
         any_size: bool = False,
         base_model: str | None = None,
         base_revision: str | None = None,
@@ -186,7 +189,7 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
         module = self._build_fusion(fusion, hidden_size, beta, mean_layers)
         self.fusion_module = None if module is None else module.to(self.device, self.dtype)
         self.statistics = None  # they were of another latent
-        self.register_to_config(latent_statistics=None, latent_distance=None)
+        self.register_to_config(latent_statistics=None, latent_distance=None, departure_limits=None)
         self.register_to_config(
             fusion=fusion, fusion_hidden_size=hidden_size, fusion_beta=beta, fusion_mean_layers=mean_layers
         )
@@ -208,7 +211,7 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
     def add_finetuned_decoder(self) -> nn.Module:
         """Start phase 3: a second decoder, initialised as a copy of the original one, which stays untouched."""
         self.decoder_finetuned = copy.deepcopy(self.decoder)
-        self.register_to_config(finetuned_decoder=True)
+        self.register_to_config(finetuned_decoder=True, departure_limits=None)
         return self.decoder_finetuned
 
     def fuse(

@@ -7,9 +7,9 @@ import io
 from pathlib import Path
 
 from drorae.bundled import ASSETS
+from drorae.bundled import EXAMPLE_NAMES as NAMES
 from drorae.images import load_image, square
 
-NAMES = ("cat", "astronaut", "coffee", "rocket", "handwriting", "galaxies")
 EXAMPLES = {name: str(ASSETS / "examples" / f"{name}.jpg") for name in NAMES}
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import Any, NamedTuple
 
 import gradio as gr
 
-from drorae.checkpoints import CheckpointError, reason_of
+from drorae.bundled import EXAMPLE_NAMES
+from drorae.checkpoints import CheckpointError, reason_of, stored_folder
 from drorae.devices import best_device
+from drorae.explorer.layer_usage import read_layer_usage
 from drorae.explorer.reading import default_size
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.pretrained.adapter import load_tokenizer
@@ -20,7 +22,9 @@ from drorae.pretrained.download import fetch
 from drorae.pretrained.rae_tokenizer import MODELS
 from drorae.ui import about_tab, study_tab
 from drorae.ui.status import status_line
+from drorae.viewers.bundles import bundle_address
 from drorae.viewers.report import model_hash
+from drorae.viewers.values import usage_value
 
 KEPT = 2  # models besides the first: they are large
 SECONDS = 0.5  # between two looks at a model that is being loaded
@@ -39,6 +43,7 @@ class Shelf:
         self.first, self.open_to_all = name, open_to_all
         self._models = OrderedDict({name: model})
         self._hashes: dict[str, str] = {}
+        self.on_drop: list[Callable[[AutoencoderDRoRAE], None]] = []  # what else holds on to a model
         self._lock = Lock()
 
     def get(self, name: str) -> AutoencoderDRoRAE:
@@ -96,7 +101,10 @@ class Shelf:
             self._models[name] = model
             others = [other for other in self._models if other != self.first]
             for other in others[:-KEPT]:
-                del self._models[other]
+                dropped = self._models.pop(other)
+                self._hashes.pop(other, None)
+                for call in self.on_drop:
+                    call(dropped)
 
 
 def megabytes(size: int) -> str:
@@ -124,8 +132,16 @@ def model_config(shelf: Shelf, name: str) -> dict[str, Any]:
         "size": default_size(model),
         "layers": model.encoder.num_layers,
         "channels": model.encoder.dim,
-        "bundled": False,
+        "bundles": {each: bundle_address(each, shelf.hash(name), default_size(model)) for each in EXAMPLE_NAMES},
+        "usage": layer_usage(name),
     }
+
+
+def layer_usage(name: str) -> dict[str, Any] | None:
+    """What the layers of a model are worth over held-out photos, where that was measured of these weights."""
+    folder = stored_folder(name)
+    known = None if folder is None else read_layer_usage(folder)
+    return None if known is None else usage_value(known)
 
 
 class ModelControls(NamedTuple):

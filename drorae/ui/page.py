@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from drorae.models.autoencoder import AutoencoderDRoRAE
+from drorae.study import published
 from drorae.ui import about_tab, generate_tab, study_tab
 from drorae.ui.components import Channel, View
 from drorae.ui.endpoints import add_endpoints
@@ -19,10 +20,19 @@ from drorae.ui.web import TITLE, web_options
 from drorae.ui.wiring import wire_generate, wire_models, wire_photos, wire_study
 from drorae.viewers import static_files
 
-VIEWS = {
+VIEWS = {  # id of its tab, which is the name of its files, and what it is called
     "picture": "Picture",
+    "layers": "Layers",
+    "weights": "Weights",
+    "frequency": "By size of detail",
     "generate": "Generate",
-}  # id of its tab, which is the name of its files, and what it is called
+}
+
+
+def paper_layers() -> dict[str, Any]:
+    """What the paper shows of its layers, for the view Weights: number, roles, and mean cosines of four photos."""
+    roles = [role._asdict() for role in published.LAYER_ROLES]
+    return {"depth": published.DEPTH, "layers": roles, "cosines": published.COSINES}
 
 
 def build_demo(
@@ -46,7 +56,11 @@ def build_demo(
     shelf = Shelf(model, name, switch)
     photos = Photos(shelf)
     with gr.Blocks(title=TITLE, delete_cache=(3600, 3600)) as demo:
-        bar = View("bar", config={"examples": example_thumbnails(), **model_config(shelf, name)}, changed=None)
+        bar = View(
+            "bar",
+            config={"examples": example_thumbnails(), "paper": paper_layers(), **model_config(shelf, name)},
+            changed=None,
+        )
         View("strip")
         channels = {kind: Channel(kind) for kind in photos.answers()}
         making = Channel("generate")

@@ -13,17 +13,22 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from drorae.checkpoints import CheckpointError
+from drorae.checkpoints import CheckpointError, stored_folder
+from drorae.explorer.answers import frame_answer
 from drorae.explorer.interventions import InterventionError
 from drorae.explorer.reading import Reading
 from drorae.explorer.recent import RecentReadings, photo_key
+from drorae.explorer.similarity import similarity
+from drorae.explorer.standing import Spread, photo_gain, place, read_spread
 from drorae.images import CENTRE, ImageError, open_photo
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.ui.examples import EXAMPLES, NAMES, example_path
 from drorae.ui.models import Shelf
+from drorae.ui.parsing import intervention_of
 from drorae.ui.uploads import GONE
+from drorae.viewers.encodings import webp
 from drorae.viewers.report import report
-from drorae.viewers.values import frames_value, routes_value, tiles_value
+from drorae.viewers.values import frames_value, routes_value, similar_value, standing_value, tiles_value
 
 KNOWN = (CheckpointError, ImageError, InterventionError)
 UNFORESEEN = "This could not be computed here. Try again, or choose another photo."
@@ -35,6 +40,8 @@ class Photos:
 
     def __init__(self, shelf: Shelf):
         self.shelf, self.recent = shelf, RecentReadings()
+        shelf.on_drop.append(self.recent.forget)
+        self.spreads: dict[str, Spread | None] = {}  # by name of the model
 
     def reading(self, wish: Wish) -> Reading:
         """The photo of a wish, read by its model.
@@ -66,6 +73,26 @@ class Photos:
         """The kind ``tiles``: what each layer alone can paint, for the strip."""
         return tiles_value(self.reading(wish).tiles())
 
+    def standing(self, wish: Wish) -> dict[str, Any]:
+        """The kind ``standing``: where the photo's gain stands among those of held-out photos, measured at their size;
+        empty where they were not measured of this model."""
+        name = wish.get("model") or self.shelf.first
+        if name not in self.spreads:
+            folder = stored_folder(name)
+            self.spreads[name] = None if folder is None else read_spread(folder)
+        spread = self.spreads[name]
+        if spread is None:
+            return {}
+        reading = self.reading(wish)
+        routes = reading.routes
+        if routes.size == spread.size:  # measured there already
+            *_, last = routes.metrics
+            gain = routes.metrics[last]["psnr"] - routes.metrics["rae"]["psnr"]
+        else:
+            photo = open_photo(photo_path(wish), photo_name(wish))
+            gain = photo_gain(photo.picture, reading.model, spread, centre_of(wish))
+        return standing_value(place(spread, gain))
+
     def frames(self, wish: Wish) -> Iterator[dict[str, Any]]:
         """The kind ``frames``: every intervention the page has at hand. Pictures come twice, once strengths and
         removals are painted and at the end; in between only how far it is."""
@@ -78,6 +105,31 @@ class Photos:
                 yield frames_value(reading.routes, made)
             elif not whole:
                 yield {"done": made.done, "total": made.total}
+
+    def intervene(self, wish: Wish) -> dict[str, Any]:
+        """The kind ``intervene``: one intervention that is not among the frames, under the ``id`` of the wish.
+
+        Raises:
+            InterventionError: it cannot be made, or the model has no router.
+        """
+        frame = self.reading(wish).intervene(intervention_of(wish))
+        return {"id": wish.get("id"), "picture": webp(frame.picture), **frame_answer(frame)}
+
+    def similar(self, wish: Wish) -> dict[str, Any]:
+        """The kind ``similar``: what resembles the ``token`` of the wish, on its photo and on the ``second`` one.
+
+        Raises:
+            InterventionError: there is no such token.
+        """
+        token, second = wish.get("token"), wish.get("second")
+        if isinstance(token, bool) or not isinstance(token, int):
+            raise InterventionError(f"A token is a whole number from 0, not {str(token)[:40]!r}.")
+        reading = self.reading(wish)
+        found = {str(wish.get("key")): similarity(reading, token)}
+        if isinstance(second, dict):
+            other = self.reading({**second, "model": wish.get("model")})
+            found[str(second.get("key"))] = similarity(reading, token, other)
+        return similar_value(found)
 
     def arrays(self, wish: Wish) -> dict[str, Any]:
         """A file of NumPy with every array of the photo in full precision: ``name``, ``type`` and ``base64``."""
@@ -123,7 +175,10 @@ class Photos:
         return {
             "routes": self.routes,
             "tiles": self.tiles,
+            "standing": self.standing,
             "frames": self.frames,
+            "intervene": self.intervene,
+            "similar": self.similar,
             "arrays": self.arrays,
             "report": self.report,
         }

@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from drorae.bundled import ASSETS
 from drorae.ui.examples import NAMES
 
-TITLE = "DRoRAE: what the last layer forgets"
+TITLE = "DRoRAE: see what the layers see"
 DESCRIPTION = (
     "A frozen vision encoder sees your photo layer by layer. Most tokenizers keep only the last layer. DRoRAE weighs "
     "all of them, place by place. Try it on your own photo."

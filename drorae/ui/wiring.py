@@ -36,10 +36,11 @@ def wire_photos(photos: Photos, channels: dict[str, Channel]) -> None:
     runs = {}
     for kind, function in reversed(photos.answers().items()):
         channel = channels[kind]
-        ends = [runs["frames"]] if kind == "routes" else None
-        runs[kind] = channel.ask(
-            answered(function), channel, channel, trigger_mode="always_last", cancels=ends, **QUIET, **EXPLORE
-        )
+        if kind == "routes":
+            # An event of its own before the other: Gradio takes them one after the other, and once the routes are
+            # there, the frames that it would cancel are the new photo's.
+            channel.ask(None, cancels=[runs["frames"]], queue=False, **QUIET)
+        runs[kind] = channel.ask(answered(function), channel, channel, trigger_mode="always_last", **QUIET, **EXPLORE)
         runs[kind].failure(failed, channel, channel, queue=False, **QUIET)
 
 

@@ -16,10 +16,12 @@ from PIL import Image
 from drorae.explorer.answers import finite_numbers, frame_answer
 from drorae.explorer.batch import BatchRow, to_csv
 from drorae.explorer.exploration import Exploration, Frame, Gain, Interventions
+from drorae.explorer.layer_usage import Effect, LayerUsage
 from drorae.explorer.routes import ROUTES
 from drorae.explorer.sampling import Generation, Progress
 from drorae.explorer.similarity import Similarity
 from drorae.explorer.spectrum import band_edges, recovery
+from drorae.explorer.standing import Standing
 from drorae.images import png_with_settings
 from drorae.study import published
 from drorae.viewers.encodings import base64_text, packed, sprite, sprite_columns, webp
@@ -133,6 +135,27 @@ def frames_value(result: Exploration, made: Interventions) -> dict:
         },
         "layers": [_finite_list(1 - recovery(lost, frame.energies - usual)) for frame in made.removed],
     }
+
+
+def standing_value(found: Standing) -> dict:
+    """The kind ``standing``: a photo's gain among those of held-out photos, dB."""
+    return {
+        "size": found.size,
+        "gain": found.gain,
+        "photos": found.photos,
+        "below": found.below,
+        "density": {"from": found.density.start, "to": found.density.stop, "counts": found.density.counts},
+    }
+
+
+def usage_value(usage: LayerUsage) -> dict:
+    """What layers are worth over held-out photos, for the view Layers: means and quantiles of decibels."""
+
+    def plain(effects: Sequence[Effect]) -> list[dict]:
+        return [{"psnr": effect.psnr._asdict(), "change": effect.change._asdict()} for effect in effects]
+
+    lists = {"strengths": plain(usage.strengths), "removed": plain(usage.removed), "alone": plain(usage.alone)}
+    return {"size": usage.size, "photos": usage.photos, "betas": usage.betas, **lists}
 
 
 def similar_value(found: Mapping[str, Similarity]) -> dict:

@@ -88,6 +88,13 @@ const lib = (() => {
     });
   }
 
+  // Where on a meter of three parts a value stands, in percent: up to `low` in the first 30, up to `high` in the next 25.
+  function meterPlace(value, [low, high]) {
+    if (value <= low) return (30 * value) / low;
+    if (value <= high) return 30 + (25 * (value - low)) / (high - low);
+    return 55 + 45 * (1 - high / value);
+  }
+
   // Black or white, whichever is read better on a colour: at least 4.5 to 1 (WCAG's luminance, 0.179 is even).
   function inkOn(channels) {
     const [r, g, b] = channels.map((c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
@@ -153,6 +160,7 @@ const lib = (() => {
     gradient,
     inkOn,
     mean,
+    meterPlace,
     number,
     percent,
     readNumbers,

@@ -19,7 +19,7 @@ const share = (() => {
     context.fillRect(0, 0, WIDE, HIGH);
     if (!routes) return false;
     const last = routes.pictures.drorae ? "drorae" : routes.pictures.phase2 ? "phase2" : "rae";
-    const side = 470;
+    const side = 456;
     const names = {
       rae: "Last layer only",
       phase2: `All ${words.inWords(routes.layers)} layers`,

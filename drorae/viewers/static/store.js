@@ -19,6 +19,9 @@ const store = (() => {
     pixel: null, // [x, y] under the pointer, in pixels of the picture
     token: null, // row-major
     pinned: false,
+    area: [], // tokens of a rectangle that is looked at as one, with `token` at its last corner; empty: the token alone
+    against: null, // tokens that others are compared with
+    like: null, // map in which Weights looks for what resembles the token; null: the weights
     layer: 1, // whose map lies over the photo, from 0
     hot: null, // layer under the pointer, from 0
     off: [], // layers that are left out, from 0
@@ -35,7 +38,7 @@ const store = (() => {
   const photos = new Map(); // key to photo, in the order of the tray
   const listeners = [];
   const channels = {};
-  let config = { examples: [], model: {}, size: 0, layers: 0, bundled: false };
+  let config = { examples: [], model: {}, size: 0, layers: 0 };
 
   function set(changes) {
     const changed = Object.keys(changes).filter((name) => state[name] !== changes[name]);
@@ -110,6 +113,7 @@ const store = (() => {
     const about = photos.get(answer.key);
     if (!about) return;
     const { value, error } = answer;
+    if (error && kind !== "routes" && !about.waiting.has(kind)) return; // of a question that was ended
     if (error) about.problems[kind] = error;
     else if (value) about.kinds[kind] = { ...about.kinds[kind], ...value }; // of what comes in parts, some say only how far it is
     if (error || !(value?.done < value?.total)) about.waiting.delete(kind);
@@ -163,7 +167,7 @@ const store = (() => {
     const about = photos.get(key);
     Object.assign(about, { centre, kinds: {}, problems: {}, tried: true });
     about.waiting.clear();
-    set({ token: null, pixel: null, pinned: false, region: [] });
+    set({ token: null, pixel: null, pinned: false, region: [], crop: centre });
     need("routes", {}, key);
   }
 
@@ -173,13 +177,17 @@ const store = (() => {
     if (!about) return;
     fail(null);
     const fresh = state.photo !== key;
-    set({ photo: key, ...(fresh ? { token: null, pixel: null, pinned: false, region: [] } : {}) });
+    set({
+      photo: key,
+      ...(fresh ? { token: null, pixel: null, pinned: false, area: [], against: null, region: [] } : {}),
+    });
     if (about.pending || about.kinds.routes || about.waiting.has("routes")) return;
-    if (about.example && config.bundled && !about.tried) {
+    const bundle = config.bundles?.[about.example];
+    if (bundle && !about.tried) {
       about.tried = true;
       about.waiting.add("routes");
       try {
-        const answer = await fetch(new URL(`drorae/examples/${about.example}.json`, document.baseURI));
+        const answer = await fetch(new URL(bundle, document.baseURI));
         if (!answer.ok) throw new Error(answer.statusText);
         const { model, kinds } = await answer.json();
         if (model === config.model.hash) Object.assign(about.kinds, kinds);
@@ -210,7 +218,7 @@ const store = (() => {
       each.waiting.clear();
       each.tried = false;
     }
-    set({ beta: null, off: [], region: [], token: null, pinned: false });
+    set({ beta: null, off: [], region: [], token: null, pinned: false, area: [], against: null });
     configure(values);
     if (state.photo) show(state.photo);
   }
@@ -227,8 +235,13 @@ const store = (() => {
     const about = photo();
     if (about?.example) chosen.set("example", about.example);
     else if (about) chosen.set("photo", about.key);
-    if (state.pinned && state.token !== null) chosen.set("token", String(state.token));
-    if (state.view === "weights") chosen.set("layer", String(state.layer + 1));
+    if (about?.centre) chosen.set("crop", about.centre.map((at) => at.toFixed(3)).join(","));
+    if (state.pinned && state.token !== null)
+      chosen.set("token", writeNumbers(state.area.length ? state.area : [state.token]));
+    if (state.view === "weights") {
+      chosen.set("layer", String(state.layer + 1));
+      if (state.like !== null) chosen.set("like", state.like);
+    }
     if (state.beta !== null) chosen.set("beta", String(state.beta));
     if (state.off.length) chosen.set("off", writeNumbers(state.off.map((layer) => layer + 1)));
     if (state.region.length) chosen.set("region", writeNumbers(state.region));
@@ -247,13 +260,18 @@ const store = (() => {
     const tab = OLDER[named] ?? named;
     const integer = (name, end) => readNumbers(chosen.get(name), end);
     const beta = Number.parseFloat(chosen.get("beta"));
+    const centre = chosen.get("crop")?.split(",").map(Number);
     const [layer] = integer("layer", config.layers + 1);
-    const [token] = integer("token", 1 << 20);
+    const tokens = integer("token", 1 << 20);
+    const [token] = tokens;
     return {
       view: VIEWS.includes(tab) ? tab : "picture",
       photo: chosen.get("photo") ?? chosen.get("example"),
+      centre: centre?.length === 2 && centre.every((at) => at >= 0 && at <= 1) ? centre : null,
       token: token ?? null,
       pinned: token !== undefined,
+      area: tokens.length > 1 ? tokens : [],
+      like: chosen.get("like"),
       off: integer("off", config.layers + 1)
         .filter(Boolean)
         .map((number) => number - 1),
@@ -266,7 +284,7 @@ const store = (() => {
 
   let timer = 0;
   let written = null;
-  const WRITTEN = ["view", "photo", "token", "pinned", "layer", "beta", "off", "region", "ask"];
+  const WRITTEN = ["view", "photo", "crop", "token", "pinned", "area", "like", "layer", "beta", "off", "region", "ask"];
   function follow() {
     if (framed || embedded) return;
     on(WRITTEN, (_, changed) => {
@@ -291,11 +309,12 @@ const store = (() => {
 
   // Show what an address names. A photo that is not here is looked for by `find(key)`, which may be asynchronous.
   async function restore(search, find = finder) {
-    const { photo: key, ...changes } = read(search);
+    const { photo: key, centre, ...changes } = read(search);
     go(changes.view);
     let wanted = key ?? config.examples[0]?.name ?? null;
+    if (centre && photos.has(wanted)) Object.assign(photos.get(wanted), { centre, kinds: {}, tried: true });
     if (wanted && !photos.has(wanted)) {
-      const found = find ? await find(wanted) : null;
+      const found = find ? await find(wanted, centre) : null;
       if (!found) {
         const names = config.examples.map(({ name }) => name).join(", ");
         const here = /^[0-9a-f]{16}$/.test(wanted)
@@ -322,13 +341,15 @@ const store = (() => {
     finder = find;
   };
 
-  // A link may open a view before its tab is there.
-  const FRAMES = 300;
-  function press(view, left = FRAMES) {
+  // A button that is not there yet, or does not answer yet, is pressed again.
+  function press(view, times = 100) {
     const button = document.getElementById(`tab-${view}-button`);
     button?.click();
-    if (button?.getAttribute("aria-selected") === "true" || !left) return;
-    requestAnimationFrame(() => state.view === view && press(view, left - 1));
+    if (times && !config.report)
+      setTimeout(() => {
+        const open = document.getElementById(`tab-${view}-button`)?.getAttribute("aria-selected") === "true";
+        if (!open && state.view === view) press(view, times - 1);
+      }, 100);
   }
 
   // Open a view. Gradio shows a tab when its button is pressed, and mounts it the first time.

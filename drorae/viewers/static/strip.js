@@ -208,7 +208,8 @@ function drawState() {
     button.toggleAttribute("aria-current", here);
   }
   if (strip.classList.contains("asks")) return;
-  const here = state.token === null ? null : parts.shares(state.token);
+  const chosen = parts.chosen();
+  const here = chosen && parts.shares(chosen);
   const known = parts.shape();
   nodes.tiles.forEach(({ tile, foot }, k) => {
     tile.classList.toggle("off", state.off.includes(k));
@@ -279,7 +280,7 @@ function drawFlow() {
   const old = svg("text", { x: end.r + 5, y: latent.t + (latent.b - latent.t) * 0.46 });
   old.textContent = "RAE: only this";
   lines.push(old);
-  const shares = parts.shares(state.token);
+  const shares = parts.shares(parts.chosen());
   if (shares) {
     const beta = state.beta ?? store.data("routes").beta;
     const weights = shares.map((value, k) =>
@@ -347,7 +348,7 @@ function draw() {
   drawFlow();
 }
 parts.whenDrawn(draw);
-store.on(["token", "pinned"], () => {
+store.on(["token", "pinned", "area"], () => {
   drawState();
   drawFlow();
 });
