@@ -17,9 +17,8 @@ import drorae.explorer.batch
 from drorae.checkpoints import CheckpointError
 from drorae.explorer.explore import explore, intervene
 from drorae.explorer.interventions import Intervention
-from drorae.explorer.sampling import Request, sample_with_progress
 from drorae.images import ImageError, load_image
-from drorae.ui import about_tab, batch_tab, endpoints, generate_tab, intervene_tab, picture, sharing, study_tab
+from drorae.ui import about_tab, batch_tab, endpoints, intervene_tab, picture, sharing, study_tab
 from drorae.ui.examples import EXAMPLES
 from drorae.ui.generators import CLASS, TEXT, Generator
 from drorae.ui.models import Shelf, cancel_load, model_line, switch_model
@@ -253,99 +252,6 @@ def test_a_row_is_opened_under_its_own_name(tmp_path):
         status, path, tabs = batch_tab.open_row(event({"index": index}), [CAT, str(bad)])
         assert sentence in status
         assert path == tabs == UNCHANGED
-
-
-# samples
-
-
-def sample(generators, title="classes", **changes):
-    asked = {"label": "church", "prompt": "a church", "negative": "", "other": "", "seed": 3.0, "count": 2.0}
-    asked |= {"steps": 3.0, "guidance": "cfg", "scale": 2, "compare": False}
-    return generate_tab.sample(generators, title, **{**asked, **changes})
-
-
-def test_samples_of_the_page_are_those_of_the_library(generators, pipeline):
-    *running, (status, value, *buttons) = sample(generators)
-    assert [state[1]["step"] for state in running] == [1, 2]
-    assert all(pressable(state[2:]) == [False, False, True] for state in running)
-    assert pressable(buttons) == [True, True, False]
-    assert status == status_line("")
-    request = Request("church", seed=3, count=2, steps=3, guidance="cfg", scale=2, compare=False)
-    *_, result = sample_with_progress(pipeline, request, "classes")
-    shown = pixels(value["rows"][0]["pictures"]["finetuned"][1])
-    assert np.array_equal(shown, result.rows[0].pictures["finetuned"][1])
-
-
-def test_a_generator_of_texts_gets_the_prompts(generators):
-    *_, (_, value, *_) = sample(generators, "texts", negative="night", other="a dog", count=1)
-    assert value["label"] == "a church"
-    assert [row["name"] for row in value["rows"]] == ["guided", "other"]
-    assert value["rows"][0]["settings"][0]["negative"] == "night"
-    *_, (_, value, *_) = sample(generators, "texts", negative=None, other=None, count=1)
-    assert "negative" not in value["rows"][0]["settings"][0]
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"label": "golden gate"}, "There is no class &#x27;golden gate&#x27;"),
-        ({"steps": 2.5}, "not 2.5"),
-        ({"count": 9}, "9 pictures at once"),
-        ({"seed": -1}, "not -1"),
-    ],
-)
-def test_bad_settings_get_one_sentence_and_keep_the_samples(generators, changes, sentence):
-    ((status, value, *buttons),) = sample(generators, **changes)
-    assert sentence in status
-    assert 'role="alert"' in status
-    assert value == UNCHANGED
-    assert pressable(buttons) == [True, True, False]
-
-
-def test_a_device_without_memory_gets_one_sentence(generators, monkeypatch):
-    def fail(*_):
-        raise RuntimeError("CUDA out of memory\nand much more")
-
-    monkeypatch.setattr(generate_tab, "sample_with_progress", fail)
-    ((status, *_),) = sample(generators)
-    assert "classes could not run here: CUDA out of memory</p>" in status
-
-
-def test_a_generator_is_loaded_at_its_first_use(pipeline):
-    later = Generator("later", CLASS, lambda: pipeline)
-    first, *_ = sample([later], "later")
-    assert "Loading later ..." in first[0]
-    assert later.is_loaded()
-
-
-def test_a_stopped_sampling_keeps_what_is_shown():
-    status, value, *buttons = generate_tab.stop()
-    assert "Stopped." in status
-    assert value == {"stopped": True}
-    assert pressable(buttons) == [True, True, False]
-
-
-def test_a_kind_brings_its_generators_and_their_controls(generators):
-    offer, *controls = generate_tab.choose_kind(generators, TEXT)
-    assert (offer.value, [title for title, _ in offer.choices]) == ("texts", ["texts"])
-    names = list(generate_tab.controls_for(generators[0]))
-    visible = {name: control.get("visible") for name, control in zip(names, controls, strict=True)}
-    assert (visible["prompt"], visible["label"]) == (True, False)
-    label = generate_tab.choose_generator(generators, "classes")[names.index("label")]
-    assert label["choices"] == [("tench, Tinca tinca", 0), ("church", 1), ("golf ball", 2)]
-
-
-def test_a_sample_becomes_the_pages_picture():
-    stream = io.BytesIO()
-    Image.new("RGB", (64, 64), (10, 200, 30)).save(stream, "PNG")
-    url = generate_tab.PNG_PREFIX + base64.b64encode(stream.getvalue()).decode()
-    _, opened, tabs = generate_tab.open_sample(event({"picture": url}))
-    assert opened.getpixel((0, 0)) == (10, 200, 30)
-    assert tabs.selected == "compare"
-    for text in (None, "file:///etc/passwd", f"{generate_tab.PNG_PREFIX}!", f"{generate_tab.PNG_PREFIX}AAAA"):
-        status, opened, tabs = generate_tab.open_sample(event({"picture": text}))
-        assert 'role="alert"' in status
-        assert opened == tabs == UNCHANGED
 
 
 # reports and links

@@ -137,10 +137,3 @@ class BatchViewer(Viewer):
 
     def __init__(self, value: dict | None = None, **kwargs: Any):
         super().__init__("batch", value, "Pictures of the batch", **{"stopped": None, **kwargs})
-
-
-class GenerateViewer(Viewer):
-    """Samples, the film of the chosen one, both decoders, and its settings; ``select`` hands a picture over."""
-
-    def __init__(self, value: dict | None = None, **kwargs: Any):
-        super().__init__("generate", value, "Generated pictures", **kwargs)
