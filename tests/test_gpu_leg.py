@@ -10,8 +10,8 @@ from PIL import Image
 
 from drorae import AutoencoderDRoRAE, DRoRAEClassPipeline
 from drorae.images import to_tensor
+from train.data.crops import Crop
 from train.data.latent_cache import encode_raw
-from train.data.positions import Crop
 from train.data.sources import GeneratedPictures
 from train.engine.legs import read_leg
 from train.errors import RunError

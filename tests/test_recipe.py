@@ -14,9 +14,13 @@ from torch import nn
 from drorae import AutoencoderDRoRAE
 from drorae.models.fusion import MeanFusion
 from train import stage1
-from train.data.positions import Batch, Crop, TrainingPositions, ValidationPhotos
+from train.data.batches import Batch
+from train.data.crops import Crop
+from train.data.held_out import ValidationPhotos
+from train.data.positions import TrainingPositions
 from train.data.sources import GeneratedPictures
-from train.engine.run import CHECKPOINT, LOG, fit
+from train.engine.run import fit
+from train.engine.run_folder import CHECKPOINT, LOG
 from train.presets import PHASES, PRESETS
 from train.settings import Schedule
 from train.tasks.reconstruction import Reconstruction
@@ -155,13 +159,13 @@ def test_what_is_exported_and_validated_is_the_plain_average(tmp_path, decay):
 def test_the_average_goes_on_where_a_run_was_stopped(tmp_path, monkeypatch):
     import train.engine.run
 
-    save = train.engine.run._save_state
+    save = train.engine.run.save_state
 
     def save_and_stop(*args):
         save(*args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train.engine.run, "_save_state", save_and_stop)
+    monkeypatch.setattr(train.engine.run, "save_state", save_and_stop)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "run", GROWING, save_every=4)
     monkeypatch.undo()

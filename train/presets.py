@@ -163,7 +163,7 @@ DINOV2_B_MODEL = {  # everything else is the default of AutoencoderDRoRAE
     "fusion": "depth-routed",
     "fusion_hidden_size": 3072,
 }
-LPIPS = PerceptualPreset("lpips", 1.0)
+LPIPS_LOSS = PerceptualPreset("lpips", 1.0)
 
 
 def _dino(start: int, continues: str | None = None) -> AdversaryPreset:
@@ -203,7 +203,7 @@ def _paper(phase: str, starts_from: str, epochs: int, adversary: AdversaryPreset
         compile=True,
     )
     return Stage1Preset(
-        schedule, phase, starts_from, perceptual=LPIPS, adversary=adversary, noise_tau=0.8, expected=expected
+        schedule, phase, starts_from, perceptual=LPIPS_LOSS, adversary=adversary, noise_tau=0.8, expected=expected
     )
 
 

@@ -67,7 +67,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Row:
+class SampledRow:
     """The same seeds under one setting.
 
     Attributes:
@@ -98,7 +98,7 @@ class Generation:
 
     label: str
     seeds: list[int]
-    rows: list[Row]
+    rows: list[SampledRow]
     seconds: float
 
 
@@ -152,7 +152,7 @@ def sample_with_progress(pipeline: DRoRAEPipeline, request: Request, name: str) 
         film = [to_arrays(pipeline, clean) for _, clean in frames[plan.name]] + [pictures[decoders[-1]]]
         times = [t for t, _ in frames[plan.name]] + [reached.next_time]
         each = [{"model": name, **plan.settings, "seed": seed} for seed in seeds]
-        rows.append(Row(plan.name, each, pictures, np.stack(film), times))
+        rows.append(SampledRow(plan.name, each, pictures, np.stack(film), times))
     yield Generation(label, seeds, rows, time.perf_counter() - started)
 
 

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import vgg11_bn, vgg16
 
 from drorae import AutoencoderDRoRAE, DiTDH
-from train.data.positions import Batch
+from train.data.batches import Batch
 from train.errors import RunError
 from train.settings import PerceptualPreset, Preset, Schedule, Stage1Preset, Stage2Preset
 from train.tasks.reconstruction import Reconstruction

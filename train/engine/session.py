@@ -24,11 +24,16 @@ from drorae.console import run_command
 from drorae.images import ImageError
 from drorae.pipelines.base import MAX_SCALE, MAX_SEED, SamplingError
 from train.data.captions import all_captions, captions_of
+from train.data.crops import Crop
+from train.data.held_out import ValidationPhotos, load_held_out
 from train.data.latent_cache import LatentPositions
-from train.data.positions import Crop, TrainingPositions, TrainingStream, ValidationPhotos, load_held_out
+from train.data.positions import TrainingPositions
 from train.data.sources import load_photos
+from train.data.stream import TrainingStream
 from train.engine.legs import find_leg
-from train.engine.run import RECORD, Task, TrainingData, fit, hold, is_finished
+from train.engine.run import fit
+from train.engine.run_folder import RECORD, hold, is_finished
+from train.engine.task import Task, TrainingData
 from train.errors import DataError, RunError, writing
 from train.settings import EncoderPreset, Schedule, Stage1Preset, Stage2Preset
 
@@ -38,7 +43,7 @@ ICONS = [str(SHARED / "emoji" / f"{style}.parquet") for style in ("fluent3d", "n
 DATA, DATA_SHARES = [PHOTOS, *ICONS], (12, 1, 1)  # one picture in seven is an icon
 VALIDATION_PHOTOS = 128  # while a tokenizer trains; enough to see a tenth of a dB, since they are always the same
 TRACKERS = ("tensorboard", "wandb")
-Row = TypeVar("Row", EncoderPreset, Stage1Preset, Stage2Preset)
+AnyPreset = TypeVar("AnyPreset", EncoderPreset, Stage1Preset, Stage2Preset)
 AnyTask = TypeVar("AnyTask", bound=Task)
 
 
@@ -139,7 +144,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def with_arguments(row: Row, args: argparse.Namespace) -> Row:
+def with_arguments(row: AnyPreset, args: argparse.Namespace) -> AnyPreset:
     """The preset row with the command line's changes to its schedule."""
     names = ("accumulation", "workers", "precision", "gradient_checkpointing")
     changes = {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}

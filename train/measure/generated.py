@@ -16,7 +16,8 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from drorae.images import load_image, to_tensor
-from train.data.positions import ValidationPhotos, load_held_out, prefetch
+from train.data.held_out import ValidationPhotos, load_held_out
+from train.data.prefetching import prefetch
 from train.data.sources import class_names, load_photos
 from train.engine.session import SHARED
 from train.errors import DataError
