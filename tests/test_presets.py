@@ -9,6 +9,7 @@ from conftest import ROOT
 from torch.utils.flop_counter import FlopCounterMode
 
 from drorae import AutoencoderDRoRAE, DiTDH
+from drorae.checkpoints import UnfilledMeta
 from drorae.study.published import WIDTHS
 from train import stage1
 from train.engine.dry_run import build_on_meta, step_cost
@@ -37,7 +38,7 @@ def test_the_paper_is_in_the_rows():
 
 
 def parameters(h: int) -> int:
-    with torch.device("meta"):
+    with UnfilledMeta(), torch.device("meta"):
         model = AutoencoderDRoRAE(**{**PRESETS[f"dinov2-b-{h}"].model, "decoder_num_layers": 1})
     return sum(p.numel() for p in model.fusion_module.parameters())
 
@@ -61,7 +62,28 @@ def test_every_run_starts_from_a_run_that_a_preset_makes():
             assert all(name in made for name in needed if name not in (None, "encoder"))
 
 
-@pytest.mark.parametrize(("phase", "gigaflops"), [("decoder", 1335), ("fusion", 1225), ("finetune", 1364)])
+# Every phase by smoke, which takes a tenth of the time; the slow ones count the same parts at the paper's size.
+@pytest.mark.parametrize("phase", ["decoder", "fusion", "finetune"])
+def test_a_dry_run_lists_the_parts_of_its_phase(capsys, phase):
+    stage1.main(["--preset", "smoke", "--phase", phase, "--dry-run", "--processes", "1"])
+    parts = re.findall(r"^(\w[\w ]*?) +([\d.]+)M parameters$", capsys.readouterr().out, re.M)
+    expected = {"decoder": set(), "fusion": {"fusion"}, "finetune": {"fusion", "finetuned decoder"}}
+    assert {name for name, _ in parts} == {"encoder", "decoder"} | expected[phase]
+    model = AutoencoderDRoRAE(**PRESETS["smoke"].model)
+    sizes = {"encoder": model.encoder, "fusion": model.fusion_module, "decoder": model.decoder}
+    sizes["finetuned decoder"] = model.decoder
+    for name, millions in parts:
+        assert float(millions) == round(sum(p.numel() for p in sizes[name].parameters()) / 1e6, 2)
+
+
+@pytest.mark.parametrize(
+    ("phase", "gigaflops"),
+    [
+        pytest.param("decoder", 1335, marks=pytest.mark.slow),
+        pytest.param("fusion", 1225, marks=pytest.mark.slow),
+        ("finetune", 1364),
+    ],
+)
 def test_a_dry_run_prints_sizes_steps_and_cost_and_does_nothing(capsys, tmp_path, phase, gigaflops):
     """The compute is that of a whole step, with latent noise, perceptual distance and adversary; the discriminator's
     step runs nothing frozen again."""
