@@ -119,7 +119,7 @@ def test_the_denoisers_of_the_paper():
         assert (schedule.batch_size, schedule.lr, schedule.betas, schedule.lr_floor) == (1024, 2e-4, (0.9, 0.95), 1.0)
         assert (schedule.ema_decay, schedule.max_grad_norm, schedule.precision) == (0.9995, 1.0, "no")
         assert rows[name].dropout == 0.1
-        with torch.device("meta"):
+        with UnfilledMeta(), torch.device("meta"):
             denoiser = DiTDH(num_classes=1000, **rows[name].denoiser)
         assert sum(p.numel() for p in denoiser.parameters()) / 1e6 == pytest.approx(millions, abs=0.05)
     text = rows["text"]
@@ -139,7 +139,7 @@ def test_the_embedded_denoisers_are_small_enough():
     millions = {}
     for name, row in PRESETS["tiny"].stage2.items():
         condition = {"num_classes": None, "text_dim": 384} if row.text else {"num_classes": 20}
-        with torch.device("meta"):
+        with UnfilledMeta(), torch.device("meta"):
             denoiser = DiTDH(in_channels=192, **condition, **row.denoiser)
         millions[name] = sum(p.numel() for p in denoiser.parameters()) / 1e6
     assert millions["class"] + millions["class-guide"] <= 8
@@ -149,7 +149,7 @@ def test_the_embedded_denoisers_are_small_enough():
 def test_a_step_of_an_embedded_denoiser_is_cheap_enough():
     """At most 6 GFLOP a latent and step, forward and backward."""
     for name in ("class", "class-guide"):
-        with torch.device("meta"):
+        with UnfilledMeta(), torch.device("meta"):
             denoiser = DiTDH(in_channels=192, num_classes=20, **PRESETS["tiny"].stage2[name].denoiser)
             latents, t = torch.randn(1, 192, 16, 16, requires_grad=True), torch.rand(1)
             labels = torch.zeros(1, dtype=torch.long)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from drorae import AutoencoderDRoRAE
+from drorae.checkpoints import UnfilledMeta
 from drorae.models.fusion import MeanFusion
 from train import stage1
 from train.data.batches import Batch
@@ -307,7 +308,7 @@ def test_every_phase_builds_the_model_of_its_preset(name, monkeypatch, tmp_path)
     monkeypatch.setattr(stage1, "load_run", load_run)
     monkeypatch.setattr(stage1, "pretrained", lambda name, **arguments: timm_without_weights(name, **arguments))
     for phase, row in preset.stage1.items():
-        with torch.device("meta"):
+        with UnfilledMeta(), torch.device("meta"):
             built[phase] = stage1.start_model(preset, row, tmp_path, None)
     defaults = {"fusion_hidden_size": None, "fusion_beta": 0.2}
     for phase, model in built.items():

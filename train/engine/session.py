@@ -20,6 +20,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from drorae.checkpoints import CheckpointError
+from drorae.choices import DECODERS, GUIDANCE
 from drorae.console import run_command
 from drorae.images import ImageError
 from drorae.pipelines.base import MAX_SCALE, MAX_SEED, SamplingError
@@ -141,6 +142,22 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="folder of {preset}-{run}.safetensors, copies of the leg.safetensors that runs on other machines left: "
         "what has no run in --out is taken from there",
+    )
+
+
+def add_sampler_arguments(parser: argparse.ArgumentParser, guidance: str, scale: float, batch_size: int) -> None:
+    """``--steps``, ``--guidance``, ``--scale``, ``--decoder``, ``--seed`` and ``--batch-size``, with these defaults."""
+    parser.add_argument("--steps", type=number_of("steps"), default=50, help="of the sampler (default: %(default)s)")
+    parser.add_argument(
+        "--guidance", choices=GUIDANCE, default=guidance, help="kind of guidance (default: %(default)s)"
+    )
+    parser.add_argument("--scale", type=read_scale, default=scale, help="of guidance (default: %(default)s)")
+    parser.add_argument(
+        "--decoder", choices=DECODERS, help="which decoder paints (default: finetuned, where there is one)"
+    )
+    parser.add_argument("--seed", type=read_seed, default=0, help="of the first picture")
+    parser.add_argument(
+        "--batch-size", type=number_of("pictures"), default=batch_size, help="pictures at once (default: %(default)s)"
     )
 
 

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from drorae.images import load_image, to_tensor
 from train.data.held_out import ValidationPhotos, load_held_out
+from train.data.picture_files import RECORD
 from train.data.prefetching import prefetch
 from train.data.sources import class_names, load_photos
 from train.engine.session import SHARED
@@ -24,7 +25,6 @@ from train.errors import DataError
 from train.measure.frechet import FrechetDistance, check_count
 from train.measure.mobilenet import MobileNetV2
 
-RECORD = "settings.json"
 DATA = SHARED / "photos20"
 NAMES = "imagenet_labels_1001.txt"
 INCEPTION_METRICS = {
