@@ -227,10 +227,10 @@ def test_the_discriminator_learns_to_tell_real_from_fake(tmp_path, monkeypatch):
     monkeypatch.setattr("train.tasks.reconstruction.augment", lambda pictures, draws: pictures)
     validation = ValidationPhotos(GeneratedPictures(4, 1), 32)
     task = smoke_task("decoder", validation=validation)
-    adversary = dataclasses.replace(task.preset.adversary, discriminator_start=2, generator_start=10**6, lr=1e-3)
+    adversary = dataclasses.replace(task.preset.adversary, discriminator_start=2, generator_start=10**6, lr=4e-3)
     task.preset = dataclasses.replace(task.preset, adversary=adversary)
     before = {name: value.clone() for name, value in task.adversary.heads.state_dict().items()}
-    plan = Schedule(20, 8, 0.0, 0, precision="no", save_every=5, workers=0, ema_decay=0.0)
+    plan = Schedule(40, 8, 0.0, 0, precision="no", save_every=5, workers=0, ema_decay=0.0)
     positions = TrainingPositions([GeneratedPictures(8, 0)], 32, Crop(None, (1.0, 1.0), False), 0)
     fit(task, positions, plan, tmp_path / "run", Accelerator(cpu=True), adversary.lr, adversary.discriminator_start)
     rows = [json.loads(line) for line in (tmp_path / "run" / LOG).read_text().splitlines()]
