@@ -37,7 +37,8 @@ from drorae.images import load_image
 from drorae.pipelines import flow
 from drorae.ui.page import build_demo, launch_options
 from train import encoder, latent_stats, stage1, stage2
-from train.data.positions import Crop, TrainingPositions
+from train.data.crops import Crop
+from train.data.positions import TrainingPositions
 from train.data.sources import load_photos
 from train.tasks.text_encoder import build_encoder, train_tokenizer
 
