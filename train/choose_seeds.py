@@ -29,7 +29,10 @@ from drorae.viewers.values import generation_value
 from train.engine.session import main_guard
 
 STEPS, UNPICKED, ACROSS, NUMBER = 25, 3, 8, 14
-SAMPLERS = {DRoRAEClassPipeline: ("autoguidance", 1.5), DRoRAETextPipeline: ("cfg", 3.0)}
+SAMPLERS: dict[type[DRoRAEPipeline], tuple[str, float]] = {
+    DRoRAEClassPipeline: ("autoguidance", 1.5),
+    DRoRAETextPipeline: ("cfg", 3.0),
+}
 
 
 def load(name: str) -> DRoRAEPipeline:

@@ -143,8 +143,9 @@ class Photos:
             **{f"picture_{route}": picture for route, picture in result.pictures.items()},
             **{f"gain_{route}": gain.map for route, gain in result.gains.items()},
         }
+        known: dict[str, Any] = {name: array for name, array in arrays.items() if array is not None}
         stream = io.BytesIO()
-        np.savez_compressed(stream, **{name: array for name, array in arrays.items() if array is not None})
+        np.savez_compressed(stream, **known)
         return {
             "name": f"{Path(photo_name(wish)).stem}.npz",
             "type": "application/octet-stream",

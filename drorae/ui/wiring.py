@@ -33,7 +33,7 @@ GENERATE = {"concurrency_limit": 1, "concurrency_id": "generate"}
 
 def wire_photos(photos: Photos, channels: dict[str, Channel]) -> None:
     """Answer what the page asks about photos. A new photo ends what is still painted of the one before."""
-    runs = {}
+    runs: dict[str, Dependency] = {}
     for kind, function in reversed(photos.answers().items()):
         channel = channels[kind]
         if kind == "routes":
