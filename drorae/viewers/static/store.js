@@ -121,14 +121,20 @@ const store = (() => {
     tell(["data"]);
   }
 
-  // A photo that could not be read leaves; what was shown before comes back, and the reason is said.
+  // A photo that could not be read leaves, unless it is an example; what was shown before comes back, and the reason is
+  // said.
   function drop(key, reason) {
-    photos.delete(key);
-    const next = [...photos.values()].filter((each) => each.kinds.routes).pop()?.key ?? null;
-    set({ photo: next });
+    if (!photos.get(key).example) photos.delete(key);
+    if (state.photo === key) set({ photo: photos.has(seen) ? seen : null });
     fail(reason);
     tell(["photos"]);
   }
+
+  // The photo that was shown last.
+  let seen = null;
+  on(["photo", "data"], () => {
+    if (photos.get(state.photo)?.kinds.routes) seen = state.photo;
+  });
 
   let failure = null;
   function fail(text) {

@@ -136,7 +136,14 @@ const words = (() => {
     const [value, bounds] = measured ? [departure, limits] : [beyond, [0.08, 0.25]]; // shares of odd places
     const place = known && bounds && value !== null ? meterPlace(value, bounds) : null;
     const answer = known ? `${capital(known)}.` : "Not measured for this model.";
-    return { question, near, far, answer, more: known && !measured && beyond !== null ? ` ${odd(beyond)}.` : "", place };
+    return {
+      question,
+      near,
+      far,
+      answer,
+      more: known && !measured && beyond !== null ? ` ${odd(beyond)}.` : "",
+      place,
+    };
   }
 
   // How far the frames of a photo are.
