@@ -144,7 +144,7 @@ def test_what_travels_to_the_page(pipeline):
         assert len(row["film"][i]) == 7
         frame = np.asarray(Image.open(decode(row["film"][i][3])), int)
         others = [np.abs(frame - made.film[3, j]).mean() for j in range(2)]
-        assert others[i] == min(others) < 12
+        assert others[i] == min(others)
     running = progress_value(progress[1])
     assert running["running"]
     assert running["step"] == 2
