@@ -11,7 +11,7 @@ from drorae.cli import main
 from drorae.explorer.batch import THUMBNAIL, distinct_names, explore_batch, to_csv
 from drorae.explorer.explore import explore
 from drorae.images import load_image
-from drorae.ui.batch_tab import picture_files
+from drorae.ui.many_photos import picture_endings
 from drorae.viewers.values import batch_value
 
 EXAMPLES = [ROOT / "assets" / "examples" / f"{name}.jpg" for name in ("cat", "coffee")]
@@ -93,18 +93,21 @@ def test_no_name_is_a_formula(model, files, tmp_path, name):
     assert line["picture"] == f"'{name}"
 
 
-def test_the_page_gets_thumbnails_at_the_end_only(model, files):
+def test_the_page_gets_rows_and_the_table_as_lines(model, files):
     rows = list(explore_batch(files, model))
-    running, done = (batch_value(rows, 3, flag) for flag in (True, False))
-    assert all(row["thumbnail"] is None for row in running["rows"])
-    assert [row["thumbnail"] is None for row in done["rows"]] == [False, True, False]
-    assert done["csv"] == to_csv(rows)
-    assert [route["name"] for route in done["routes"]] == ["rae", "phase2", "drorae"]
+    value = batch_value(rows, 7)
+    assert (value["done"], value["total"]) == (3, 7)
+    assert [row["thumbnail"] is None for row in value["rows"]] == [False, True, False]
+    assert "".join(value["csv"]) == to_csv(rows)
+    assert len(value["csv"]) == 4
+    assert [route["name"] for route in value["routes"]] == ["rae", "phase2", "drorae"]
 
 
-def test_of_a_folder_picture_files_are_taken():
-    files = ["a/x.JPG", "a/y.txt", "a/z.webp", "a/.DS_Store", "a/IMG_1.HEIC"]
-    assert picture_files(files) == ["a/x.JPG", "a/z.webp", "a/IMG_1.HEIC"]
+def test_endings_of_pictures_are_in_small_letters():
+    endings = picture_endings()
+    assert {".jpg", ".webp", ".heic", ".tif", ".avif"} <= set(endings)
+    assert not {".txt", ".ds_store", ".py", ""} & set(endings)
+    assert endings == [ending.lower() for ending in endings]
 
 
 def test_the_command_writes_the_table_and_names_bad_files(tmp_path, capsys, files):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 
+import drorae.ui.batch_tab
 import numpy as np
 import pytest
 from browser import NEEDS_CHROMIUM, Watched, contrast, shown_pixels
@@ -13,7 +14,6 @@ from PIL import Image
 from playwright.sync_api import expect
 
 import drorae.explorer.batch
-import drorae.ui.batch_tab
 from drorae.explorer.batch import explore_batch, to_csv
 from drorae.explorer.explore import explore
 from drorae.images import load_image

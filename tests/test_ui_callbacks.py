@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
@@ -12,21 +14,21 @@ import numpy as np
 import pytest
 from conftest import ROOT, build
 from PIL import Image
+from test_encodings import decode
 
 import drorae.explorer.batch
 from drorae.checkpoints import CheckpointError
-from drorae.explorer.explore import explore, intervene
-from drorae.explorer.interventions import Intervention
+from drorae.explorer.batch import explore_batch, to_csv
+from drorae.explorer.explore import explore
 from drorae.images import ImageError, load_image
-from drorae.ui import about_tab, batch_tab, endpoints, intervene_tab, picture, sharing, study_tab
-from drorae.ui.examples import EXAMPLES
-from drorae.ui.generators import CLASS, TEXT, Generator
+from drorae.ui import about_tab, endpoints, many_photos, study_tab
 from drorae.ui.models import Shelf, cancel_load, model_line, switch_model
 from drorae.ui.parsing import as_int
+from drorae.ui.photo import UNFORESEEN, Photos, answered, failed
 from drorae.ui.status import status_line
-from drorae.viewers.values import compare_value, frame_value
 
 CAT, COFFEE = (str(ROOT / "assets" / "examples" / f"{name}.jpg") for name in ("cat", "coffee"))
+CAT_WISH = {"key": "cat", "example": "cat"}
 UNCHANGED = gr.skip()
 
 
@@ -36,23 +38,21 @@ def shelf(tiny):
 
 
 @pytest.fixture
-def generators(pipeline, text_pipeline):
-    made = [Generator("classes", CLASS, lambda: pipeline), Generator("texts", TEXT, lambda: text_pipeline)]
-    for generator in made:
-        generator.load()
-    return made
+def photos(shelf):
+    return Photos(shelf)
 
 
-def event(data) -> gr.EventData:
-    return gr.EventData(None, data)
+@pytest.fixture
+def uploads(tmp_path_factory) -> Path:
+    """A folder where Gradio would put what visitors send."""
+    folder = Path(os.environ["GRADIO_TEMP_DIR"]) / tmp_path_factory.mktemp("uploads").name
+    folder.mkdir(parents=True)
+    yield folder
+    shutil.rmtree(folder)
 
 
 def pressable(buttons) -> list[bool]:
     return [button.interactive for button in buttons]
-
-
-def pixels(url: str) -> np.ndarray:
-    return np.array(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))))
 
 
 @pytest.mark.parametrize("value", [3, "3", None, 2.5, float("inf"), True])
@@ -66,75 +66,108 @@ def test_a_status_line_is_escaped_and_an_error_is_an_alert():
     assert status_line("no", error=True) == '<p class="status error" role="alert">no</p>'
 
 
-# the picture
+# a photo
 
 
-def test_a_picture_fills_all_views_in_the_order_of_their_components(shelf, tiny):
-    calls = []
-    status, *values, path = picture.explore_picture(shelf, CAT, "tiny", lambda at, desc: calls.append((at, desc)))
-    assert "32 × 32 pixels, rebuilt along 3 routes" in status
-    assert path == CAT
-    assert len(values) == picture.NUM_VALUES
-    result = explore(load_image(CAT), tiny)
-    assert values[0] == compare_value(result, "cat")
-    assert np.array_equal(pixels(values[0]["routes"][-1]["picture"]), result.pictures["drorae"])
-    assert [value["visible"] for value in values[2:5]] == [False, True, True]  # no note, heading, chart
-    assert values[5]["answer"] is None
-    assert values[6]["visible"] is False
-    assert set(values[7]["spectra"]) == {"original", "rae", "phase2", "drorae"}
-    assert calls[-1][0][0] == calls[-1][0][1] > 0  # all interventions were painted
+def test_routes_are_what_the_model_makes_of_a_photo(photos, tiny):
+    value = photos.routes({**CAT_WISH, "name": "the cat"})
+    result = explore(load_image(CAT), tiny, interventions=False)
+    assert [value[name] for name in ("key", "name", "example")] == ["cat", "the cat", "cat"]
+    assert value["metrics"]["drorae"]["psnr"] == pytest.approx(result.metrics["drorae"]["psnr"], abs=1e-6)
+    assert np.array_equal(decode(value["pictures"]["drorae"]), result.pictures["drorae"])
+    assert value["model"] == {"name": "tiny", "hash": photos.shelf.hash("tiny")}
 
 
-def test_what_a_model_has_no_part_for_is_hidden():
-    plain = Shelf(build(fusion=None), "rae", open_to_all=False)
-    _, compare, routing, note, heading, chart, interventions, no_router, _, _ = picture.explore_picture(
-        plain, CAT, "rae"
-    )
-    assert [route["name"] for route in compare["routes"]] == ["rae"]
-    assert routing is None
-    assert interventions["value"] is None
-    assert [note["visible"], heading["visible"], chart["visible"], no_router["visible"]] == [True, False, False, True]
+def test_an_uploaded_file_is_read_where_the_crop_is(photos, uploads):
+    wide = np.random.default_rng(0).integers(0, 256, (32, 80, 3), dtype=np.uint8)
+    Image.fromarray(wide).save(uploads / "wide.png")
+    wish = {"key": "0" * 16, "file": {"path": str(uploads / "wide.png")}, "centre": [0, 0.5]}
+    assert np.array_equal(decode(photos.routes(wish)["pictures"]["original"]), wide[:, :32])
+    assert photos.routes(wish)["name"] == "photo"  # whoever sends no name has none
+
+
+def test_a_model_without_fusion_has_one_route_and_no_weights():
+    value = Photos(Shelf(build(fusion=None), "rae", open_to_all=False)).routes(CAT_WISH)
+    assert list(value["metrics"]) == ["rae"]
+    assert value["weights"] is value["shares"] is value["cosines"] is None
+
+
+def test_tiles_are_a_row_of_what_every_layer_paints(photos):
+    value = photos.tiles(CAT_WISH)
+    assert decode(value["sprite"]).shape == (32, 3 * 32, 3)
+    assert len(value["psnr"]) == 3
+
+
+def test_frames_come_as_numbers_first_and_their_pictures_twice(photos):
+    values = list(photos.frames(CAT_WISH))
+    assert [value["done"] for value in values] == sorted(value["done"] for value in values)
+    assert values[-1]["done"] == values[-1]["total"]
+    pictures = [value for value in values if "sprite" in value]
+    assert len(pictures) == 2
+    assert len(pictures[0]["removed"]) == 3
+    assert pictures[0]["done"] < pictures[0]["total"]
+    assert len(pictures[1]["alone"]) == len(pictures[1]["experts"]) == 3
+
+
+def test_arrays_are_those_of_the_library_in_full_precision(photos, tiny):
+    file = photos.arrays({**CAT_WISH, "name": "my.cat.jpg"})
+    assert file["name"] == "my.cat.npz"
+    arrays = np.load(io.BytesIO(base64.b64decode(file["base64"])))
+    result = explore(load_image(CAT), tiny, interventions=False)
+    assert np.array_equal(arrays["original"], result.original)
+    for name in ("weights", "shares", "cosines"):
+        assert np.allclose(arrays[name], getattr(result, name), atol=1e-6)
+    assert np.array_equal(arrays["gain_drorae"] > 0, result.gains["drorae"].map > 0)
 
 
 @pytest.mark.parametrize(
-    ("path", "name", "role", "sentence"),
+    ("wish", "sentence"),
     [
-        (None, "tiny", "status", "keep looking at this one"),
-        (__file__, "tiny", "alert", "not a picture that can be read"),
-        (CAT, "gone", "alert", "is no longer loaded"),
+        ({}, "is no longer kept here; choose it again"),
+        ({"file": "mine.png"}, "is no longer kept here; choose it again"),
+        ({"file": {"path": "/nowhere/mine.png"}}, "is no longer kept here; choose it again"),
+        ({"file": {"path": CAT}}, "is no longer kept here; choose it again"),  # there, but nobody sent it
+        ({"file": {"path": "a\0b"}}, "is no longer kept here; choose it again"),
+        ({"example": "<dog>"}, "There is no example '<dog>'; there are cat"),
+        ({"example": "cat", "model": "gone"}, "is no longer loaded"),
+        ({"example": "cat", "centre": "left"}, "must be two numbers from 0 to 1"),
+        ({"example": "cat", "centre": [0.5]}, "must be two numbers from 0 to 1"),
     ],
 )
-def test_without_a_new_picture_what_is_shown_stays(shelf, path, name, role, sentence):
-    status, *kept = picture.explore_picture(shelf, path, name)
-    assert f'role="{role}"' in status
-    assert sentence in status
-    assert kept == [UNCHANGED] * (picture.NUM_VALUES + 1)
-
-
-def test_a_wish_is_answered_under_its_number(shelf, tiny):
-    wish = {"id": 7, "layers": [1, 3], "beta": 0.4, "tokens": None}
-    answer = intervene_tab.answer(shelf, event(wish), CAT, "tiny")["answer"]
-    assert answer == {"id": 7, "frame": frame_value(intervene(load_image(CAT), tiny, Intervention((1, 3), 0.4)))}
-
-
-@pytest.mark.parametrize(
-    ("wish", "number", "sentence"),
-    [
-        ({"id": 8, "layers": [9]}, 8, "There is no layer 9"),
-        ({"id": 9, "tokens": "all"}, 9, "must be a list of numbers"),
-        ({"beta": 2}, None, "between 0"),
-    ],
-)
-def test_a_wish_that_cannot_be_met_is_answered_too(shelf, wish, number, sentence):
-    answer = intervene_tab.answer(shelf, event(wish), CAT, "tiny")["answer"]
-    assert answer["id"] == number
+def test_a_wish_that_cannot_be_met_is_one_sentence_under_its_key(photos, wish, sentence):
+    (update,) = answered(photos.routes)({"key": "k", "id": 3, **wish})
+    answer = update["answer"]
+    assert (answer["key"], answer["id"]) == ("k", 3)
     assert sentence in answer["error"]
+    assert "value" not in answer
 
 
-@pytest.mark.parametrize("data", [None, "x", [1]])
-def test_an_event_without_a_wish_asks_for_the_picture_as_trained(shelf, tiny, data):
-    answer = intervene_tab.answer(shelf, event(data), CAT, "tiny")["answer"]
-    assert answer == {"id": None, "frame": frame_value(intervene(load_image(CAT), tiny, Intervention()))}
+def test_a_file_that_is_no_picture_is_one_sentence_without_its_place(photos, uploads):
+    (uploads / "notes.png").write_text("no picture")
+    (update,) = answered(photos.routes)({"file": {"path": str(uploads / "notes.png")}, "name": "my notes.png"})
+    assert "'my notes.png' is not a picture that can be read" in update["answer"]["error"]
+    assert str(uploads) not in update["answer"]["error"]
+
+
+def test_what_was_answered_before_an_error_stays():
+    def breaks(wish):
+        yield {"done": 1}
+        raise ImageError("The file went away.")
+
+    first, last = answered(breaks)({"key": "k"})
+    assert first["answer"] == {"key": "k", "id": None, "value": {"done": 1}}
+    assert last["answer"] == {"key": "k", "id": None, "error": "The file went away."}
+
+
+def test_what_nobody_foresaw_is_left_to_the_page_and_said_each_time_anew():
+    def breaks(wish):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(answered(breaks)({"key": "k"}))
+    first, again = (failed({"key": "k", "id": 4})["answer"] for _ in range(2))
+    assert (first["key"], first["id"], first["error"]) == ("k", 4, UNFORESEEN)
+    assert first["moment"] != again["moment"]  # an equal value would not arrive
 
 
 # models
@@ -148,15 +181,17 @@ def test_another_model_changes_all_that_speaks_of_it(shelf, tmp_path):
     assert f"Looking for {name}" in running[0][0]
     assert all(pressable(state[1:3]) == [False, True] for state in running)
     assert all(state[3:] == (UNCHANGED,) * (len(last) - 3) for state in running)
-    status, load, cancel, current, introduction, facts, card, *study = last
+    status, load, cancel, current, facts, card, *study, bar = last
     assert model_line(shelf.get(name), name) in status
     assert pressable((load, cancel)) == [True, False]
     assert current == name
-    assert introduction == about_tab.model_facts(shelf.get(name), name).introduction
+    assert facts == about_tab.model_facts(shelf.get(name), name)
     assert name in facts
     assert card == "### Its card"
     assert len(study) == study_tab.NUM_FOLLOWING
     assert study[-1] is None  # nothing was measured of it
+    assert bar["changed"]["model"] == {"name": name, "hash": shelf.hash(name)}
+    assert [bar["changed"][each] for each in ("size", "layers", "channels")] == [32, 3, 48]
 
 
 def test_a_failed_load_leaves_the_model(shelf, tiny, tmp_path):
@@ -185,44 +220,80 @@ def test_a_cancelled_load_names_the_model_that_is_shown():
     assert pressable((load, cancel)) == [True, False]
 
 
-# batch
+# many photos
 
 
-def test_a_batch_grows_row_by_row(shelf, tiny, monkeypatch, tmp_path):
-    monkeypatch.setattr(batch_tab, "SECONDS", 0)
-    bad = tmp_path / "bad.png"
-    bad.write_text("no picture")
-    paths = [CAT, str(bad), COFFEE]
-    *running, last = batch_tab.explore_all(shelf, paths, "tiny")
-    assert [len(value["rows"]) for _, value, *_ in running] == [1, 2]
-    assert all(value["running"] and pressable(buttons) == [False, True] for _, value, *buttons, _ in running)
-    _, value, *buttons, explored = last
-    assert explored == paths
-    assert pressable(buttons) == [True, False]
-    assert not value["running"]
-    assert [row["error"] is None for row in value["rows"]] == [True, False, True]
-    result = explore(load_image(CAT), tiny, interventions=False)
-    assert value["rows"][0]["psnr"]["drorae"] == result.metrics["drorae"]["psnr"]
+def send(uploads: Path, *paths: str) -> dict:
+    """A wish about files, uploaded as the page does it: each into a folder of its own."""
+    files = []
+    for number, path in enumerate(paths):
+        (uploads / str(number)).mkdir()
+        files.append({"path": shutil.copy(path, uploads / str(number))})
+    return {"files": files, "names": [Path(path).name for path in paths]}
+
+
+def test_many_photos_grow_row_by_row(shelf, tiny, monkeypatch, uploads, tmp_path):
+    monkeypatch.setattr(many_photos, "SECONDS", 0)
+    (tmp_path / "bad.png").write_text("no picture")
+    paths = [CAT, str(tmp_path / "bad.png"), COFFEE]
+    answers = [update["answer"] for update in many_photos.answer(shelf, {"id": 5, **send(uploads, *paths)})]
+    assert [answer["id"] for answer in answers] == [5, 5, 5]
+    values = [answer["value"] for answer in answers]
+    assert [(value["done"], value["total"], len(value["rows"])) for value in values] == [
+        (1, 3, 1),
+        (2, 3, 2),
+        (3, 3, 3),
+    ]
+    last = values[-1]
+    assert [row["error"] is None for row in last["rows"]] == [True, False, True]
+    assert [row["name"] for row in last["rows"]] == ["cat.jpg", "bad.png", "coffee.jpg"]
+    assert last["rows"][0]["psnr"]["drorae"] == explore(load_image(CAT), tiny).metrics["drorae"]["psnr"]
+    assert decode(last["rows"][2]["thumbnail"]).shape == (64, 64, 3)
+    assert "".join(last["csv"]) == to_csv(explore_batch(paths, tiny))
+    assert values[0]["rows"] == last["rows"][:1]  # what is sent again only grows
+    assert values[0]["csv"] == last["csv"][:2]
+
+
+def test_answers_come_no_oftener_than_once_a_second(shelf, monkeypatch, uploads):
+    clock = iter([0, 0, 0.5, 1, 1, 9, 9, 9])  # it is looked at for every row but the last, and when rows are sent
+    monkeypatch.setattr(many_photos, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    values = list(many_photos.explore_all(shelf, send(uploads, *[CAT] * 5)))
+    assert [value["done"] for value in values] == [1, 3, 4, 5]
 
 
 @pytest.mark.parametrize(
-    ("paths", "name", "sentence"),
+    ("files", "model", "sentence"),
     [
-        (None, "tiny", "Choose pictures first."),
-        ([], "tiny", "Choose pictures first."),
-        ([CAT] * (batch_tab.MAX_BATCH + 1), "tiny", "501 pictures are too many; choose at most 500."),
-        ([CAT], "gone", "is no longer loaded"),
+        (None, "tiny", "Choose photos first."),
+        ([], "tiny", "Choose photos first."),
+        ("cat.jpg", "tiny", "Choose photos first."),
+        ([{"path": CAT}] * 501, "tiny", "501 photos are too many; choose at most 500."),
+        ([{"path": CAT}], "gone", "is no longer loaded"),
     ],
 )
-def test_a_batch_that_cannot_begin_keeps_the_table(shelf, paths, name, sentence):
-    ((status, value, *buttons, explored),) = batch_tab.explore_all(shelf, paths, name)
-    assert sentence in status
-    assert 'role="alert"' in status
-    assert value == explored == UNCHANGED
-    assert pressable(buttons) == [True, False]
+def test_what_cannot_begin_is_one_sentence(shelf, files, model, sentence):
+    (update,) = many_photos.answer(shelf, {"id": 2, "files": files, "model": model})
+    assert update["answer"]["id"] == 2
+    assert sentence in update["answer"]["error"]
 
 
-def test_closing_a_batch_ends_its_work_and_stop_frees_the_buttons(shelf, monkeypatch):
+def test_a_file_that_nobody_sent_is_a_row_with_its_sentence(shelf, uploads):
+    wish = send(uploads, CAT, CAT)
+    Path(wish["files"][0]["path"]).unlink()
+    wish["files"] += [{"path": CAT}, "x", None]
+    *_, value = many_photos.explore_all(shelf, {**wish, "names": ["a", "b", "c", "d", "e"]})
+    gone = "The picture is no longer kept here; choose it again."
+    assert [row["error"] for row in value["rows"]] == [gone, None, gone, gone, gone]
+
+
+def test_rows_have_as_many_folders_as_tell_them_apart():
+    names = ["a/1.jpg", "b/1.jpg", "a/2.jpg", "2.png", "2.png"]
+    assert many_photos.names_of({"names": names}, 5) == ["a/1.jpg", "b/1.jpg", "2.jpg", "2.png (1)", "2.png (2)"]
+    for bad in (None, "x", ["only one"]):
+        assert many_photos.names_of({"names": bad}, 2) == ["photo (1)", "photo (2)"]
+
+
+def test_whoever_stops_ends_the_work(shelf, monkeypatch, uploads):
     explored = []
 
     def count(*args, **kwargs):
@@ -230,64 +301,31 @@ def test_closing_a_batch_ends_its_work_and_stop_frees_the_buttons(shelf, monkeyp
         return explore(*args, **kwargs)
 
     monkeypatch.setattr(drorae.explorer.batch, "explore", count)
-    monkeypatch.setattr(batch_tab, "SECONDS", 0)
-    states = batch_tab.explore_all(shelf, [CAT] * 100, "tiny")
-    next(states)
-    states.close()
+    monkeypatch.setattr(many_photos, "SECONDS", 0)
+    answers = many_photos.answer(shelf, send(uploads, *[CAT] * 4))
+    next(answers)
+    answers.close()
     assert len(explored) == 1
-    status, viewer, *buttons = batch_tab.stop()
-    assert "Stopped." in status
-    assert viewer["stopped"] > 0
-    assert "value" not in viewer  # the rows stay
-    assert pressable(buttons) == [True, False]
+    first, again = (many_photos.failed({"id": 3})["answer"] for _ in range(2))
+    assert first["id"] == 3
+    assert first["moment"] != again["moment"]
 
 
-def test_a_row_is_opened_under_its_own_name(tmp_path):
-    bad = tmp_path / "bad.png"
-    bad.write_text("no picture")
-    status, path, tabs = batch_tab.open_row(event({"index": 1}), [CAT, COFFEE])
-    assert path == COFFEE
-    assert tabs.selected == "compare"
-    for index, sentence in ((2, "no longer there"), (-1, "no longer there"), ("0", "no longer there"), (1, "bad.png")):
-        status, path, tabs = batch_tab.open_row(event({"index": index}), [CAT, str(bad)])
-        assert sentence in status
-        assert path == tabs == UNCHANGED
+# reports
 
 
-# reports and links
-
-
-def test_a_report_names_the_picture_as_the_command_takes_it(shelf, tmp_path):
-    answer = sharing.write_report(shelf, CAT, "tiny")
-    assert answer["name"] == "drorae-cat.html"
-    assert "python -m drorae report assets/examples/cat.jpg --model tiny" in answer["text"]
-    mine = shutil.copy(COFFEE, tmp_path / "mine.jpg")
-    Image.open(mine).rotate(90).save(mine)
-    assert "python -m drorae report mine.jpg --model tiny" in sharing.write_report(shelf, str(mine), "tiny")["text"]
-    assert "is no longer loaded" in sharing.write_report(shelf, CAT, "gone")["error"]
-    assert sharing.report_failure()["error"] == sharing.REPORT_FAILED
-    assert sharing.report_failure()["moment"] != sharing.report_failure()["moment"]  # an equal value would not arrive
-
-
-@pytest.mark.parametrize(
-    ("query", "path", "tab"),
-    [
-        ({}, UNCHANGED, None),
-        ({"example": "cat", "tab": "routing"}, UNCHANGED, "routing"),
-        ({"example": "rocket", "tab": "nowhere"}, EXAMPLES["rocket"], None),
-    ],
-)
-def test_a_link_opens_an_example_and_a_tab(query, path, tab):
-    opened, tabs, status = sharing.open_link(SimpleNamespace(query_params=query))
-    assert (opened, status) == (path, UNCHANGED)
-    assert tabs == UNCHANGED if tab is None else tabs.selected == tab
-
-
-def test_a_link_to_another_picture_says_what_there_is():
-    opened, _, status = sharing.restore_view("<dog>", None)
-    assert opened == UNCHANGED
-    assert "&lt;dog&gt;" in status
-    assert "cat, astronaut" in status
+def test_a_report_names_the_picture_as_the_command_takes_it(photos, uploads):
+    file = photos.report({**CAT_WISH, "state": {"beta": 0.4, "evil": 1}})
+    assert (file["name"], file["type"]) == ("drorae-cat.html", "text/html")
+    assert "python -m drorae report assets/examples/cat.jpg --model tiny" in file["text"]
+    assert 'store.set({"beta": 0.4})' in file["text"]
+    mine = shutil.copy(COFFEE, uploads / "mine.jpg")
+    wish = {"key": "0" * 16, "file": {"path": str(mine)}, "name": "mine.jpg", "state": "none"}
+    text = photos.report(wish)["text"]
+    assert "python -m drorae report mine.jpg --model tiny" in text
+    assert str(uploads) not in text
+    (update,) = answered(photos.report)({**CAT_WISH, "model": "gone"})
+    assert "is no longer loaded" in update["answer"]["error"]
 
 
 # endpoints

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -43,16 +44,17 @@ class BatchRow:
 
 
 def explore_batch(
-    paths: Sequence[str | Path],
+    paths: Sequence[Any],
     model: AutoencoderDRoRAE,
     size: int | None = None,
     whole: bool = False,
     names: Sequence[str] | None = None,
-    read: Callable[[str | Path, str], Image.Image] = load_image,
+    read: Callable[[Any, str], Image.Image] = load_image,
 ) -> Iterator[BatchRow]:
     """Explore pictures one after another; nothing of a picture is kept but its row. Bad files become rows, too.
 
     Args:
+        paths: of the pictures, or whatever else ``read`` takes.
         size, whole: as in :func:`drorae.explorer.explore.open_picture`.
         names: of the rows; those of :func:`distinct_names` when ``None``.
         read: from a path and a name to the picture.

@@ -96,9 +96,8 @@ class View(gr.HTML):
 class Channel(gr.HTML):
     """Passes one kind of question from the page's store to the server: ``ask`` is the event, its value the wish.
 
-    A wish holds the ``key`` of a photo, the ``example`` or the uploaded ``file`` (Gradio refuses paths that were not
-    uploaded), the ``model``, and what the kind needs besides. The prop ``answer`` takes ``key`` and ``value`` or
-    ``error``.
+    A wish about a photo holds its ``key``, the ``example`` or the uploaded ``file``, the ``model``, and what the kind
+    needs besides. The prop ``answer`` takes ``key`` and ``value`` or ``error``.
     """
 
     def __init__(self, kind: str, **kwargs: Any):
@@ -127,13 +126,3 @@ class Channel(gr.HTML):
     def get_block_name(self) -> str:
         """The front end of ``gr.HTML`` is used."""
         return "html"
-
-
-class BatchViewer(Viewer):
-    """A table of many pictures, sorted and filtered locally; ``select`` asks for one of them.
-
-    The prop ``stopped`` changes when the batch was stopped.
-    """
-
-    def __init__(self, value: dict | None = None, **kwargs: Any):
-        super().__init__("batch", value, "Pictures of the batch", **{"stopped": None, **kwargs})

@@ -19,9 +19,9 @@ from drorae.explorer.sampling import Generation, Request, sample_to_end
 from drorae.images import ImageError
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.pipelines.base import SamplingError
-from drorae.ui.batch_tab import MAX_BATCH
 from drorae.ui.components import PictureInput
 from drorae.ui.generators import CLASS, TEXT, Generator
+from drorae.ui.many_photos import MAX_PHOTOS
 from drorae.ui.parsing import as_int, intervention_of
 from drorae.ui.uploads import as_unicode, open_upload, upload_names
 
@@ -122,8 +122,8 @@ def batch(model: AutoencoderDRoRAE, pictures: list[str] | None) -> list[dict[str
     Args:
         pictures: up to 500 pictures.
     """
-    if not pictures or len(pictures) > MAX_BATCH:
-        raise ImageError(f"Send between 1 and {MAX_BATCH} pictures, not {len(pictures or ())}.")
+    if not pictures or len(pictures) > MAX_PHOTOS:
+        raise ImageError(f"Send between 1 and {MAX_PHOTOS} pictures, not {len(pictures or ())}.")
     rows = explore_batch(pictures, model, names=upload_names(pictures), read=open_upload)
     return [batch_answer(row) for row in rows]
 

@@ -8,7 +8,7 @@ import gradio as gr
 
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.study import published
-from drorae.ui import about_tab, generate_tab, study_tab
+from drorae.ui import about_tab, generate_tab, many_photos, study_tab
 from drorae.ui.components import Channel, View
 from drorae.ui.endpoints import add_endpoints
 from drorae.ui.examples import EXAMPLES, example_thumbnails
@@ -17,7 +17,7 @@ from drorae.ui.models import Shelf, model_config, model_controls, model_line
 from drorae.ui.photo import Photos
 from drorae.ui.status import status_line
 from drorae.ui.web import TITLE, web_options
-from drorae.ui.wiring import wire_generate, wire_models, wire_photos, wire_study
+from drorae.ui.wiring import wire_generate, wire_many, wire_models, wire_photos, wire_study
 from drorae.viewers import static_files
 
 VIEWS = {  # id of its tab, which is the name of its files, and what it is called
@@ -26,6 +26,7 @@ VIEWS = {  # id of its tab, which is the name of its files, and what it is calle
     "weights": "Weights",
     "frequency": "By size of detail",
     "generate": "Generate",
+    "photos": "Many photos",
 }
 
 
@@ -63,8 +64,11 @@ def build_demo(
         )
         View("strip")
         channels = {kind: Channel(kind) for kind in photos.answers()}
-        making = Channel("generate")
-        given = {"generate": {"config": generate_tab.page_config(generators)}}
+        making, reading = Channel("generate"), Channel("photos")
+        given = {
+            "generate": {"config": generate_tab.page_config(generators)},
+            "photos": {"config": many_photos.page_config()},
+        }
         with gr.Tabs(elem_id="views"):
             for view, title in VIEWS.items():
                 with gr.Tab(title, id=view, elem_id=f"tab-{view}"):
@@ -76,6 +80,7 @@ def build_demo(
                 about = about_tab.build(model, name)
         wire_photos(photos, channels)
         wire_generate(shelf, generators, making)
+        wire_many(shelf, reading)
         wire_study(studied, study)
         wire_models(shelf, models, about, study, bar)
         add_endpoints(model, generators)

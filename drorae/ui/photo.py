@@ -25,7 +25,7 @@ from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.ui.examples import EXAMPLES, NAMES, example_path
 from drorae.ui.models import Shelf
 from drorae.ui.parsing import intervention_of
-from drorae.ui.uploads import GONE
+from drorae.ui.uploads import uploaded_path
 from drorae.viewers.encodings import webp
 from drorae.viewers.report import report
 from drorae.viewers.values import frames_value, routes_value, similar_value, standing_value, tiles_value
@@ -196,10 +196,7 @@ def photo_path(wish: Wish) -> str:
         if example not in EXAMPLES:
             raise ImageError(f"There is no example '{str(example)[:40]}'; there are {', '.join(NAMES)}.")
         return EXAMPLES[example]
-    path = file.get("path") if isinstance(file, dict) else None
-    if not isinstance(path, str) or not Path(path).is_file():
-        raise ImageError(GONE)
-    return path
+    return uploaded_path(file)
 
 
 def own_size(wish: Wish, model: AutoencoderDRoRAE) -> int | None:

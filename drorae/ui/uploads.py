@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from gradio.utils import get_upload_folder
 from PIL import Image
 
 from drorae.images import ImageError, load_image
@@ -24,9 +26,31 @@ def open_upload(path: str | Path, name: str | None = None) -> Image.Image:
     return load_image(path, name or Path(path).name)
 
 
+def uploaded_path(file: Any) -> str:
+    """Path of a file that was uploaded, from what the page says of it: an object with its ``path``.
+
+    Anyone can send any path, so one outside the folder of the uploads is as good as gone.
+
+    Raises:
+        ImageError: it is not there, or was deleted since.
+    """
+    path = file.get("path") if isinstance(file, dict) else None
+    try:
+        found = Path(path).resolve() if isinstance(path, str) else None
+    except (OSError, ValueError):  # no path at all
+        found = None
+    if found is None or not found.is_relative_to(Path(get_upload_folder()).resolve()) or not found.is_file():
+        raise ImageError(GONE)
+    return str(found)
+
+
 def upload_names(paths: Sequence[str]) -> list[str]:
     """File names, numbered where several uploads have one name: the folders they came from are not sent along."""
-    names = [Path(path).name for path in paths]
+    return number_names([Path(path).name for path in paths])
+
+
+def number_names(names: Sequence[str]) -> list[str]:
+    """Names, numbered where several are the same."""
     counts, seen = Counter(names), Counter[str]()
     numbered = []
     for name in names:

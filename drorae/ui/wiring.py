@@ -14,9 +14,9 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
-from drorae.ui import batch_tab, generate_tab
+from drorae.ui import generate_tab, many_photos
 from drorae.ui.about_tab import AboutTab
-from drorae.ui.components import Channel, PictureInput, View
+from drorae.ui.components import Channel, View
 from drorae.ui.generators import Generator
 from drorae.ui.models import ModelControls, Shelf, cancel_load, switch_model
 from drorae.ui.photo import Photos, answered, failed
@@ -28,6 +28,7 @@ bind = MethodType
 PRIVATE = {"api_visibility": "private"}
 QUIET = {**PRIVATE, "show_progress": "hidden"}
 EXPLORE = {"concurrency_limit": 1, "concurrency_id": "explore"}  # what uses the page's model waits for its turn
+MANY = {"concurrency_limit": 1, "concurrency_id": "photos"}
 GENERATE = {"concurrency_limit": 1, "concurrency_id": "generate"}
 
 
@@ -86,14 +87,14 @@ def wire_stop(
         run.failure(say, inputs, outputs, queue=False, **QUIET)
 
 
-def wire_batch(shelf: Shelf, current: gr.State, tab: batch_tab.BatchTab, picture: PictureInput, tabs: gr.Tabs) -> None:
-    """Explore many pictures, row by row, until done or stopped; a row can become the page's picture."""
-    outputs = [tab.status, tab.viewer, tab.run, tab.stop]
-    explore_all = bind(batch_tab.explore_all, shelf)
-    run = tab.run.click(explore_all, [tab.files, current], [*outputs, tab.explored], **QUIET, **EXPLORE)
-    wire_stop(tab.stop, [run], batch_tab.stop, None, outputs)
-    tab.folder.upload(batch_tab.picture_files, tab.folder, tab.files, queue=False, **QUIET)
-    tab.viewer.select(batch_tab.open_row, tab.explored, [tab.status, picture, tabs], queue=False, **QUIET)
+def wire_many(shelf: Shelf, channel: Channel) -> None:
+    """Read many photos, row by row, until done or stopped, in a lane of their own: who looks at one need not wait.
+
+    The page says itself that it stopped; what a stopped run still delivers it knows by its ``id``.
+    """
+    run = channel.ask(partial(many_photos.answer, shelf), channel, channel, trigger_mode="multiple", **QUIET, **MANY)
+    run.failure(many_photos.failed, channel, channel, queue=False, **QUIET)
+    channel.stop(None, None, None, cancels=[run], queue=False, **QUIET)
 
 
 def wire_generate(shelf: Shelf, generators: list[Generator], channel: Channel) -> None:

@@ -281,22 +281,22 @@ def _finite_list(values: np.ndarray) -> list[float | None]:
     return [float(value) if np.isfinite(value) else None for value in values]
 
 
-def batch_value(rows: list[BatchRow], total: int, running: bool) -> dict:
-    """Value of the batch viewer. Thumbnails are omitted while it runs, because the value is re-sent often."""
+def batch_value(rows: Sequence[BatchRow], total: int) -> dict:
+    """The kind ``photos``: the rows so far, and ``csv``, the same as lines of a table. What is sent again and again
+    only grows, so that Gradio sends what is new."""
     routes = [route for route in ROUTES if any(route.name in row.metrics for row in rows)]
     return {
         "routes": [{"name": route.name, "title": route.title} for route in routes],
+        "done": len(rows),
         "total": total,
-        "running": running,
-        "csv": to_csv(rows),
+        "csv": to_csv(rows).splitlines(keepends=True),
         "rows": [
             {
                 "index": index,
                 "name": row.name,
                 "psnr": {route: finite_numbers(numbers)["psnr"] for route, numbers in row.metrics.items()},
-                "ssim": {route: numbers["ssim"] for route, numbers in row.metrics.items()},
                 **finite_numbers({"gain": row.gain, "harmed": row.harmed, "layer": row.layer, "error": row.error}),
-                "thumbnail": None if running or row.thumbnail is None else _png(row.thumbnail),
+                "thumbnail": None if row.thumbnail is None else webp(row.thumbnail),
             }
             for index, row in enumerate(rows)
         ],

@@ -83,7 +83,7 @@ async function openFile(file, { keep = true, centre = null, size = null } = {}) 
   leaveFor(key);
   try {
     const { path } = await upload(file);
-    about.file = { path, orig_name: file.name, meta: { _type: "gradio.FileData" } };
+    about.file = { path };
   } catch {
     store.photos.delete(key);
     store.set({ photo: before });

@@ -1,0 +1,91 @@
+"""The page *Many photos*: a row of numbers for each, as the model of the page sees it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from drorae.checkpoints import CheckpointError
+from drorae.explorer.batch import distinct_names, explore_batch
+from drorae.images import ImageError, load_image
+from drorae.ui.models import Shelf
+from drorae.ui.uploads import as_unicode, number_names, uploaded_path
+from drorae.viewers.values import batch_value
+
+MAX_PHOTOS = 500
+SECONDS = 1.0  # between two answers
+UNFORESEEN = "These photos could not all be read here. Try again, or choose others."
+Wish = dict[str, Any]
+
+
+def page_config() -> dict[str, Any]:
+    """What the view knows before anything is asked: how many photos it may send, and which files can be some."""
+    return {"most": MAX_PHOTOS, "endings": picture_endings()}
+
+
+def picture_endings() -> list[str]:
+    """Endings of files that can be pictures, in small letters: a folder holds others, too."""
+    return sorted({*Image.registered_extensions(), ".heic", ".heif"})
+
+
+def answer(shelf: Shelf, wish: Wish) -> Iterator[dict[str, Any]]:
+    """Answers to a wish, each an update of the channel: ``id`` of the wish, and ``value`` or ``error``."""
+    number = wish.get("id")
+    try:
+        for value in explore_all(shelf, wish):
+            yield gr.update(answer={"id": number, "value": value})
+    except (CheckpointError, ImageError) as error:
+        yield gr.update(answer={"id": number, "error": as_unicode(str(error))})
+
+
+def failed(wish: Wish) -> dict[str, Any]:
+    """The answer to a wish that broke off: it was stopped, or nobody foresaw what happened."""
+    return gr.update(answer={"id": wish.get("id"), "error": UNFORESEEN, "moment": time.time()})
+
+
+def explore_all(shelf: Shelf, wish: Wish) -> Iterator[dict[str, Any]]:
+    """The kind ``photos``, again and again with more rows; the last one has all. A bad file is a row, too.
+
+    Args:
+        shelf: where the models are.
+        wish: ``files``, uploaded before, each with its ``path``; their ``names``, in folders or not; ``model``.
+
+    Raises:
+        CheckpointError: the model is no longer loaded.
+        ImageError: no photos, or too many.
+    """
+    files = wish.get("files")
+    if not isinstance(files, list) or not files:
+        raise ImageError("Choose photos first.")
+    if len(files) > MAX_PHOTOS:
+        raise ImageError(f"{len(files)} photos are too many; choose at most {MAX_PHOTOS}.")
+    model = shelf.get(wish.get("model") or shelf.first)
+    rows, sent = [], -SECONDS
+    for row in explore_batch(files, model, names=names_of(wish, len(files)), read=read_upload):
+        rows.append(row)
+        if len(rows) == len(files) or time.monotonic() - sent >= SECONDS:
+            sent = time.monotonic()
+            yield batch_value(rows, len(files))
+
+
+def names_of(wish: Wish, count: int) -> list[str]:
+    """What the rows are called: the visitor's names with as many folders as tell them apart, numbered where they are
+    the same nevertheless."""
+    names = wish.get("names")
+    if not isinstance(names, list) or len(names) != count:
+        names = ["photo"] * count
+    return number_names(distinct_names([as_unicode(str(name)) for name in names]))
+
+
+def read_upload(file: Any, name: str) -> Image.Image:
+    """A photo that was uploaded.
+
+    Raises:
+        ImageError: it cannot be used, or is gone.
+    """
+    return load_image(Path(uploaded_path(file)), name)
