@@ -15,7 +15,9 @@ from diffusers import VQModel
 from torch import Tensor, nn
 
 from drorae.checkpoints import CheckpointError, local_folder, reason_of
-from drorae.explorer.explore import ROUTES, Exploration, measure
+from drorae.explorer.exploration import Exploration
+from drorae.explorer.reading import measure
+from drorae.explorer.routes import ROUTES
 from drorae.images import to_uint8
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.models.fusion import MeanFusion

@@ -16,6 +16,7 @@ from drorae.devices import best_device
 from drorae.explorer.reading import default_size
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.pretrained.adapter import load_tokenizer
+from drorae.pretrained.autoencoders import licence_of
 from drorae.pretrained.download import fetch
 from drorae.pretrained.rae_tokenizer import MODELS
 from drorae.ui import about_tab, study_tab
@@ -128,6 +129,7 @@ def model_config(shelf: Shelf, name: str) -> dict[str, Any]:
         "size": default_size(model),
         "layers": model.encoder.num_layers,
         "channels": model.encoder.dim,
+        "licence": licence_of(name),
         "bundled": False,
     }
 

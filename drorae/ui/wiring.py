@@ -28,6 +28,7 @@ PRIVATE = {"api_visibility": "private"}
 QUIET = {**PRIVATE, "show_progress": "hidden"}
 EXPLORE = {"concurrency_limit": 1, "concurrency_id": "explore"}  # what uses the page's model waits for its turn
 GENERATE = {"concurrency_limit": 1, "concurrency_id": "generate"}
+TOKENIZE = {"concurrency_limit": 1, "concurrency_id": "tokenize"}  # may be fetching for minutes
 
 
 def wire_photos(photos: Photos, channels: dict[str, Channel]) -> None:
@@ -38,7 +39,8 @@ def wire_photos(photos: Photos, channels: dict[str, Channel]) -> None:
         if kind == "routes":
             # before the other: the page runs the events of a component one after the other, each to its end
             channel.ask(None, cancels=[runs["frames"]], queue=False, **QUIET)
-        runs[kind] = channel.ask(answered(function), channel, channel, trigger_mode="always_last", **QUIET, **EXPLORE)
+        turn = TOKENIZE if kind == "tokenizers" else EXPLORE
+        runs[kind] = channel.ask(answered(function), channel, channel, trigger_mode="always_last", **QUIET, **turn)
         runs[kind].failure(failed, channel, channel, queue=False, **QUIET)
 
 
