@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from drorae.choices import DECODERS
@@ -31,6 +32,7 @@ class Request:
     Attributes:
         subject: a class, by name or number, or a prompt, as the pipeline asks for.
         compare: also sample the same seeds without guidance.
+        seeds: one per picture, in place of ``count`` of them from ``seed`` on.
         negative: what classifier-free guidance leads away from (text only).
         other: a second prompt for the same seeds (text only).
     """
@@ -44,6 +46,7 @@ class Request:
     compare: bool = True
     negative: str = ""
     other: str = ""
+    seeds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Row:
         pictures: decoder name to (B, H, W, 3) uint8.
         film: (FRAMES, B, H, W, 3) uint8, clean estimates at ``times``, the last one the picture itself.
         times: flow times of the film.
+        lengths: (B, h, w), length of the finished latent at every place.
     """
 
     name: str
@@ -83,6 +87,7 @@ class Row:
     pictures: dict[str, np.ndarray]
     film: np.ndarray
     times: list[float]
+    lengths: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,7 @@ def sample_with_progress(pipeline: DRoRAEPipeline, request: Request, name: str) 
     started = time.perf_counter()
     check(request)
     pipeline.check(SamplerSettings(request.steps, request.guidance, request.scale))
-    seeds = picture_seeds(request.seed, request.count)
+    seeds = seeds_of(request)
     label, plans = (text_plans if isinstance(pipeline, DRoRAETextPipeline) else class_plans)(pipeline, request, seeds)
     frames: dict[str, list[tuple[float, Tensor]]] = {plan.name: [] for plan in plans}
     last: dict[str, Step] = {}
@@ -152,7 +157,8 @@ def sample_with_progress(pipeline: DRoRAEPipeline, request: Request, name: str) 
         film = [to_arrays(pipeline, clean) for _, clean in frames[plan.name]] + [pictures[decoders[-1]]]
         times = [t for t, _ in frames[plan.name]] + [reached.next_time]
         each = [{"model": name, **plan.settings, "seed": seed} for seed in seeds]
-        rows.append(Row(plan.name, each, pictures, np.stack(film), times))
+        lengths = reached.latents.float().norm(dim=1).cpu().numpy()
+        rows.append(Row(plan.name, each, pictures, np.stack(film), times, lengths))
     yield Generation(label, seeds, rows, time.perf_counter() - started)
 
 
@@ -173,11 +179,37 @@ def check(request: Request) -> None:
         raise SamplingError(f"The first seed is a whole number from 0, not {str(request.seed)[:20]}.")
     if isinstance(request.steps, int) and request.steps > MAX_STEPS:
         raise SamplingError(f"{request.steps} steps are too many for this page; use at most {MAX_STEPS}.")
-    count = request.count
+    count = len(request.seeds) or request.count
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_PICTURES:
         raise SamplingError(
             f"{count} pictures at once; ask for 1 to {MAX_PICTURES} (python -m train.generate makes more)."
         )
+
+
+def seeds_of(request: Request) -> list[int]:
+    """The seed of every picture that is asked for.
+
+    Raises:
+        SamplingError: a value that is not a seed.
+    """
+    return picture_seeds(request.seeds or request.seed, len(request.seeds) or request.count)
+
+
+def slerp(start: Tensor, end: Tensor, weights: Sequence[float]) -> Tensor:
+    """Points on the great circle from one noise (C, h, w) to another, (n, C, h, w): 0 is the start, 1 the end.
+
+    On the straight line between two noises the middle is shorter than both, by a factor of about sqrt(2), and a
+    denoiser has never seen such noise. Where the two point the same way, or opposite ways, no great circle is the
+    shortest one and the straight line is taken.
+    """
+    a, b = start.double().flatten(), end.double().flatten()
+    angle = torch.arccos((a @ b / (a.norm() * b.norm())).clamp(-1, 1))
+    share = torch.tensor(weights, dtype=torch.float64, device=start.device)[:, None]
+    if angle.sin() < 1e-6:
+        points = (1 - share) * a + share * b
+    else:
+        points = (((1 - share) * angle).sin() * a + (share * angle).sin() * b) / angle.sin()
+    return points.view(-1, *start.shape).to(start.dtype)
 
 
 def class_plans(pipeline: DRoRAEClassPipeline, request: Request, seeds: list[int]) -> tuple[str, list[_Plan]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from drorae.checkpoints import CheckpointError
 from drorae.explorer.evidence import read_evidence
 from drorae.explorer.explore import available_routes, open_picture
+from drorae.images import CENTRE
 from drorae.metrics import psnr
 from drorae.models.autoencoder import AutoencoderDRoRAE
 
@@ -106,14 +108,19 @@ def read_spread(folder: Path) -> Spread | None:
     return spread
 
 
-def photo_gain(picture: Image.Image, model: AutoencoderDRoRAE, spread: Spread) -> float:
-    """Gain of the central square of an RGB picture at the size of the spread, dB.
+def photo_gain(
+    picture: Image.Image, model: AutoencoderDRoRAE, spread: Spread, centre: Sequence[float] = CENTRE
+) -> float:
+    """Gain of a square of an RGB picture at the size of the spread, dB.
+
+    Args:
+        centre: where the square lies, see :func:`drorae.images.square`.
 
     Raises:
         ImageError: the model does not work at that size.
         ValueError: a model without fusion.
     """
-    return fusion_gains(model, open_picture(picture, model, spread.size)).item()
+    return fusion_gains(model, open_picture(picture, model, spread.size, centre=centre)).item()
 
 
 def place(spread: Spread, gain: float) -> Standing:

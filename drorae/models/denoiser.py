@@ -183,7 +183,7 @@ class DiTDH(ModelMixin, ConfigMixin):
         Args:
             hidden_states: (B, C, h, w), normalised latents x_t.
             timestep: (B,) flow time in [0, 1], 1 is noise.
-            class_labels: (B,) integers in 0..num_classes.
+            class_labels: (B,) integers in 0..num_classes, or (B, num_classes + 1) weights that mix the classes.
             encoder_hidden_states: (B, T, text_dim) text tokens.
             encoder_attention_mask: (B, T) boolean, which of them count; where none does, there is no text.
 
@@ -229,6 +229,9 @@ class DiTDH(ModelMixin, ConfigMixin):
             ValueError: the condition is a text, and its tokens or their mask are missing.
         """
         if self.config.text_dim is None:
+            if class_labels is not None and class_labels.is_floating_point():
+                table = self.label_embed.weight
+                return None, None, (class_labels.to(table.dtype) @ table)[:, None]
             return None, None, self.label_embed(class_labels)[:, None]
         if text_tokens is None or attention_mask is None:
             raise ValueError("the condition of this network is a text; give its tokens and their mask")

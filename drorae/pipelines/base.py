@@ -130,8 +130,12 @@ class DRoRAEPipeline(DiffusionPipeline):
         unconditional: Condition,
         noise: Tensor,
         settings: SamplerSettings,
+        begin: int = 0,
     ) -> Generator[flow.Step, Tensor | None, None]:
-        """The steps from noise (B, C, h, w) to data under a condition. All arguments have been checked."""
+        """The steps from noise (B, C, h, w) to data under a condition. All arguments have been checked.
+
+        ``begin`` is the first step to take (:func:`flow.first_step`); ``noise`` is then what is at its time.
+        """
         device = self._execution_device
         scale, interval = settings.guidance_scale, settings.guidance_interval
         velocity: flow.Velocity
@@ -141,8 +145,8 @@ class DRoRAEPipeline(DiffusionPipeline):
             velocity = AutoGuidance(self.denoiser, self.guide, condition, scale, interval)
         else:
             velocity = Unguided(self.denoiser, condition)
-        scheduler = flow.start(self.scheduler, settings.num_inference_steps, device)
-        return flow.sample(velocity, noise.to(device), scheduler)
+        scheduler = flow.start(self.scheduler, settings.num_inference_steps, device, begin)
+        return flow.sample(velocity, noise.to(device), scheduler, begin)
 
     def finish(
         self,

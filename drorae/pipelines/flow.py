@@ -36,8 +36,8 @@ def build_scheduler(channels: int, height: int, width: int) -> FlowMatchEulerDis
     return FlowMatchEulerDiscreteScheduler(shift=time_shift(channels, height, width))
 
 
-def start(scheduler: SchedulerMixin, num_inference_steps: int, device: Any) -> SchedulerMixin:
-    """A fresh scheduler of the same configuration, its times set.
+def start(scheduler: SchedulerMixin, num_inference_steps: int, device: Any, begin: int = 0) -> SchedulerMixin:
+    """A fresh scheduler of the same configuration, its times set, to be asked for its steps from ``begin`` on.
 
     The times of the Euler scheduler are RAE's: equally spaced from 1 to 1/1000, then shifted. Its own grid would shift
     the last of them twice. After them one more step leads to t = 0, which RAE's sampler leaves out. Other schedulers
@@ -49,8 +49,20 @@ def start(scheduler: SchedulerMixin, num_inference_steps: int, device: Any) -> S
         fresh.set_timesteps(device=device, sigmas=np.linspace(1.0, LAST_TIME, num_inference_steps).tolist())
     else:
         fresh.set_timesteps(num_inference_steps, device=device)
-    fresh.set_begin_index(0)
+    fresh.set_begin_index(begin)
     return fresh
+
+
+def times_of(scheduler: SchedulerMixin) -> list[float]:
+    """The flow times between which its steps lead, one more than there are steps; 1 is noise, 0 is data."""
+    # diffusers' sigma is the flow time; shifting may round the first one to a little more than 1
+    return scheduler.sigmas.clamp(0, 1).tolist()
+
+
+def first_step(scheduler: SchedulerMixin, time: float) -> int:
+    """Number, from 0, of the step that starts closest to a flow time in (0, 1]."""
+    starts = times_of(scheduler)[: len(scheduler.timesteps)]
+    return min(range(len(starts)), key=lambda index: abs(starts[index] - time))
 
 
 @dataclass(frozen=True)
@@ -72,20 +84,22 @@ class Step:
     clean: Tensor
 
 
-def sample(velocity: Velocity, latents: Tensor, scheduler: SchedulerMixin) -> Generator[Step, Tensor | None, None]:
+def sample(
+    velocity: Velocity, latents: Tensor, scheduler: SchedulerMixin, begin: int = 0
+) -> Generator[Step, Tensor | None, None]:
     """Follow the flow from noise to data. The loop stops computing as soon as its caller stops asking.
 
     Latents that are sent into the generator take the place of the step's.
 
     Args:
         velocity: (B, C, h, w) latents and (B,) times to velocities.
-        latents: noise, (B, C, h, w).
-        scheduler: what :func:`start` returned.
+        latents: noise, (B, C, h, w), or what is at the time that step ``begin`` starts at.
+        scheduler: what :func:`start` returned for the same ``begin``.
+        begin: number of the first step to take.
     """
     count = len(scheduler.timesteps)
-    # diffusers' sigma is the flow time; shifting may round the first one to a little more than 1
-    times = scheduler.sigmas.clamp(0, 1).tolist()
-    for index, timestep in enumerate(scheduler.timesteps):
+    times = times_of(scheduler)
+    for index, timestep in list(enumerate(scheduler.timesteps))[begin:]:
         t = torch.full((len(latents),), times[index], device=latents.device)
         predicted = velocity(latents, t)
         clean = latents - times[index] * predicted

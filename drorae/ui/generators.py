@@ -1,14 +1,17 @@
-"""What the tab *Generate* can sample with: models on this machine, and RAE's published one where there is a GPU."""
+"""What the page Generate can sample with: models on this machine, and RAE's published one where there is a GPU."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import torch
 
-from drorae.checkpoints import CheckpointError
+from drorae.checkpoints import CheckpointError, stored_folder
 from drorae.devices import best_device
+from drorae.explorer.chosen import CHOSEN, FIRST, read_beside, weights_of
 from drorae.explorer.sampling import class_names
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.pipelines.base import DRoRAEPipeline
@@ -33,6 +36,7 @@ class Generator:
         build: loads it.
         names: of its classes by number, where they are known without loading it.
         guided: whether it has a guide, where that is known.
+        folder: where it is stored, and beside it what was chosen of its pictures.
     """
 
     def __init__(
@@ -42,7 +46,9 @@ class Generator:
         build: Callable[[], DRoRAEPipeline],
         names: list[str] | None = None,
         guided: bool = False,
+        folder: Path | None = None,
     ):
+        self._folder, self._weights = folder, ""
         self.title, self.kind, self._build, self._names, self._guided = title, kind, build, names, guided
         self._pipeline: DRoRAEPipeline | None = None
         self._lock = Lock()
@@ -73,6 +79,25 @@ class Generator:
         """Whether AutoGuidance can be chosen."""
         return self._guided or (self._names is None and self.load().guide is not None)
 
+    def chosen(self) -> dict[str, Any] | None:
+        """Seeds that somebody chose by looking: ``looked_at`` (how many seeds), ``settings`` they were sampled with,
+        and ``seeds`` by class or prompt; ``None`` where there is no such file, or one for other weights."""
+        return self._beside(CHOSEN)
+
+    def has_first(self) -> bool:
+        """Whether :meth:`first` has pictures."""
+        return self._folder is not None and (self._folder / FIRST).is_file()
+
+    def first(self) -> dict[str, Any] | None:
+        """Finished pictures that ship with the generator; ``None`` where there are none, or of other weights."""
+        return self._beside(FIRST)
+
+    def _beside(self, name: str) -> dict[str, Any] | None:
+        if self._folder is None or not (self._folder / name).is_file():
+            return None  # without loading it
+        self._weights = self._weights or weights_of(self.load())
+        return read_beside(self._folder, name, self._weights)
+
 
 def local_generator(name: str, kind: str, autoencoder: AutoencoderDRoRAE) -> Generator:
     """The pipeline in a folder or on the Hub; its tokenizer is the page's where they belong together."""
@@ -85,7 +110,7 @@ def local_generator(name: str, kind: str, autoencoder: AutoencoderDRoRAE) -> Gen
             pipeline = pipeline_class.from_pretrained(name)
         return pipeline.to(best_device())
 
-    return Generator(name.removeprefix("assets/"), kind, build)
+    return Generator(name.removeprefix("assets/"), kind, build, folder=stored_folder(name))
 
 
 def rae_generator() -> Generator:

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from drorae.checkpoints import CheckpointError, reason_of
+from drorae.bundled import EXAMPLE_NAMES
+from drorae.checkpoints import CheckpointError, reason_of, stored_folder
 from drorae.devices import best_device
+from drorae.explorer.layer_usage import read_layer_usage
 from drorae.explorer.reading import default_size
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.pretrained.adapter import load_tokenizer
@@ -21,7 +23,9 @@ from drorae.pretrained.download import fetch
 from drorae.pretrained.rae_tokenizer import MODELS
 from drorae.ui import about_tab, study_tab
 from drorae.ui.status import status_line
+from drorae.viewers.bundles import bundle_address
 from drorae.viewers.report import model_hash
+from drorae.viewers.values import usage_value
 
 KEPT = 2  # models besides the first: they are large
 SECONDS = 0.5  # between two looks at a model that is being loaded
@@ -130,8 +134,16 @@ def model_config(shelf: Shelf, name: str) -> dict[str, Any]:
         "layers": model.encoder.num_layers,
         "channels": model.encoder.dim,
         "licence": licence_of(name),
-        "bundled": False,
+        "bundles": {each: bundle_address(each, shelf.hash(name), default_size(model)) for each in EXAMPLE_NAMES},
+        "usage": layer_usage(name),
     }
+
+
+def layer_usage(name: str) -> dict[str, Any] | None:
+    """What the layers of a model are worth over held-out photos, where that was measured of these weights."""
+    folder = stored_folder(name)
+    known = None if folder is None else read_layer_usage(folder)
+    return None if known is None else usage_value(known)
 
 
 class ModelControls(NamedTuple):

@@ -8,7 +8,8 @@ from typing import Any
 import gradio as gr
 
 from drorae.models.autoencoder import AutoencoderDRoRAE
-from drorae.ui import about_tab, study_tab
+from drorae.study import published
+from drorae.ui import about_tab, generate_tab, study_tab
 from drorae.ui.components import Channel, View
 from drorae.ui.endpoints import add_endpoints
 from drorae.ui.examples import EXAMPLES, example_thumbnails
@@ -18,14 +19,23 @@ from drorae.ui.photo import Photos
 from drorae.ui.status import status_line
 from drorae.ui.tokenizers import Tokenizers
 from drorae.ui.web import TITLE, web_options
-from drorae.ui.wiring import wire_models, wire_photos, wire_study
+from drorae.ui.wiring import wire_generate, wire_models, wire_photos, wire_study
 from drorae.viewers import static_files
 
-VIEWS = {
+VIEWS = {  # id of its tab, which is the name of its files, and what it is called
     "picture": "Picture",
     "layers": "Layers",
+    "weights": "Weights",
+    "frequency": "By size of detail",
     "tokenizers": "Other tokenizers",
-}  # id of its tab, which is the name of its files, and what it is called
+    "generate": "Generate",
+}
+
+
+def paper_layers() -> dict[str, Any]:
+    """What the paper shows of its layers, for the view Weights: number, roles, and mean cosines of four photos."""
+    roles = [role._asdict() for role in published.LAYER_ROLES]
+    return {"depth": published.DEPTH, "layers": roles, "cosines": published.COSINES}
 
 
 def build_demo(
@@ -52,20 +62,28 @@ def build_demo(
     others = Tokenizers(switch, tokenizers)
     photos = Photos(shelf, others)
     with gr.Blocks(title=TITLE, delete_cache=(3600, 3600)) as demo:
-        config = {"examples": example_thumbnails(), "tokenizers": others.config(), **model_config(shelf, name)}
+        config = {
+            "examples": example_thumbnails(),
+            "paper": paper_layers(),
+            "tokenizers": others.config(),
+            **model_config(shelf, name),
+        }
         bar = View("bar", config=config, changed=None)
         View("strip")
         channels = {kind: Channel(kind) for kind in photos.answers()}
+        making = Channel("generate")
+        given = {"generate": {"config": generate_tab.page_config(generators)}}
         with gr.Tabs(elem_id="views"):
             for view, title in VIEWS.items():
                 with gr.Tab(title, id=view, elem_id=f"tab-{view}"):
-                    View(view)
+                    View(view, **given.get(view, {}))
             with gr.Tab("Study", id="study", elem_id="tab-study") as studied, gr.Column(elem_classes="inside"):
                 study = study_tab.build(study_tab.measurements_of(name))
             with gr.Tab("About", id="about", elem_id="tab-about"), gr.Column(elem_classes="inside"):
                 models = model_controls(shelf, status_line(model_line(model, name)))
                 about = about_tab.build(model, name)
         wire_photos(photos, channels)
+        wire_generate(shelf, generators, making)
         wire_study(studied, study)
         wire_models(shelf, models, about, study, bar)
         add_endpoints(model, generators)

@@ -6,19 +6,23 @@ import base64
 import io
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
 
-from drorae.checkpoints import CheckpointError
+from drorae.checkpoints import CheckpointError, stored_folder
 from drorae.explorer.answers import frame_answer
 from drorae.explorer.interventions import InterventionError
 from drorae.explorer.reading import Reading
 from drorae.explorer.recent import RecentReadings, photo_key
+from drorae.explorer.similarity import similarity
+from drorae.explorer.standing import Spread, photo_gain, place, read_spread
 from drorae.explorer.tokenizers import measure_tokenizer
 from drorae.images import CENTRE, ImageError, open_photo
+from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.pretrained.autoencoders import licence_of
 from drorae.ui.examples import EXAMPLES, NAMES, example_path
 from drorae.ui.models import Shelf
@@ -28,7 +32,7 @@ from drorae.ui.uploads import GONE
 from drorae.viewers.encodings import webp
 from drorae.viewers.report import report
 from drorae.viewers.tokenizers_value import column_value
-from drorae.viewers.values import frames_value, routes_value, tiles_value
+from drorae.viewers.values import frames_value, routes_value, similar_value, standing_value, tiles_value
 
 KNOWN = (CheckpointError, ImageError, InterventionError)
 UNFORESEEN = "This could not be computed here. Try again, or choose another photo."
@@ -42,6 +46,7 @@ class Photos:
         self.shelf, self.recent = shelf, RecentReadings()
         self.others = others or Tokenizers(shelf.open_to_all)
         shelf.on_drop.append(self.recent.forget)
+        self.spreads: dict[str, Spread | None] = {}  # by name of the model
 
     def reading(self, wish: Wish) -> Reading:
         """The photo of a wish, read by its model.
@@ -53,7 +58,8 @@ class Photos:
         path, name = photo_path(wish), photo_name(wish)
         model = self.shelf.get(wish.get("model") or self.shelf.first)
         content = Path(path).read_bytes()
-        return self.recent.read(photo_key(content), lambda: open_photo(content, name), model, centre=centre_of(wish))
+        load = partial(open_photo, content, name)
+        return self.recent.read(photo_key(content), load, model, own_size(wish, model), centre=centre_of(wish))
 
     def routes(self, wish: Wish) -> dict[str, Any]:
         """The kind ``routes``: the only thing that a new photo waits for."""
@@ -71,6 +77,26 @@ class Photos:
     def tiles(self, wish: Wish) -> dict[str, Any]:
         """The kind ``tiles``: what each layer alone can paint, for the strip."""
         return tiles_value(self.reading(wish).tiles())
+
+    def standing(self, wish: Wish) -> dict[str, Any]:
+        """The kind ``standing``: where the photo's gain stands among those of held-out photos, measured at their size;
+        empty where they were not measured of this model."""
+        name = wish.get("model") or self.shelf.first
+        if name not in self.spreads:
+            folder = stored_folder(name)
+            self.spreads[name] = None if folder is None else read_spread(folder)
+        spread = self.spreads[name]
+        if spread is None:
+            return {}
+        reading = self.reading(wish)
+        routes = reading.routes
+        if routes.size == spread.size:  # measured there already
+            *_, last = routes.metrics
+            gain = routes.metrics[last]["psnr"] - routes.metrics["rae"]["psnr"]
+        else:
+            photo = open_photo(photo_path(wish), photo_name(wish))
+            gain = photo_gain(photo.picture, reading.model, spread, centre_of(wish))
+        return standing_value(place(spread, gain))
 
     def frames(self, wish: Wish) -> Iterator[dict[str, Any]]:
         """The kind ``frames``: every intervention the page has at hand. Pictures come twice, once strengths and
@@ -111,6 +137,22 @@ class Photos:
                 yield {"columns": {name: column_value(column)}, "done": 1, "total": 1}
                 return
             yield {"columns": {name: {"id": name, "progress": progress}}, "done": 0, "total": 1}
+
+    def similar(self, wish: Wish) -> dict[str, Any]:
+        """The kind ``similar``: what resembles the ``token`` of the wish, on its photo and on the ``second`` one.
+
+        Raises:
+            InterventionError: there is no such token.
+        """
+        token, second = wish.get("token"), wish.get("second")
+        if isinstance(token, bool) or not isinstance(token, int):
+            raise InterventionError(f"A token is a whole number from 0, not {str(token)[:40]!r}.")
+        reading = self.reading(wish)
+        found = {str(wish.get("key")): similarity(reading, token)}
+        if isinstance(second, dict):
+            other = self.reading({**second, "model": wish.get("model")})
+            found[str(second.get("key"))] = similarity(reading, token, other)
+        return similar_value(found)
 
     def arrays(self, wish: Wish) -> dict[str, Any]:
         """A file of NumPy with every array of the photo in full precision: ``name``, ``type`` and ``base64``."""
@@ -156,9 +198,11 @@ class Photos:
         return {
             "routes": self.routes,
             "tiles": self.tiles,
+            "standing": self.standing,
             "frames": self.frames,
             "intervene": self.intervene,
             "tokenizers": self.tokenizers,
+            "similar": self.similar,
             "arrays": self.arrays,
             "report": self.report,
         }
@@ -179,6 +223,14 @@ def photo_path(wish: Wish) -> str:
     if not isinstance(path, str) or not Path(path).is_file():
         raise ImageError(GONE)
     return path
+
+
+def own_size(wish: Wish, model: AutoencoderDRoRAE) -> int | None:
+    """The side in pixels that a generated picture is looked at at, which is its own; ``None`` is the page's.
+
+    Other sizes than the model's own are not taken: anyone can send one, and large ones take long.
+    """
+    return model.image_size if wish.get("size") == model.image_size else None
 
 
 def photo_name(wish: Wish) -> str:

@@ -7,6 +7,7 @@ tabs and take plain values, so they can be called without a page.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from types import MethodType
 from typing import Any
 
@@ -37,7 +38,8 @@ def wire_photos(photos: Photos, channels: dict[str, Channel]) -> None:
     for kind, function in reversed(photos.answers().items()):
         channel = channels[kind]
         if kind == "routes":
-            # before the other: the page runs the events of a component one after the other, each to its end
+            # An event of its own before the other: Gradio takes them one after the other, and once the routes are
+            # there, the frames that it would cancel are the new photo's.
             channel.ask(None, cancels=[runs["frames"]], queue=False, **QUIET)
         turn = TOKENIZE if kind == "tokenizers" else EXPLORE
         runs[kind] = channel.ask(answered(function), channel, channel, trigger_mode="always_last", **QUIET, **turn)
@@ -96,24 +98,12 @@ def wire_batch(shelf: Shelf, current: gr.State, tab: batch_tab.BatchTab, picture
     tab.viewer.select(batch_tab.open_row, tab.explored, [tab.status, picture, tabs], queue=False, **QUIET)
 
 
-def wire_generate(
-    generators: list[Generator], tab: generate_tab.GenerateTab, picture: PictureInput, tabs: gr.Tabs
-) -> None:
-    """Sample on request, with previews, until done or stopped; a sample can become the page's picture."""
-    changing = [getattr(tab, name) for name in generate_tab.controls_for(generators[0])]
-    sample = bind(generate_tab.sample, generators)
-    inputs = [tab.model, tab.label, tab.prompt, tab.negative, tab.other]
-    inputs += [tab.seed, tab.count, tab.steps, tab.guidance, tab.scale, tab.compare]
-    outputs = [tab.status, tab.viewer, tab.run, tab.other_seeds, tab.stop]
-    named = {"api_name": "generate", "api_visibility": "undocumented", "show_progress": "hidden"}
-    reseeded = tab.other_seeds.click(generate_tab.random_seed, None, tab.seed, queue=False, **QUIET)
-    runs = [
-        tab.run.click(sample, inputs, outputs, **named, **GENERATE),
-        tab.prompt.submit(sample, inputs, outputs, **QUIET, **GENERATE),
-        reseeded.then(sample, inputs, outputs, **QUIET, **GENERATE),
-    ]
-    wire_stop(tab.stop, runs, generate_tab.stop, None, outputs)
-    tab.kind.input(bind(generate_tab.choose_kind, generators), tab.kind, [tab.model, *changing], **QUIET)
-    tab.model.input(bind(generate_tab.choose_generator, generators), tab.model, changing, **QUIET)
-    tab.examples.click(generate_tab.choose_prompt, tab.examples, tab.prompt, queue=False, **QUIET)
-    tab.viewer.select(generate_tab.open_sample, None, [tab.status, picture, tabs], queue=False, **QUIET)
+def wire_generate(shelf: Shelf, generators: list[Generator], channel: Channel) -> None:
+    """Make what the page Generate asks for, with previews, until done or stopped.
+
+    The page says itself that it stopped; what a stopped run still delivers it knows by its key.
+    """
+    make = partial(generate_tab.answer, shelf, generators)
+    run = channel.ask(make, channel, channel, trigger_mode="multiple", **QUIET, **GENERATE)
+    run.failure(generate_tab.failed, channel, channel, queue=False, **QUIET)
+    channel.stop(None, None, None, cancels=[run], queue=False, **QUIET)

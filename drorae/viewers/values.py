@@ -16,6 +16,7 @@ from PIL import Image
 from drorae.explorer.answers import finite_numbers, frame_answer
 from drorae.explorer.batch import BatchRow, to_csv
 from drorae.explorer.exploration import Exploration, Frame, Gain, Interventions
+from drorae.explorer.layer_usage import Effect, LayerUsage
 from drorae.explorer.routes import ROUTES
 from drorae.explorer.sampling import Generation, Progress
 from drorae.explorer.similarity import Similarity
@@ -26,6 +27,7 @@ from drorae.study import published
 from drorae.viewers.encodings import base64_text, packed, sprite, sprite_columns, webp
 
 TILE = 80  # pixels: the longer side of a layer's picture in the strip
+PREVIEW = 85  # quality of pictures that are seen for a moment, or as thumbs
 
 
 def routes_value(
@@ -144,6 +146,16 @@ def standing_value(found: Standing) -> dict:
         "below": found.below,
         "density": {"from": found.density.start, "to": found.density.stop, "counts": found.density.counts},
     }
+
+
+def usage_value(usage: LayerUsage) -> dict:
+    """What layers are worth over held-out photos, for the view Layers: means and quantiles of decibels."""
+
+    def plain(effects: Sequence[Effect]) -> list[dict]:
+        return [{"psnr": effect.psnr._asdict(), "change": effect.change._asdict()} for effect in effects]
+
+    lists = {"strengths": plain(usage.strengths), "removed": plain(usage.removed), "alone": plain(usage.alone)}
+    return {"size": usage.size, "photos": usage.photos, "betas": usage.betas, **lists}
 
 
 def similar_value(found: Mapping[str, Similarity]) -> dict:
@@ -301,7 +313,7 @@ def progress_value(progress: Progress) -> dict:
         "label": progress.label,
         "seeds": progress.seeds,
         "rows": [
-            {"name": name, "pictures": [_png(picture) for picture in pictures]}
+            {"name": name, "pictures": [webp(picture, PREVIEW) for picture in pictures]}
             for name, pictures in progress.previews.items()
         ],
     }
@@ -327,8 +339,9 @@ def generation_value(result: Generation) -> dict:
                     for decoder, pictures in row.pictures.items()
                 },
                 # by picture, not by time; the last frame is the picture itself
-                "film": [[_png(frame) for frame in frames] for frames in row.film[:-1].swapaxes(0, 1)],
+                "film": [[webp(frame, PREVIEW) for frame in frames] for frames in row.film[:-1].swapaxes(0, 1)],
                 "times": row.times,
+                "latents": packed(row.lengths),
             }
             for row in result.rows
         ],

@@ -36,10 +36,10 @@ const shelf = (() => {
     return base ? base.transaction("photos", mode).objectStore("photos") : null;
   }
   return {
-    async put(key, file) {
+    async put(key, file, size) {
       const all = await table("readwrite");
       if (!all) return;
-      await result(all.put({ key, file, name: file.name, time: Date.now() }));
+      await result(all.put({ key, file, size, name: file.name, time: Date.now() }));
       const stored = (await result((await table("readonly")).getAll())) ?? [];
       const old = stored.sort((a, b) => b.time - a.time).slice(KEPT);
       const writing = await table("readwrite");
@@ -47,7 +47,7 @@ const shelf = (() => {
     },
     async get(key) {
       const all = await table("readonly");
-      return all ? ((await result(all.get(key)))?.file ?? null) : null;
+      return all ? ((await result(all.get(key))) ?? null) : null;
     },
   };
 })();
@@ -68,7 +68,8 @@ async function keyOf(file) {
   return [a, b].map((part) => part.toString(16).padStart(8, "0")).join("");
 }
 
-async function openFile(file, { keep = true, centre = null } = {}) {
+// Look at a file. Generated pictures give their own size; photos are looked at at the page's.
+async function openFile(file, { keep = true, centre = null, size = null } = {}) {
   if (!file) return null;
   store.fail(null);
   const before = state.photo;
@@ -77,7 +78,7 @@ async function openFile(file, { keep = true, centre = null } = {}) {
     await store.show(key);
     return key;
   }
-  const about = store.add({ key, name: file.name, thumbnail: URL.createObjectURL(file), centre });
+  const about = store.add({ key, name: file.name, thumbnail: URL.createObjectURL(file), centre, size });
   about.pending = true;
   leaveFor(key);
   try {
@@ -90,14 +91,12 @@ async function openFile(file, { keep = true, centre = null } = {}) {
     return null;
   }
   about.pending = false;
-  if (keep) shelf.put(key, file);
+  if (keep) shelf.put(key, file, size);
   if (state.photo === key) await store.show(key);
   return key;
 }
 
 // A new photo is looked at where photos are.
-store.openFile = openFile;
-
 function leaveFor(key) {
   if (!store.EXPLORE.includes(state.view)) store.go(state.explored);
   store.show(key);
@@ -105,9 +104,10 @@ function leaveFor(key) {
 }
 
 store.findWith(async (key, centre) => {
-  const file = await shelf.get(key);
-  return file ? openFile(file, { keep: false, centre }) : null;
+  const kept = await shelf.get(key);
+  return kept ? openFile(kept.file, { keep: false, centre, size: kept.size }) : null;
 });
+store.openFile = openFile;
 
 // Tray: shift and click puts two side by side.
 function drawTray() {

@@ -1,210 +1,259 @@
-// Frequency viewer: spectra, the share of the lost energy that came back, and which layer brought it.
+// By size of detail: how much there is, what came back, and which layer brought it.
 
-const { find, htmlNode, svgNode } = shared;
-const { divergingColour, inkOn, percent, robustLimit } = lib;
+const { html, svg } = parts;
+const { divergingColour, inkOn, number, percent } = lib;
+const { state } = store;
+const find = (name) => element.querySelector(`[data-part="${name}"]`);
+const root = find("root");
+const REACH = 0.5; // share of the last layer's error at the ends of the matrix's scale: the same for every photo
+const NAMES = { original: "Photo", rae: "Last layer", all: "All layers" };
+const MARGIN = { left: 40, right: 72, top: 8, bottom: 38 };
+const TALL = 15; // pixels between two labels
+let at = [0, 0]; // layer and band that are pointed at
 
-const state = { value: null };
-element.__frequency = state;
-
-const PLOT = { left: 52, right: 8, top: 10, bottom: 34, width: 480, height: 260 };
-const COLOURS = {
-  original: "var(--body-text-color)",
-  rae: "var(--rae)",
-  phase2: "var(--phase2)",
-  drorae: "var(--drorae)",
-};
-const DASHES = { original: "2 3", rae: "7 4", phase2: "10 3 2 3", drorae: "" };
-
-const bands = () => state.value.edges.length - 1;
-const across = (place) => PLOT.left + (place / bands()) * (PLOT.width - PLOT.left - PLOT.right);
-const pixels = (edge) => (1 / edge).toFixed(1 / edge < 10 && (1 / edge) % 1 ? 1 : 0);
-
-// Size of the detail of a band, in pixels per wave.
-function sizeOf(band) {
-  const [low, high] = [state.value.edges[band], state.value.edges[band + 1]];
-  if (band === bands() - 1) return `under ${pixels(low)}`; // with the corners of the spectrum, finer than 2
-  return low === 0 ? `over ${pixels(high)}` : `${pixels(low)}\u2013${pixels(high)}`;
-}
-
-function axes(height, ticks) {
-  const nodes = ticks.flatMap(({ value, text }) => [
-    svgNode("line", {
-      x1: PLOT.left,
-      x2: PLOT.width - PLOT.right,
-      y1: height(value),
-      y2: height(value),
-      class: value === 0 ? "zero" : "grid",
-    }),
-    svgNode("text", { x: PLOT.left - 6, y: height(value) + 4, "text-anchor": "end" }, text),
-  ]);
-  for (let edge = 1; edge < bands(); edge += 1) {
+// Curves, labelled where they lie apart.
+function drawCurves(routes) {
+  const { spectra, edges } = routes;
+  const name = parts.lastRoute(routes);
+  const plot = find("plot");
+  const [width, height] = [plot.clientWidth, plot.clientHeight];
+  if (!width) return;
+  const curves = { original: spectra.original, rae: spectra.rae, ...(name ? { all: spectra[name] } : {}) };
+  const levels = Object.values(curves)
+    .flat()
+    .map((value) => Math.log10(Math.max(value, 1e-3)));
+  const [low, high] = [Math.floor(Math.min(...levels)), Math.ceil(Math.max(...levels))];
+  const bands = edges.length - 1;
+  const x = (place) => MARGIN.left + (place / bands) * (width - MARGIN.left - MARGIN.right);
+  const y = (value) =>
+    MARGIN.top + ((high - Math.log10(Math.max(value, 1e-3))) / (high - low)) * (height - MARGIN.top - MARGIN.bottom);
+  const text = (properties, content) => {
+    const node = svg("text", properties);
+    node.textContent = content;
+    return node;
+  };
+  const nodes = [];
+  for (let power = low; power <= high; power += 1) {
+    const level = y(10 ** power);
     nodes.push(
-      svgNode(
-        "text",
-        { x: across(edge), y: PLOT.height - 18, "text-anchor": "middle" },
-        pixels(state.value.edges[edge]),
+      svg("line", { class: "tick", x1: MARGIN.left, x2: width - MARGIN.right, y1: level, y2: level }),
+      text(
+        { x: MARGIN.left - 6, y: level + 4, "text-anchor": "end" },
+        power < 0 ? (10 ** power).toFixed(-power) : words.grouped(10 ** power),
       ),
     );
   }
-  nodes.push(
-    svgNode("text", { x: across(bands() / 2), y: PLOT.height - 3, "text-anchor": "middle" }, "pixels per wave"),
-  );
-  return nodes;
-}
-
-function key(part, names, mark) {
-  find(part).replaceChildren(
-    ...names.map((name) => {
-      const swatch = svgNode("svg", { viewBox: "0 0 26 10", width: 26, height: 10 });
-      swatch.append(mark(name));
-      return htmlNode("span", {}, [swatch, state.value.titles[name]]);
-    }),
-  );
-}
-
-function drawSpectrum() {
-  const { spectra } = state.value;
-  const values = Object.values(spectra)
-    .flat()
-    .map((v) => Math.log10(Math.max(v, 1e-3)));
-  const [low, high] = [Math.floor(Math.min(...values)), Math.ceil(Math.max(...values))];
-  const height = (v) => PLOT.top + ((high - v) / (high - low)) * (PLOT.height - PLOT.top - PLOT.bottom);
-  const ticks = [];
-  for (let exponent = low; exponent <= high; exponent += 1) {
-    ticks.push({
-      value: exponent,
-      text: exponent >= 0 ? (10 ** exponent).toLocaleString("en") : (10 ** exponent).toFixed(-exponent),
-    });
+  for (let edge = 1; edge < bands; edge += 1) {
+    const size = 1 / edges[edge];
+    if (width < 300 && edge % 2 === 0) continue; // no room for all
+    nodes.push(
+      text({ x: x(edge), y: height - 20, "text-anchor": "middle" }, number(size, size < 10 && size % 1 ? 1 : 0)),
+    );
   }
-  const lines = Object.entries(spectra).map(([name, energies]) => {
-    const points = energies.map((v, band) => `${across(band + 0.5)},${height(Math.log10(Math.max(v, 1e-3)))}`);
-    const style = { style: `stroke: ${COLOURS[name]}`, "stroke-width": 2.5, "stroke-dasharray": DASHES[name] };
-    return svgNode("polyline", { points: points.join(" "), fill: "none", "data-route": name, ...style });
+  nodes.push(
+    text({ x: MARGIN.left, y: height - 4 }, "coarse"),
+    text(
+      { x: (MARGIN.left + width - MARGIN.right) / 2, y: height - 4, "text-anchor": "middle" },
+      width < 300 ? "pixels" : "pixels per wave",
+    ),
+    text({ x: width - MARGIN.right, y: height - 4, "text-anchor": "end" }, "fine"),
+  );
+  const points = (values) => values.map((value, band) => [x(band + 0.5), y(value)]);
+  const list = (pairs) => pairs.map((pair) => pair.join(",")).join(" ");
+  if (curves.all)
+    nodes.push(
+      svg("polygon", { class: "back", points: list([...points(curves.rae), ...points(curves.all).reverse()]) }),
+    );
+  for (const [key, values] of Object.entries(curves))
+    nodes.push(svg("polyline", { class: key, "data-route": key, points: list(points(values)) }));
+  // a label stands at its curve's right end, one below the other in the order of the curves
+  const ends = Object.entries(curves)
+    .map(([key, values]) => ({ key, level: y(values[bands - 1]) }))
+    .sort((a, b) => a.level - b.level);
+  ends.forEach((end, i) => {
+    end.at = end.level + 4;
+    if (i && end.at < ends[i - 1].at + TALL) end.at = ends[i - 1].at + TALL;
   });
-  find("spectrum").replaceChildren(...axes(height, ticks), ...lines);
-  find("spectrum").setAttribute("aria-label", "Energy by size of the detail, one line per picture");
-  key("key", Object.keys(spectra), (name) =>
-    svgNode("line", {
-      x1: 1,
-      x2: 25,
-      y1: 5,
-      y2: 5,
-      style: `stroke: ${COLOURS[name]}`,
-      "stroke-width": 3,
-      "stroke-dasharray": DASHES[name],
-    }),
+  const under = Math.max(0, (ends.at(-1)?.at ?? 0) - (height - MARGIN.bottom - 4));
+  for (const { key, at: level } of ends)
+    nodes.push(text({ class: `name ${key}`, x: x(bands - 0.5) + 8, y: Math.max(14, level - under) }, NAMES[key]));
+  const curve = find("curves");
+  curve.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  curve.replaceChildren(...nodes);
+  const finest = (values) => number(values[bands - 1], 1);
+  curve.setAttribute(
+    "aria-label",
+    `Strength of the finest detail: ${Object.entries(curves)
+      .map(([key, values]) => `${NAMES[key]} ${finest(values)}`)
+      .join(", ")}`,
   );
 }
 
-function drawShares() {
-  const { shares } = state.value;
-  const names = Object.keys(shares);
-  find("share-card").style.display = names.length ? "" : "none";
-  if (!names.length) return;
-  const known = Object.values(shares)
-    .flat()
-    .filter((v) => v !== null);
-  const low = Math.max(-1, Math.min(0, Math.floor(4 * Math.min(0, ...known)) / 4));
-  const height = (v) => PLOT.top + ((1 - Math.max(low, v)) / (1 - low)) * (PLOT.height - PLOT.top - PLOT.bottom);
-  const ticks = [];
-  for (let v = 1; v >= low; v -= low < -0.5 ? 0.5 : 0.25) ticks.push({ value: v, text: percent(v) });
-  const width = (across(1) - across(0)) * (0.8 / names.length);
-  const bars = names.flatMap((name, i) =>
-    shares[name].flatMap((share, band) => {
-      if (share === null) return [];
-      const [top, bottom] = [height(Math.max(0, share)), height(Math.min(0, share))];
-      const x = across(band + 0.1) + i * width;
-      const bar = svgNode("rect", {
-        x,
-        y: top,
-        width: width - 2,
-        height: Math.max(1, bottom - top),
-        style: `color: ${COLOURS[name]}`,
-        class: name,
-        "data-route": name,
-      });
-      bar.append(
-        svgNode("title", {}, `${state.value.titles[name]}, ${sizeOf(band)} pixels per wave: ${percent(share)}`),
-      );
-      return [bar];
-    }),
+function drawBack(routes) {
+  const name = parts.lastRoute(routes);
+  find("back").hidden = !name;
+  if (!name) return;
+  const shares = parts.recovered(routes, name);
+  parts.drawBands(find("bands"), routes);
+  const text = shares.map((share, band) =>
+    share === null ? "" : `${percent(share)} at ${parts.bandName(routes.edges, band)} pixels`,
   );
-  find("shares").replaceChildren(...axes(height, ticks), ...bars);
-  find("shares").setAttribute("aria-label", `Share of the lost energy brought back. ${words()}`);
-  key("share-key", names, (name) =>
-    svgNode("rect", { x: 1, y: 1, width: 24, height: 8, style: `color: ${COLOURS[name]}`, class: name }),
-  );
+  find("bands").setAttribute("aria-label", `What came back: ${text.filter(Boolean).join(", ")}`);
+  const line = name === "drorae" && routes.energies.phase2 ? " Line: with the same decoder." : "";
+  find("backnote").textContent = `Share of the last layer\u2019s error that is gone, by size of detail.${line}`;
 }
 
-function words() {
-  return Object.entries(state.value.shares)
-    .map(([name, shares]) => {
-      const known = shares.map((share, band) =>
-        share === null ? null : `${percent(share)} at ${sizeOf(band)} pixels per wave`,
-      );
-      return `${state.value.titles[name]}: ${known.filter(Boolean).join(", ")}`;
-    })
-    .join(". ");
-}
-
-function drawHeadline() {
-  const names = Object.keys(state.value.shares);
-  const best = names.length ? state.value.shares[names[names.length - 1]] : [];
-  const known = best.flatMap((share, band) => (share === null ? [] : [band]));
-  if (!known.length) {
-    find("headline").textContent = names.length
-      ? "The last layer lost nothing of this picture, so there was nothing to bring back."
-      : "This model reads the last layer only: there is no fusion to bring anything back.";
+function drawHead(routes) {
+  const name = parts.lastRoute(routes);
+  const headline = find("headline");
+  if (!name) {
+    headline.textContent = "This model reads its last layer alone: nothing can come back.";
+    find("subtitle").textContent = "Below: how much detail the photo has, and how much the last layer keeps.";
     return;
   }
+  const shares = parts.recovered(routes, name);
+  const known = [...shares.keys()].filter((band) => shares[band] !== null);
   const [coarse, fine] = [known[0], known[known.length - 1]];
-  const harmed = known.filter((band) => best[band] < 0).map((band) => sizeOf(band));
-  const harm = harmed.length ? ` More is wrong than before at ${harmed.join(", ")} pixels per wave.` : "";
-  find("headline").textContent =
-    `Of what the last layer gets wrong, ${state.value.titles[names[names.length - 1]]} mends ${percent(best[coarse])} in coarse shapes ` +
-    `(${sizeOf(coarse)} pixels per wave) and ${percent(best[fine])} in the finest detail (${sizeOf(fine)}).${harm}`;
+  headline.textContent = words.bySize(shares[coarse] ?? null, shares[fine] ?? null);
+  find("subtitle").textContent = known.length
+    ? `Of the last layer\u2019s error, ${percent(shares[coarse])} is gone in shapes ${parts.bandName(routes.edges, coarse)} pixels, ${percent(shares[fine])} in detail ${parts.bandName(routes.edges, fine)}.`
+    : "";
 }
 
-function drawMatrix() {
-  const { layers } = state.value;
-  find("matrix-card").style.display = layers ? "" : "none";
-  if (!layers) return;
-  const cells = layers.flat().filter((v) => v !== null);
-  const limit = Math.min(1, robustLimit(Float32Array.from(cells), 0.03));
-  const heads = ["without", ...Array.from({ length: bands() }, (_, band) => sizeOf(band))];
-  const cellOf = (share) => {
-    const cell = htmlNode("td", { textContent: percent(share) });
-    if (share !== null) {
-      const colour = divergingColour("gain", share / limit);
-      cell.style.background = `rgb(${colour.join(",")})`;
-      cell.style.color = inkOn(colour);
+// The matrix: layer by band, from leaving every layer out once. Cells are made once, and filled as the answers come.
+
+let cells = [];
+let heads = [];
+const frame = html("i", { className: "frame" }); // around the layer that is chosen everywhere
+function build(layers, edges) {
+  const bands = edges.length - 1;
+  if (cells.length === layers && cells[0]?.length === bands) return;
+  at = [Math.min(at[0], layers - 1), Math.min(at[1], bands - 1)];
+  const matrix = find("matrix");
+  matrix.style.setProperty("--bands", bands);
+  const sizes = Array.from({ length: bands }, (_, band) => {
+    const name = parts.bandName(edges, band).replace("over ", ">").replace("under ", "<");
+    return html("span", { className: "size", textContent: name });
+  });
+  heads = [];
+  cells = Array.from({ length: layers }, (_, layer) => {
+    heads[layer] = html("span", { className: "layer", textContent: layer + 1 });
+    return Array.from({ length: bands }, (_unused, band) =>
+      html("button", {
+        type: "button",
+        tabIndex: -1,
+        onclick: () => store.set({ layer }),
+        onpointerenter: () => pointTo(layer, band),
+        onpointerleave: () => store.set({ hot: null }),
+        onfocus: () => pointTo(layer, band),
+        onblur: () => store.set({ hot: null }),
+      }),
+    );
+  });
+  for (const [layer, row] of cells.entries())
+    for (const [column, node] of [heads[layer], ...row].entries()) {
+      node.style.gridRow = layer + 2; // the frame lies over them
+      node.style.gridColumn = column + 1;
     }
-    return cell;
-  };
-  const rows = layers.map((shares, layer) =>
-    htmlNode("tr", {}, [htmlNode("th", { scope: "row", textContent: `layer ${layer + 1}` }), ...shares.map(cellOf)]),
-  );
-  find("matrix").replaceChildren(
-    htmlNode("thead", {}, [
-      htmlNode(
-        "tr",
-        {},
-        heads.map((text) => htmlNode("th", { scope: "col", textContent: text })),
-      ),
-    ]),
-    htmlNode("tbody", {}, rows),
-  );
+  matrix.replaceChildren(html("span"), ...sizes, ...cells.flatMap((row, layer) => [heads[layer], ...row]), frame);
 }
 
-function load() {
-  state.value = props.value;
-  find("root").hidden = !state.value;
-  if (!state.value) return;
-  drawHeadline();
-  drawSpectrum();
-  drawShares();
-  drawMatrix();
+function pointTo(layer, band) {
+  at = [layer, band];
+  store.set({ hot: layer });
+  drawCell();
 }
 
-watch("value", load);
-load();
+find("matrix").addEventListener("keydown", (event) => {
+  const move = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+  if (!move || event.ctrlKey || event.metaKey || event.altKey) return;
+  const next = cells[at[0] + move[0]]?.[at[1] + move[1]];
+  event.preventDefault();
+  event.stopPropagation();
+  next?.focus();
+});
+
+// What a cell says: null where the last layer had nothing to lose.
+const about = (share, layer, size) =>
+  share === null
+    ? `The last layer lost nothing ${size} pixels.`
+    : share < 0
+      ? `Without layer ${layer + 1}, ${percent(-share)} of the last layer\u2019s error more goes away, ${size} pixels.`
+      : `Without layer ${layer + 1}, ${percent(share)} of the last layer\u2019s error returns, ${size} pixels.`;
+
+function drawCell() {
+  const routes = store.data("routes");
+  const known = store.data("frames")?.layers;
+  const [layer, band] = at;
+  const row = known?.[layer];
+  for (const [k, each] of cells.entries())
+    for (const [b, cell] of each.entries()) cell.tabIndex = k === layer && b === band ? 0 : -1;
+  find("cell").textContent =
+    row && state.hot === layer
+      ? about(row[band], layer, parts.bandName(routes.edges, band))
+      : "Each layer is left out once. Green: error that returns without it, in % of the last layer\u2019s. Purple: error that goes away.";
+}
+
+function drawMatrix(routes) {
+  const frames = store.data("frames");
+  const fused = Boolean(routes.shares);
+  find("which").hidden = !fused;
+  if (!fused) return;
+  build(routes.layers, routes.edges);
+  const dark = parts.dark();
+  cells.forEach((row, layer) => {
+    row.forEach((cell, band) => {
+      const share = frames?.layers?.[layer]?.[band] ?? null;
+      const known = frames?.layers?.[layer] !== undefined && share !== null;
+      const shade = known ? divergingColour("gain", share / REACH, dark) : null;
+      cell.style.background = shade ? `rgb(${shade.join(",")})` : "";
+      cell.style.color = shade ? inkOn(shade) : "";
+      cell.textContent = known ? number(100 * share, 0) : "";
+      cell.setAttribute(
+        "aria-label",
+        known ? about(share, layer, parts.bandName(routes.edges, band)) : `Layer ${layer + 1}: not known yet`,
+      );
+    });
+  });
+  frame.style.gridRow = `${Math.min(state.layer, routes.layers - 1) + 2}`;
+  const have = frames?.layers?.length ?? 0;
+  const problem = store.problem("frames");
+  find("progress").textContent =
+    problem && have < routes.layers
+      ? problem
+      : have < routes.layers
+        ? `layers one by one: ${have} of ${routes.layers}`
+        : "% of the error";
+  drawCell();
+}
+
+function drawHot() {
+  for (const [layer, head] of heads.entries()) head.toggleAttribute("data-hot", layer === state.hot);
+  drawCell();
+}
+
+function draw() {
+  if (!parts.visible(root)) return;
+  parts.ways(find("how"));
+  const routes = store.data("routes");
+  root.classList.toggle("stale", Boolean(store.waits("routes") || (store.photo() && !routes)));
+  if (!routes) return;
+  if (!routes.edges) {
+    find("headline").textContent = "The sizes of detail are not known for this photo.";
+    return;
+  }
+  if (routes.shares && !store.data("frames") && !store.problem("frames")) store.need("frames");
+  drawHead(routes);
+  drawCurves(routes);
+  drawBack(routes);
+  drawMatrix(routes);
+  parts.drawBars(find("bars"));
+}
+parts.whenDrawn(draw);
+store.on(["token", "pinned", "area", "against"], () => {
+  if (parts.visible(root)) parts.drawBars(find("bars"));
+});
+store.on(["hot"], () => {
+  if (parts.visible(root)) drawHot();
+});
+draw();

@@ -3,7 +3,7 @@
 
 // biome-ignore lint/correctness/noUnusedVariables: the views use it
 const parts = (() => {
-  const { clamp, decodeBase64, divergingColour, mean, signedNumber, unpack } = lib;
+  const { clamp, decodeBase64, divergingColour, mean, number, percent, signedNumber, tokensWithin, unpack } = lib;
   const { state } = store;
   const LOUPE = 24; // pixels of the picture across
   const HOLD = 350; // ms until a touch opens the loupe
@@ -147,19 +147,17 @@ const parts = (() => {
     return known[name];
   }
 
-  // Share of every layer: at a token, or the photo's mean.
-  function shares(token = null, key = state.photo) {
+  // The tokens that are looked at: a rectangle, the one under the pointer, or null for the whole photo.
+  const chosen = () => (state.area.length ? state.area : state.token === null ? null : [state.token]);
+
+  // Share of every layer: the mean over tokens, or over the photo.
+  function shares(tokens = null, key = state.photo) {
     const routes = store.data("routes", key);
     const all = numbers("shares", key);
     if (!all) return null;
     const { layers } = routes;
-    if (token !== null) return Array.from({ length: layers }, (_, k) => all[token * layers + k]);
-    const count = all.length / layers;
-    return Array.from({ length: layers }, (_, k) => {
-      let sum = 0;
-      for (let i = k; i < all.length; i += layers) sum += all[i];
-      return sum / count;
-    });
+    const list = tokens === null ? [...Array(all.length / layers).keys()] : [tokens].flat();
+    return Array.from({ length: layers }, (_, k) => mean(list.map((token) => all[token * layers + k])));
   }
 
   // The principal components of a layer, as colours.
@@ -202,11 +200,13 @@ const parts = (() => {
 
   // A panel. `paint(context, width, height)` draws the picture at its own size and says whether it could; `over` draws what
   // lies over its left part, up to `state.split` percent; `loupe` is off for maps of tokens, whose pixels are large anyway.
-  function panel({ label, paint, over = null, loupe = true, full = null, points = true, size = shape }) {
+  // Where it `drags`, a rectangle of tokens can be drawn, by hand or with Shift and arrows.
+  function panel({ label, paint, over = null, loupe = true, full = null, points = true, size = shape, drags = false }) {
     const canvas = html("canvas", { className: "px" });
     const upper = over ? html("canvas", { className: "px over" }) : null;
     const mark = html("div", { className: "mark", hidden: true });
-    const pane = html("div", { className: "pane" }, [canvas, ...(upper ? [upper] : []), mark]);
+    const first = html("div", { className: "mark first", hidden: true, textContent: "A" });
+    const pane = html("div", { className: "pane" }, [canvas, ...(upper ? [upper] : []), first, mark]);
     const lens = html("canvas", { className: "lens", hidden: true });
     const message = html("p", { className: "message", hidden: true });
     const node = html("div", { className: "shot", tabIndex: points ? 0 : -1, role: "img", "aria-label": label }, [
@@ -231,7 +231,7 @@ const parts = (() => {
       button.addEventListener("click", () => store.set({ full }));
       node.append(button);
     }
-    const self = { node, pane, canvas, loupe, points, full, draw, aim, source };
+    const self = { node, pane, canvas, loupe, points, full, drags, draw, aim, source };
 
     function draw() {
       const known = size();
@@ -260,17 +260,14 @@ const parts = (() => {
     // The mark and the lens, where everything is pointed at.
     function aim() {
       const known = shape();
-      const { zoom, token, pixel } = state;
+      const { zoom, pixel } = state;
       const t = (at) => clamp(0.5 - at * zoom.scale, 1 - zoom.scale, 0) * 100;
       pane.style.transform = zoom.scale === 1 ? "" : `translate(${t(zoom.x)}%, ${t(zoom.y)}%) scale(${zoom.scale})`;
-      mark.hidden = token === null || !known || !points;
+      outline(mark, points ? chosen() : null);
+      outline(first, points ? state.against : null);
       lens.hidden = true;
       if (!known) return;
       const { rows, columns, width, height } = known;
-      if (!mark.hidden) {
-        const [row, column] = [Math.floor(token / columns), token % columns];
-        mark.style.cssText = `left:${(100 * column) / columns}%;top:${(100 * row) / rows}%;width:${100 / columns}%;height:${100 / rows}%`;
-      }
       if (!pixel || !loupe || !points || !visible(node)) return;
       lens.hidden = false;
       drawLens(pixel, { rows, columns, width, height });
@@ -319,6 +316,18 @@ const parts = (() => {
     });
   }
 
+  // Put a mark around tokens, in percent of what it lies on; null hides it.
+  function outline(mark, tokens) {
+    const known = shape();
+    mark.hidden = !tokens || !known;
+    if (mark.hidden) return;
+    const { rows, columns } = known;
+    const [down, right] = [tokens.map((each) => Math.floor(each / columns)), tokens.map((each) => each % columns)];
+    const [top, left] = [Math.min(...down), Math.min(...right)];
+    const [high, wide] = [Math.max(...down) - top + 1, Math.max(...right) - left + 1];
+    mark.style.cssText = `left:${(100 * left) / columns}%;top:${(100 * top) / rows}%;width:${(100 * wide) / columns}%;height:${(100 * high) / rows}%`;
+  }
+
   let touching = false;
 
   // Pixel of the picture under a pointer.
@@ -332,14 +341,36 @@ const parts = (() => {
   }
 
   function point(pixel) {
+    const none = state.area.length ? { area: [] } : {};
+    store.set({ pixel, token: pixel && tokenAt(pixel), ...none });
+  }
+
+  function tokenAt([x, y]) {
     const known = shape();
-    if (!pixel || !known) {
-      store.set({ pixel: null, token: null });
-      return;
-    }
-    const column = Math.floor((pixel[0] / known.width) * known.columns);
-    const row = Math.floor((pixel[1] / known.height) * known.rows);
-    store.set({ pixel, token: row * known.columns + column });
+    if (!known) return null;
+    const column = Math.floor((x / known.width) * known.columns);
+    const row = Math.floor((y / known.height) * known.rows);
+    return row * known.columns + column;
+  }
+
+  // Look at the tokens of the rectangle with these two at its corners.
+  function frame(one, other) {
+    const area = tokensWithin(one, other, shape().columns);
+    store.set({ area: area.length > 1 ? area : [], token: other, pixel: null, pinned: true });
+  }
+
+  // A small map under the same pointer, and under the same keys as the panels; a click stays its own.
+  function follow(node, pane) {
+    const self = { pane, full: null };
+    node.addEventListener("pointermove", (event) => {
+      if (event.pointerType !== "touch" && !state.pinned) point(pixelUnder(self, event));
+    });
+    node.addEventListener("pointerleave", (event) => {
+      if (event.pointerType !== "touch" && !state.pinned) point(null);
+    });
+    node.addEventListener("keydown", (event) => {
+      if (event.key.startsWith("Arrow") || event.key === "Escape") press(self, event);
+    });
   }
 
   function pin() {
@@ -347,7 +378,7 @@ const parts = (() => {
   }
 
   function release() {
-    store.set({ pinned: false, pixel: null, token: null });
+    store.set({ pinned: false, pixel: null, token: null, against: null, ...(state.area.length ? { area: [] } : {}) });
   }
 
   function zoomTo(scale, [x, y]) {
@@ -383,7 +414,16 @@ const parts = (() => {
         }
         return;
       }
-      if (pressed && state.zoom.scale > 1) {
+      const held = pressed && event.buttons > 0;
+      if (held && self.drags && state.zoom.scale === 1) {
+        const [from, to] = [pixelUnder(self, { clientX: pressed.x, clientY: pressed.y }), pixelUnder(self, event)];
+        if (from && to && (pressed.moved || tokenAt(from) !== tokenAt(to))) {
+          pressed.moved = true;
+          frame(tokenAt(from), tokenAt(to));
+        }
+        return;
+      }
+      if (held && state.zoom.scale > 1) {
         const box = node.getBoundingClientRect();
         const { zoom } = state;
         const moved = [
@@ -492,7 +532,10 @@ const parts = (() => {
         state.token === null
           ? [row, column]
           : [clamp(row + move[0], 0, rows - 1), clamp(column + move[1], 0, columns - 1)];
-      point(centre(r, c));
+      if (event.shiftKey && self.drags) {
+        if (!state.area.length) self.corner = token;
+        frame(self.corner, r * columns + c);
+      } else point(centre(r, c));
       say(aboutToken(r * columns + c));
     } else if (event.key === "Enter") pin();
     else if (event.key === "Escape") release();
@@ -510,13 +553,21 @@ const parts = (() => {
     return [Math.floor(token / columns) + 1, (token % columns) + 1];
   };
 
+  // The tokens that are looked at, in words.
+  function place(tokens, row = "row", column = "col") {
+    if (tokens.length > 1) return `mean of ${tokens.length} places`;
+    const [r, c] = rowAndColumn(tokens[0]);
+    return `${row} ${r}, ${column} ${c}`;
+  }
+
   function aboutToken(token) {
-    const here = shares(token);
-    const [row, column] = rowAndColumn(token);
-    if (!here) return `Row ${row}, column ${column}.`;
+    const tokens = state.area.length ? state.area : [token];
+    const here = shares(tokens);
+    const where = words.capital(place(tokens, "row", "column"));
+    if (!here) return `${where}.`;
     const order = [...here.keys()].sort((a, b) => here[b] - here[a]);
     const [most, least] = [order[0], order[order.length - 1]];
-    return `Row ${row}, column ${column}: layer ${most + 1} added most, ${signedNumber(here[most], 2)}; layer ${least + 1} least, ${signedNumber(here[least], 2)}.`;
+    return `${where}: layer ${most + 1} added most, ${signedNumber(here[most], 2)}; layer ${least + 1} least, ${signedNumber(here[least], 2)}.`;
   }
 
   // Tell it to screen readers once the hand rests: what follows every key would never end.
@@ -538,7 +589,9 @@ const parts = (() => {
       node.replaceChildren();
       return;
     }
-    const here = state.token === null ? average : shares(state.token);
+    const tokens = chosen();
+    const here = tokens ? shares(tokens) : average;
+    const line = state.against ? shares(state.against) : average; // what it is compared with
     const scale = (100 - ZERO) / REACH;
     const order = [...average.keys()].sort((a, b) => average[b] - average[a]);
     const most = order
@@ -554,15 +607,15 @@ const parts = (() => {
       const size = Math.min(Math.abs(value) * scale, value < 0 ? ZERO : 100 - ZERO);
       const bar = html("u", { className: value < 0 ? "neg" : "" });
       bar.style.cssText = `left:${value < 0 ? ZERO - size : ZERO}%;width:${size}%`;
-      const line = html("s", { hidden: state.token === null });
-      line.style.left = `${clamp(ZERO + average[k] * scale, 0, 100)}%`;
+      const tick = html("s", { hidden: !tokens });
+      tick.style.left = `${clamp(ZERO + line[k] * scale, 0, 100)}%`;
       return html("div", { className: "row", "data-layer": k }, [
         html("span", { textContent: k + 1 }),
-        html("span", { className: "track" }, [bar, line]),
+        html("span", { className: "track" }, [bar, tick]),
         html("span", { textContent: signedNumber(value, 2) }),
       ]);
     });
-    const where = state.token === null ? "whole photo" : (([r, c]) => `row ${r}, col ${c}`)(rowAndColumn(state.token));
+    const where = tokens ? place(tokens) : "whole photo";
     const bold = (text) => html("b", { textContent: text });
     const hint = state.pinned
       ? "Pinned. Esc lets go."
@@ -570,19 +623,19 @@ const parts = (() => {
         ? "Tap to pin."
         : "Click to pin.";
     const note =
-      state.token === null
+      tokens === null
         ? [
             "Most added: ",
             bold(words.list(most)),
             ".",
             ...(held.length ? [" Held back: ", bold(held.join(", ")), "."] : []),
           ]
-        : [bold("Line:"), ` the photo's mean. ${hint}`];
-    const title = state.token === null ? "Weights" : "Weights here";
+        : [bold("Line:"), ` ${state.against ? `A, ${place(state.against)}` : "the photo's mean"}. ${hint}`];
+    const title = tokens === null ? "Weights" : "Weights here";
     const text = here.map((value, k) => `layer ${k + 1} ${signedNumber(value, 2)}`).join(", ");
     node.replaceChildren(
       html("div", { className: "cap" }, [
-        html("span", { textContent: title }),
+        html("span", { textContent: tokens ? "Here" : title }),
         html("span", { className: "score", textContent: where }),
       ]),
       html("div", { className: "bars num", role: "img", "aria-label": `${title}: ${text}` }, rows),
@@ -602,14 +655,14 @@ const parts = (() => {
 
   // The same as twelve upright bars, for narrow screens. Screen readers have the others.
   function drawUpright(node) {
-    const here = shares(state.token);
+    const tokens = chosen();
+    const here = shares(tokens);
     if (!here) {
       node.replaceChildren();
       return;
     }
     const [zero, scale] = [62, 62 / REACH];
-    const where =
-      state.token === null ? "whole photo" : (([r, c]) => `row ${r}, column ${c}`)(rowAndColumn(state.token));
+    const where = tokens ? place(tokens, "row", "column") : "whole photo";
     const bars = here.map((value, k) => {
       const size = Math.min(Math.abs(value) * scale, value < 0 ? 100 - zero - 20 : zero);
       const bar = html("u", { className: value < 0 ? "neg" : "" });
@@ -642,7 +695,7 @@ const parts = (() => {
     const [strong, rest] = words.certainty(value);
     const text = html("span", { className: "txt" }, [html("b", { textContent: strong }), rest]);
     const standing = store.data("standing");
-    if (!standing) {
+    if (!standing?.photos) {
       node.replaceChildren(text);
       return;
     }
@@ -681,6 +734,76 @@ const parts = (() => {
     }
   }
 
+  // How to look at what came back: views of Picture, and the two beside it.
+  const WAYS = {
+    pictures: "Pictures",
+    helped: "Where it helped",
+    frequency: "By size of detail",
+    tokenizers: "Other tokenizers",
+  };
+  function ways(node) {
+    if (!node.childElementCount)
+      node.append(
+        ...Object.entries(WAYS).map(([value, textContent]) => html("button", { type: "button", value, textContent })),
+      );
+    segments(node, state.view === "picture" ? (state.helped ? "helped" : "pictures") : state.view, (value) => {
+      if (value in { frequency: 1, tokenizers: 1 }) {
+        store.go(value);
+        return;
+      }
+      store.go("picture");
+      store.set({ helped: value === "helped" });
+      requestAnimationFrame(() => {
+        const target = document.querySelector(`.picture [data-part="${value === "helped" ? "helped" : "root"}"]`);
+        (target ?? document.querySelector(".picture"))?.scrollIntoView({
+          behavior: calm() ? "auto" : "smooth",
+          block: "start",
+        });
+      });
+    });
+  }
+
+  // Size of the detail of a band, in pixels per wave.
+  function bandName(edges, band) {
+    const size = (edge) => number(1 / edge, 1 / edge < 10 && (1 / edge) % 1 ? 1 : 0);
+    if (band === 0) return `over ${size(edges[1])}`;
+    if (band === edges.length - 2) return `under ${size(edges[band])}`; // with the corners of the spectrum
+    return `${size(edges[band + 1])}\u2013${size(edges[band])}`;
+  }
+
+  // What came back in every band: the share of the last layer's error that is gone with a route; null where it had none.
+  function recovered({ energies }, name) {
+    return energies.rae.map((lost, band) => (lost > 0.01 && energies[name] ? 1 - energies[name][band] / lost : null));
+  }
+
+  const lastRoute = (routes) => ["drorae", "phase2"].find((name) => routes.pictures[name]) ?? null;
+
+  function drawBands(node, routes) {
+    const name = lastRoute(routes);
+    if (!name || !routes.edges) return;
+    const [now, before] = [recovered(routes, name), name === "drorae" ? recovered(routes, "phase2") : []];
+    node.replaceChildren(
+      ...now.flatMap((value, band) => {
+        const well = html("span", { className: "well" });
+        if (value !== null) {
+          const bar = html("i", { className: value < 0 ? "neg" : "" });
+          bar.style.width = `${100 * clamp(Math.abs(value), 0, 1)}%`;
+          well.append(bar);
+        }
+        if ((before[band] ?? null) !== null) {
+          const line = html("s");
+          line.style.left = `${100 * clamp(before[band], 0, 1)}%`;
+          well.append(line);
+        }
+        return [
+          html("span", { className: "name", textContent: bandName(routes.edges, band) }),
+          well,
+          html("span", { textContent: value === null ? "" : percent(value) }),
+        ];
+      }),
+    );
+  }
+
   const meanShare = (layer) => mean(Array.from(shares() ?? [0]).slice(layer, layer + 1));
 
   function save(name, blob) {
@@ -693,7 +816,7 @@ const parts = (() => {
     ["photo", "data", "decoder", "split", "layer", "off", "beta", "region", "helped", "view", "config", "second"],
     redraw,
   );
-  store.on(["token", "pixel", "zoom", "pinned"], () => {
+  store.on(["token", "pixel", "zoom", "pinned", "area", "against"], () => {
     for (const each of panels) if (visible(each.node)) each.aim();
   });
   store.on(["zoom"], redraw);
@@ -702,18 +825,24 @@ const parts = (() => {
   return {
     TERMS,
     aboutToken,
+    bandName,
     calm,
+    chosen,
     components,
     css,
     dark,
+    drawBands,
     drawBars,
     drawStanding,
     drawUpright,
+    follow,
     gain,
     html,
     image,
+    lastRoute,
     meanShare,
     numbers,
+    outline,
     paintFrame,
     paintMap,
     paintPixels,
@@ -721,8 +850,10 @@ const parts = (() => {
     panels,
     pin,
     pixels,
+    place,
     point,
     press,
+    recovered,
     redraw,
     release,
     route,
@@ -735,6 +866,7 @@ const parts = (() => {
     svg,
     term,
     visible,
+    ways,
     whenDrawn,
     zoomTo,
   };

@@ -6,7 +6,7 @@ const { state } = store;
 const find = (name) => element.querySelector(`[data-part="${name}"]`);
 const LEVELS = 64; // of 255, at the ends of the scale: the same for every photo
 
-const best = (routes) => (routes.pictures.drorae ? "drorae" : routes.pictures.phase2 ? "phase2" : null);
+const best = parts.lastRoute;
 const third = () => {
   const routes = store.data("routes");
   return routes && (routes.pictures[state.decoder] ? state.decoder : best(routes));
@@ -184,40 +184,6 @@ find("maps").append(
   ]),
 );
 
-function drawBands(routes) {
-  const { edges, energies } = routes;
-  const name = best(routes);
-  if (!name || !edges) return;
-  const recovered = (route, i) => (energies.rae[i] > 0.01 ? 1 - energies[route][i] / energies.rae[i] : null);
-  const size = (edge) => number(1 / edge, 1).replace(".0", "");
-  bands.replaceChildren(
-    ...energies.rae.flatMap((_, i) => {
-      const [value, before] = [recovered(name, i), energies.phase2 ? recovered("phase2", i) : null];
-      const well = html("span", { className: "well" });
-      if (value !== null) {
-        const bar = html("i", { className: value < 0 ? "neg" : "" });
-        bar.style.width = `${100 * clamp(Math.abs(value), 0, 1)}%`;
-        well.append(bar);
-      }
-      if (before !== null) {
-        const line = html("s");
-        line.style.left = `${100 * clamp(before, 0, 1)}%`;
-        well.append(line);
-      }
-      const label = i
-        ? i === energies.rae.length - 1
-          ? "finest"
-          : `${size(edges[i])}\u2013${size(edges[i + 1])}`
-        : `over ${size(edges[1])}`;
-      return [
-        html("span", { className: "name", textContent: label }),
-        well,
-        html("span", { textContent: value === null ? "" : percent(value) }),
-      ];
-    }),
-  );
-}
-
 const decibels = (psnr) => (psnr === null ? "identical" : `${number(psnr, 1)} dB`);
 
 function aboutPhoto({ width, height, notes: done }) {
@@ -285,11 +251,11 @@ function draw() {
     ramp.style.background = gradient("gain", parts.dark());
     share.helped.replaceChildren(html("b", { textContent: percent(now.helped) }), " closer");
     share.harmed.replaceChildren(html("b", { textContent: percent(now.harmed) }), " harmed");
-    drawBands(routes);
+    parts.drawBands(bands, routes);
     drawPixel();
   }
   drawSecond();
-  parts.segments(find("how"), state.helped ? "helped" : "pictures", choose);
+  parts.ways(find("how"));
   if (original && parts.route("rae") && !swept) {
     swept = true;
     sweep();
@@ -316,16 +282,6 @@ function drawPixel() {
       ? "as far from the photo as before"
       : `${number(Math.abs(value), 1)} of 255 levels ${value > 0 ? "closer" : "farther"}`;
   pixel.textContent = `Pixel ${x}, ${y}: ${change}.`;
-}
-
-function choose(value) {
-  if (value === "frequency" || value === "tokenizers") {
-    store.go(value);
-    return;
-  }
-  store.set({ helped: value === "helped" });
-  const target = value === "helped" ? find("helped") : find("root");
-  target.scrollIntoView({ behavior: parts.calm() ? "auto" : "smooth", block: "start" });
 }
 
 // A second photo of the tray beside the first.
@@ -387,7 +343,7 @@ function sweep() {
 crop.addEventListener("click", () => store.set({ cropping: state.photo }));
 find("thumb").addEventListener("click", () => store.set({ choose: Date.now() }));
 parts.whenDrawn(draw);
-store.on(["token", "pinned", "hot"], drawBars);
+store.on(["token", "pinned", "hot", "area", "against"], drawBars);
 store.on(["pixel"], drawPixel);
 store.on(["photo", "data"], () => {
   if (store.data("routes")?.shares) store.need("standing");

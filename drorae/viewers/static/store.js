@@ -10,6 +10,7 @@ const store = (() => {
   const LATER = ["tiles", "standing", "frames", "similar", "tokenizers"]; // ended by a new photo, asked again when it is looked at
   const KEPT = 8; // photos in the tray
   const BESIDE = 8; // tokenizers beside the model's own
+  const ASKED = ["kind", "label", "prompt", "negative", "seed", "steps", "guidance", "scale"]; // of Generate, in a link
 
   const state = {
     view: "picture",
@@ -19,6 +20,9 @@ const store = (() => {
     pixel: null, // [x, y] under the pointer, in pixels of the picture
     token: null, // row-major
     pinned: false,
+    area: [], // tokens of a rectangle that is looked at as one, with `token` at its last corner; empty: the token alone
+    against: null, // tokens that others are compared with
+    like: null, // map in which Weights looks for what resembles the token; null: the weights
     layer: 1, // whose map lies over the photo, from 0
     hot: null, // layer under the pointer, from 0
     off: [], // layers that are left out, from 0
@@ -31,12 +35,12 @@ const store = (() => {
     full: null, // route in full screen
     step: 1, // of the guide
     tokenizers: null, // names of those beside the model's own; null: the usual ones
-    ask: {}, // what Generate was asked: prompt, label, seed
+    ask: {}, // what Generate was asked, see ASKED
   };
   const photos = new Map(); // key to photo, in the order of the tray
   const listeners = [];
   const channels = {};
-  let config = { examples: [], model: {}, size: 0, layers: 0, bundled: false };
+  let config = { examples: [], model: {}, size: 0, layers: 0 };
 
   function set(changes) {
     const changed = Object.keys(changes).filter((name) => state[name] !== changes[name]);
@@ -60,12 +64,25 @@ const store = (() => {
 
   // Channels: a component of the page for every kind of question.
 
-  function open(kind, ask) {
-    channels[kind] = { ask, wish: null };
+  function open(kind, ask, stop) {
+    channels[kind] = { ask, stop, wish: null };
+    for (const wish of unasked.splice(0)) request(wish.kind, wish.wish);
     const wanted = waiting.filter((each) => each.kind === kind);
     for (const { key, wish } of wanted) need(kind, wish, key);
   }
   const waiting = []; // asked before the page was ready to ask
+  const unasked = []; // the same, about no photo
+
+  // Questions about no photo: `hear(kind, call)` gets their answers, `request` asks, `halt` stops what is computed.
+  const hearers = {};
+  const hear = (kind, call) => {
+    hearers[kind] = call;
+  };
+  function request(kind, wish) {
+    if (channels[kind]) channels[kind].ask({ model: config.model.name, ...wish });
+    else unasked.push({ kind, wish });
+  }
+  const halt = (kind) => channels[kind]?.stop();
 
   // Ask for what is not known yet. A photo that was overtaken is not asked for again until it is looked at.
   function need(kind, wish = {}, key = state.photo) {
@@ -82,8 +99,8 @@ const store = (() => {
     if (before && before !== about) before.waiting.delete(kind);
     about.waiting.add(kind);
     delete about.problems[kind];
-    const { example, file, name, centre } = about;
-    channels[kind].wish = { kind, key, example, file, name, centre, model: config.model.name, ...wish };
+    const { example, file, name, centre, size } = about;
+    channels[kind].wish = { kind, key, example, file, name, centre, size, model: config.model.name, ...wish };
     channels[kind].ask(channels[kind].wish);
     tell(["data"]);
   }
@@ -95,6 +112,10 @@ const store = (() => {
   // An answer: a `value` or an `error` of a photo. Values in parts say how much is `done` of their `total`.
   function receive(kind, answer) {
     if (!answer) return;
+    if (hearers[kind]) {
+      hearers[kind](answer);
+      return;
+    }
     const about = photos.get(answer.key);
     if (!about) return;
     const { value, error } = answer;
@@ -123,10 +144,20 @@ const store = (() => {
 
   // Photos.
 
-  function add({ key, name, example = null, file = null, thumbnail = null, source = null, centre = null }) {
+  function add({
+    key,
+    name,
+    example = null,
+    file = null,
+    thumbnail = null,
+    source = null,
+    centre = null,
+    size = null,
+  }) {
     const known = photos.get(key);
     const entry = known ?? { key, kinds: {}, problems: {}, waiting: new Set() };
     Object.assign(entry, { name, example, file: file ?? entry.file ?? null, centre: centre ?? entry.centre ?? null });
+    entry.size = size ?? entry.size ?? null; // generated pictures are looked at at their own size
     entry.thumbnail = thumbnail ?? entry.thumbnail ?? null;
     entry.source = source ?? entry.source ?? null; // of the whole photo
     photos.set(key, entry);
@@ -152,13 +183,17 @@ const store = (() => {
     if (!about) return;
     fail(null);
     const fresh = state.photo !== key;
-    set({ photo: key, ...(fresh ? { token: null, pixel: null, pinned: false, region: [] } : {}) });
+    set({
+      photo: key,
+      ...(fresh ? { token: null, pixel: null, pinned: false, area: [], against: null, region: [] } : {}),
+    });
     if (about.pending || about.kinds.routes || about.waiting.has("routes")) return;
-    if (about.example && config.bundled && !about.tried) {
+    const bundle = config.bundles?.[about.example];
+    if (bundle && !about.tried) {
       about.tried = true;
       about.waiting.add("routes");
       try {
-        const answer = await fetch(new URL(`drorae/examples/${about.example}.json`, document.baseURI));
+        const answer = await fetch(new URL(bundle, document.baseURI));
         if (!answer.ok) throw new Error(answer.statusText);
         const { model, kinds } = await answer.json();
         if (model === config.model.hash) Object.assign(about.kinds, kinds);
@@ -189,7 +224,7 @@ const store = (() => {
       each.waiting.clear();
       each.tried = false;
     }
-    set({ beta: null, off: [], region: [], token: null, pinned: false });
+    set({ beta: null, off: [], region: [], token: null, pinned: false, area: [], against: null });
     configure(values);
     if (state.photo) show(state.photo);
   }
@@ -207,8 +242,12 @@ const store = (() => {
     if (about?.example) chosen.set("example", about.example);
     else if (about) chosen.set("photo", about.key);
     if (about?.centre) chosen.set("crop", about.centre.map((at) => at.toFixed(3)).join(","));
-    if (state.pinned && state.token !== null) chosen.set("token", String(state.token));
-    if (state.view === "weights") chosen.set("layer", String(state.layer + 1));
+    if (state.pinned && state.token !== null)
+      chosen.set("token", writeNumbers(state.area.length ? state.area : [state.token]));
+    if (state.view === "weights") {
+      chosen.set("layer", String(state.layer + 1));
+      if (state.like !== null) chosen.set("like", state.like);
+    }
     if (state.beta !== null) chosen.set("beta", String(state.beta));
     if (state.off.length) chosen.set("off", writeNumbers(state.off.map((layer) => layer + 1)));
     if (state.region.length) chosen.set("region", writeNumbers(state.region));
@@ -231,13 +270,16 @@ const store = (() => {
     const beta = Number.parseFloat(chosen.get("beta"));
     const centre = chosen.get("crop")?.split(",").map(Number);
     const [layer] = integer("layer", config.layers + 1);
-    const [token] = integer("token", 1 << 20);
+    const tokens = integer("token", 1 << 20);
+    const [token] = tokens;
     return {
       view: VIEWS.includes(tab) ? tab : "picture",
       photo: chosen.get("photo") ?? chosen.get("example"),
       centre: centre?.length === 2 && centre.every((at) => at >= 0 && at <= 1) ? centre : null,
       token: token ?? null,
       pinned: token !== undefined,
+      area: tokens.length > 1 ? tokens : [],
+      like: chosen.get("like"),
       off: integer("off", config.layers + 1)
         .filter(Boolean)
         .map((number) => number - 1),
@@ -247,15 +289,27 @@ const store = (() => {
       ...(chosen.has("with")
         ? { tokenizers: [...new Set(chosen.getAll("with").filter(Boolean))].slice(0, BESIDE) }
         : {}),
-      ask: Object.fromEntries(
-        ["prompt", "label", "seed", "kind"].flatMap((n) => (chosen.has(n) ? [[n, chosen.get(n)]] : [])),
-      ),
+      ask: Object.fromEntries(ASKED.flatMap((n) => (chosen.has(n) ? [[n, chosen.get(n)]] : []))),
     };
   }
 
   let timer = 0;
   let written = null;
-  const WRITTEN = ["view", "photo", "crop", "token", "pinned", "layer", "beta", "off", "region", "tokenizers", "ask"];
+  const WRITTEN = [
+    "view",
+    "photo",
+    "crop",
+    "token",
+    "pinned",
+    "area",
+    "like",
+    "layer",
+    "beta",
+    "off",
+    "region",
+    "tokenizers",
+    "ask",
+  ];
   function follow() {
     if (framed || embedded) return;
     on(WRITTEN, (_, changed) => {
@@ -312,9 +366,20 @@ const store = (() => {
     finder = find;
   };
 
+  // A button that is not there yet, or does not answer yet, is pressed again.
+  function press(view, times = 100) {
+    const button = document.getElementById(`tab-${view}-button`);
+    button?.click();
+    if (times && !config.report)
+      setTimeout(() => {
+        const open = document.getElementById(`tab-${view}-button`)?.getAttribute("aria-selected") === "true";
+        if (!open && state.view === view) press(view, times - 1);
+      }, 100);
+  }
+
   // Open a view. Gradio shows a tab when its button is pressed, and mounts it the first time.
   function go(view) {
-    document.getElementById(`tab-${view}-button`)?.click();
+    press(view);
     if (config.report) document.getElementById(view)?.scrollIntoView(); // there all views stand below one another
     set({ view, ...(EXPLORE.includes(view) ? { explored: view } : {}) });
   }
@@ -334,6 +399,8 @@ const store = (() => {
     follow,
     framed,
     go,
+    halt,
+    hear,
     link,
     need,
     on,
@@ -343,6 +410,7 @@ const store = (() => {
     problem,
     read,
     receive,
+    request,
     restore,
     set,
     show,

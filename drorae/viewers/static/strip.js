@@ -37,7 +37,7 @@ const node = (name, act, title) => {
 function build() {
   const layers = store.data("routes")?.layers || store.config.layers;
   const asks = state.view === "generate" && (store.film?.pictures.length ?? 0) > 0;
-  const wanted = `${layers} ${asks ? `film ${store.film.pictures.length}` : ""}`;
+  const wanted = `${layers} ${asks ? `film ${store.film.pictures.length} ${store.film.steps}` : ""}`;
   if (wanted === built) return;
   built = wanted;
   nodes = { tiles: [] };
@@ -150,6 +150,8 @@ function drawPictures() {
       nodes.tiles[i].tile.querySelector(".noise").textContent =
         noise > 0 ? `${Math.round(100 * noise)} % noise` : "picture";
     });
+    const { latent, side } = store.film; // one number per place
+    if (latent) drawGrey(latent, side, side);
     const last = parts.image(store.film.pictures[store.film.pictures.length - 1]);
     if (last) fit(nodes.picture.canvas, last);
     return;
@@ -185,11 +187,14 @@ function drawPictures() {
 // The latent, as far as it can be looked at: how much every place of it follows the last layer.
 function drawLatent({ rows, columns }) {
   const cosines = parts.numbers("cosines");
+  if (cosines) drawGrey(cosines, columns, rows);
+}
+
+function drawGrey(values, columns, rows) {
   const { canvas } = nodes.latent;
-  if (!cosines) return;
-  const [low, high] = [Math.min(...cosines), Math.max(...cosines)];
+  const [low, high] = [Math.min(...values), Math.max(...values)];
   parts.paintPixels(canvas, columns, rows, (i) => {
-    const grey = 60 + (150 * (cosines[i] - low)) / Math.max(high - low, 1e-6);
+    const grey = 60 + (150 * (values[i] - low)) / Math.max(high - low, 1e-6);
     return [grey * 0.86, grey * 0.93, grey];
   });
   canvas.style.imageRendering = "pixelated";
@@ -203,7 +208,8 @@ function drawState() {
     button.toggleAttribute("aria-current", here);
   }
   if (strip.classList.contains("asks")) return;
-  const here = state.token === null ? null : parts.shares(state.token);
+  const chosen = parts.chosen();
+  const here = chosen && parts.shares(chosen);
   const known = parts.shape();
   nodes.tiles.forEach(({ tile, foot }, k) => {
     tile.classList.toggle("off", state.off.includes(k));
@@ -274,7 +280,7 @@ function drawFlow() {
   const old = svg("text", { x: end.r + 5, y: latent.t + (latent.b - latent.t) * 0.46 });
   old.textContent = "RAE: only this";
   lines.push(old);
-  const shares = parts.shares(state.token);
+  const shares = parts.shares(parts.chosen());
   if (shares) {
     const beta = state.beta ?? store.data("routes").beta;
     const weights = shares.map((value, k) =>
@@ -342,7 +348,7 @@ function draw() {
   drawFlow();
 }
 parts.whenDrawn(draw);
-store.on(["token", "pinned"], () => {
+store.on(["token", "pinned", "area"], () => {
   drawState();
   drawFlow();
 });

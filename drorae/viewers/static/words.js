@@ -73,6 +73,56 @@ const words = (() => {
     return `${name}added everywhere.`;
   }
 
+  // In how many of a hundred places something resembles one; in a map by its name, the last layer, and the latent.
+  function resembles(name, places, last, latent) {
+    const said = { z_base: "the last layer", z_fuse: "the mix", z_final: "the latent" };
+    const others = [
+      ["z_base", "in the last layer", last],
+      ["z_final", "in the latent", latent],
+    ].filter(([other, , count]) => other !== name && count !== null);
+    const rest = others.slice(0, 1).map(([, where, count]) => `; ${where} ${Math.round(count)}`);
+    return `In ${said[name] ?? `layer ${name}`} this place resembles ${Math.round(places)} of 100 places${rest.join("")}.`;
+  }
+
+  // What Pearson's coefficient of a layer's signed share and the texture means; `added`: share of the places where it is
+  // added. A layer that is held back and whose share falls is held back more.
+  function texture(layer, coefficient, added) {
+    if (coefficient === null) return `Layer ${layer + 1} is used alike everywhere: there is no coefficient.`;
+    const start = `Layer ${layer + 1}: r = ${signedNumber(coefficient, 2)}.`;
+    const [more, less] = coefficient > 0 ? ["textured", "smooth"] : ["smooth", "textured"];
+    if (Math.abs(coefficient) < 0.2) return `${start} It does not care about texture here.`;
+    if (added >= 0.9) return `${start} It is added more where the photo is ${more}.`;
+    if (added <= 0.1) return `${start} It is held back more where the photo is ${less}.`;
+    return `${start} Its weight ${coefficient > 0 ? "rises" : "falls"} with texture.`;
+  }
+
+  const WORSE = -0.02; // share of the error below which more is wrong than before
+
+  // How much came back, in words: a share of the last layer's error.
+  function howMuch(share) {
+    const steps = [
+      [0.02, "nothing"],
+      [0.08, "hardly any"],
+      [0.15, "a tenth"],
+      [0.225, "a fifth"],
+      [0.29, "a quarter"],
+      [0.42, "a third"],
+      [0.58, "half"],
+      [0.71, "two thirds"],
+      [0.9, "most"],
+    ];
+    return steps.find(([limit]) => share < limit)?.[1] ?? "nearly all";
+  }
+
+  // What came back in the large shapes and in the finest detail.
+  function bySize(coarse, fine) {
+    if (coarse === null || fine === null) return "The last layer lost nothing here, so nothing could come back.";
+    if (coarse < WORSE && fine < WORSE) return "All sizes of detail got worse.";
+    if (coarse < WORSE) return `The large shapes got worse; ${howMuch(fine)} of the finest detail came back.`;
+    const start = `${capital(howMuch(coarse))} of the large shapes came back`;
+    return fine < WORSE ? `${start}; the finest detail got worse.` : `${start}, ${howMuch(fine)} of the finest detail.`;
+  }
+
   const odd = (share) => `${Math.round(100 * share)} of 100 places odd`;
 
   // What the meter says of a frame: a question and its answer, what stands at the ends, and where the needle is, percent.
@@ -120,20 +170,50 @@ const words = (() => {
   const paintedPlaces = (count, places) =>
     count ? `Only in ${grouped(count)} of ${grouped(places)} places.` : "In the whole picture.";
 
+  // Generate: the settings as one line; `guidance` is a name such as "AutoGuidance", or null.
+  function settings({ steps, guidance, scale, seed, count, negative, other }) {
+    const how = guidance && Number(scale) !== 1 ? `${guidance} ${scale}` : "no guidance";
+    const seeds = count === null ? [] : [count === 1 ? `seed ${seed}` : `seeds from ${seed}`];
+    const more = [...(negative ? [`away from \u201c${negative}\u201d`] : []), ...(other ? ["another text"] : [])];
+    return `Settings: ${[`${steps} ${steps === 1 ? "step" : "steps"}`, how, ...seeds, ...more].join(", ")}`;
+  }
+
+  // Whose choice the pictures are: [strong, rest].
+  function picked(shown, total, lookedAt) {
+    if (lookedAt) return [`${capital(inWords(shown))} picked`, ` by us out of ${lookedAt} seeds.`];
+    if (total === 1) return ["One seed", ", as it came."];
+    if (shown === total) return [`All ${inWords(total)} seeds`, ", as they came."];
+    return [`${capital(inWords(shown))} of ${inWords(total)}`, " seeds, as they came."];
+  }
+
+  const running = (step, count) => `Step ${step} of ${count}. You see where these steps would end.`;
+  const stopped = (step, count) =>
+    step ? `Stopped after step ${step} of ${count}. You see where these steps would have ended.` : "Stopped.";
+  const noise = (time) => (time > 0 ? `${Math.round(100 * time)} % noise` : "picture");
+
   return {
+    bySize,
     capital,
     certainty,
     grouped,
     headline,
+    howMuch,
     inWords,
     layerUse,
     list,
     meter,
+    noise,
     odd,
     ofThePixels,
     oneByOne,
     paintedPlaces,
+    picked,
     rank,
+    resembles,
+    running,
+    settings,
+    stopped,
+    texture,
     whatIf,
   };
 })();
