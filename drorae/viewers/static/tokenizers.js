@@ -1,11 +1,11 @@
 // Other tokenizers: the same crop through each of them, how much it stores, and what it gains over the last layer.
 
-const { html, panel, term } = parts;
+const { html, lastRoute, panel, term } = parts;
 const { divergingColour, gainMap, gradient, number, percent } = lib;
 const { grouped } = words;
 const { state } = store;
 const find = (name) => element.querySelector(`[data-part="${name}"]`);
-const LEVELS = 192; // of 255, at the ends of the scale: the same for every column and photo
+const LEVELS = 96; // of 255, at the ends of the scale: the same for every column and photo
 const REMEMBERED = "drorae-tokenizers";
 const MEAN = /^mean-(\d+)$/;
 
@@ -32,8 +32,6 @@ if (state.tokenizers === null) store.set({ tokenizers: remembered() });
 const offered = () => store.config.tokenizers?.offered ?? [];
 const agreed = new Set(remembered() ?? []); // a link alone fetches nothing
 const known = (name) => MEAN.test(name) || agreed.has(name) || offered().some(({ id }) => id === name);
-
-const lastRoute = (routes) => ["drorae", "phase2"].find((name) => routes.pictures[name]) ?? null;
 
 // What is known of a column: of a route of the model from its routes, of others what the server answered.
 function column(id) {
@@ -210,7 +208,7 @@ function rows(id, now) {
     [term("SSIM"), number(now.metrics.ssim, 3)],
     [term("latent"), now.latent.join(" \u00d7 ")],
     ["numbers stored", grouped(now.stored)],
-    ["of those in the pixels", words.ofThePixels(count / now.stored)],
+    ["against the pixels", words.ofThePixels(count / now.stored)],
     ["encoder", now.encoder],
     ["decoder", now.decoder],
     ["licence", now.licence ?? "not stated"],
