@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import ROOT
-from diffusers import AutoencoderKL
 from gate import Gate
 from test_encodings import decode
 
 from drorae import CheckpointError
 from drorae.explorer.answers import column_answer
-from drorae.explorer.reading import Reading
 from drorae.explorer.tokenizers import load_picture_tokenizer, mean_tokenizer, measure_tokenizer
-from drorae.images import open_photo
 from drorae.ui import tokenizers
 from drorae.ui.models import Shelf
 from drorae.ui.photo import Photos, answered
@@ -22,34 +18,20 @@ from drorae.ui.tokenizers import Tokenizers
 CAT = {"key": "cat", "example": "cat"}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> str:
-    """A tiny autoencoder of diffusers."""
-    place = tmp_path_factory.mktemp("kl") / "small"
-    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
-    AutoencoderKL(block_out_channels=(8, 8), norm_num_groups=4, latent_channels=5, **blocks).save_pretrained(place)
-    return str(place)
-
-
-@pytest.fixture(scope="module")
-def reading(tiny) -> Reading:
-    return Reading(open_photo((ROOT / "assets" / "examples" / "cat.jpg").read_bytes(), "cat"), tiny)
-
-
 def photos(tiny, open_to_all: bool, allowed=()) -> Photos:
     return Photos(Shelf(tiny, "tiny", open_to_all), Tokenizers(open_to_all, allowed))
 
 
-def test_columns_are_what_the_library_measures(tiny, reading, folder):
+def test_columns_are_what_the_library_measures(tiny, cat_reading, small_folder):
     here = photos(tiny, open_to_all=True)
     expected = {
         "mean-2": mean_tokenizer(tiny, 2),
         "taef2": load_picture_tokenizer("taef2"),
-        folder: load_picture_tokenizer(folder),
+        small_folder: load_picture_tokenizer(small_folder),
     }
     for name, tokenizer in expected.items():
         *_, value = here.tokenizers({**CAT, "id": name})
-        column = measure_tokenizer(reading.images, tokenizer)
+        column = measure_tokenizer(cat_reading.images, tokenizer)
         answer = value["columns"].pop(name)
         assert np.array_equal(decode(answer.pop("picture")), column.picture)
         assert answer == column_answer(column)
@@ -73,18 +55,18 @@ def test_a_column_that_cannot_be_made_is_a_sentence(tiny, wish, sentence):
     assert sentence in update["answer"]["error"]
 
 
-def test_where_the_model_is_fixed_the_list_is(tiny, folder, tmp_path):
-    fixed, named = photos(tiny, open_to_all=False), photos(tiny, open_to_all=False, allowed=[folder])
+def test_where_the_model_is_fixed_the_list_is(tiny, small_folder):
+    fixed, named = photos(tiny, open_to_all=False), photos(tiny, open_to_all=False, allowed=[small_folder])
     with pytest.raises(CheckpointError, match="the list of tokenizers is fixed"):
-        list(fixed.tokenizers({**CAT, "id": folder}))
-    for here, name in ((named, folder), (fixed, "taef2"), (fixed, "mean-2")):
+        list(fixed.tokenizers({**CAT, "id": small_folder}))
+    for here, name in ((named, small_folder), (fixed, "taef2"), (fixed, "mean-2")):
         *_, value = here.tokenizers({**CAT, "id": name})
         assert value["columns"][name]["latent"]
     assert [each["id"] for each in fixed.others.config()["offered"]] == ["taef2"]
-    assert [each["id"] for each in named.others.config()["offered"]] == ["taef2", folder]
+    assert [each["id"] for each in named.others.config()["offered"]] == ["taef2", small_folder]
     assert not named.others.config()["open"]
-    offered = [each["id"] for each in Tokenizers(True, [folder]).config()["offered"]]
-    assert offered[:2] == ["taef2", folder]
+    offered = [each["id"] for each in Tokenizers(True, [small_folder]).config()["offered"]]
+    assert offered[:2] == ["taef2", small_folder]
     assert "stabilityai/sd-vae-ft-mse" in offered
 
 

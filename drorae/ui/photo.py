@@ -256,9 +256,10 @@ def answered(function: Callable[[Wish], Any]) -> Callable[[Wish], Iterator[dict[
         try:
             values = function(wish)
             for value in values if isinstance(values, Iterator) else [values]:
-                yield gr.update(answer=about | {"value": value})
+                yield gr.update(answer=about | {"value": value, "moment": time.time()})
         except KNOWN as error:
-            yield gr.update(answer=about | {"error": str(error)})
+            # the moment: the page takes no notice of a prop that stays the same
+            yield gr.update(answer=about | {"error": str(error), "moment": time.time()})
 
     return answer
 

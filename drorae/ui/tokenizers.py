@@ -23,7 +23,7 @@ SUGGESTED = (  # public, with safetensors, and what they are
     ("madebyollin/taesd", "a tiny one for the same latent"),
     ("Qwen/Qwen-Image:vae", "the autoencoder of Qwen-Image, 16 channels"),
     ("mit-han-lab/dc-ae-f32c32-sana-1.1-diffusers", "every 32nd pixel, 32 channels"),
-    *((name, "a published RAE") for name in MODELS.values()),
+    *((MODELS[key], "a published RAE") for key in list(MODELS)[:1] + list(MODELS)[-1:]),
 )
 
 

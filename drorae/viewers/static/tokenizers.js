@@ -289,7 +289,9 @@ function draw() {
   const nodes = wanted.map((id) => made.get(id).node);
   const host = find("columns");
   if (nodes.length !== host.childElementCount || nodes.some((node, i) => host.children[i] !== node)) {
-    host.replaceChildren(...nodes);
+    for (const node of [...host.children]) if (!nodes.includes(node)) node.remove();
+    for (const [i, node] of nodes.entries())
+      if (host.children[i] !== node) host.insertBefore(node, host.children[i] ?? null);
     parts.redraw(); // the new ones
   }
   for (const id of wanted) drawColumn(made.get(id));
@@ -381,7 +383,7 @@ find("add").addEventListener("click", () => {
     dialog.remove();
     find("add").focus();
   });
-  document.body.append(dialog);
+  find("root").append(dialog); // where the view's style reaches it
   dialog.showModal();
   if (open) field.focus();
 });
