@@ -7,8 +7,9 @@ const store = (() => {
   const EXPLORE = ["picture", "layers", "weights", "frequency", "tokenizers"];
   const VIEWS = [...EXPLORE, "generate", "photos", "study", "about"];
   const OLDER = { compare: "picture", intervene: "layers", routing: "weights", batch: "photos" }; // names in older links
-  const LATER = ["tiles", "standing", "frames", "similar"]; // ended by a new photo, asked again when it is looked at
+  const LATER = ["tiles", "standing", "frames", "similar", "tokenizers"]; // ended by a new photo, asked again when it is looked at
   const KEPT = 8; // photos in the tray
+  const BESIDE = 8; // tokenizers beside the model's own
   const ASKED = ["kind", "label", "prompt", "negative", "seed", "steps", "guidance", "scale"]; // of Generate, in a link
 
   const state = {
@@ -33,6 +34,7 @@ const store = (() => {
     zoom: { scale: 1, x: 0.5, y: 0.5 },
     full: null, // route in full screen
     step: 1, // of the guide
+    tokenizers: null, // names of those beside the model's own; null: the usual ones
     ask: {}, // what Generate was asked, see ASKED
   };
   const photos = new Map(); // key to photo, in the order of the tray
@@ -103,6 +105,10 @@ const store = (() => {
     tell(["data"]);
   }
 
+  // Columns by name come one after the other.
+  const together = (known, { columns }) =>
+    columns instanceof Object ? { columns: { ...known?.columns, ...columns } } : {};
+
   // An answer: a `value` or an `error` of a photo. Values in parts say how much is `done` of their `total`.
   function receive(kind, answer) {
     if (!answer) return;
@@ -115,7 +121,7 @@ const store = (() => {
     const { value, error } = answer;
     if (error && kind !== "routes" && !about.waiting.has(kind)) return; // of a question that was ended
     if (error) about.problems[kind] = error;
-    else if (value) about.kinds[kind] = { ...about.kinds[kind], ...value }; // of what comes in parts, some say only how far it is
+    else if (value) about.kinds[kind] = { ...about.kinds[kind], ...value, ...together(about.kinds[kind], value) }; // of what comes in parts, some say only how far it is
     if (error || !(value?.done < value?.total)) about.waiting.delete(kind);
     if (kind === "routes" && error && !about.kinds.routes) drop(answer.key, error);
     tell(["data"]);
@@ -251,6 +257,8 @@ const store = (() => {
     if (state.beta !== null) chosen.set("beta", String(state.beta));
     if (state.off.length) chosen.set("off", writeNumbers(state.off.map((layer) => layer + 1)));
     if (state.region.length) chosen.set("region", writeNumbers(state.region));
+    if (state.view === "tokenizers" && state.tokenizers)
+      for (const name of state.tokenizers.length ? state.tokenizers : [""]) chosen.append("with", name);
     if (state.view === "generate")
       for (const [name, value] of Object.entries(state.ask))
         if (value !== "" && value !== null) chosen.set(name, value);
@@ -284,13 +292,30 @@ const store = (() => {
       region: integer("region", 1 << 20),
       beta: beta >= 0 && beta <= 1 ? beta : null,
       ...(layer ? { layer: layer - 1 } : {}),
+      ...(chosen.has("with")
+        ? { tokenizers: [...new Set(chosen.getAll("with").filter(Boolean))].slice(0, BESIDE) }
+        : {}),
       ask: Object.fromEntries(ASKED.flatMap((n) => (chosen.has(n) ? [[n, chosen.get(n)]] : []))),
     };
   }
 
   let timer = 0;
   let written = null;
-  const WRITTEN = ["view", "photo", "crop", "token", "pinned", "area", "like", "layer", "beta", "off", "region", "ask"];
+  const WRITTEN = [
+    "view",
+    "photo",
+    "crop",
+    "token",
+    "pinned",
+    "area",
+    "like",
+    "layer",
+    "beta",
+    "off",
+    "region",
+    "tokenizers",
+    "ask",
+  ];
   function follow() {
     if (framed || embedded) return;
     on(WRITTEN, (_, changed) => {
@@ -366,6 +391,7 @@ const store = (() => {
   }
 
   return {
+    BESIDE,
     EXPLORE,
     VIEWS,
     add,
