@@ -14,6 +14,7 @@ from huggingface_hub import hf_hub_download, snapshot_download
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from drorae.bundled import DEFAULT_MODEL, bundled
 from drorae.errors import DRoRAEError
@@ -227,6 +228,20 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
     return state
 
 
+class UnfilledMeta(TorchFunctionMode):
+    """While it is active, what would fill tensors on the meta device does nothing.
+
+    They have no values, and yet the initialisation of a vision transformer there takes half of the time of loading it.
+    """
+
+    FILLING = frozenset({Tensor.uniform_, Tensor.normal_, Tensor.erfinv_, Tensor.mul_, Tensor.add_, Tensor.clamp_})
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in self.FILLING and args[0].is_meta:
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
 def check_fit(folder: Path, model_class: type[ModelMixin], files: list[Path]) -> None:
     """Weights and configuration belong together: every weight is there, none is unknown, all shapes fit.
 
@@ -239,7 +254,7 @@ def check_fit(folder: Path, model_class: type[ModelMixin], files: list[Path]) ->
     if kind not in [None, *(base.__name__ for base in model_class.__mro__)]:
         raise CheckpointError(f"'{folder}' holds a model of the kind {kind!r:.80}, not a {model_class.__name__}.")
     try:
-        with torch.device("meta"):
+        with UnfilledMeta(), torch.device("meta"):
             model = model_class.from_config(model_class.load_config(str(folder), local_files_only=True))
     except Exception as error:  # a configuration is somebody's text: anything may be wrong in it
         raise CheckpointError(
@@ -270,7 +285,8 @@ def load_strict(model_class: type[ModelMixin], loader: Callable[..., Any], name:
     if not kwargs.get("low_cpu_mem_usage", True):
         del kwargs["low_cpu_mem_usage"]
     try:
-        loaded = loader(str(folder), **kwargs)
+        with UnfilledMeta():
+            loaded = loader(str(folder), **kwargs)
     except (RuntimeError, ValueError, TypeError, OSError) as error:
         raise CheckpointError(f"The model in '{folder}' could not be loaded: {reason_of(error)}") from error
     if isinstance(loaded, tuple):  # with output_loading_info
@@ -285,7 +301,7 @@ def build_strict(model_class: type, arguments: dict[str, Any], state: Mapping[st
         CheckpointError: weights that are missing, unknown or of another shape; the first are named.
     """
     try:
-        with torch.device("meta"):
+        with UnfilledMeta(), torch.device("meta"):
             model = model_class(**arguments)
     except ValueError as error:
         raise CheckpointError(f"'{source}' describes no model that can be built: {reason_of(error)}") from error

@@ -26,6 +26,7 @@ import numpy as np
 import pytest
 import torch
 from browser import CHROMIUM, FLAGS
+from diffusers import AutoencoderKL
 from PIL import Image
 from playwright.sync_api import BrowserContext, sync_playwright
 from safetensors.torch import load_file
@@ -33,11 +34,13 @@ from torch import nn
 
 from drorae import AutoencoderDRoRAE, DiTDH, DRoRAEClassPipeline, DRoRAETextPipeline
 from drorae.explorer.explore import Exploration, explore
-from drorae.images import load_image
+from drorae.explorer.reading import Reading
+from drorae.images import load_image, open_photo
 from drorae.pipelines import flow
 from drorae.ui.page import build_demo, launch_options
 from train import encoder, latent_stats, stage1, stage2
-from train.data.positions import Crop, TrainingPositions
+from train.data.crops import Crop
+from train.data.positions import TrainingPositions
 from train.data.sources import load_photos
 from train.tasks.text_encoder import build_encoder, train_tokenizer
 
@@ -237,6 +240,21 @@ def browser(tmp_path_factory) -> Iterator[BrowserContext]:
 def tiny() -> AutoencoderDRoRAE:
     """A random model with fusion and both decoders. Do not change it."""
     return build(finetuned_decoder=True)
+
+
+@pytest.fixture(scope="session")
+def cat_reading(tiny) -> Reading:
+    """The cat as that model reads it."""
+    return Reading(open_photo((ROOT / "assets" / "examples" / "cat.jpg").read_bytes(), "cat"), tiny)
+
+
+@pytest.fixture(scope="session")
+def small_folder(tmp_path_factory) -> str:
+    """A tiny autoencoder of diffusers, in a folder called small."""
+    place = tmp_path_factory.mktemp("kl") / "small"
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    AutoencoderKL(block_out_channels=(8, 8), norm_num_groups=4, latent_channels=5, **blocks).save_pretrained(place)
+    return str(place)
 
 
 @pytest.fixture(scope="session")

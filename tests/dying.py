@@ -87,7 +87,7 @@ def without_space(arguments: list[str], errors: str) -> None:
 
     os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT), 2)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    save, calls = train.engine.run._save_state, []
+    save, calls = train.engine.run.save_state, []
 
     def save_then_fill(*args: Any) -> None:
         calls.append(1)
@@ -95,7 +95,7 @@ def without_space(arguments: list[str], errors: str) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
         save(*args)
 
-    train.engine.run._save_state = save_then_fill
+    train.engine.run.save_state = save_then_fill
     main_guard(lambda: stage1.main(arguments))
 
 

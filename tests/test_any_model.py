@@ -135,7 +135,7 @@ def test_a_revision_is_measured_by_its_own_hash(generators, tmp_path, monkeypatc
     )
     hashes = {}
     for name, revision in (("someone/model@v1", "v1"), ("someone/model", None)):
-        report = evaluate.measure(name, "generated", 2, metrics=["psnr"])
+        report = evaluate.measure_checkpoint(name, "generated", 2, metrics=["psnr"])
         assert report["sha256"] == weights_hash(folders[revision])
         hashes[revision] = report["sha256"]
     assert hashes["v1"] != hashes[None]

@@ -7,9 +7,18 @@ import pytest
 import torch
 from conftest import build, network
 from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from drorae import AutoencoderDRoRAE, CheckpointError, DiTDH
-from drorae.checkpoints import DISCRIMINATOR, local_folder, resolve, split_revision, stored_folder, weights_hash
+from drorae.checkpoints import (
+    DISCRIMINATOR,
+    UnfilledMeta,
+    local_folder,
+    resolve,
+    split_revision,
+    stored_folder,
+    weights_hash,
+)
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -247,3 +256,27 @@ def test_a_model_is_named_by_its_weight_files_alone(folder):
     assert weights_hash(folder) != first
     (folder / WEIGHTS).unlink()
     assert weights_hash(folder) is None
+
+
+class Operations(TorchDispatchMode):
+    """Counts the operations that reach the device."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_tensors_without_values_are_not_filled_and_all_others_are():
+    there, here = torch.empty(3, device="meta"), torch.zeros(3)
+    with UnfilledMeta(), Operations() as operations:
+        assert there.uniform_(-1, 1).erfinv_().mul_(2).add_(1).clamp_(min=0) is there
+        assert operations.count == 0
+        here.uniform_(1, 2).mul_(2)
+    assert (here >= 2).all()
+    with Operations() as operations:
+        there.uniform_()
+    assert operations.count == 1

@@ -9,7 +9,7 @@ from PIL import Image, ImageCms
 
 from drorae import images
 from drorae.images import load_image
-from train.data.positions import open_row
+from train.data.rows import picture_of
 
 # Red, green and blue in XYZ of the profile connection space (D50), in rows; of sRGB (IEC 61966-2-1) and Display P3.
 SRGB = np.array([(0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.71410)])
@@ -173,10 +173,10 @@ def test_pixels_of_an_unreadable_profile_stay_as_they_are(profile):
 
 def test_training_sees_the_same_colours():
     content = encode(Image.fromarray(COLOURS), "PNG", rgb_profile(P3, None))
-    picture = open_row({"image": {"bytes": content, "path": None}}, "photo 0")
+    picture = picture_of({"image": {"bytes": content, "path": None}}, "photo 0")
     assert np.array_equal(np.asarray(picture), read(content))
     opened = Image.open(io.BytesIO(content))  # as data sets give it that decode
-    assert np.array_equal(np.asarray(open_row({"image": opened}, "photo 0")), read(content))
+    assert np.array_equal(np.asarray(picture_of({"image": opened}, "photo 0")), read(content))
 
 
 def test_a_profile_that_is_large_is_not_remembered(monkeypatch):

@@ -10,8 +10,9 @@ import pytest
 from conftest import smoke, weights
 
 import train.engine.run
+import train.engine.run_folder
 from train import encoder, stage1
-from train.engine.run import hold, is_finished
+from train.engine.run_folder import hold, is_finished
 from train.engine.session import main_guard
 from train.errors import RunError
 
@@ -20,14 +21,14 @@ from train.errors import RunError
 def stopped(tmp_path_factory):
     """A run that was stopped after its first state."""
     out = tmp_path_factory.mktemp("stopped")
-    save = train.engine.run._save_state
+    save = train.engine.run.save_state
 
     def save_and_stop(*args):
         save(*args)
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train.engine.run, "_save_state", save_and_stop)
+        patch.setattr(train.engine.run, "save_state", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
             encoder.main([*smoke(out), "--log"])
     return out
@@ -103,7 +104,7 @@ def test_damaged_weights_of_an_earlier_run_are_named(runs, tmp_path, how):
 
 
 def test_a_second_training_is_told_that_the_folder_is_in_use(run, capsys, monkeypatch):
-    monkeypatch.setattr(train.engine.run, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(train.engine.run_folder, "LOCK_SECONDS", 0.1)
     with hold(run):
         said = error(run, capsys)
     assert said.startswith(f"{run} is in use by another training; wait for its end, or give another --out.")
@@ -123,7 +124,7 @@ def test_a_folder_is_free_again_after_its_owner_was_killed(tmp_path, monkeypatch
     owner = context.Process(target=hold_for_ever, args=(tmp_path, held))
     owner.start()
     assert held.wait(60)
-    monkeypatch.setattr(train.engine.run, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(train.engine.run_folder, "LOCK_SECONDS", 0.1)
     with pytest.raises(RunError, match="is in use by another training"), hold(tmp_path):
         pass
     os.kill(owner.pid, signal.SIGKILL)

@@ -16,20 +16,13 @@ from datasets import Image as ImageFeature
 from PIL import Image
 from scipy.stats import kstest
 
+from train.data.crops import Crop, adm_square, crop_squares, cut, random_crop
 from train.data.draws import counted_normal, normal_draws, uniform_draws
-from train.data.positions import (
-    Crop,
-    TrainingPositions,
-    TrainingStream,
-    ValidationPhotos,
-    adm_square,
-    crop_squares,
-    cut,
-    load_held_out,
-    prefetch,
-    random_crop,
-)
+from train.data.held_out import ValidationPhotos, load_held_out
+from train.data.positions import TrainingPositions
+from train.data.prefetching import prefetch
 from train.data.sources import GeneratedPictures, load_photos
+from train.data.stream import TrainingStream
 from train.errors import DataError
 from train.presets import PRESETS
 from train.settings import Schedule

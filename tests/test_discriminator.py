@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from drorae import AutoencoderDRoRAE
+from train.data.batches import Batch
 from train.data.draws import uniform_draws
-from train.data.positions import Batch
 from train.engine.dry_run import build_on_meta
 from train.presets import PRESETS
 from train.tasks.discriminator import Discriminator, FrozenFeatures, LocalNorm, augment, generator_loss, hinge_loss

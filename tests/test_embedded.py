@@ -12,7 +12,7 @@ from safetensors import safe_open
 import train.evaluate
 from drorae.explorer.explore import explore
 from drorae.images import load_image, square, to_tensor
-from train.data.positions import ValidationPhotos
+from train.data.held_out import ValidationPhotos
 from train.data.sources import load_photos
 from train.evaluate import Measure, evaluate, table
 

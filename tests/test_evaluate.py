@@ -14,7 +14,7 @@ from drorae import AutoencoderDRoRAE
 from drorae.images import square, to_tensor
 from drorae.models.fusion import MeanFusion
 from train import evaluate, publish, readme
-from train.data.positions import ValidationPhotos
+from train.data.held_out import ValidationPhotos
 from train.data.sources import load_photos
 from train.errors import DataError
 from train.evaluate import Measure, choose_metrics, quantize

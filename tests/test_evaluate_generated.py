@@ -129,10 +129,10 @@ def test_real_photos_are_recognised_and_near_themselves(tmp_path, monkeypatch):
     chosen = np.linspace(0, len(rows) - 1, 24).round().astype(int)
     folder = tmp_path / "real"
     folder.mkdir()
-    from train.data.positions import open_row
+    from train.data.rows import picture_of
 
     for i, index in enumerate(chosen):
-        open_row(rows[int(index)], "x").save(folder / f"{i:06d}.png")
+        picture_of(rows[int(index)], "x").save(folder / f"{i:06d}.png")
     classes = [rows[int(index)]["label"] for index in chosen]
     (folder / "settings.json").write_text(json.dumps({"classes": classes, "names": rows.features["label"].names}))
     data = str(PHOTOS / "photos20")

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from train import fetch_data
-from train.data.positions import open_row
+from train.data.rows import picture_of
 from train.data.sources import load_photos
 from train.errors import DataError
 from train.fetch_data import emoji_names, fluent_rows, noto_rows, plain_hexcode, st_lpips_weights, write_icons
@@ -82,7 +82,7 @@ def test_icons_of_both_styles_get_their_captions(packages, tmp_path, monkeypatch
     assert noto["subgroup"][:] == ["fruit", None]
     assert 'viewBox="0 0 128 128"' in drawn[0]
     assert '<circle cx="64" cy="64" r="40" fill="#f00"/>' in drawn[0]
-    picture = np.asarray(open_row(noto[0], "apple"))
+    picture = np.asarray(picture_of(noto[0], "apple"))
     assert np.abs(picture[128, 128].astype(int) - [255, 0, 0]).max() < 12  # WebP
 
 
@@ -134,7 +134,7 @@ def test_photos_of_both_sets_become_classes_of_one(tmp_path, monkeypatch):
     train = load_photos(str(tmp_path / "photos20"), "train")
     assert train.features["label"].names == ["tench", "church", "beagle"]
     assert sorted(train["label"][:]) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-    assert open_row(train[0], "a photo").size == (224, 224)
+    assert picture_of(train[0], "a photo").size == (224, 224)
     assert len(load_photos(str(tmp_path / "photos20"), "validation")) == 6
 
 

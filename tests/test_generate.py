@@ -127,10 +127,10 @@ def test_without_names_the_numbers_are_the_names(pipeline):
 
 
 def test_what_travels_to_the_page(pipeline):
-    """Pictures are PNG that hold their settings; the film is by picture."""
+    """Pictures are PNG that hold their settings; the film is by picture, and about what it was."""
 
     def decode(text):
-        return io.BytesIO(base64.b64decode(text.removeprefix("data:image/png;base64,")))
+        return io.BytesIO(base64.b64decode(text.partition(",")[2]))
 
     progress, result = run(pipeline)
     value = generation_value(result)
@@ -142,13 +142,18 @@ def test_what_travels_to_the_page(pipeline):
         assert png_settings(file) == {**made.settings[i], "decoder": "original"}
         assert np.array_equal(np.asarray(Image.open(file)), made.pictures["original"][i])
         assert len(row["film"][i]) == 7
-        assert np.array_equal(np.asarray(Image.open(decode(row["film"][i][3]))), made.film[3, i])
+        frame = np.asarray(Image.open(decode(row["film"][i][3])), int)
+        others = [np.abs(frame - made.film[3, j]).mean() for j in range(2)]
+        assert others[i] == min(others)
     running = progress_value(progress[1])
     assert running["running"]
     assert running["step"] == 2
     assert running["seeds"] == [5, 6]
     assert running["label"] == "church"
-    assert png_settings(decode(row["film"][0][0])) is None
+    latents = list(pipeline.steps([1, 1], SamplerSettings(12, "autoguidance", 2.0), seed=5))[-1].latents
+    packed = row["latents"]
+    lengths = np.frombuffer(base64.b64decode(packed["data"]), "<i2").reshape(2, 4, 4) * packed["scale"]
+    assert np.abs(lengths - latents.norm(dim=1).numpy()).max() <= packed["scale"]
 
 
 def test_prompts_have_rows_of_their_own(text_pipeline):

@@ -10,8 +10,8 @@ from PIL import Image
 
 from drorae import AutoencoderDRoRAE, DRoRAEClassPipeline
 from drorae.images import to_tensor
+from train.data.crops import Crop
 from train.data.latent_cache import encode_raw
-from train.data.positions import Crop
 from train.data.sources import GeneratedPictures
 from train.engine.legs import read_leg
 from train.errors import RunError
@@ -31,8 +31,9 @@ def rehearse(out, run: str, *more: str) -> dict:
     return json.loads((out / "result" / "report.json").read_text())
 
 
-def test_legs_lead_from_the_encoder_to_the_whole_model(tmp_path):
+def test_legs_lead_from_the_encoder_to_the_whole_model(tmp_path, monkeypatch):
     """As on a card that is lent for minutes: each run finds the legs of those before, and leaves one."""
+    monkeypatch.setattr(leg, "TIMED_STEPS", 1)
     legs = tmp_path / "legs"
     legs.mkdir()
     for run in ("encoder", *PHASES):
@@ -44,7 +45,7 @@ def test_legs_lead_from_the_encoder_to_the_whole_model(tmp_path):
         trained = read_leg(legs / f"smoke-{run}.safetensors").weights
         for name, value in part.state_dict().items():
             torch.testing.assert_close(value, trained[name], rtol=1e-3, atol=1e-4)
-    again = rehearse(tmp_path / "again", "fusion", "--legs", str(legs))
+    again = rehearse(tmp_path / "again", "encoder", "--legs", str(legs))
     assert again["started_from"] == "step 12 of 12"
 
 

@@ -10,8 +10,9 @@ from datasets import Image as ImageFeature
 from test_data import picture
 
 from train.data.captions import all_captions, captions_of
+from train.data.crops import Crop
 from train.data.icons import HELD_OUT_COLOURS, HELD_OUT_SHARE, TONES, Role, is_held_out, parse_role
-from train.data.positions import Crop, TrainingPositions
+from train.data.positions import TrainingPositions
 from train.data.sources import load_photos
 from train.errors import DataError
 

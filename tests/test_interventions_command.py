@@ -10,11 +10,11 @@ from scipy.stats import spearmanr
 from drorae import AutoencoderDRoRAE
 from drorae.checkpoints import CheckpointError
 from drorae.explorer.compatibility import GROWTH, Compatibility
-from drorae.explorer.explore import measure
 from drorae.explorer.interventions import FusionParts, Intervention
 from drorae.explorer.layer_usage import USAGE, read_layer_usage
+from drorae.explorer.reading import measure
 from train import interventions
-from train.data.positions import load_held_out
+from train.data.held_out import load_held_out
 from train.errors import DataError
 
 MODEL = ROOT / "assets" / "drorae-tiny"

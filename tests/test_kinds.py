@@ -8,6 +8,7 @@ from conftest import build
 from PIL import Image
 from test_encodings import decode, unpack
 
+from drorae.explorer.compatibility import Compatibility
 from drorae.explorer.reading import Reading
 from drorae.explorer.similarity import similarity
 from drorae.explorer.spectrum import band_edges
@@ -142,7 +143,7 @@ def test_frames_painted_so_far(reading):
         sheet = None if value["sprite"] is None else decode(value["sprite"])
         for entries, painted in zip(lists, frames, strict=True):
             for entry, frame in zip(entries, painted, strict=True):
-                assert set(entry) == {"index", "psnr", "ssim", "mae", "cosine", "mean", "variance", "beyond", "verdict"}
+                assert set(entry) == {"index", "psnr", "ssim", "mae", *Compatibility._fields, "verdict"}
                 row, column = divmod(entry["index"], value["columns"])
                 cell = sheet[32 * row : 32 * row + 32, 32 * column : 32 * column + 32]
                 assert np.array_equal(cell, frame.picture)

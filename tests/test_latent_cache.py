@@ -11,6 +11,7 @@ from conftest import SHAPE, build, photos
 from PIL import Image
 
 from drorae.images import to_tensor
+from train.data.crops import adm_square
 from train.data.latent_cache import (
     DAMAGED_LABEL,
     LatentPositions,
@@ -22,7 +23,8 @@ from train.data.latent_cache import (
     tokenizer_hash,
     view_images,
 )
-from train.data.positions import TrainingPositions, adm_square, open_row
+from train.data.positions import TrainingPositions
+from train.data.rows import picture_of
 from train.errors import DataError, RunError
 from train.presets import PRESETS
 
@@ -178,7 +180,7 @@ def test_views_beyond_two_are_random_crops_and_their_mirror_images(tmp_path):
     assert latents.shape == (7, 5, *SHAPE)
     two, _, _ = load_cache(model, source, tmp_path / "two", Accelerator())
     np.testing.assert_allclose(latents[:, :2], two, atol=4e-3, rtol=2e-3)
-    picture = open_row(source.row(3), "a photo")
+    picture = picture_of(source.row(3), "a photo")
     seen = view_images(picture, 32, 5, source.seed, 3)
     assert torch.equal(seen[3], seen[2].flip(-1))
     assert not torch.equal(seen[2], seen[0])

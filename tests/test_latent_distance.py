@@ -10,7 +10,7 @@ from conftest import smoke
 from drorae import AutoencoderDRoRAE
 from drorae.explorer.compatibility import distances
 from train import latent_distance, stage2
-from train.data.positions import load_held_out
+from train.data.held_out import load_held_out
 from train.errors import DataError
 
 

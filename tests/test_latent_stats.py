@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from drorae import AutoencoderDRoRAE, LatentStatistics
 from train import latent_stats
-from train.data.positions import ValidationPhotos
+from train.data.held_out import ValidationPhotos
 from train.data.sources import load_photos
 from train.errors import DataError
 from train.latent_stats import StreamingMoments, latent_moments

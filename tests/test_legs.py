@@ -9,11 +9,13 @@ from conftest import PHASES, same, smoke, weights
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+import train.engine.optimisation
 import train.engine.run
 from drorae import AutoencoderDRoRAE, CheckpointError
 from train import assemble, encoder, stage1
 from train.engine.legs import LEG, find_leg, read_leg
-from train.engine.run import LOG, Optimisation
+from train.engine.optimisation import Optimisation
+from train.engine.run_folder import LOG
 from train.errors import RunError
 from train.presets import PRESETS
 from train.settings import Schedule
@@ -45,7 +47,7 @@ def test_a_leg_holds_the_averaged_trained_part_and_nothing_else(runs, legs):
 
 def stopped_after_three(monkeypatch, command, arguments):
     """Run a command until its first save."""
-    save = train.engine.run._save_state
+    save = train.engine.run.save_state
 
     def save_and_count(*args):
         if save_and_count.called:
@@ -54,7 +56,7 @@ def stopped_after_three(monkeypatch, command, arguments):
         save(*args)
 
     save_and_count.called = False
-    monkeypatch.setattr(train.engine.run, "_save_state", save_and_count)
+    monkeypatch.setattr(train.engine.run, "save_state", save_and_count)
     with pytest.raises(KeyboardInterrupt):
         command(arguments)
     monkeypatch.undo()
@@ -74,13 +76,13 @@ def test_a_run_goes_on_from_a_leg_without_anything_else(runs, legs, tmp_path, mo
     assert leg.step == 3
 
     seen = []
-    start = train.engine.run.PlainEMA.__init__
+    start = train.engine.optimisation.PlainEMA.__init__
 
     def noted(self, parameters, **settings):
         start(self, parameters, **settings)
         seen.append([p.detach().clone() for p in parameters])
 
-    monkeypatch.setattr(train.engine.run.PlainEMA, "__init__", noted)
+    monkeypatch.setattr(train.engine.optimisation.PlainEMA, "__init__", noted)
     stage1.main([*smoke(second, phase), "--legs", str(carried)])
     assert "going on from" in capsys.readouterr().out
     named = AutoencoderDRoRAE(**PRESETS["smoke"].model, finetuned_decoder=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from browser import NEEDS_CHROMIUM
 
+from drorae.viewers.encodings import packed
 from drorae.viewers.static_files import library
 
 pytestmark = NEEDS_CHROMIUM
@@ -74,15 +75,38 @@ def test_a_limit_is_exceeded_by_a_share_of_the_sizes(evaluate, values, share, li
     assert sum(abs(value) > limit for value in values) <= share * len(values)
 
 
-def test_a_diverging_scale_goes_through_its_stops(evaluate):
-    colours = evaluate("x.map((value) => lib.divergingColour('routing', value))", [-1, -0.5, 0, 0.5, 1, -7, 7, 0.25])
-    stops = [[33, 102, 172], [146, 197, 222], [247, 247, 247], [244, 165, 130], [178, 24, 43]]
-    assert colours[:7] == [*stops, stops[0], stops[-1]]
-    between = (np.array(stops[2]) + stops[3]) / 2
-    assert np.abs(np.array(colours[7]) - between).max() <= 0.5
-    ramp = evaluate("lib.gradient('gain')")
-    assert ramp.startswith("linear-gradient(to right, rgb(140,81,10),")
-    assert ramp.endswith("rgb(1,102,94))")
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_diverging_scale_goes_through_the_pages_colour(evaluate, dark):
+    flag = "true" if dark else "false"
+    values = [-1, -0.5, 0, 0.5, 1, -7, 7]
+    colours = np.array(evaluate(f"x.map((value) => lib.divergingColour('routing', value, {flag}))", values))
+    negative, half, middle, plus, positive, below, above = colours
+    assert middle.tolist() == ([26, 28, 31] if dark else [247, 246, 243])  # no white panel in the dark
+    assert (below.tolist(), above.tolist()) == (negative.tolist(), positive.tolist())
+    assert np.abs(half - (negative + middle) / 2).max() <= 0.5
+    assert np.abs(plus - (positive + middle) / 2).max() <= 0.5
+    assert negative[2] > negative[0]  # blue is held back, orange added
+    assert positive[0] > positive[2]
+    ramp = evaluate(f"lib.gradient('routing', {flag})")
+    assert ramp == f"linear-gradient(to right, {','.join(rgb(each) for each in (negative, middle, positive))})"
+
+
+def rgb(colour: np.ndarray) -> str:
+    return f"rgb({','.join(map(str, colour.tolist()))})"
+
+
+def test_packed_numbers_and_what_is_computed_of_pictures(evaluate):
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=40)
+    found = evaluate("Array.from(lib.unpack(x))", packed(values))
+    assert np.abs(np.array(found) - values).max() <= np.abs(values).max() / 32767
+    pictures = rng.integers(0, 256, (3, 5, 4))  # RGBA of five pixels: original, reference, shown
+    original, reference, shown = pictures[..., :3]
+    gain = (np.abs(reference - original) - np.abs(shown - original)).mean(1)
+    found = evaluate("Array.from(lib.gainMap(...x.map((each) => each.flat())))", pictures.tolist())
+    assert np.allclose(found, gain, atol=1e-5)
+    # 6.02 dB more is half the error, as much less is twice
+    assert evaluate("x.map(lib.errorChange)", [20 * np.log10(2), -20 * np.log10(2), 0]) == [-50, 100, 0]
 
 
 def test_ink_can_be_read_on_every_colour(evaluate):

@@ -8,14 +8,11 @@ from threading import Thread
 
 import httpx
 import pytest
-import torch
 from conftest import build
 
 from drorae import CheckpointError
 from drorae.ui import app
 from drorae.ui.about_tab import NO_CARD, model_card
-from drorae.ui.generate_tab import embedded_note, models_note
-from drorae.ui.generators import CLASS, RAE_NEEDS, TEXT, Generator
 from drorae.ui.models import KEPT, Shelf, model_line
 
 
@@ -116,14 +113,3 @@ def test_a_card_loses_its_head_and_its_pictures_only(tmp_path):
     assert model_card(str(tmp_path)) == NO_CARD
     (tmp_path / "README.md").write_text("---\na: b\n---\n\n# Title\n\n![grid](grid.jpg)\n\n## Part\ntext --- more\n")
     assert model_card(str(tmp_path)) == "### Title\n\n\n#### Part\ntext --- more"
-
-
-def test_the_tab_says_what_to_expect_of_the_embedded_generators(monkeypatch):
-    one, two = (Generator(f"drorae-tiny-{kind}", kind, None) for kind in (CLASS, TEXT))
-    assert embedded_note([one]).startswith("`drorae-tiny-class` was trained")
-    assert embedded_note([one, two]).startswith("`drorae-tiny-class` and `drorae-tiny-text` were trained")
-    assert "of a class or text," in embedded_note([one, two])
-    # the published generator is one of classes, and takes a GPU
-    for there, kind, said in ((False, CLASS, RAE_NEEDS), (False, TEXT, None), (True, CLASS, None)):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
-        assert models_note(kind) == said

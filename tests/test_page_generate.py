@@ -1,9 +1,8 @@
-"""The tab Generate in a real browser, on a tiny real generator."""
+"""Generate in a real browser, on tiny real generators of both kinds that share one page."""
 
 from __future__ import annotations
 
-import base64
-import io
+import json
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,149 +10,202 @@ import pytest
 from browser import NEEDS_CHROMIUM, Watched, contrast, shown_pixels
 from conftest import build, served
 from gate import PATIENCE, Gate
-from gradio_client import Client
 from playwright.sync_api import expect
 
 from drorae import DiTDH
-from drorae.explorer.sampling import Request, sample_with_progress
+from drorae.explorer.chosen import CHOSEN
+from drorae.explorer.sampling import Request, sample_to_end
 from drorae.images import png_settings
 from drorae.ui.page import build_demo
+from train.choose_seeds import chosen_value
 
 pytestmark = NEEDS_CHROMIUM
 
+SAYS = "#generate [data-part=says]"
+RUN = "#generate [data-part=run]"
+ASK = "#generate [data-part=ask]"
+PICTURE = "#generate .shot img"
+STEPS = 3
+
 
 @pytest.fixture(scope="module")
-def generator(pipeline, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("generator")
-    pipeline.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def url(pipeline, generator) -> Iterator[str]:
-    with served(build_demo(pipeline.autoencoder, "tiny", str(generator))) as address:
+def url(pipeline, text_pipeline, tmp_path_factory) -> Iterator[str]:
+    folders = [tmp_path_factory.mktemp(name) for name in ("classes", "texts")]
+    for made, folder in zip((pipeline, text_pipeline), folders, strict=True):
+        made.save_pretrained(folder)
+    chosen = chosen_value(pipeline, {"church": [7, 2, 5]}, 16)
+    (folders[0] / CHOSEN).write_text(json.dumps({**chosen, "settings": {**chosen["settings"], "steps": STEPS}}))
+    with served(build_demo(pipeline.autoencoder, "tiny", *map(str, folders))) as address:
         yield address
 
 
-@pytest.fixture
-def view(browser, url) -> Iterator[Watched]:
-    watched = Watched(browser, url)
-    opened(watched)
-    yield watched
-    watched.check()
-    watched.page.close()
-
-
 @pytest.fixture(scope="module")
-def first_page(browser, url) -> Iterator[Watched]:
-    """A page that samples nothing: it takes longer to open than a test takes."""
+def home(browser, url) -> Iterator[Watched]:
+    """For all tests: a page takes longer to open than a test takes."""
     watched = Watched(browser, url)
-    opened(watched)
+    watched.page.set_viewport_size({"width": 1280, "height": 720})
     yield watched
     watched.page.close()
 
 
 @pytest.fixture
-def shown(first_page) -> Iterator[Watched]:
-    """What is there before anything is asked for."""
-    first_page.open("Generate")
-    yield first_page
-    first_page.check()
-
-
-def opened(watched: Watched) -> None:
-    watched.open("Generate")
-    watched.page.wait_for_selector("#samples .sample")
+def view(home) -> Iterator[Watched]:
+    home.open("generate")
+    home.page.locator("#generate").get_by_role("button", name="Class", exact=True).click()
+    setting(home, "Steps", STEPS)
+    setting(home, "First seed", 0)
+    setting(home, "Pictures", 3)
+    setting(home, "Scale", 1.5)
+    yield home
+    home.check()
 
 
 def setting(view: Watched, name: str, value: float) -> None:
-    """Type a number next to a slider or into a field."""
-    field = view.page.locator(f"#{name} input[type=number]")
-    field.fill(str(value))
-    field.press("Tab")
+    """Type a number into the folded settings."""
+    fold = view.page.locator("#generate [data-part=fold]")
+    if fold.get_attribute("aria-expanded") == "false":
+        fold.click()
+    view.page.locator("#generate [data-part=settings]").get_by_label(name).fill(str(value))
+    fold.click()
+
+
+def make(view: Watched, subject: str) -> None:
+    view.page.locator(ASK).fill(subject)
+    view.page.locator(RUN).click()
+    finished(view)
 
 
 def finished(view: Watched) -> None:
-    expect(view.page.locator("#generate-run")).to_be_enabled()
-    view.page.wait_for_selector("#samples .sample:enabled")
+    expect(view.page.locator(RUN)).to_have_text("Make pictures")
+    expect(view.page.locator("#generate .shot:enabled").first).to_be_visible()
 
 
-def sample(view: Watched, row: int, number: int) -> str:
-    return f"#samples .sample[data-row='{row}'][data-sample='{number}'] img"
+def seeds(view: Watched) -> list[int]:
+    texts = view.page.locator("#generate .gcap b").all_inner_texts()
+    return [int(text.removeprefix("seed ")) for text in texts]
 
 
-def expected(pipeline, **changes):
-    defaults = {"subject": "tench", "seed": 0, "count": 4, "steps": 25, "guidance": "autoguidance", "scale": 1.5}
-    *_, result = sample_with_progress(pipeline, Request(**{**defaults, **changes}), "tiny")
-    return result
+def assert_shows(
+    view: Watched, pipeline, subject: str, wanted: list[int], decoder: str = "finetuned", **changes
+) -> None:
+    request = {"steps": STEPS, "guidance": "autoguidance", "scale": 1.5, "compare": False, "seeds": tuple(wanted)}
+    made = sample_to_end(pipeline, Request(subject, **{**request, **changes}), "tiny").rows[-1].pictures[decoder]
+    assert seeds(view) == wanted
+    for number, picture in enumerate(made):
+        shown = shown_pixels(view.page, f"{PICTURE} >> nth={number}")
+        assert np.abs(shown.astype(int) - picture).max() <= 1  # the page's generator was saved and loaded
 
 
-def test_finished_samples_are_there_at_first_paint(shown, pipeline):
-    assert not any("queue/join" in request for request in shown.requests)
-    result = expected(pipeline)
-    for row in range(2):
-        for number in (0, 3):
-            pixels = shown_pixels(shown.page, sample(shown, row, number))
-            difference = np.abs(pixels.astype(int) - result.rows[row].pictures["finetuned"][number])
-            assert difference.max() <= 1  # the page's generator was saved and loaded
-    assert shown.page.locator("#samples h3").all_inner_texts()[:2] == ["AutoGuidance, scale 1.5", "Unguided"]
-    expect(shown.page.locator("#samples [data-part=headline]")).to_contain_text("tench: 4 pictures per row")
-
-
-def test_generates_what_was_asked_for(view, pipeline):
-    page = view.page
-    page.locator("#class input").fill("golf")
-    page.get_by_role("option", name="golf ball").click()
-    page.get_by_label("classifier-free").check()
-    setting(view, "seed", 7)
-    setting(view, "count", 2)
-    setting(view, "steps", 6)
-    setting(view, "scale", 3)
-    page.locator("#generate-run").click()
-    expect(page.locator("#samples [data-part=headline]")).to_contain_text("golf ball: 2 pictures per row")
-    finished(view)
-    result = expected(pipeline, subject="golf ball", seed=7, count=2, steps=6, guidance="cfg", scale=3.0)
-    assert page.locator("#samples .sample").count() == 4
-    pixels = shown_pixels(page, sample(view, 0, 1))
-    assert np.abs(pixels.astype(int) - result.rows[0].pictures["finetuned"][1]).max() <= 1
-    assert page.locator("#samples .sample span").all_inner_texts() == ["seed 7", "seed 8"] * 2
-
-
-def test_a_chosen_sample_shows_its_film_both_decoders_and_settings(shown, pipeline):
-    page = shown.page
-    page.locator("#samples .sample[data-row='1'][data-sample='2']").click()
-    assert page.locator("#samples [data-part=film] figure").count() == 8
-    assert page.locator("#samples [data-part=film] figcaption").last.inner_text() == "t = 0.00"
-    for decoder in ("original", "finetuned"):
-        selector = f"#samples figure[data-decoder={decoder}] img"
-        made = expected(pipeline).rows[1].pictures[decoder][2]
-        assert np.abs(shown_pixels(page, selector).astype(int) - made).max() <= 1
-    settings = dict(zip(*(page.locator(f"#samples {tag}").all_inner_texts() for tag in ("dt", "dd")), strict=True))
-    assert settings["class"] == "tench"
-    assert settings["seed"] == "2"
-    assert settings["guidance"] == "none"
-    assert len([r for r in shown.requests if "queue/join" in r]) == 0
-    with page.expect_download() as download:
-        page.locator("#samples [data-part=save]").click()
-    assert download.value.suggested_filename == "tench-seed2-unguided.png"
-    stored = png_settings(download.value.path())
-    assert {key: str(value) for key, value in stored.items()} == settings
-
-
-def test_a_sample_becomes_the_input(shown):
-    page = shown.page
-    page.locator("#samples .sample[data-row='0'][data-sample='1']").click()
-    pixels = shown_pixels(page, sample(shown, 0, 1))
-    before = page.locator("#compare figure[data-route=original] img").get_attribute("src")
-    page.get_by_role("button", name="Use as input").click()
-    expect(page.get_by_role("tab", name="Compare")).to_have_attribute("aria-selected", "true")
-    page.wait_for_function(
-        "before => document.querySelector('#compare figure[data-route=original] img').src !== before", arg=before
+def test_nothing_is_sampled_before_somebody_asks(browser, url, monkeypatch):
+    monkeypatch.setattr(DiTDH, "forward", lambda *_, **__: pytest.fail("the denoiser was called"))
+    view = Watched(browser, url)
+    view.open("generate")
+    expect(view.page.locator("#generate .message").first).to_have_text(
+        "Nothing is made before you ask. Press Make pictures."
     )
-    assert np.array_equal(shown_pixels(page, "#compare figure[data-route=original] img"), pixels)
+    view.page.locator(ASK).fill("")
+    view.page.locator(RUN).click()
+    expect(view.page.locator(SAYS)).to_have_text("Say what to make first.")
+    view.check()
+    view.page.close()
 
 
-CALLS_A_STEP = 3  # of a denoiser: guided by another one, and unguided
+def test_three_pictures_with_their_buttons_are_in_sight(view, pipeline):
+    page = view.page
+    make(view, "tench")
+    assert_shows(view, pipeline, "tench", [0, 1, 2])
+    for part in (ASK, RUN, "#generate [data-part=summary]", "#generate .gcap .btn >> nth=5"):
+        box = page.locator(part).bounding_box()
+        assert box["y"] >= 0
+        assert box["y"] + box["height"] <= 720
+    expect(page.locator("#generate [data-part=summary]")).to_have_text(
+        "Settings: 3 steps, AutoGuidance 1.5, seeds from 0"
+    )
+    assert page.locator(PICTURE).first.evaluate("node => getComputedStyle(node).imageRendering") == "auto"
+    assert page.locator("#strip .tile.film").count() == STEPS  # of three steps all are kept
+    assert page.locator("#strip .words").inner_text() == "tench"
+    assert page.evaluate("store.link()").endswith("kind=class&label=tench&seed=0-2&steps=3")
+
+
+def test_chosen_seeds_are_called_so_and_unpicked_ones_are_one_click_away(view, pipeline):
+    page = view.page
+    make(view, "church")
+    assert_shows(view, pipeline, "church", [7, 2, 5])
+    assert page.locator("#generate .gcap .tag").all_inner_texts() == ["chosen"] * 3
+    expect(page.locator("#generate .say")).to_have_text("Three picked by us out of 16 seeds.")
+    page.get_by_role("button", name="Unpicked").click()
+    expect(page.locator("#generate .gcap b").first).to_have_text("seed 0")
+    finished(view)
+    assert_shows(view, pipeline, "church", [0, 1, 2])
+    assert page.locator("#generate .gcap .tag").all_inner_texts() == ["unpicked"] * 3
+    thumbs = page.locator("#generate .thumbs button")
+    ringed = [thumb.get_attribute("title") for thumb in thumbs.all() if thumb.get_attribute("aria-pressed") == "true"]
+    assert ringed == ["seed 0", "seed 1", "seed 2"]
+    assert thumbs.count() == 5  # seed 2 was chosen, too
+    thumbs.nth(4).click()
+    assert seeds(view) == [7, 1, 2]
+    before = len(view.requests)
+    page.get_by_role("button", name="Chosen seeds").click()
+    assert seeds(view) == [7, 2, 5]
+    assert len(view.requests) == before
+    setting(view, "Scale", 2)  # they were chosen with other settings
+    expect(page.locator("#generate [data-part=pick]")).to_be_hidden()
+
+
+def test_guidance_and_decoder_are_switched(view, pipeline):
+    page = view.page
+    make(view, "golf ball")
+    page.get_by_role("button", name="same decoder").click()
+    assert_shows(view, pipeline, "golf ball", [0, 1, 2], decoder="original")
+    page.get_by_role("button", name="unguided").click()
+    expect(page.get_by_role("button", name="unguided")).to_have_attribute("aria-pressed", "true")
+    finished(view)
+    page.get_by_role("button", name="retrained").click()
+    assert_shows(view, pipeline, "golf ball", [0, 1, 2], guidance="none")
+    page.get_by_role("button", name="guided", exact=True).click()
+    assert_shows(view, pipeline, "golf ball", [0, 1, 2])
+
+
+def test_words_have_a_list_a_negative_text_and_another_text(view, text_pipeline):
+    page = view.page
+    page.locator("#generate").get_by_role("button", name="Words").click()
+    setting(view, "Steps", STEPS)
+    page.locator(ASK).click()
+    page.get_by_role("option", name="a photo of a church").click()
+    expect(page.locator(ASK)).to_have_value("a photo of a church")
+    page.locator("#generate [data-part=fold]").click()
+    page.get_by_label("Away from").fill("night")
+    page.get_by_label("Another text").fill("a red ball")
+    page.locator(RUN).click()
+    finished(view)
+    asked = {"guidance": "cfg", "scale": 3.0, "negative": "night"}
+    assert_shows(view, text_pipeline, "a photo of a church", [0, 1, 2], **asked)
+    page.get_by_role("button", name="another text", exact=True).click()
+    assert_shows(view, text_pipeline, "a photo of a church", [0, 1, 2], **asked, other="a red ball")
+    for name in ("Away from", "Another text"):
+        page.get_by_label(name).fill("")
+
+
+def test_a_picture_is_saved_with_its_settings_and_taken_apart_at_its_own_size(view):
+    page = view.page
+    make(view, "tench")
+    with page.expect_download() as download:
+        page.locator("#generate .gcap").nth(1).get_by_role("button", name="Save").click()
+    assert download.value.suggested_filename == "tench-seed1.png"
+    stored = png_settings(download.value.path())
+    assert (stored["class"], stored["seed"], stored["decoder"]) == ("tench", 1, "finetuned")
+    pixels = shown_pixels(page, f"{PICTURE} >> nth=1")
+    page.locator("#generate .gcap").nth(1).get_by_role("button", name="Take apart").click()
+    page.wait_for_function("store.state.view === 'picture' && store.data('routes')?.name === 'tench-seed1.png'")
+    page.evaluate(
+        "source => { document.body.append(Object.assign(new Image(), {id: 'opened', src: source})) }",
+        page.evaluate("store.data('routes').pictures.original"),
+    )
+    assert np.array_equal(shown_pixels(page, "#opened"), pixels)
+    page.evaluate("document.querySelector('#opened').remove()")
+
+
+CALLS_A_STEP = 2  # of a denoiser: guided by another one
 
 
 @pytest.fixture
@@ -171,133 +223,117 @@ def denoisers(monkeypatch) -> Iterator[Gate]:
 
 
 def test_previews_while_it_runs_and_stop_frees_the_worker(view, denoisers, cancelling):
-    page, headline = view.page, view.page.locator("#samples [data-part=headline]")
-    status = page.locator("#generate-status")
-    setting(view, "steps", 5)
-    page.locator("#generate-run").click()
+    page, says = view.page, view.page.locator(SAYS)
+    setting(view, "Steps", 5)
+    setting(view, "First seed", 20)
+    page.locator(ASK).fill("tench")
+    page.locator(RUN).click()
     denoisers.let(2 * CALLS_A_STEP)
-    expect(headline).to_contain_text("step 2 of 5")
-    expect(page.locator("#samples .sample:disabled")).to_have_count(8)
-    expect(page.locator("#samples [role=progressbar]")).to_be_visible()
-    cancel = view.hold_cancel()
-    page.locator("#generate-stop").click()
-    expect(headline).to_contain_text("stopped after step 2")
-    expect(status).to_contain_text("Stopped.")
-    denoisers.let(CALLS_A_STEP)  # the run does not know of it yet, and writes over that
-    expect(headline).to_contain_text("step 3 of 5")
-    denoisers.wait_for(3 * CALLS_A_STEP + 1)
-    cancel.release()
+    expect(says).to_have_text("Step 2 of 5. You see where these steps would end.")
+    expect(page.locator(RUN)).to_have_text("Stop")
+    expect(page.locator("#generate .shot:enabled")).to_have_count(0)
+    assert page.locator("#strip .tile.film").count() == 2
+    page.locator(RUN).click()
+    expect(says).to_have_text("Stopped after step 2 of 5. You see where these steps would have ended.")
+    expect(page.locator(RUN)).to_have_text("Make pictures")
+    expect(page.locator("#generate .gcap .tag").first).to_have_text("stopped")
     assert cancelling.wait(PATIENCE)
-    denoisers.let(CALLS_A_STEP)  # the step that is being computed comes to its end
-    expect(headline).to_contain_text("stopped after step 3")
-    expect(status).to_contain_text("Stopped.")
-    expect(page.locator("#generate-run")).to_be_enabled()
-    expect(page.locator("#generate-stop")).to_be_disabled()
     denoisers.open()
-    setting(view, "steps", 2)
-    page.locator("#generate-run").click()
-    expect(headline).to_contain_text("4 pictures per row")
+    setting(view, "Steps", 2)
+    page.locator(RUN).click()
+    expect(page.locator("#generate .gcap .tag").first).to_have_text("unpicked")
     finished(view)
-    # four steps of the first run and two of this one: the worker did not end the first one before
-    assert denoisers.arrived == 6 * CALLS_A_STEP
+    assert denoisers.arrived == (3 + 2) * CALLS_A_STEP  # the first run ended with the step that was being computed
 
 
-def test_stop_that_comes_too_late_leaves_the_finished_pictures(view, denoisers):
-    page, headline = view.page, view.page.locator("#samples [data-part=headline]")
-    setting(view, "steps", 3)
-    page.locator("#generate-run").click()
-    denoisers.let(CALLS_A_STEP)
-    expect(headline).to_contain_text("step 1 of 3")
-    cancel = view.hold_cancel()
-    page.locator("#generate-stop").click()
-    expect(headline).to_contain_text("stopped after step 1")
-    denoisers.open()
-    expect(headline).to_contain_text("4 pictures per row")
-    expect(page.locator("#generate-status")).not_to_contain_text("Stopped.")
-    cancel.release()
-    expect(page.locator("#generate-status")).to_contain_text("Stopped.")
-    expect(headline).to_contain_text("4 pictures per row")
-    assert page.locator("#samples .sample:disabled").count() == 0
-    expect(page.locator("#generate-run")).to_be_enabled()
-
-
-def test_other_seeds(view):
+def test_a_bad_value_gets_one_sentence_and_loses_nothing(view):
     page = view.page
-    setting(view, "steps", 2)
-    page.get_by_role("button", name="Other seeds").click()
-    page.wait_for_function("document.querySelector('#seed input').value !== '0'")
-    seed = page.locator("#seed input").input_value()
-    expect(page.locator("#samples .sample span").first).to_have_text(f"seed {seed}")
+    make(view, "tench")
+    source = page.locator(PICTURE).first.get_attribute("src")
+    page.locator(ASK).fill("golden gate")
+    page.locator(RUN).click()
+    expect(page.locator(f"{SAYS}.error")).to_contain_text("There is no class 'golden gate'; use for example")
+    assert page.locator(PICTURE).first.get_attribute("src") == source
+    setting(view, "Steps", 0)
+    make(view, "tench")
+    expect(page.locator(f"{SAYS}.error")).to_contain_text("not 0")
+
+
+def part(view: Watched, heading: str):
+    return view.page.locator("#generate .part", has_text=heading)
+
+
+def test_below_are_a_grid_a_walk_a_photo_and_a_morph(view, pipeline):
+    page = view.page
+    make(view, "tench")
+    grid = part(view, "Seeds against guidance")
+    grid.get_by_label("Scales").fill("1, 2")
+    grid.get_by_label("Seeds").fill("2")
+    grid.get_by_role("button", name="Make the grid").click()
+    expect(grid.locator("td img")).to_have_count(4)
+    walk = part(view, "To class or words")
+    walk.get_by_label("To class or words").fill("church")
+    walk.get_by_role("button", name="Walk").click()
+    expect(walk.locator("h2")).to_have_text("Walk from tench, seed 0, to church, seed 2")
+    expect(walk.get_by_role("button", name="Play")).to_be_visible()
+    request = {"steps": STEPS, "guidance": "autoguidance", "scale": 1.5, "compare": False}
+    made = sample_to_end(pipeline, Request("church", **request, seeds=(2,)), "").rows[0].pictures["finetuned"][0]
+    shown = shown_pixels(page, "#generate .walk img >> nth=7")
+    assert np.abs(shown.astype(int) - made).max() <= 1
+    photo = part(view, "From your photo")
+    photo.get_by_role("button", name="Denoise").click()
+    expect(photo.locator("figcaption").nth(2)).to_contain_text("As tench")
+    morph = part(view, "Morph between two photos")
+    expect(morph.get_by_role("button", name="Morph")).to_be_enabled()
+    morph.get_by_role("button", name="Morph").click()
+    expect(morph.locator(".walk img")).to_have_count(16)
+    morph.get_by_role("button", name="Play").click()
+    expect(morph.locator("figure[data-now]")).to_have_count(2)
+    morph.get_by_role("button", name="Pause").click()
+    grid.locator("td button").nth(3).click()
+    expect(page.locator("#generate .gcap b").first).to_have_text("seed 1")
     finished(view)
+    assert_shows(view, pipeline, "tench", [1], scale=2.0)
 
 
-@pytest.mark.parametrize(
-    ("field", "value", "message"),
-    [
-        ("steps", 0, "not 0"),
-        ("scale", -1, "not -1"),
-        ("count", 10_000, "10000 pictures at once"),
-        ("seed", -1, "not -1"),
-    ],
-)
-def test_bad_numbers_get_one_sentence_and_lose_nothing(url, generator, field, value, message):
-    """Sent to the API, where no slider clamps them."""
-    request = {
-        "title": str(generator),
-        "label": 0,
-        "prompt": "",
-        "negative": "",
-        "other": "",
-        "seed": 0,
-        "count": 4,
-        "steps": 2,
-        "guidance": "cfg",
-        "scale": 2,
-    }
-    request |= {"compare": True, field: value}
-    client = Client(url, verbose=False)
-    status, *_ = client.predict(*request.values(), api_name="/generate")
-    assert message in status
-    assert "alert" in status
+def test_a_link_with_seeds_shows_those_pictures_and_one_without_waits(browser, url, pipeline):
+    view = Watched(browser, url, query="?tab=generate&kind=class&label=golf+ball&seed=1.4&steps=3&guidance=cfg&scale=2")
+    expect(view.page.locator("#generate .gcap b").first).to_have_text("seed 1")
+    finished(view)
+    assert_shows(view, pipeline, "golf ball", [1, 4], guidance="cfg", scale=2.0)
+    view.check()
+    view.page.close()
+    view = Watched(browser, url, query="?tab=generate&kind=text&prompt=a+red+ball")
+    expect(view.page.locator(ASK)).to_have_value("a red ball")
+    expect(view.page.locator("#generate .message").first).to_be_visible()
+    view.check()
+    view.page.close()
 
 
-def test_an_unknown_class_gets_one_sentence_and_loses_nothing(shown):
-    page = shown.page
-    before = page.locator(sample(shown, 0, 0)).get_attribute("src")
-    page.locator("#class input").fill("golden gate")
-    page.locator("#class input").press("Enter")
-    page.locator("#generate-run").click()
-    expect(page.locator("#generate-status .error")).to_contain_text("There is no class 'golden gate'; use for example")
-    assert page.locator(sample(shown, 0, 0)).get_attribute("src") == before
-    finished(shown)
-
-
-def test_the_api_gives_pictures_with_their_settings(url, generator):
-    client = Client(url, verbose=False)
-    _, value, *_ = client.predict(str(generator), "church", "", "", "", 3, 1, 2, "none", 1, False, api_name="/generate")
-    value = value.get("value", value)
-    picture = value["rows"][0]["pictures"]["finetuned"][0]
-    settings = png_settings(io.BytesIO(base64.b64decode(picture.partition(",")[2])))
-    assert settings["class"] == "church"
-    assert settings["seed"] == 3
-
-
-def test_without_a_generator_the_tab_says_how_to_get_one(browser):
+def test_without_a_generator_one_sentence_says_how_to_get_one(browser):
     with served(build_demo(build(), "no generator")) as address:
         view = Watched(browser, address)
-        view.open("Generate")
-        expect(view.page.locator("#no-generator")).to_contain_text("python -m train.stage2")
-        expect(view.page.locator("#no-generator")).to_contain_text("CUDA GPU")
+        view.open("generate")
+        expect(view.page.locator("#generate [data-part=none]")).to_contain_text("python -m train.stage2")
+        expect(view.page.locator("#generate [data-part=none]")).to_contain_text("CUDA GPU")
+        expect(view.page.locator(RUN)).to_be_hidden()
+        part(view, "Morph between two photos").get_by_role("button", name="Morph").click()
+        expect(view.page.locator("#generate .walk img")).to_have_count(16)
         view.check()
         view.page.close()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_phone_shows_it_without_sideways_scrolling_and_readable(browser, url, theme):
+def test_a_phone_shows_one_picture_at_a_time_and_can_be_read(browser, url, theme):
     view = Watched(browser, url, width=390, query=f"?__theme={theme}")
-    opened(view)
-    for part in ("#samples .headline", "#samples h3", "#samples .sample span", "#samples dt", "#samples .hint"):
-        assert contrast(view.page, part) > 4.5
+    view.open("generate")
+    setting(view, "Steps", 2)
+    make(view, "tench")
+    box = view.page.locator("#generate .shot").first.bounding_box()
+    assert 380 <= box["width"] <= 390
+    assert view.page.locator("#generate .shot").nth(1).bounding_box()["x"] >= 390
+    for name in (SAYS, "#generate .gcap .tag", "#generate .say", "#generate .part p", "#generate label.set small"):
+        assert contrast(view.page, name) > 4.5
     assert view.page.evaluate("document.documentElement.scrollWidth") <= 390
     view.check()
     view.page.close()

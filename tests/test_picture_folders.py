@@ -9,10 +9,14 @@ from datasets import ClassLabel, Dataset, Features, Value
 from datasets import Image as ImageFeature
 
 from drorae.images import ImageError
-from train.data import picture_folders
+from train.data import picture_folders, rows
 from train.data.captions import TEMPLATES, captions_of
-from train.data.positions import Crop, TrainingPositions, TrainingStream, ValidationPhotos, label_of, open_row
+from train.data.crops import Crop
+from train.data.held_out import ValidationPhotos
+from train.data.positions import TrainingPositions
+from train.data.rows import label_of, picture_of
 from train.data.sources import class_names, load_photos
+from train.data.stream import TrainingStream
 from train.errors import DataError
 from train.settings import Schedule
 
@@ -78,7 +82,7 @@ def test_links_are_followed_once(tmp_path):
     (tmp_path / "store" / "cat" / "circle").symlink_to(root / "train")
     rows = load_photos(str(root), "train")
     assert files(rows, root) == ["train/cat/1.jpg", "train/cat/2.jpg", "train/own/3.jpg"]
-    assert [open_row(row, "").size for row in rows] == [(48, 40)] * 3
+    assert [picture_of(row, "").size for row in rows] == [(48, 40)] * 3
     (tmp_path / "store" / "cat" / "circle").unlink()
     (root / "train" / "own" / "3.jpg").unlink()
     assert classes(load_photos(str(root), "train")) == ["cat", "cat"]  # links alone
@@ -197,10 +201,8 @@ def locked(tmp_path, monkeypatch):
             raise PermissionError(13, "Permission denied")
         return original(picture, name=name)
 
-    from train.data import positions
-
-    original = positions.load_image
-    monkeypatch.setattr(positions, "load_image", refuse)
+    original = rows.load_image
+    monkeypatch.setattr(rows, "load_image", refuse)
     return load_photos(root, "train")
 
 
@@ -218,7 +220,7 @@ def test_a_file_that_cannot_be_read_is_skipped_and_listed(locked):
 def test_odd_files_are_pictures_that_cannot_be_read(tmp_path):
     for path in ("/proc/self/mem", "x" * 300 + ".jpg", str(tmp_path), str(tmp_path / "gone.jpg")):
         with pytest.raises(ImageError):
-            open_row({"image": {"bytes": None, "path": path}}, "a photo")
+            picture_of({"image": {"bytes": None, "path": path}}, "a photo")
 
 
 def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch, capsys):

@@ -9,9 +9,10 @@ from conftest import ROOT
 from torch.utils.flop_counter import FlopCounterMode
 
 from drorae import AutoencoderDRoRAE, DiTDH
+from drorae.checkpoints import UnfilledMeta
 from drorae.study.published import WIDTHS
 from train import stage1
-from train.engine.dry_run import build_on_meta, step_cost
+from train.engine.dry_run import build_on_meta, describe, step_cost
 from train.presets import DINOV2_B, PRESETS
 
 
@@ -37,7 +38,7 @@ def test_the_paper_is_in_the_rows():
 
 
 def parameters(h: int) -> int:
-    with torch.device("meta"):
+    with UnfilledMeta(), torch.device("meta"):
         model = AutoencoderDRoRAE(**{**PRESETS[f"dinov2-b-{h}"].model, "decoder_num_layers": 1})
     return sum(p.numel() for p in model.fusion_module.parameters())
 
@@ -61,7 +62,30 @@ def test_every_run_starts_from_a_run_that_a_preset_makes():
             assert all(name in made for name in needed if name not in (None, "encoder"))
 
 
-@pytest.mark.parametrize(("phase", "gigaflops"), [("decoder", 1335), ("fusion", 1225), ("finetune", 1364)])
+@pytest.mark.parametrize("phase", ["decoder", "fusion", "finetune"])
+def test_a_dry_run_lists_the_parts_of_its_phase(phase):
+    """On small networks without adversary, whose steps are counted in no time."""
+    row = dataclasses.replace(PRESETS["smoke"].stage1[phase], adversary=None)
+    text = describe("smoke", PRESETS["smoke"], row, gpus=1)
+    parts = re.findall(r"^(\w[\w ]*?) +([\d.]+)M parameters$", text, re.M)
+    expected = {"decoder": set(), "fusion": {"fusion"}, "finetune": {"fusion", "finetuned decoder"}}
+    assert {name for name, _ in parts} == {"encoder", "decoder"} | expected[phase]
+    model = AutoencoderDRoRAE(**PRESETS["smoke"].model)
+    sizes = {"encoder": model.encoder, "fusion": model.fusion_module, "decoder": model.decoder}
+    sizes["finetuned decoder"] = model.decoder
+    for name, millions in parts:
+        assert float(millions) == round(sum(p.numel() for p in sizes[name].parameters()) / 1e6, 2)
+
+
+# The slow ones build the same networks in another order of training: 'finetune' runs each of them.
+@pytest.mark.parametrize(
+    ("phase", "gigaflops"),
+    [
+        pytest.param("decoder", 1335, marks=pytest.mark.slow),
+        pytest.param("fusion", 1225, marks=pytest.mark.slow),
+        ("finetune", 1364),
+    ],
+)
 def test_a_dry_run_prints_sizes_steps_and_cost_and_does_nothing(capsys, tmp_path, phase, gigaflops):
     """The compute is that of a whole step, with latent noise, perceptual distance and adversary; the discriminator's
     step runs nothing frozen again."""
@@ -97,7 +121,7 @@ def test_the_denoisers_of_the_paper():
         assert (schedule.batch_size, schedule.lr, schedule.betas, schedule.lr_floor) == (1024, 2e-4, (0.9, 0.95), 1.0)
         assert (schedule.ema_decay, schedule.max_grad_norm, schedule.precision) == (0.9995, 1.0, "no")
         assert rows[name].dropout == 0.1
-        with torch.device("meta"):
+        with UnfilledMeta(), torch.device("meta"):
             denoiser = DiTDH(num_classes=1000, **rows[name].denoiser)
         assert sum(p.numel() for p in denoiser.parameters()) / 1e6 == pytest.approx(millions, abs=0.05)
     text = rows["text"]
@@ -117,7 +141,7 @@ def test_the_embedded_denoisers_are_small_enough():
     millions = {}
     for name, row in PRESETS["tiny"].stage2.items():
         condition = {"num_classes": None, "text_dim": 384} if row.text else {"num_classes": 20}
-        with torch.device("meta"):
+        with UnfilledMeta(), torch.device("meta"):
             denoiser = DiTDH(in_channels=192, **condition, **row.denoiser)
         millions[name] = sum(p.numel() for p in denoiser.parameters()) / 1e6
     assert millions["class"] + millions["class-guide"] <= 8
@@ -127,7 +151,7 @@ def test_the_embedded_denoisers_are_small_enough():
 def test_a_step_of_an_embedded_denoiser_is_cheap_enough():
     """At most 6 GFLOP a latent and step, forward and backward."""
     for name in ("class", "class-guide"):
-        with torch.device("meta"):
+        with UnfilledMeta(), torch.device("meta"):
             denoiser = DiTDH(in_channels=192, num_classes=20, **PRESETS["tiny"].stage2[name].denoiser)
             latents, t = torch.randn(1, 192, 16, 16, requires_grad=True), torch.rand(1)
             labels = torch.zeros(1, dtype=torch.long)

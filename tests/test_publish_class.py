@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from drorae import DRoRAEClassPipeline
 from drorae.checkpoints import CheckpointError
 from train import publish_class
-from train.engine.run import LOG, RECORD
+from train.engine.run_folder import LOG, RECORD
 from train.measure.generated import table
 from train.measure.mobilenet import MobileNetV2
 

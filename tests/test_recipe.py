@@ -12,11 +12,16 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from drorae import AutoencoderDRoRAE
+from drorae.checkpoints import UnfilledMeta
 from drorae.models.fusion import MeanFusion
 from train import stage1
-from train.data.positions import Batch, Crop, TrainingPositions, ValidationPhotos
+from train.data.batches import Batch
+from train.data.crops import Crop
+from train.data.held_out import ValidationPhotos
+from train.data.positions import TrainingPositions
 from train.data.sources import GeneratedPictures
-from train.engine.run import CHECKPOINT, LOG, fit
+from train.engine.run import fit
+from train.engine.run_folder import CHECKPOINT, LOG
 from train.presets import PHASES, PRESETS
 from train.settings import Schedule
 from train.tasks.reconstruction import Reconstruction
@@ -155,13 +160,13 @@ def test_what_is_exported_and_validated_is_the_plain_average(tmp_path, decay):
 def test_the_average_goes_on_where_a_run_was_stopped(tmp_path, monkeypatch):
     import train.engine.run
 
-    save = train.engine.run._save_state
+    save = train.engine.run.save_state
 
     def save_and_stop(*args):
         save(*args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train.engine.run, "_save_state", save_and_stop)
+    monkeypatch.setattr(train.engine.run, "save_state", save_and_stop)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "run", GROWING, save_every=4)
     monkeypatch.undo()
@@ -222,10 +227,10 @@ def test_the_discriminator_learns_to_tell_real_from_fake(tmp_path, monkeypatch):
     monkeypatch.setattr("train.tasks.reconstruction.augment", lambda pictures, draws: pictures)
     validation = ValidationPhotos(GeneratedPictures(4, 1), 32)
     task = smoke_task("decoder", validation=validation)
-    adversary = dataclasses.replace(task.preset.adversary, discriminator_start=2, generator_start=10**6, lr=1e-3)
+    adversary = dataclasses.replace(task.preset.adversary, discriminator_start=2, generator_start=10**6, lr=4e-3)
     task.preset = dataclasses.replace(task.preset, adversary=adversary)
     before = {name: value.clone() for name, value in task.adversary.heads.state_dict().items()}
-    plan = Schedule(20, 8, 0.0, 0, precision="no", save_every=5, workers=0, ema_decay=0.0)
+    plan = Schedule(40, 8, 0.0, 0, precision="no", save_every=5, workers=0, ema_decay=0.0)
     positions = TrainingPositions([GeneratedPictures(8, 0)], 32, Crop(None, (1.0, 1.0), False), 0)
     fit(task, positions, plan, tmp_path / "run", Accelerator(cpu=True), adversary.lr, adversary.discriminator_start)
     rows = [json.loads(line) for line in (tmp_path / "run" / LOG).read_text().splitlines()]
@@ -303,7 +308,7 @@ def test_every_phase_builds_the_model_of_its_preset(name, monkeypatch, tmp_path)
     monkeypatch.setattr(stage1, "load_run", load_run)
     monkeypatch.setattr(stage1, "pretrained", lambda name, **arguments: timm_without_weights(name, **arguments))
     for phase, row in preset.stage1.items():
-        with torch.device("meta"):
+        with UnfilledMeta(), torch.device("meta"):
             built[phase] = stage1.start_model(preset, row, tmp_path, None)
     defaults = {"fusion_hidden_size": None, "fusion_beta": 0.2}
     for phase, model in built.items():

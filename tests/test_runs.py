@@ -15,11 +15,15 @@ from conftest import ROOT, same, smoke, weights
 from dying import in_a_process, killed, without_space
 
 import train.engine.run
+import train.engine.run_folder
 from drorae import AutoencoderDRoRAE
 from train import stage1
-from train.data.positions import Crop, TrainingPositions, ValidationPhotos
+from train.data.crops import Crop
+from train.data.held_out import ValidationPhotos
+from train.data.positions import TrainingPositions
 from train.data.sources import GeneratedPictures
-from train.engine.run import Optimisation, fit
+from train.engine.optimisation import Optimisation
+from train.engine.run import fit
 from train.engine.session import check_precision
 from train.errors import RunError
 from train.presets import PRESETS
@@ -82,13 +86,13 @@ def test_a_killed_run_continues_to_the_same_weights(runs, tmp_path, capsys, mome
 
 def test_a_run_interrupted_twice_continues_to_the_same_weights(runs, tmp_path, monkeypatch):
     after(runs, tmp_path)
-    save = train.engine.run._save_state
+    save = train.engine.run.save_state
 
     def save_and_stop(*args):
         save(*args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train.engine.run, "_save_state", save_and_stop)
+    monkeypatch.setattr(train.engine.run, "save_state", save_and_stop)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             stage1.main(smoke(tmp_path, "fusion"))
@@ -140,7 +144,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_last_state(runs, tmp_path, ca
 
 def test_a_changed_preset_is_refused_on_resume_and_named(runs, tmp_path, monkeypatch):
     after(runs, tmp_path)
-    monkeypatch.setattr(train.engine.run, "_write_folder", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(train.engine.run, "write_folder", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         stage1.main(smoke(tmp_path, "fusion"))
     monkeypatch.undo()
@@ -167,7 +171,7 @@ def test_a_changed_preset_is_refused_on_resume_and_named(runs, tmp_path, monkeyp
 def test_a_state_that_was_half_swapped_is_recovered(tmp_path):
     (tmp_path / "state.old").mkdir()
     (tmp_path / "state.new").mkdir()
-    train.engine.run._recover_state(tmp_path)
+    train.engine.run_folder.recover_state(tmp_path)
     assert (tmp_path / "state").is_dir()
 
 

@@ -14,20 +14,20 @@ from safetensors.torch import load_file
 
 from drorae import AutoencoderDRoRAE, DRoRAEClassPipeline, LatentStatistics
 from train import dit_probe, generate, stage2
+from train.data.batches import Batch
 from train.data.draws import normal_draws, uniform_draws
-from train.data.positions import Batch
 from train.data.sources import GeneratedPictures, class_names, load_photos
 from train.errors import DataError, RunError
 from train.presets import PRESETS
 from train.tasks.conditions import ClassCondition
-from train.tasks.generation import Generation, logit_normal
+from train.tasks.generation import FlowMatching, logit_normal
 
 
-def task(**changes) -> Generation:
+def task(**changes) -> FlowMatching:
     statistics = LatentStatistics.of(SHAPE, torch.full(SHAPE, 0.8), torch.full(SHAPE, 0.1))
     settings = {"statistics": statistics, "validation": None, "autoencoder_name": "somewhere"}
     condition = ClassCondition(network(1), LABELS)
-    return Generation(build(), condition, PRESETS["smoke"].stage2["class"], **{**settings, **changes})
+    return FlowMatching(build(), condition, PRESETS["smoke"].stage2["class"], **{**settings, **changes})
 
 
 def test_the_loss_is_flow_matching_written_out():
@@ -183,7 +183,7 @@ def test_resuming_gives_the_same_weights(generators, tmp_path, monkeypatch):
     out = tmp_path / "runs"
     (out / "smoke").mkdir(parents=True)
     (out / "smoke" / "finetune").symlink_to(generators / "smoke" / "finetune")
-    calls, original = [], Generation.loss
+    calls, original = [], FlowMatching.loss
 
     def stops(self, batch, step):
         calls.append(step)
@@ -191,10 +191,12 @@ def test_resuming_gives_the_same_weights(generators, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return original(self, batch, step)
 
-    monkeypatch.setattr(Generation, "loss", stops)
+    monkeypatch.setattr(FlowMatching, "loss", stops)
     with pytest.raises(KeyboardInterrupt):
         stage2.main([*smoke(out), "--condition", "class"])
-    monkeypatch.setattr(Generation, "loss", lambda self, batch, step: calls.append(step) or original(self, batch, step))
+    monkeypatch.setattr(
+        FlowMatching, "loss", lambda self, batch, step: calls.append(step) or original(self, batch, step)
+    )
     stage2.main([*smoke(out), "--condition", "class"])
     assert calls == [0, 1, 2, 3, 4, 3, 4, 5]
     part = "class/checkpoint/denoiser/diffusion_pytorch_model.safetensors"
@@ -279,8 +281,8 @@ def test_the_probe_compares_latents(generators, tmp_path, capsys):
 
 
 def test_the_probe_trains_on_normalised_latents(generators, tmp_path, monkeypatch):
-    seen, original = [], Generation.latents
-    monkeypatch.setattr(Generation, "latents", lambda self, batch: seen.append(original(self, batch)) or seen[-1])
+    seen, original = [], FlowMatching.latents
+    monkeypatch.setattr(FlowMatching, "latents", lambda self, batch: seen.append(original(self, batch)) or seen[-1])
     arguments = [*smoke(tmp_path), "--steps", "20"]
     dit_probe.main([str(generators / "smoke" / "finetune" / "checkpoint"), *arguments])
     for latents in (torch.cat(seen[: len(seen) // 2]), torch.cat(seen[len(seen) // 2 :])):  # both routes

@@ -23,7 +23,7 @@ from drorae.explorer.standing import (
     standing_size,
 )
 from train import spread
-from train.data.positions import load_held_out
+from train.data.held_out import load_held_out
 from train.errors import DataError
 
 MODEL = ROOT / "assets" / "drorae-tiny"

@@ -10,7 +10,7 @@ from scipy.stats import linregress
 
 from drorae.bundled import ASSETS
 from drorae.study import charts, published
-from drorae.study.fits import MEASURED, fit, magnitudes, read_measurements, refits
+from drorae.study.fits import MEASURED, least_squares, magnitudes, read_measurements, refits
 from drorae.ui import study_tab as tab
 
 
@@ -18,7 +18,7 @@ def test_a_fit_is_scipys():
     rng = np.random.default_rng(0)
     x = rng.uniform(6, 8, 20)
     y = 2 - 0.3 * x + 0.01 * rng.standard_normal(20)
-    ours, theirs = fit(x, y), linregress(x, y)
+    ours, theirs = least_squares(x, y), linregress(x, y)
     assert ours == pytest.approx((theirs.slope, theirs.intercept, theirs.rvalue**2))
     assert ours.at([0.0, 1.0]) == pytest.approx([theirs.intercept, theirs.intercept + theirs.slope])
 

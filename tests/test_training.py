@@ -13,8 +13,8 @@ from drorae import AutoencoderDRoRAE, CheckpointError
 from drorae.models.fusion import layer_norm
 from drorae.pretrained.adapter import load_fusion, save_fusion
 from train import encoder, stage1
+from train.data.batches import Batch
 from train.data.draws import uniform_draws
-from train.data.positions import Batch
 from train.presets import PRESETS
 from train.tasks.reconstruction import Reconstruction, router_roughness
 

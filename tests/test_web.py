@@ -226,7 +226,7 @@ def test_files_of_ours_are_served_with_ranges_and_tags(client):
         "",
         "examples",
         "examples/",
-        "examples/cat.jpg",
+        "examples/README.md",
         "examples/other.json",
         "drorae-tiny/config.json",
         "README.md",

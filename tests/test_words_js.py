@@ -94,3 +94,22 @@ def test_what_else_is_said_of_many_photos(say):
     assert say("manyMore", {"bad": 0, "stopped": 0, "other": None}) == first
     rest = " 2 files could not be read. Stopped before all 1,500 photos were read. These numbers are of x."
     assert say("manyMore", {"bad": 2, "stopped": 1500, "other": "x"}) == first + rest
+
+
+def test_the_meter_answers_and_points(say):
+    def place(departure):
+        return say("meter", {"verdict": "yes", "departure": departure, "limits": [0.08, 0.24]})["place"]
+
+    # 30 percent up to the first limit, 25 up to the second, the rest beyond it
+    assert [place(value) for value in (0, 0.04, 0.08, 0.16, 0.24, 0.48)] == pytest.approx([0, 15, 30, 42.5, 55, 77.5])
+    known = say("meter", {"verdict": "no", "beyond": 0.2, "departure": 4, "limits": [1, 2]})
+    assert (known["question"], known["answer"]) == ("Does the picture hold up?", "No.")
+    assert known["more"] == " 20 of 100 places odd."
+    unknown = say("meter", {"verdict": "unknown", "beyond": None, "departure": 4, "limits": None})
+    assert (unknown["answer"], unknown["more"], unknown["place"]) == ("Not measured for this model.", "", None)
+
+
+def test_places_and_progress(say):
+    assert say("paintedPlaces", 24, 1024) == "Only in 24 of 1,024 places."
+    assert say("paintedPlaces", 0, 1024) == "In the whole picture."
+    assert say("oneByOne", {"done": 34, "total": 46}) == "Layers one by one: 34 of 46"

@@ -17,6 +17,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageDraw
 
 from drorae import DRoRAEClassPipeline, DRoRAETextPipeline
@@ -28,7 +29,10 @@ from drorae.viewers.values import generation_value
 from train.engine.session import main_guard
 
 STEPS, UNPICKED, ACROSS, NUMBER = 25, 3, 8, 14
-SAMPLERS = {DRoRAEClassPipeline: ("autoguidance", 1.5), DRoRAETextPipeline: ("cfg", 3.0)}
+SAMPLERS: dict[type[DRoRAEPipeline], tuple[str, float]] = {
+    DRoRAEClassPipeline: ("autoguidance", 1.5),
+    DRoRAETextPipeline: ("cfg", 3.0),
+}
 
 
 def load(name: str) -> DRoRAEPipeline:
@@ -52,12 +56,11 @@ def request_of(pipeline: DRoRAEPipeline, subject: str, seeds: list[int]) -> Requ
 
 def draw_sheet(pipeline: DRoRAEPipeline, subject: str, count: int) -> Image.Image:
     """The seeds 0 to ``count`` - 1 of a class or prompt, each under its number."""
-    pictures = []
+    pictures: list[np.ndarray] = []
     for start in range(0, count, ACROSS):
         seeds = list(range(start, min(start + ACROSS, count)))
-        pictures += list(sample_to_end(pipeline, request_of(pipeline, subject, seeds), "").rows[0].pictures.values())[
-            -1
-        ]
+        row = sample_to_end(pipeline, request_of(pipeline, subject, seeds), "").rows[0]
+        pictures.extend(list(row.pictures.values())[-1])
     side = pictures[0].shape[0]
     sheet = Image.new("RGB", (min(ACROSS, count) * side, -(-count // ACROSS) * (side + NUMBER)))
     draw = ImageDraw.Draw(sheet)

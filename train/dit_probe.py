@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from drorae import AutoencoderDRoRAE, LatentStatistics
 from drorae.pretrained.adapter import load_tokenizer
 from train.data.latent_cache import LatentPositions
-from train.engine.run import LOG
+from train.engine.run_folder import LOG
 from train.engine.session import (
     SHARED,
     add_data_arguments,
@@ -36,7 +36,7 @@ from train.latent_stats import StreamingMoments
 from train.presets import PRESETS
 from train.settings import Stage2Preset
 from train.stage2 import VALIDATION_PHOTOS, class_condition, load_latents
-from train.tasks.generation import Generation
+from train.tasks.generation import FlowMatching
 
 BATCH = 64
 
@@ -61,9 +61,9 @@ def probe(args: argparse.Namespace, checkpoint: str, fused: bool, row: Stage2Pre
     name = f"probe-{Path(checkpoint).parent.parent.name}-{Path(checkpoint).parent.name}-{Path(checkpoint).name}"
     name += "" if fused else "-last-layer"
 
-    def build(_: Accelerator) -> Generation:
+    def build(_: Accelerator) -> FlowMatching:
         validation = load_validation(args, model.image_size, limit=VALIDATION_PHOTOS, crop="adm")
-        return Generation(model, condition, row, statistics, validation, checkpoint, fused)
+        return FlowMatching(model, condition, row, statistics, validation, checkpoint, fused)
 
     settings = {"denoiser": row.denoiser, "checkpoint": checkpoint, "fused": fused}
     train(args, "train.dit_probe", name, settings, row, build, lambda task, accelerator: positions)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drorae.models.fusion import layer_norm
-from train.data.positions import Batch
+from train.data.batches import Batch
 from train.engine.session import (
     VALIDATION_PHOTOS,
     add_data_arguments,

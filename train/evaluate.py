@@ -28,7 +28,7 @@ from drorae.images import to_uint8
 from drorae.metrics import psnr, ssim
 from drorae.models.fusion import FusionOutput, MeanFusion
 from drorae.pretrained.adapter import cast_weights, load_tokenizer
-from train.data.positions import ValidationPhotos, load_held_out
+from train.data.held_out import ValidationPhotos, load_held_out
 from train.engine.session import SHARED, main_guard, number_of
 from train.errors import DataError
 from train.measure.frechet import FrechetDistance, check_count
@@ -227,7 +227,7 @@ def choose_metrics(asked: list[str] | None, weights: Path, count: int) -> tuple[
     return tuple(chosen), left_out
 
 
-def measure(
+def measure_checkpoint(
     checkpoint: str | Path,
     data: str,
     limit: int | None = None,
@@ -379,7 +379,7 @@ def main(argv: list[str] | None = None) -> None:
             args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         return
 
-    report = measure(
+    report = measure_checkpoint(
         args.checkpoint,
         args.data,
         args.limit,

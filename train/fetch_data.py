@@ -30,7 +30,7 @@ from torch import Tensor
 from torchvision.models import vgg11_bn
 
 from drorae.images import load_image
-from train.data.positions import adm_square
+from train.data.crops import adm_square
 from train.engine.session import main_guard
 from train.errors import DataError
 from train.tasks.losses import TAPS

@@ -20,7 +20,7 @@ from drorae.metrics import psnr
 from drorae.models.decoder import decode_tokens
 from drorae.models.fusion import layer_norm
 from drorae.pretrained.adapter import load_tokenizer
-from train.data.positions import load_held_out
+from train.data.held_out import load_held_out
 from train.engine.session import SHARED, main_guard, number_of
 from train.errors import DataError
 

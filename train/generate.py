@@ -9,7 +9,6 @@ PNG files that hold their own settings, and with ``--npz`` also one array in ADM
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -17,20 +16,17 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from PIL import Image
-from tqdm.auto import tqdm
 
 from drorae import DiTDH, DRoRAEClassPipeline
 from drorae.checkpoints import resolve
-from drorae.choices import GUIDANCE
 from drorae.images import png_with_settings
 from drorae.pipelines.base import SamplerSettings
 from train import generate_prompts
 from train.data.latent_cache import module_hash
-from train.data.picture_files import is_whole, write
-from train.engine.session import amount_of, main_guard, number_of, read_scale, read_seed
-from train.errors import RunError
+from train.data.picture_files import check_record, missing_batches, write, write_record
+from train.engine.session import add_sampler_arguments, amount_of, main_guard, number_of
 
-RECORD, ARRAY = "settings.json", "samples.npz"
+ARRAY = "samples.npz"
 
 
 def load_generator(name: str, guide: str | None, device: str | torch.device) -> DRoRAEClassPipeline:
@@ -62,29 +58,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--count", type=number_of("pictures"), required=True, help="pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--classes", nargs="+", help="only these, by name or number")
-    parser.add_argument("--steps", type=number_of("steps"), default=50, help="of the sampler (default: %(default)s)")
-    parser.add_argument("--guidance", choices=GUIDANCE, default="none", help="kind of guidance (default: %(default)s)")
-    parser.add_argument(
-        "--scale",
-        type=read_scale,
-        default=1.5,
-        help="of guidance (default: %(default)s)",
-    )
+    add_sampler_arguments(parser, "none", 1.5, batch_size=25)
     parser.add_argument(
         "--interval",
         type=amount_of("a flow time", most=1),
         nargs=2,
         default=(0.0, 1.0),
         help="flow times where guidance acts",
-    )
-    parser.add_argument(
-        "--decoder",
-        choices=("original", "finetuned"),
-        help="which decoder paints (default: finetuned, where there is one)",
-    )
-    parser.add_argument("--seed", type=read_seed, default=0, help="of the first picture")
-    parser.add_argument(
-        "--batch-size", type=number_of("pictures"), default=25, help="pictures at once (default: %(default)s)"
     )
     parser.add_argument("--npz", action="store_true", help=f"also write {ARRAY}")
     args = parser.parse_args(argv)
@@ -100,19 +80,16 @@ def main(argv: list[str] | None = None) -> None:
     record = settings | {"seed": args.seed, "classes": classes, "names": pipeline.config.labels}
     networks = {"denoiser": pipeline.denoiser, "guide": pipeline.guide, "tokenizer": pipeline.autoencoder}
     record["weights"] = {name: module_hash(network) for name, network in networks.items() if network is not None}
-    file = args.out / RECORD
-    if file.is_file() and json.loads(file.read_text(encoding="utf-8")) != json.loads(json.dumps(record)):
-        raise RunError(f"'{args.out}' holds pictures made with other settings; remove it or choose another --out.")
+    check_record(args.out, record)
     args.out.mkdir(parents=True, exist_ok=True)
     state.wait_for_everyone()
     if state.is_main_process:
-        write(file, (json.dumps(record, indent=2) + "\n").encode())
+        write_record(args.out, record)
 
-    mine = list(range(args.count)[state.process_index :: state.num_processes])
-    todo = [n for n in mine if not is_whole(args.out / f"{n:06d}.png")]
-    bar = tqdm(total=len(mine), initial=len(mine) - len(todo), desc="pictures", disable=not state.is_main_process)
-    for start in range(0, len(todo), args.batch_size):
-        numbers = todo[start : start + args.batch_size]
+    def place(number: int) -> Path:
+        return args.out / f"{number:06d}.png"
+
+    for numbers in missing_batches(args.count, place, args.batch_size, state):
         pictures = pipeline(
             [labels[n] for n in numbers],
             args.steps,
@@ -125,9 +102,7 @@ def main(argv: list[str] | None = None) -> None:
         for n, picture in zip(numbers, pictures, strict=True):
             name = (pipeline.config.labels or {}) and pipeline.config.labels[labels[n]]
             details = {"class": name or labels[n], "seed": args.seed + n, **settings}
-            write(args.out / f"{n:06d}.png", png_with_settings(picture, details))
-        bar.update(len(numbers))
-    bar.close()
+            write(place(n), png_with_settings(picture, details))
     state.wait_for_everyone()
     if state.is_main_process:
         if args.npz:

@@ -19,16 +19,15 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from drorae import DRoRAETextPipeline
-from drorae.choices import GUIDANCE
 from drorae.images import png_with_settings
 from drorae.pipelines.base import SamplerSettings
 from drorae.pipelines.text_to_image import check_prompts
 from train.data.latent_cache import module_hash
-from train.data.picture_files import is_whole, write
-from train.engine.session import main_guard, number_of, read_scale, read_seed
-from train.errors import DataError, RunError
+from train.data.picture_files import check_record, missing_batches, write, write_record
+from train.engine.session import add_sampler_arguments, main_guard, number_of
+from train.errors import DataError
 
-RECORD, METADATA = "settings.json", "metadata.jsonl"
+METADATA = "metadata.jsonl"
 CLIP = "openai/clip-vit-base-patch16"
 
 
@@ -88,23 +87,7 @@ def main(argv: list[str] | None = None) -> None:
         "--per-prompt", type=number_of("pictures"), default=4, help="pictures of each (default: %(default)s)"
     )
     parser.add_argument("--negative", default="", help="what to lead away from")
-    parser.add_argument("--steps", type=number_of("steps"), default=50, help="of the sampler (default: %(default)s)")
-    parser.add_argument("--guidance", choices=GUIDANCE, default="cfg", help="kind of guidance (default: %(default)s)")
-    parser.add_argument(
-        "--scale",
-        type=read_scale,
-        default=6.0,
-        help="of guidance (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--decoder",
-        choices=("original", "finetuned"),
-        help="which decoder paints (default: finetuned, where there is one)",
-    )
-    parser.add_argument("--seed", type=read_seed, default=0, help="of the first picture")
-    parser.add_argument(
-        "--batch-size", type=number_of("pictures"), default=16, help="pictures at once (default: %(default)s)"
-    )
+    add_sampler_arguments(parser, "cfg", 6.0, batch_size=16)
     parser.add_argument("--clip", action="store_true", help="also the CLIP score, whose weights are fetched")
     args = parser.parse_args(argv)
     state = PartialState()
@@ -118,15 +101,13 @@ def main(argv: list[str] | None = None) -> None:
     networks = {"denoiser": pipeline.denoiser, "text_encoder": pipeline.text_encoder, "tokenizer": pipeline.autoencoder}
     record = settings | {"seed": args.seed, "per_prompt": args.per_prompt, "prompts": rows}
     record["weights"] = {name: module_hash(network) for name, network in networks.items()}
-    file = args.out / RECORD
-    if file.is_file() and json.loads(file.read_text(encoding="utf-8")) != json.loads(json.dumps(record)):
-        raise RunError(f"'{args.out}' holds pictures made with other settings; remove it or choose another --out.")
+    check_record(args.out, record)
     state.wait_for_everyone()
     if state.is_main_process:
         for number, row in enumerate(rows):
             (args.out / f"{number:05d}" / "samples").mkdir(parents=True, exist_ok=True)
             write(args.out / f"{number:05d}" / METADATA, (json.dumps(row) + "\n").encode())
-        write(file, (json.dumps(record, indent=2) + "\n").encode())
+        write_record(args.out, record)
     state.wait_for_everyone()
 
     def place(number: int) -> Path:
@@ -134,11 +115,7 @@ def main(argv: list[str] | None = None) -> None:
         return args.out / f"{prompt:05d}" / "samples" / f"{picture:05d}.png"
 
     count = len(rows) * args.per_prompt
-    mine = list(range(count)[state.process_index :: state.num_processes])
-    todo = [number for number in mine if not is_whole(place(number))]
-    bar = tqdm(total=len(mine), initial=len(mine) - len(todo), desc="pictures", disable=not state.is_main_process)
-    for start in range(0, len(todo), args.batch_size):
-        numbers = todo[start : start + args.batch_size]
+    for numbers in missing_batches(count, place, args.batch_size, state):
         prompts = [rows[number // args.per_prompt]["prompt"] for number in numbers]
         pictures = pipeline(
             prompts,
@@ -152,8 +129,6 @@ def main(argv: list[str] | None = None) -> None:
         for number, prompt, picture in zip(numbers, prompts, pictures, strict=True):
             details = {"prompt": prompt, "seed": args.seed + number, **settings}
             write(place(number), png_with_settings(picture, details))
-        bar.update(len(numbers))
-    bar.close()
     state.wait_for_everyone()
     if state.is_main_process:
         print(f"{args.out}: {count} pictures of {len(rows)} prompts, {args.steps} steps, {args.guidance}.")

@@ -31,7 +31,7 @@ from drorae.devices import best_device
 from drorae.images import square, to_tensor, to_uint8
 from drorae.pipelines.text_encoding import encode
 from train.data.icons import STYLES, Role, is_held_out, parse_role
-from train.data.positions import open_row
+from train.data.rows import picture_of
 from train.data.sources import load_photos
 from train.engine.session import ICONS, SHARED, main_guard, number_of, read_scale
 from train.measure.efficientnet import EfficientNetLite2
@@ -82,7 +82,7 @@ def load_gallery(file: str, network: EfficientNetLite2, size: int) -> Gallery:
     """All icons of a file, held out or not, at ``size`` pixels."""
     rows = [row for split in ("train", "validation") for row in load_photos(file, split)]
     captions = [row["caption"] for row in rows]
-    pictures = torch.stack([to_tensor(square(open_row(row, row["caption"]), size)) for row in rows])
+    pictures = torch.stack([to_tensor(square(picture_of(row, row["caption"]), size)) for row in rows])
     roles = [None if "facing right" in caption else parse_role(caption) for caption in captions]
     return Gallery(STYLES.get(Path(file).stem, "icon"), captions, pictures, unit_features(pictures, network), roles)
 
@@ -207,7 +207,9 @@ def pipeline_draw(pipeline: DRoRAETextPipeline, steps: int, scale: float) -> Dra
     return draw
 
 
-def measure(pipeline: DRoRAETextPipeline, files: Sequence[str], weights: Path, draw: Draw, limit: int | None) -> dict:
+def measure_choices(
+    pipeline: DRoRAETextPipeline, files: Sequence[str], weights: Path, draw: Draw, limit: int | None
+) -> dict:
     """The report: forced choices by style and by kind of picture, and colours by style."""
     network = EfficientNetLite2(weights)
     report: dict = {"styles": {}}
@@ -273,7 +275,9 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     pipeline = DRoRAETextPipeline.from_pretrained(args.pipeline)
     pipeline.to(best_device()).set_progress_bar_config(disable=True)
-    report = measure(pipeline, args.data, args.weights, pipeline_draw(pipeline, args.steps, args.scale), args.limit)
+    report = measure_choices(
+        pipeline, args.data, args.weights, pipeline_draw(pipeline, args.steps, args.scale), args.limit
+    )
     given = f" --limit {args.limit}" if args.limit else ""
     report["command"] = (
         f"python -m train.icon_evidence {args.pipeline} --steps {args.steps} --scale {args.scale:g}{given}"

@@ -31,7 +31,7 @@ from drorae.explorer.interventions import FusionParts, can_intervene, standard_i
 from drorae.explorer.layer_usage import USAGE
 from drorae.explorer.standing import standing_size
 from drorae.metrics import psnr
-from train.data.positions import load_held_out
+from train.data.held_out import load_held_out
 from train.engine.session import PHOTOS, main_guard, number_of
 from train.errors import DataError, writing
 

@@ -18,7 +18,7 @@ from drorae import AutoencoderDRoRAE
 from drorae.checkpoints import resolve
 from drorae.devices import best_device
 from drorae.explorer.compatibility import QUANTILE, distances
-from train.data.positions import ValidationPhotos, load_held_out
+from train.data.held_out import ValidationPhotos, load_held_out
 from train.engine.session import SHARED, main_guard, number_of
 from train.errors import DataError
 

@@ -21,7 +21,7 @@ from drorae import AutoencoderDRoRAE
 from drorae.checkpoints import WEIGHTS, load_weights, resolve
 from drorae.devices import best_device
 from drorae.pretrained.adapter import cast_weights
-from train.data.positions import ValidationPhotos, load_held_out
+from train.data.held_out import ValidationPhotos, load_held_out
 from train.engine.session import SHARED, main_guard, number_of
 from train.errors import DataError
 

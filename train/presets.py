@@ -143,13 +143,14 @@ def _smoke_denoiser(depth: int, text: TextPreset | None = None) -> Stage2Preset:
 def _smoke(phase: str, starts_from: str) -> Stage1Preset:
     schedule = Schedule(6, 4, 1e-3, 1, ema_decay=0.5, precision="no", save_every=3, workers=0)
     adversary = AdversaryPreset(
-        "vit_tiny_patch16_224",
+        "test_vit",  # timm's smallest: 6 blocks of 64 channels
         "random",
         input_size=32,
         mean=IN21K_STATS,
         std=IN21K_STATS,
         discriminator_start=1,
         generator_start=2,
+        taps=(1, 2, 3, 5),
     )
     return Stage1Preset(schedule, phase, starts_from, adversary=adversary, loss_crop=24, noise_tau=0.2)
 
@@ -163,7 +164,7 @@ DINOV2_B_MODEL = {  # everything else is the default of AutoencoderDRoRAE
     "fusion": "depth-routed",
     "fusion_hidden_size": 3072,
 }
-LPIPS = PerceptualPreset("lpips", 1.0)
+LPIPS_LOSS = PerceptualPreset("lpips", 1.0)
 
 
 def _dino(start: int, continues: str | None = None) -> AdversaryPreset:
@@ -203,7 +204,7 @@ def _paper(phase: str, starts_from: str, epochs: int, adversary: AdversaryPreset
         compile=True,
     )
     return Stage1Preset(
-        schedule, phase, starts_from, perceptual=LPIPS, adversary=adversary, noise_tau=0.8, expected=expected
+        schedule, phase, starts_from, perceptual=LPIPS_LOSS, adversary=adversary, noise_tau=0.8, expected=expected
     )
 
 

@@ -16,9 +16,9 @@ from drorae import AutoencoderDRoRAE
 from drorae.checkpoints import CheckpointError
 from drorae.pretrained.adapter import cast_weights
 from drorae.study.fits import MEASURED
-from train.engine.run import CHECKPOINT, LOG, RECORD
+from train.engine.run_folder import CHECKPOINT, LOG, RECORD
 from train.engine.session import VALIDATION_PHOTOS, add_data_arguments, main_guard, number_of
-from train.evaluate import measure, table
+from train.evaluate import measure_checkpoint, table
 from train.latent_stats import RECORD as LATENT_RECORD
 from train.presets import PHASES, PRESETS
 from train.settings import Preset
@@ -193,7 +193,7 @@ def main(argv: list[str] | None = None) -> None:
     model = AutoencoderDRoRAE.from_pretrained(checkpoint)
     cast_weights(model, torch.float16).register_to_config(_name_or_path=args.to.name)
     model.save_pretrained(args.to)
-    report = measure(
+    report = measure_checkpoint(
         args.to,
         args.validation,
         args.limit,

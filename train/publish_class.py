@@ -21,7 +21,7 @@ from drorae import DiTDH, DRoRAEClassPipeline
 from drorae.checkpoints import CheckpointError
 from drorae.explorer.sampling import class_names
 from train import generate
-from train.engine.run import CHECKPOINT, LOG, RECORD
+from train.engine.run_folder import CHECKPOINT, LOG, RECORD
 from train.engine.session import SHARED, add_data_arguments, main_guard, number_of, read_scale
 from train.measure.generated import measure_generated, table
 from train.presets import PRESETS

@@ -15,7 +15,7 @@ from PIL import Image
 
 from drorae import DRoRAETextPipeline
 from drorae.checkpoints import CheckpointError
-from train.engine.run import CHECKPOINT, LOG, RECORD
+from train.engine.run_folder import CHECKPOINT, LOG, RECORD
 from train.engine.session import ICONS, main_guard, number_of, read_scale
 from train.presets import PRESETS
 from train.publish import REPORT, hours

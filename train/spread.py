@@ -18,7 +18,7 @@ from drorae.checkpoints import resolve, weights_hash
 from drorae.devices import best_device
 from drorae.explorer.evidence import HASH
 from drorae.explorer.standing import DIGITS, SPREAD, fusion_gains, standing_size
-from train.data.positions import load_held_out
+from train.data.held_out import load_held_out
 from train.engine.session import PHOTOS, main_guard, number_of
 from train.errors import DataError, writing
 

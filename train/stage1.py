@@ -29,7 +29,7 @@ from drorae.pretrained.adapter import load_tokenizer
 from train.encoder import student_weights
 from train.engine.dry_run import describe
 from train.engine.legs import find_leg, load
-from train.engine.run import CHECKPOINT
+from train.engine.run_folder import CHECKPOINT
 from train.engine.session import (
     VALIDATION_PHOTOS,
     add_data_arguments,

@@ -19,6 +19,7 @@ from drorae import AutoencoderDRoRAE, DiTDH, DRoRAEClassPipeline, DRoRAETextPipe
 from drorae.pipelines.text_encoding import load_text_encoder, token_width
 from drorae.pretrained.adapter import load_tokenizer
 from train.data.captions import all_captions, captions_of
+from train.data.held_out import ValidationPhotos
 from train.data.latent_cache import (
     LatentPositions,
     cache_key,
@@ -28,10 +29,11 @@ from train.data.latent_cache import (
     size_in_bytes,
     tokenizer_hash,
 )
-from train.data.positions import TrainingPositions, TrainingStream, ValidationPhotos
+from train.data.positions import TrainingPositions
 from train.data.sources import LABELS, class_names, load_photos
+from train.data.stream import TrainingStream
 from train.data.text_cache import load_features
-from train.engine.run import CHECKPOINT
+from train.engine.run_folder import CHECKPOINT
 from train.engine.session import (
     ICONS,
     PHOTOS,
@@ -48,7 +50,7 @@ from train.errors import DataError, RunError
 from train.presets import PRESETS
 from train.settings import Stage2Preset
 from train.tasks.conditions import ClassCondition, TextCondition
-from train.tasks.generation import Generation
+from train.tasks.generation import FlowMatching
 from train.tasks.text_encoder import build_encoder, train_tokenizer
 
 CONDITIONS = ("class", "text")
@@ -223,11 +225,11 @@ def main(argv: list[str] | None = None) -> None:
         )
     condition = (class_condition if args.condition == "class" else text_condition)(args, model, row)
 
-    def build(accelerator: Accelerator) -> Generation:
+    def build(accelerator: Accelerator) -> FlowMatching:
         validation, labelled = load_held_out_photos(args, model, condition, accelerator.print)
-        return Generation(model, condition, row, model.statistics, validation, name, labelled=labelled)
+        return FlowMatching(model, condition, row, model.statistics, validation, name, labelled=labelled)
 
-    def load(task: Generation, accelerator: Accelerator) -> LatentPositions | TrainingPositions | TrainingStream:
+    def load(task: FlowMatching, accelerator: Accelerator) -> LatentPositions | TrainingPositions | TrainingStream:
         positions = load_latents(args, task.model, row, accelerator, captions=condition.wants_captions)
         if isinstance(condition, TextCondition) and isinstance(positions, LatentPositions) and not condition.trained:
             texts = [text for each in positions.captions or () for text in each]

@@ -21,8 +21,8 @@ from drorae.pipelines import flow
 from drorae.pipelines.text_to_image import same_length
 from train.data.captions import captions_of
 from train.data.draws import normal_draws
+from train.data.held_out import load_held_out
 from train.data.latent_cache import encode_raw
-from train.data.positions import load_held_out
 from train.engine.session import ICONS, main_guard, number_of
 from train.errors import DataError
 

@@ -48,7 +48,7 @@ class Journey:
     pictures: np.ndarray
 
 
-NOTHING = np.zeros((0, 0, 0, 3), np.uint8)
+NOTHING: np.ndarray = np.zeros((0, 0, 0, 3), np.uint8)
 
 
 @torch.no_grad()
@@ -135,11 +135,11 @@ def sample_from_photo(
     noisy = (1 - reached) * latent + reached * noise
     pictures = to_arrays(pipeline, torch.cat([latent, noisy[:1]]))
     yield PhotoJourney(reached, request.steps - begin, pictures[0], pictures[1])
-    repeated = [
+    guided, unguided = (
         {name: values.expand(len(seeds), *values.shape[1:]) for name, values in each.items()}
         for each in (condition, without)
-    ]
-    yield from follow(pipeline, request, *repeated, noisy, begin)
+    )
+    yield from follow(pipeline, request, guided, unguided, noisy, begin)
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Row:
+class SampledRow:
     """The same seeds under one setting.
 
     Attributes:
@@ -103,7 +103,7 @@ class Generation:
 
     label: str
     seeds: list[int]
-    rows: list[Row]
+    rows: list[SampledRow]
     seconds: float
 
 
@@ -158,7 +158,7 @@ def sample_with_progress(pipeline: DRoRAEPipeline, request: Request, name: str) 
         times = [t for t, _ in frames[plan.name]] + [reached.next_time]
         each = [{"model": name, **plan.settings, "seed": seed} for seed in seeds]
         lengths = reached.latents.float().norm(dim=1).cpu().numpy()
-        rows.append(Row(plan.name, each, pictures, np.stack(film), times, lengths))
+        rows.append(SampledRow(plan.name, each, pictures, np.stack(film), times, lengths))
     yield Generation(label, seeds, rows, time.perf_counter() - started)
 
 

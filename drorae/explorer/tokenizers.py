@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,9 @@ from diffusers import VQModel
 from torch import Tensor, nn
 
 from drorae.checkpoints import CheckpointError, local_folder, reason_of
-from drorae.explorer.explore import ROUTES, Exploration, measure
+from drorae.explorer.exploration import Exploration
+from drorae.explorer.reading import measure
+from drorae.explorer.routes import ROUTES
 from drorae.images import to_uint8
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.models.fusion import MeanFusion
@@ -272,7 +274,7 @@ def _factor(model: nn.Module) -> int | None:
     return int(stated) if stated else 2 ** (len(blocks) - 1) if blocks else None
 
 
-def _latent(encoded: object) -> Tensor:
+def _latent(encoded: Any) -> Tensor:
     """The latent in what diffusers' autoencoders call by three names: the mode of a distribution, or the values."""
     if hasattr(encoded, "latent_dist"):
         return encoded.latent_dist.mode()

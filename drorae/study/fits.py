@@ -28,8 +28,8 @@ class Fit(NamedTuple):
         return self.slope * np.asarray(x, dtype=np.float64) + self.intercept
 
 
-def fit(x: ArrayLike, y: ArrayLike) -> Fit:
-    """Least squares of ``y`` on ``x``."""
+def least_squares(x: ArrayLike, y: ArrayLike) -> Fit:
+    """The straight line through points (``x``, ``y``), two sequences of equal length."""
     xs, ys = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     slope, intercept = np.polyfit(xs, ys, 1)
     residuals = ys - slope * xs - intercept
@@ -48,9 +48,9 @@ def refits() -> Refits:
     """The fits of the paper's appendix C, from its own tables."""
     both = (*published.WIDTHS, *published.LAYERS)
     return Refits(
-        fit(magnitudes(published.WIDTHS), [row.rfid for row in published.WIDTHS]),
-        fit([row.setting for row in published.LAYERS], [row.rfid for row in published.LAYERS]),
-        fit(magnitudes(both), [row.rfid for row in both]),
+        least_squares(magnitudes(published.WIDTHS), [row.rfid for row in published.WIDTHS]),
+        least_squares([row.setting for row in published.LAYERS], [row.rfid for row in published.LAYERS]),
+        least_squares(magnitudes(both), [row.rfid for row in both]),
     )
 
 

@@ -47,6 +47,13 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help="let visitors load other models also where the page is served to others (default: on this machine only)",
     )
+    parser.add_argument(
+        "--tokenizers",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="folders or Hub ids of tokenizers that visitors may compare with also where they may not load models",
+    )
     parser.add_argument("--mcp", action="store_true", help="also serve the endpoints as MCP tools")
     args = parser.parse_args(argv)
     if args.mcp and find_spec("mcp") is None:
@@ -60,7 +67,8 @@ def main(argv: list[str] | None = None) -> int:
         text = args.text_generator
         text = text or (DEFAULT_TEXT_GENERATOR if embedded and is_bundled(DEFAULT_TEXT_GENERATOR) else None)
         alone = args.host is None and "SPACE_ID" not in os.environ
-        demo = build_demo(model, args.model, generator, text, switch=alone or args.any_model)
+        switch = alone or args.any_model
+        demo = build_demo(model, args.model, generator, text, switch=switch, tokenizers=args.tokenizers)
     except CheckpointError as error:
         print(error, file=sys.stderr)
         return 2

@@ -126,10 +126,3 @@ class Channel(gr.HTML):
     def get_block_name(self) -> str:
         """The front end of ``gr.HTML`` is used."""
         return "html"
-
-
-class GenerateViewer(Viewer):
-    """Samples, the film of the chosen one, both decoders, and its settings; ``select`` hands a picture over."""
-
-    def __init__(self, value: dict | None = None, **kwargs: Any):
-        super().__init__("generate", value, "Generated pictures", **kwargs)

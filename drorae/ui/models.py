@@ -18,6 +18,7 @@ from drorae.explorer.layer_usage import read_layer_usage
 from drorae.explorer.reading import default_size
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.pretrained.adapter import load_tokenizer
+from drorae.pretrained.autoencoders import licence_of
 from drorae.pretrained.download import fetch
 from drorae.pretrained.rae_tokenizer import MODELS
 from drorae.ui import about_tab, study_tab
@@ -132,6 +133,7 @@ def model_config(shelf: Shelf, name: str) -> dict[str, Any]:
         "size": default_size(model),
         "layers": model.encoder.num_layers,
         "channels": model.encoder.dim,
+        "licence": licence_of(name),
         "bundles": {each: bundle_address(each, shelf.hash(name), default_size(model)) for each in EXAMPLE_NAMES},
         "usage": layer_usage(name),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -16,6 +17,7 @@ from drorae.ui.generators import available_generators
 from drorae.ui.models import Shelf, model_config, model_controls, model_line
 from drorae.ui.photo import Photos
 from drorae.ui.status import status_line
+from drorae.ui.tokenizers import Tokenizers
 from drorae.ui.web import TITLE, web_options
 from drorae.ui.wiring import wire_generate, wire_many, wire_models, wire_photos, wire_study
 from drorae.viewers import static_files
@@ -25,6 +27,7 @@ VIEWS = {  # id of its tab, which is the name of its files, and what it is calle
     "layers": "Layers",
     "weights": "Weights",
     "frequency": "By size of detail",
+    "tokenizers": "Other tokenizers",
     "generate": "Generate",
     "photos": "Many photos",
 }
@@ -42,6 +45,7 @@ def build_demo(
     generator: str | None = None,
     text_generator: str | None = None,
     switch: bool = False,
+    tokenizers: Sequence[str] = (),
 ) -> gr.Blocks:
     """The page for a model. Nothing is explored or sampled before somebody looks at it.
 
@@ -49,19 +53,23 @@ def build_demo(
         name: what the page calls the model.
         generator, text_generator: folders or Hub ids of pipelines for the page Generate, of classes and of texts.
         switch: whether visitors may load other models, each for themselves. They would fill a shared machine.
+        tokenizers: names of tokenizers that visitors may put beside the model also where ``switch`` is off.
 
     Raises:
         CheckpointError: a generator cannot be used.
     """
     generators = available_generators(generator, text_generator, model)
     shelf = Shelf(model, name, switch)
-    photos = Photos(shelf)
+    others = Tokenizers(switch, tokenizers)
+    photos = Photos(shelf, others)
     with gr.Blocks(title=TITLE, delete_cache=(3600, 3600)) as demo:
-        bar = View(
-            "bar",
-            config={"examples": example_thumbnails(), "paper": paper_layers(), **model_config(shelf, name)},
-            changed=None,
-        )
+        config = {
+            "examples": example_thumbnails(),
+            "paper": paper_layers(),
+            "tokenizers": others.config(),
+            **model_config(shelf, name),
+        }
+        bar = View("bar", config=config, changed=None)
         View("strip")
         channels = {kind: Channel(kind) for kind in photos.answers()}
         making, reading = Channel("generate"), Channel("photos")

@@ -20,14 +20,18 @@ from drorae.explorer.reading import Reading
 from drorae.explorer.recent import RecentReadings, photo_key
 from drorae.explorer.similarity import similarity
 from drorae.explorer.standing import Spread, photo_gain, place, read_spread
+from drorae.explorer.tokenizers import measure_tokenizer
 from drorae.images import CENTRE, ImageError, open_photo
 from drorae.models.autoencoder import AutoencoderDRoRAE
+from drorae.pretrained.autoencoders import licence_of
 from drorae.ui.examples import EXAMPLES, NAMES, example_path
 from drorae.ui.models import Shelf
 from drorae.ui.parsing import intervention_of
+from drorae.ui.tokenizers import Tokenizers
 from drorae.ui.uploads import uploaded_path
 from drorae.viewers.encodings import webp
 from drorae.viewers.report import report
+from drorae.viewers.tokenizers_value import column_value
 from drorae.viewers.values import frames_value, routes_value, similar_value, standing_value, tiles_value
 
 KNOWN = (CheckpointError, ImageError, InterventionError)
@@ -38,8 +42,9 @@ Wish = dict[str, Any]
 class Photos:
     """The photos that visitors look at, as the models of a shelf read them. The last readings are kept."""
 
-    def __init__(self, shelf: Shelf):
+    def __init__(self, shelf: Shelf, others: Tokenizers | None = None):
         self.shelf, self.recent = shelf, RecentReadings()
+        self.others = others or Tokenizers(shelf.open_to_all)
         shelf.on_drop.append(self.recent.forget)
         self.spreads: dict[str, Spread | None] = {}  # by name of the model
 
@@ -115,6 +120,24 @@ class Photos:
         frame = self.reading(wish).intervene(intervention_of(wish))
         return {"id": wish.get("id"), "picture": webp(frame.picture), **frame_answer(frame)}
 
+    def tokenizers(self, wish: Wish) -> Iterator[dict[str, Any]]:
+        """The kind ``tokenizers``: the photo through the tokenizer that the ``id`` of the wish names. ``columns`` holds
+        it under that name; until it is there, how far it is.
+
+        Raises:
+            CheckpointError: there is no such tokenizer, or it does not work at this size.
+        """
+        name, reading = str(wish.get("id") or "").strip(), self.reading(wish)
+        finding = self.others.find(name, reading.model, licence_of(wish.get("model") or self.shelf.first))
+        while True:
+            try:
+                progress = next(finding)
+            except StopIteration as found:
+                column = measure_tokenizer(reading.images, found.value)
+                yield {"columns": {name: column_value(column)}, "done": 1, "total": 1}
+                return
+            yield {"columns": {name: {"id": name, "progress": progress}}, "done": 0, "total": 1}
+
     def similar(self, wish: Wish) -> dict[str, Any]:
         """The kind ``similar``: what resembles the ``token`` of the wish, on its photo and on the ``second`` one.
 
@@ -143,8 +166,9 @@ class Photos:
             **{f"picture_{route}": picture for route, picture in result.pictures.items()},
             **{f"gain_{route}": gain.map for route, gain in result.gains.items()},
         }
+        known: dict[str, Any] = {name: array for name, array in arrays.items() if array is not None}
         stream = io.BytesIO()
-        np.savez_compressed(stream, **{name: array for name, array in arrays.items() if array is not None})
+        np.savez_compressed(stream, **known)
         return {
             "name": f"{Path(photo_name(wish)).stem}.npz",
             "type": "application/octet-stream",
@@ -178,6 +202,7 @@ class Photos:
             "standing": self.standing,
             "frames": self.frames,
             "intervene": self.intervene,
+            "tokenizers": self.tokenizers,
             "similar": self.similar,
             "arrays": self.arrays,
             "report": self.report,
@@ -229,9 +254,10 @@ def answered(function: Callable[[Wish], Any]) -> Callable[[Wish], Iterator[dict[
         try:
             values = function(wish)
             for value in values if isinstance(values, Iterator) else [values]:
-                yield gr.update(answer=about | {"value": value})
+                yield gr.update(answer=about | {"value": value, "moment": time.time()})
         except KNOWN as error:
-            yield gr.update(answer=about | {"error": str(error)})
+            # the moment: the page takes no notice of a prop that stays the same
+            yield gr.update(answer=about | {"error": str(error), "moment": time.time()})
 
     return answer
 

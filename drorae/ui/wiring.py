@@ -30,18 +30,20 @@ QUIET = {**PRIVATE, "show_progress": "hidden"}
 EXPLORE = {"concurrency_limit": 1, "concurrency_id": "explore"}  # what uses the page's model waits for its turn
 MANY = {"concurrency_limit": 1, "concurrency_id": "photos"}
 GENERATE = {"concurrency_limit": 1, "concurrency_id": "generate"}
+TOKENIZE = {"concurrency_limit": 1, "concurrency_id": "tokenize"}  # may be fetching for minutes
 
 
 def wire_photos(photos: Photos, channels: dict[str, Channel]) -> None:
     """Answer what the page asks about photos. A new photo ends what is still painted of the one before."""
-    runs = {}
+    runs: dict[str, Dependency] = {}
     for kind, function in reversed(photos.answers().items()):
         channel = channels[kind]
         if kind == "routes":
             # An event of its own before the other: Gradio takes them one after the other, and once the routes are
             # there, the frames that it would cancel are the new photo's.
             channel.ask(None, cancels=[runs["frames"]], queue=False, **QUIET)
-        runs[kind] = channel.ask(answered(function), channel, channel, trigger_mode="always_last", **QUIET, **EXPLORE)
+        turn = TOKENIZE if kind == "tokenizers" else EXPLORE
+        runs[kind] = channel.ask(answered(function), channel, channel, trigger_mode="always_last", **QUIET, **turn)
         runs[kind].failure(failed, channel, channel, queue=False, **QUIET)
 
 

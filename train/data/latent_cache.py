@@ -20,18 +20,12 @@ from tqdm.auto import tqdm
 
 from drorae import AutoencoderDRoRAE
 from drorae.images import ImageError, to_tensor
+from train.data.batches import Batch
 from train.data.captions import draw
-from train.data.positions import (
-    Batch,
-    Positions,
-    TrainingPositions,
-    adm_square,
-    label_of,
-    mirrored,
-    open_row,
-    prefetch,
-    random_crop,
-)
+from train.data.crops import adm_square, mirrored, random_crop
+from train.data.positions import Positions, TrainingPositions
+from train.data.prefetching import prefetch
+from train.data.rows import label_of, picture_of
 from train.data.sources import Rows
 from train.errors import DataError, RunError, writing
 
@@ -265,7 +259,7 @@ def _fill(
     def read(index: int) -> tuple[int, Tensor | str, int]:
         row = photos.row(index)
         try:
-            picture = open_row(row, f"training photo {index}")
+            picture = picture_of(row, f"training photo {index}")
             image = torch.stack(view_images(picture, model.image_size, views, photos.seed, index))
         except ImageError as error:
             return index, str(error), DAMAGED_LABEL

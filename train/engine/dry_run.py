@@ -20,7 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import vgg11_bn, vgg16
 
 from drorae import AutoencoderDRoRAE, DiTDH
-from train.data.positions import Batch
+from drorae.checkpoints import UnfilledMeta
+from train.data.batches import Batch
 from train.errors import RunError
 from train.settings import PerceptualPreset, Preset, Schedule, Stage1Preset, Stage2Preset
 from train.tasks.reconstruction import Reconstruction
@@ -54,7 +55,7 @@ class _Features(nn.Module):
 def build_on_meta(preset: Preset, phase: Stage1Preset) -> Reconstruction:
     """The phase's task with all its networks, without memory for their weights."""
     adversary = phase.adversary and dataclasses.replace(phase.adversary, backbone_weights="random")
-    with torch.device("meta"):
+    with UnfilledMeta(), torch.device("meta"):
         model = AutoencoderDRoRAE(**(preset.model if phase.phase != "decoder" else {**preset.model, "fusion": None}))
         if phase.phase == "finetune":
             model.add_finetuned_decoder()

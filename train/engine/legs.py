@@ -17,8 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from drorae.checkpoints import CheckpointError
+from train.engine.run_folder import LOG
 
-LEG, RECORD_KEY, LOG = "leg.safetensors", "drorae", "log.jsonl"
+LEG, RECORD_KEY = "leg.safetensors", "drorae"
 TRAINED, ADVERSARY = "trained.", "adversary."
 
 

@@ -20,15 +20,21 @@ from accelerate import Accelerator
 from torch import nn
 
 from drorae.checkpoints import CheckpointError
+from drorae.choices import DECODERS, GUIDANCE
 from drorae.console import run_command
 from drorae.images import ImageError
 from drorae.pipelines.base import MAX_SCALE, MAX_SEED, SamplingError
 from train.data.captions import all_captions, captions_of
+from train.data.crops import Crop
+from train.data.held_out import ValidationPhotos, load_held_out
 from train.data.latent_cache import LatentPositions
-from train.data.positions import Crop, TrainingPositions, TrainingStream, ValidationPhotos, load_held_out
+from train.data.positions import TrainingPositions
 from train.data.sources import load_photos
+from train.data.stream import TrainingStream
 from train.engine.legs import find_leg
-from train.engine.run import RECORD, Task, TrainingData, fit, hold, is_finished
+from train.engine.run import fit
+from train.engine.run_folder import RECORD, hold, is_finished
+from train.engine.task import Task, TrainingData
 from train.errors import DataError, RunError, writing
 from train.settings import EncoderPreset, Schedule, Stage1Preset, Stage2Preset
 
@@ -38,7 +44,7 @@ ICONS = [str(SHARED / "emoji" / f"{style}.parquet") for style in ("fluent3d", "n
 DATA, DATA_SHARES = [PHOTOS, *ICONS], (12, 1, 1)  # one picture in seven is an icon
 VALIDATION_PHOTOS = 128  # while a tokenizer trains; enough to see a tenth of a dB, since they are always the same
 TRACKERS = ("tensorboard", "wandb")
-Row = TypeVar("Row", EncoderPreset, Stage1Preset, Stage2Preset)
+AnyPreset = TypeVar("AnyPreset", EncoderPreset, Stage1Preset, Stage2Preset)
 AnyTask = TypeVar("AnyTask", bound=Task)
 
 
@@ -139,7 +145,23 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def with_arguments(row: Row, args: argparse.Namespace) -> Row:
+def add_sampler_arguments(parser: argparse.ArgumentParser, guidance: str, scale: float, batch_size: int) -> None:
+    """``--steps``, ``--guidance``, ``--scale``, ``--decoder``, ``--seed`` and ``--batch-size``, with these defaults."""
+    parser.add_argument("--steps", type=number_of("steps"), default=50, help="of the sampler (default: %(default)s)")
+    parser.add_argument(
+        "--guidance", choices=GUIDANCE, default=guidance, help="kind of guidance (default: %(default)s)"
+    )
+    parser.add_argument("--scale", type=read_scale, default=scale, help="of guidance (default: %(default)s)")
+    parser.add_argument(
+        "--decoder", choices=DECODERS, help="which decoder paints (default: finetuned, where there is one)"
+    )
+    parser.add_argument("--seed", type=read_seed, default=0, help="of the first picture")
+    parser.add_argument(
+        "--batch-size", type=number_of("pictures"), default=batch_size, help="pictures at once (default: %(default)s)"
+    )
+
+
+def with_arguments(row: AnyPreset, args: argparse.Namespace) -> AnyPreset:
     """The preset row with the command line's changes to its schedule."""
     names = ("accumulation", "workers", "precision", "gradient_checkpointing")
     changes = {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}

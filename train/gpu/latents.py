@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from drorae import AutoencoderDRoRAE
+from train.data.batches import Batch
 from train.data.captions import draw
 from train.data.draws import uniform_draws
 from train.data.latent_cache import encode_raw
-from train.data.positions import Batch, Positions
+from train.data.positions import Positions
 from train.gpu.pictures import DevicePictures, to_device
 from train.settings import Schedule
 

@@ -25,11 +25,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from drorae.pretrained.adapter import load_tokenizer
 from train import encoder, stage1, stage2
+from train.data.batches import Batch
 from train.data.captions import all_captions
-from train.data.positions import Batch, Crop
+from train.data.crops import Crop
 from train.data.sources import load_photos
 from train.engine.legs import LEG, find_leg
-from train.engine.run import CHECKPOINT, LOG, Task, fit, hold
+from train.engine.run import fit
+from train.engine.run_folder import CHECKPOINT, LOG, hold
 from train.engine.session import (
     add_data_arguments,
     add_run_arguments,
@@ -39,12 +41,13 @@ from train.engine.session import (
     record_run,
     shares_of,
 )
+from train.engine.task import Task
 from train.errors import RunError
 from train.gpu.latents import DeviceLatents, encode_views
 from train.gpu.pictures import STORED_SIDE, DevicePictures, decode_all
 from train.presets import PHASES, PRESETS
 from train.settings import Schedule
-from train.tasks.generation import Generation
+from train.tasks.generation import FlowMatching
 from train.tasks.reconstruction import Reconstruction
 
 PEAK_FLOPS = 989e12  # dense bf16 products of an H100 or H200 SXM, from the data sheets
@@ -112,14 +115,14 @@ def time_steps(task: Task, batch: Batch, accelerator: Accelerator, step: int) ->
     return seconds, counter.get_total_flops()
 
 
-def build_stage2(args: argparse.Namespace, row, accelerator: Accelerator) -> Generation:
+def build_stage2(args: argparse.Namespace, row, accelerator: Accelerator) -> FlowMatching:
     """The task of a denoiser, as ``train.stage2`` builds it."""
     model = load_tokenizer(stage2.find_tokenizer(args, row))
     make = stage2.class_condition if args.condition == "class" else stage2.text_condition
     condition = make(args, model, row)
     validation, labelled = stage2.load_held_out_photos(args, model, condition, accelerator.print)
     name = stage2.find_tokenizer(args, row)
-    return Generation(model, condition, row, model.statistics, validation, name, labelled=labelled)
+    return FlowMatching(model, condition, row, model.statistics, validation, name, labelled=labelled)
 
 
 def load_pictures(args: argparse.Namespace, schedule: Schedule, device: torch.device) -> DevicePictures:
@@ -191,7 +194,7 @@ def main(argv: list[str] | None = None) -> None:
     base = planned(row.schedule, args.batch_size, row.schedule.steps)
     if not base.sides:
         base = dataclasses.replace(base, sides=((0, (task.image_size,)),))
-    if isinstance(task, Generation):
+    if isinstance(task, FlowMatching):
         latents = encode_views(task.model, pictures, args.views)
         positions: DevicePictures | DeviceLatents = DeviceLatents(
             latents, pictures.labels, row.schedule.seed, pictures.captions

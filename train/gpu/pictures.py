@@ -12,8 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from drorae.images import ImageError
+from train.data.batches import Batch
+from train.data.crops import Crop, adm_square, crop_squares
 from train.data.draws import uniform_draws
-from train.data.positions import Batch, Crop, Positions, adm_square, crop_squares, label_of, open_row
+from train.data.positions import Positions
+from train.data.rows import label_of, picture_of
 from train.data.sources import Rows
 from train.settings import Schedule
 
@@ -32,7 +35,7 @@ def decode_all(sources: Sequence[Rows], side: int, threads: int) -> tuple[Tensor
         row = sources[source][index]
         labels[number] = label_of(row)
         try:
-            picture, note = adm_square(open_row(row, f"training photo {number}"), side), None
+            picture, note = adm_square(picture_of(row, f"training photo {number}"), side), None
         except ImageError as error:
             picture, note = Image.new("RGB", (side, side), (128, 128, 128)), str(error)
         pictures[number] = torch.from_numpy(np.array(picture)).permute(2, 0, 1)

@@ -16,14 +16,15 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from drorae.images import load_image, to_tensor
-from train.data.positions import ValidationPhotos, load_held_out, prefetch
+from train.data.held_out import ValidationPhotos, load_held_out
+from train.data.picture_files import RECORD
+from train.data.prefetching import prefetch
 from train.data.sources import class_names, load_photos
 from train.engine.session import SHARED
 from train.errors import DataError
 from train.measure.frechet import FrechetDistance, check_count
 from train.measure.mobilenet import MobileNetV2
 
-RECORD = "settings.json"
 DATA = SHARED / "photos20"
 NAMES = "imagenet_labels_1001.txt"
 INCEPTION_METRICS = {

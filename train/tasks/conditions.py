@@ -13,11 +13,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from drorae import DiTDH, DRoRAEClassPipeline, DRoRAETextPipeline
 from drorae.pipelines.text_encoding import encode
-from train.data.positions import Batch
+from train.data.batches import Batch
 from train.data.text_cache import CachedText
 
 
-class Condition(Protocol):
+class ConditionKind(Protocol):
     """How a kind of condition is trained, shown and saved."""
 
     network: nn.Module

@@ -12,12 +12,13 @@ from torch.nn import functional as F
 from drorae import AutoencoderDRoRAE, LatentStatistics
 from drorae.pipelines import flow
 from drorae.pipelines.guidance import Unguided
+from train.data.batches import Batch
 from train.data.captions import captions_of
 from train.data.draws import normal_draws, uniform_draws
+from train.data.held_out import ValidationPhotos
 from train.data.latent_cache import encode_raw
-from train.data.positions import Batch, ValidationPhotos
 from train.settings import Stage2Preset
-from train.tasks.conditions import Condition
+from train.tasks.conditions import ConditionKind
 
 GRID_PICTURES, GRID_STEPS = 8, 25
 VALIDATION_TIMES = 4  # per held-out latent
@@ -29,7 +30,7 @@ def logit_normal(draws: Tensor) -> Tensor:
     return torch.sigmoid(torch.special.ndtri(draws.clamp(1e-6, 1 - 1e-6)))
 
 
-class Generation(nn.Module):
+class FlowMatching(nn.Module):
     """Flow matching as a task: mean of |v(x_t, t, y) - (e - x_0)|^2 over shifted logit-normal times.
 
     Every random draw of a sample (time, noise, dropped condition) depends on its position in the run only.
@@ -47,7 +48,7 @@ class Generation(nn.Module):
     def __init__(
         self,
         model: AutoencoderDRoRAE,
-        condition: Condition,
+        condition: ConditionKind,
         preset: Stage2Preset,
         statistics: LatentStatistics | None,
         validation: ValidationPhotos | None,

@@ -16,8 +16,10 @@ from drorae.checkpoints import DISCRIMINATOR
 from drorae.metrics import psnr, ssim
 from drorae.models.decoder import decode_tokens
 from drorae.models.fusion import MeanFusion
+from train.data.batches import Batch
+from train.data.crops import crop_squares
 from train.data.draws import normal_draws, uniform_draws
-from train.data.positions import Batch, ValidationPhotos, crop_squares
+from train.data.held_out import ValidationPhotos
 from train.settings import Stage1Preset
 from train.tasks.discriminator import Discriminator, augment, generator_loss, hinge_loss
 from train.tasks.losses import build_perceptual

@@ -7,8 +7,9 @@ const store = (() => {
   const EXPLORE = ["picture", "layers", "weights", "frequency", "tokenizers"];
   const VIEWS = [...EXPLORE, "generate", "photos", "study", "about"];
   const OLDER = { compare: "picture", intervene: "layers", routing: "weights", batch: "photos" }; // names in older links
-  const LATER = ["tiles", "standing", "frames", "similar"]; // ended by a new photo, asked again when it is looked at
+  const LATER = ["tiles", "standing", "frames", "similar", "tokenizers"]; // ended by a new photo, asked again when it is looked at
   const KEPT = 8; // photos in the tray
+  const BESIDE = 8; // tokenizers beside the model's own
   const ASKED = ["kind", "label", "prompt", "negative", "seed", "steps", "guidance", "scale"]; // of Generate, in a link
 
   const state = {
@@ -33,6 +34,7 @@ const store = (() => {
     zoom: { scale: 1, x: 0.5, y: 0.5 },
     full: null, // route in full screen
     step: 1, // of the guide
+    tokenizers: null, // names of those beside the model's own; null: the usual ones
     ask: {}, // what Generate was asked, see ASKED
   };
   const photos = new Map(); // key to photo, in the order of the tray
@@ -103,6 +105,10 @@ const store = (() => {
     tell(["data"]);
   }
 
+  // Columns by name come one after the other.
+  const together = (known, { columns }) =>
+    columns instanceof Object ? { columns: { ...known?.columns, ...columns } } : {};
+
   // An answer: a `value` or an `error` of a photo. Values in parts say how much is `done` of their `total`.
   function receive(kind, answer) {
     if (!answer) return;
@@ -115,20 +121,26 @@ const store = (() => {
     const { value, error } = answer;
     if (error && kind !== "routes" && !about.waiting.has(kind)) return; // of a question that was ended
     if (error) about.problems[kind] = error;
-    else if (value) about.kinds[kind] = { ...about.kinds[kind], ...value }; // of what comes in parts, some say only how far it is
+    else if (value) about.kinds[kind] = { ...about.kinds[kind], ...value, ...together(about.kinds[kind], value) }; // of what comes in parts, some say only how far it is
     if (error || !(value?.done < value?.total)) about.waiting.delete(kind);
     if (kind === "routes" && error && !about.kinds.routes) drop(answer.key, error);
     tell(["data"]);
   }
 
-  // A photo that could not be read leaves; what was shown before comes back, and the reason is said.
+  // A photo that could not be read leaves, unless it is an example; what was shown before comes back, and the reason is
+  // said.
   function drop(key, reason) {
-    photos.delete(key);
-    const next = [...photos.values()].filter((each) => each.kinds.routes).pop()?.key ?? null;
-    set({ photo: next });
+    if (!photos.get(key).example) photos.delete(key);
+    if (state.photo === key) set({ photo: photos.has(seen) ? seen : null });
     fail(reason);
     tell(["photos"]);
   }
+
+  // The photo that was shown last.
+  let seen = null;
+  on(["photo", "data"], () => {
+    if (photos.get(state.photo)?.kinds.routes) seen = state.photo;
+  });
 
   let failure = null;
   function fail(text) {
@@ -245,6 +257,8 @@ const store = (() => {
     if (state.beta !== null) chosen.set("beta", String(state.beta));
     if (state.off.length) chosen.set("off", writeNumbers(state.off.map((layer) => layer + 1)));
     if (state.region.length) chosen.set("region", writeNumbers(state.region));
+    if (state.view === "tokenizers" && state.tokenizers)
+      for (const name of state.tokenizers.length ? state.tokenizers : [""]) chosen.append("with", name);
     if (state.view === "generate")
       for (const [name, value] of Object.entries(state.ask))
         if (value !== "" && value !== null) chosen.set(name, value);
@@ -278,13 +292,30 @@ const store = (() => {
       region: integer("region", 1 << 20),
       beta: beta >= 0 && beta <= 1 ? beta : null,
       ...(layer ? { layer: layer - 1 } : {}),
+      ...(chosen.has("with")
+        ? { tokenizers: [...new Set(chosen.getAll("with").filter(Boolean))].slice(0, BESIDE) }
+        : {}),
       ask: Object.fromEntries(ASKED.flatMap((n) => (chosen.has(n) ? [[n, chosen.get(n)]] : []))),
     };
   }
 
   let timer = 0;
   let written = null;
-  const WRITTEN = ["view", "photo", "crop", "token", "pinned", "area", "like", "layer", "beta", "off", "region", "ask"];
+  const WRITTEN = [
+    "view",
+    "photo",
+    "crop",
+    "token",
+    "pinned",
+    "area",
+    "like",
+    "layer",
+    "beta",
+    "off",
+    "region",
+    "tokenizers",
+    "ask",
+  ];
   function follow() {
     if (framed || embedded) return;
     on(WRITTEN, (_, changed) => {
@@ -341,14 +372,26 @@ const store = (() => {
     finder = find;
   };
 
+  // A button that is not there yet, or does not answer yet, is pressed again.
+  function press(view, times = 100) {
+    const button = document.getElementById(`tab-${view}-button`);
+    button?.click();
+    if (times && !config.report)
+      setTimeout(() => {
+        const open = document.getElementById(`tab-${view}-button`)?.getAttribute("aria-selected") === "true";
+        if (!open && state.view === view) press(view, times - 1);
+      }, 100);
+  }
+
   // Open a view. Gradio shows a tab when its button is pressed, and mounts it the first time.
   function go(view) {
-    document.getElementById(`tab-${view}-button`)?.click();
+    press(view);
     if (config.report) document.getElementById(view)?.scrollIntoView(); // there all views stand below one another
     set({ view, ...(EXPLORE.includes(view) ? { explored: view } : {}) });
   }
 
   return {
+    BESIDE,
     EXPLORE,
     VIEWS,
     add,

@@ -136,12 +136,42 @@ const words = (() => {
     const [value, bounds] = measured ? [departure, limits] : [beyond, [0.08, 0.25]]; // shares of odd places
     const place = known && bounds && value !== null ? meterPlace(value, bounds) : null;
     const answer = known ? `${capital(known)}.` : "Not measured for this model.";
-    return { question, near, far, answer, more: known && beyond !== null ? ` ${odd(beyond)}.` : "", place };
+    return {
+      question,
+      near,
+      far,
+      answer,
+      more: known && !measured && beyond !== null ? ` ${odd(beyond)}.` : "",
+      place,
+    };
   }
 
   // How far the frames of a photo are.
   function oneByOne(frames) {
     return frames ? `Layers one by one: ${frames.done} of ${frames.total}` : "Layers one by one: not begun yet";
+  }
+
+  // How many numbers are kept, measured by those of the pixels: `ratio` times as few.
+  const PARTS = [
+    "",
+    "",
+    "half",
+    "a third",
+    "a quarter",
+    "a fifth",
+    "a sixth",
+    "a seventh",
+    "an eighth",
+    "a ninth",
+    "a tenth",
+  ];
+  function ofThePixels(ratio) {
+    if (Math.abs(ratio - 1) < 0.02) return "as many";
+    if (ratio < 1)
+      return Math.abs(ratio - 0.5) < 0.01 ? "twice as many" : `${Number((1 / ratio).toFixed(1))} times as many`;
+    const whole = Math.round(ratio);
+    if (Math.abs(ratio / whole - 1) > 0.04) return `${number(100 / ratio, ratio > 20 ? 1 : 0)} %`;
+    return PARTS[whole] ?? `1/${whole}`;
   }
 
   const paintedPlaces = (count, places) =>
@@ -219,6 +249,7 @@ const words = (() => {
     meter,
     noise,
     odd,
+    ofThePixels,
     oneByOne,
     paintedPlaces,
     photos,

@@ -1,0 +1,109 @@
+"""The page's store, on a blank page: what is asked when, and what becomes of the answers."""
+
+from __future__ import annotations
+
+import pytest
+from browser import NEEDS_CHROMIUM
+
+from drorae.viewers.static_files import read_static
+
+pytestmark = NEEDS_CHROMIUM
+
+START = """
+window.asked = [];
+store.configure({ layers: 12, model: { name: "m", hash: "h" }, examples: [{ name: "cat", title: "cat" }] });
+for (const kind of ["routes", "tiles", "frames"]) store.open(kind, (wish) => asked.push([kind, wish.key]));
+for (const key of ["a", "b"]) store.add({ key, name: `${key}.png`, file: { path: key } });
+const answer = (kind, key, value) => store.receive(kind, { key, value });
+const refuse = (kind, key, error) => store.receive(kind, { key, error });
+"""
+
+
+@pytest.fixture
+def evaluate(browser):
+    """Scripts on a new page with the store of two photos; the last value comes back."""
+    page = browser.new_page()
+    page.goto("about:blank")
+    page.add_script_tag(content=read_static("lib.js") + read_static("store.js") + START)
+    yield page.evaluate
+    page.close()
+
+
+def test_a_photo_is_asked_for_once_and_then_known(evaluate):
+    evaluate("store.show('a'); store.show('a')")
+    assert evaluate("asked") == [["routes", "a"]]
+    assert evaluate("store.waits('routes')")
+    evaluate("answer('routes', 'a', { x: 1 })")
+    evaluate("store.show('a')")
+    assert evaluate("[asked.length, store.waits('routes'), store.data('routes').x]") == [1, False, 1]
+
+
+def test_an_overtaken_photo_is_asked_for_again_when_it_is_looked_at(evaluate):
+    evaluate("store.show('a'); store.show('b')")
+    assert evaluate("[store.waits('routes', 'a'), store.waits('routes', 'b')]") == [False, True]
+    evaluate("store.show('a')")
+    assert evaluate("asked") == [["routes", "a"], ["routes", "b"], ["routes", "a"]]
+
+
+def test_an_answer_that_comes_late_is_kept_for_its_own_photo(evaluate):
+    evaluate("store.show('a'); store.show('b'); answer('routes', 'a', { x: 1 })")
+    assert evaluate("[store.state.photo, store.data('routes'), store.data('routes', 'a').x]") == ["b", None, 1]
+
+
+def test_what_comes_in_parts_is_merged_and_waited_for(evaluate):
+    evaluate("store.show('a'); answer('routes', 'a', {}); store.need('frames')")
+    evaluate("answer('frames', 'a', { done: 1, total: 3, sprite: 's' }); answer('frames', 'a', { done: 2, total: 3 })")
+    assert evaluate("[store.data('frames').sprite, store.data('frames').done, store.waits('frames')]") == ["s", 2, True]
+    evaluate("answer('frames', 'a', { done: 3, total: 3 })")
+    assert evaluate("store.waits('frames')") is False
+
+
+def test_a_new_photo_ends_what_was_asked_of_others(evaluate):
+    evaluate("store.show('a'); answer('routes', 'a', {}); store.need('frames'); store.show('b')")
+    assert evaluate("store.waits('frames', 'a')") is False
+    evaluate("refuse('frames', 'a', 'cancelled')")  # of a question that was ended
+    assert evaluate("store.problem('frames', 'a')") is None
+
+
+def test_a_photo_that_cannot_be_read_leaves_what_was_shown(evaluate):
+    evaluate("store.show('a'); answer('routes', 'a', {}); store.show('b'); refuse('routes', 'b', 'No picture.')")
+    assert evaluate("[store.state.photo, store.failure, store.photos.has('b')]") == ["a", "No picture.", False]
+    evaluate("store.show('cat'); refuse('routes', 'cat', 'No model.')")
+    assert evaluate("[store.state.photo, store.failure, store.photos.has('cat')]") == ["a", "No model.", True]
+
+
+def test_another_model_forgets_everything_and_asks_again(evaluate):
+    evaluate("store.show('a'); answer('routes', 'a', {}); store.set({ off: [1], beta: 0.5 })")
+    evaluate("store.changeModel({ model: { name: 'n', hash: 'i' } })")
+    assert evaluate("[store.data('routes'), asked.length, store.state.off, store.state.beta]") == [None, 2, [], None]
+
+
+def test_an_address_says_what_is_seen_and_is_read_back(evaluate):
+    evaluate("store.show('cat'); store.set({ view: 'weights', token: 7, pinned: true, layer: 3, off: [0, 1, 2, 8] })")
+    evaluate("store.set({ beta: 0.4, region: [5, 6, 7] })")
+    text = evaluate("store.address().toString()")
+    assert text == "tab=weights&example=cat&token=7&layer=4&beta=0.4&off=1-3.9&region=5-7"
+    read = evaluate(f"store.read('?{text}')")
+    wanted = {"view": "weights", "photo": "cat", "token": 7, "pinned": True, "layer": 3, "beta": 0.4}
+    assert {name: read[name] for name in wanted} == wanted
+    assert (read["off"], read["region"]) == ([0, 1, 2, 8], [5, 6, 7])
+
+
+@pytest.mark.parametrize(
+    ("older", "view"),
+    [
+        ("compare", "picture"),
+        ("routing", "weights"),
+        ("intervene", "layers"),
+        ("batch", "photos"),
+        ("nonsense", "picture"),
+    ],
+)
+def test_older_names_of_views_still_open_them(evaluate, older, view):
+    assert evaluate(f"store.read('?tab={older}&example=cat').view") == view
+
+
+def test_numbers_that_make_no_sense_are_left_out(evaluate):
+    read = evaluate("store.read('?beta=7&off=99.x&layer=40&token=-3&crop=2,0')")
+    assert (read["beta"], read["off"], read["token"], read["centre"]) == (None, [], None, None)
+    assert "layer" not in read
