@@ -479,7 +479,7 @@ decoders.title = "The decoder that never saw this latent, and the one trained on
 find("stage").append(
   html(
     "div",
-    { className: "pictures" },
+    { className: "pictures", tabIndex: 0, role: "group", "aria-label": "Pictures" }, // on a phone it scrolls sideways
     figures.map(({ figure }) => figure),
   ),
   html("aside", { className: "insp", "aria-label": "Seeds" }, [
