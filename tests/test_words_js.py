@@ -70,6 +70,7 @@ def test_what_came_back_by_size(say, coarse, fine, sentence):
     assert say("bySize", coarse, fine) == sentence
 
 
+<<<<<<< HEAD
 def test_the_meter_answers_and_points(say):
     def place(departure):
         return say("meter", {"verdict": "yes", "departure": departure, "limits": [0.08, 0.24]})["place"]
@@ -87,3 +88,29 @@ def test_places_and_progress(say):
     assert say("paintedPlaces", 24, 1024) == "Only in 24 of 1,024 places."
     assert say("paintedPlaces", 0, 1024) == "In the whole picture."
     assert say("oneByOne", {"done": 34, "total": 46}) == "Layers one by one: 34 of 46"
+=======
+@pytest.mark.parametrize(
+    ("told", "sentence"),
+    [
+        ({"gains": [8.1, 9, -1]}, "Fusion came closer on 2 of 3 photos, by 8.1 dB in the middle."),
+        ({"gains": [1, 2]}, "Fusion came closer on all 2 photos, by 1.5 dB in the middle."),
+        ({"gains": [-1, -2, 0.5]}, "Fusion came closer on 1 of 3 photos, and on most it did not."),
+        ({"gains": [-1, -2]}, "Fusion came closer on none of 2 photos."),
+        ({"gains": [3.21]}, "Fusion came closer to this photo, by 3.2 dB."),
+        ({"gains": [-3]}, "Fusion came no closer to this photo."),
+        ({"fused": False, "psnr": [20, 21, 30]}, "3 photos from the last layer alone, 21.0 dB in the middle."),
+        ({"photos": 0, "gains": []}, "None of these files could be read."),
+    ],
+)
+def test_many_photos_in_one_sentence(say, told, sentence):
+    gains = told.get("gains", [])
+    count = len(gains or told.get("psnr", []))
+    assert say("manyPhotos", {"psnr": [], "fused": True, "photos": count, "gains": gains, **told}) == sentence
+
+
+def test_what_else_is_said_of_many_photos(say):
+    first = "All layers and their own decoder, against the last layer alone."
+    assert say("manyMore", {"bad": 0, "stopped": 0, "other": None}) == first
+    rest = " 2 files could not be read. Stopped before all 1,500 photos were read. These numbers are of x."
+    assert say("manyMore", {"bad": 2, "stopped": 1500, "other": "x"}) == first + rest
+>>>>>>> photos

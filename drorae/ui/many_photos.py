@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -14,7 +13,8 @@ from drorae.checkpoints import CheckpointError
 from drorae.explorer.batch import distinct_names, explore_batch
 from drorae.images import ImageError, load_image
 from drorae.ui.models import Shelf
-from drorae.ui.uploads import as_unicode, number_names, uploaded_path
+from drorae.ui.photo import photo_path
+from drorae.ui.uploads import GONE, as_unicode, number_names
 from drorae.viewers.values import batch_value
 
 MAX_PHOTOS = 500
@@ -53,7 +53,7 @@ def explore_all(shelf: Shelf, wish: Wish) -> Iterator[dict[str, Any]]:
 
     Args:
         shelf: where the models are.
-        wish: ``files``, uploaded before, each with its ``path``; their ``names``, in folders or not; ``model``.
+        wish: ``files``, each the ``path`` of an upload or an ``example``; their ``names``; ``model``.
 
     Raises:
         CheckpointError: the model is no longer loaded.
@@ -83,9 +83,11 @@ def names_of(wish: Wish, count: int) -> list[str]:
 
 
 def read_upload(file: Any, name: str) -> Image.Image:
-    """A photo that was uploaded.
+    """A photo that was uploaded, or an example by its name.
 
     Raises:
         ImageError: it cannot be used, or is gone.
     """
-    return load_image(Path(uploaded_path(file)), name)
+    if not isinstance(file, dict):
+        raise ImageError(GONE)
+    return load_image(photo_path({"example": file.get("example"), "file": file}), name)

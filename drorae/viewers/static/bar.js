@@ -178,7 +178,8 @@ find("file").addEventListener("change", () => {
 store.on(["choose"], () => find("file").click());
 let dragging = 0;
 const carriesFile = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
-const ours = (event) => !event.target.closest?.("[data-drop-own]"); // Many photos takes its own files
+// Many photos takes its own files, wherever they fall while it is open
+const ours = (event) => state.view !== "photos" && !event.target.closest?.("[data-drop-own]");
 document.addEventListener("dragenter", (event) => {
   if (!carriesFile(event) || !ours(event)) return;
   dragging += 1;

@@ -198,6 +198,41 @@ const words = (() => {
     step ? `Stopped after step ${step} of ${count}. You see where these steps would have ended.` : "Stopped.";
   const noise = (time) => (time > 0 ? `${Math.round(100 * time)} % noise` : "picture");
 
+  const photos = (count) => (count === 1 ? "1 photo" : `${grouped(count)} photos`);
+  const rows = (count) => (count === 1 ? "1 row" : `${grouped(count)} rows`);
+
+  function median(values) {
+    const sorted = [...values].sort((a, b) => a - b);
+    const half = Math.floor(sorted.length / 2);
+    return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
+  }
+
+  // What fusion did to many photos: their gains in dB, or what the last layer keeps where there is no fusion.
+  function manyPhotos({ gains, psnr, photos: count, fused }) {
+    if (!count) return "None of these files could be read.";
+    if (!fused || !gains.length) {
+      const start = `${capital(photos(count))} from the last layer alone`;
+      return psnr.length ? `${start}, ${number(median(psnr), 1)} dB in the middle.` : `${start}, identical.`;
+    }
+    const closer = gains.filter((gain) => gain > 0).length;
+    const middle = `${number(Math.abs(median(gains)), 1)} dB`;
+    if (gains.length === 1)
+      return closer ? `Fusion came closer to this photo, by ${middle}.` : `Fusion came no closer to this photo.`;
+    if (!closer) return `Fusion came closer on none of ${photos(gains.length)}.`;
+    const most = closer === gains.length ? `all ${photos(closer)}` : `${grouped(closer)} of ${photos(gains.length)}`;
+    if (median(gains) <= 0) return `Fusion came closer on ${most}, and on most it did not.`;
+    return `Fusion came closer on ${most}, by ${middle} in the middle.`;
+  }
+
+  // What else is to be said: files that could not be read, of how many the rest was left, which other model it was.
+  function manyMore({ bad, stopped, other }) {
+    const told = ["All layers and their own decoder, against the last layer alone."];
+    if (bad) told.push(`${bad === 1 ? "1 file" : `${grouped(bad)} files`} could not be read.`);
+    if (stopped) told.push(`Stopped before all ${photos(stopped)} were read.`);
+    if (other !== null) told.push(`These numbers are of ${other}.`);
+    return told.join(" ");
+  }
+
   return {
     bySize,
     capital,
@@ -208,15 +243,20 @@ const words = (() => {
     inWords,
     layerUse,
     list,
+    manyMore,
+    manyPhotos,
+    median,
     meter,
     noise,
     odd,
     ofThePixels,
     oneByOne,
     paintedPlaces,
+    photos,
     picked,
     rank,
     resembles,
+    rows,
     running,
     settings,
     stopped,
