@@ -70,7 +70,6 @@ def test_what_came_back_by_size(say, coarse, fine, sentence):
     assert say("bySize", coarse, fine) == sentence
 
 
-<<<<<<< HEAD
 def test_the_meter_answers_and_points(say):
     def place(departure):
         return say("meter", {"verdict": "yes", "departure": departure, "limits": [0.08, 0.24]})["place"]
@@ -88,7 +87,8 @@ def test_places_and_progress(say):
     assert say("paintedPlaces", 24, 1024) == "Only in 24 of 1,024 places."
     assert say("paintedPlaces", 0, 1024) == "In the whole picture."
     assert say("oneByOne", {"done": 34, "total": 46}) == "Layers one by one: 34 of 46"
-=======
+
+
 @pytest.mark.parametrize(
     ("told", "sentence"),
     [
@@ -113,4 +113,3 @@ def test_what_else_is_said_of_many_photos(say):
     assert say("manyMore", {"bad": 0, "stopped": 0, "other": None}) == first
     rest = " 2 files could not be read. Stopped before all 1,500 photos were read. These numbers are of x."
     assert say("manyMore", {"bad": 2, "stopped": 1500, "other": "x"}) == first + rest
->>>>>>> photos
