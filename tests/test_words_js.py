@@ -68,3 +68,10 @@ def test_shares_in_words(say):
 )
 def test_what_came_back_by_size(say, coarse, fine, sentence):
     assert say("bySize", coarse, fine) == sentence
+
+
+def test_stored_numbers_against_those_of_the_pixels(say):
+    ratios = [1, 1.01, 2, 6, 6.1, 8, 12, 48, 4.5, 2.6, 30.7, 0.5, 0.25, 0.4]
+    said = ["as many", "as many", "half", "a sixth", "a sixth", "an eighth", "1/12", "1/48", "22 %", "38 %", "1/31"]
+    more = ["twice as many", "4 times as many", "2.5 times as many"]
+    assert [say("ofThePixels", ratio) for ratio in ratios] == said + more
