@@ -115,3 +115,10 @@ def test_what_else_is_said_of_many_photos(say):
     assert say("manyMore", {"bad": 0, "stopped": 0, "other": None}) == first
     rest = " 2 files could not be read. Stopped before all 1,500 photos were read. These numbers are of x."
     assert say("manyMore", {"bad": 2, "stopped": 1500, "other": "x"}) == first + rest
+
+
+def test_stored_numbers_against_those_of_the_pixels(say):
+    ratios = [1, 1.01, 2, 6, 6.1, 8, 12, 48, 4.5, 2.6, 30.7, 0.5, 0.25, 0.4]
+    said = ["as many", "as many", "half", "a sixth", "a sixth", "an eighth", "1/12", "1/48", "22 %", "38 %", "1/31"]
+    more = ["twice as many", "4 times as many", "2.5 times as many"]
+    assert [say("ofThePixels", ratio) for ratio in ratios] == said + more
