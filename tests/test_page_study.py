@@ -1,4 +1,4 @@
-"""The tabs Study and About, and another model, in a real browser."""
+"""Study, About, and another model, in a real browser."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from browser import NEEDS_CHROMIUM, Watched, contrast, shown_pixels
+from browser import NEEDS_CHROMIUM, Watched, canvas_pixels, contrast
 from conftest import ROOT, TINY, build, served
 from fake_hub import reach, serve
 from gate import Gate
@@ -36,7 +36,8 @@ def url() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def one_page(browser, url) -> Iterator[Watched]:
     """A page that shows the first model before and after: it takes longer to open than a test takes."""
-    watched = Watched(browser, url)
+    watched = Watched(browser, url, query="?example=cat")
+    watched.know("routes")
     yield watched
     watched.page.close()
 
@@ -49,35 +50,34 @@ def home(one_page) -> Iterator[Watched]:
 
 @pytest.fixture
 def view(browser, url) -> Iterator[Watched]:
-    watched = Watched(browser, url)
+    watched = Watched(browser, url, query="?example=cat")
+    watched.know("routes")
     yield watched
     watched.check()
     watched.page.close()
 
 
-def test_all_charts_are_drawn_and_fit_a_phone(browser, url):
-    view = Watched(browser, url, width=390)
-    view.open("Study")
+@pytest.mark.parametrize(("width", "theme"), [(390, "light"), (1440, "dark")])
+def test_all_charts_are_drawn_when_it_is_opened_and_fit(browser, url, width, theme):
+    view = Watched(browser, url, width=width, query=f"?__theme={theme}")
+    assert view.page.locator(".js-plotly-plot").count() == 0
+    view.open("study")
     for name in CHARTS:
         chart = view.page.locator(f"#study-{name} .main-svg").first
         chart.scroll_into_view_if_needed()
         expect(chart).to_be_visible()
-    assert view.page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert view.page.evaluate("document.documentElement.scrollWidth") <= width
     assert contrast(view.page, "#study-introduction p") >= 4.5
-    view.check()
-    view.page.close()
-
-
-def test_the_text_is_readable_in_the_dark(browser, url):
-    view = Watched(browser, url, query="?__theme=dark")
-    view.open("Study")
-    assert contrast(view.page, "#study-introduction p") >= 4.5
+    assert view.page.locator(".modebar").first.is_hidden()
+    marks = view.page.locator("#study-phases .scatterlayer .point").first
+    blue = {"light": "rgb(31, 95, 191)", "dark": "rgb(116, 174, 255)"}[theme]  # --sup of page.css
+    assert marks.evaluate("(node) => getComputedStyle(node).fill") == blue
     view.check()
     view.page.close()
 
 
 def test_another_plane_and_the_numbers_behind_it(home):
-    home.open("Study")
+    home.open("study")
     peers = home.page.locator("#study-peers")
     expect(peers.get_by_text("DINO-SAE", exact=True)).to_be_visible()
     home.page.get_by_label("PSNR and gFID with guidance").check()
@@ -89,16 +89,16 @@ def test_another_plane_and_the_numbers_behind_it(home):
 
 
 def test_about_has_card_limits_and_citation(home):
-    home.open("About")
-    expect(home.page.locator("#facts")).to_contain_text("32 × 32 pixels, 3 layers, 16 tokens")
+    home.open("about")
+    expect(home.page.locator("#facts")).to_contain_text("32 × 32 pixels, 3 layers, 16 places")
     expect(home.page.locator("#card")).to_contain_text("There is no model card")  # of a random model
     expect(home.page.locator("#citation")).to_contain_text("2605.10780")
     expect(home.page.get_by_role("heading", name="Limits")).to_be_visible()
+    expect(home.page.get_by_role("heading", name="Another model")).to_be_visible()
 
 
 def load(view: Watched, name: str) -> None:
-    if not view.page.locator("#model-load").is_visible():
-        view.page.get_by_role("button", name="Another model").click()
+    view.open("about")
     box = view.page.locator("#model-name input")
     box.fill(name)
     box.press("Enter")
@@ -116,55 +116,58 @@ def other(tmp_path_factory):
     return folder
 
 
+def shown_model(view: Watched, name: str) -> dict:
+    """The routes of the photo, once they are of that model."""
+    view.page.wait_for_function(f"store.data('routes')?.model.name === {name!r} && !store.waits('routes')")
+    return view.page.evaluate("store.data('routes')")
+
+
 def test_another_model_and_back(home, other):
     page = home.page
     load(home, str(other))
     expect(page.locator("#model-status")).to_contain_text("no fusion: its last layer only")
     expect(page.locator("#model-status")).to_contain_text("on the CPU")
-    expect(page.locator("#status")).to_contain_text("48 × 48 pixels, rebuilt along one route")
-    expect(page.locator("#compare figure")).to_have_count(2)
-    home.open("Routing")
-    expect(page.locator("#no-routing")).to_be_visible()
-    expect(page.locator("#profile")).to_have_count(0)
-    home.open("Intervene")
-    expect(page.locator("#no-interventions")).to_be_visible()
-    home.open("About")
+    routes = shown_model(home, str(other))
+    assert (routes["width"], list(routes["metrics"])) == (48, ["rae"])
     expect(page.locator("#card")).to_contain_text("A plain RAE.")
     expect(page.locator("#card")).not_to_contain_text("license")
     assert page.locator("#card script").count() == 0
+    home.open("picture")
+    expect(page.locator("#picture h1")).to_have_text("This model paints from its last layer alone.")
     load(home, "tiny")
-    expect(page.locator("#status")).to_contain_text("32 × 32 pixels, rebuilt along 3 routes")
-    home.open("Routing")
-    expect(page.locator("#no-routing")).to_have_count(0)
-    expect(page.locator("#routing .strip button").first).to_be_visible()
+    routes = shown_model(home, "tiny")
+    assert (routes["width"], list(routes["metrics"])) == (32, ["rae", "phase2", "drorae"])
+    expect(page.locator("#facts")).to_contain_text("32 × 32 pixels")
 
 
-def test_every_tab_and_the_report_follow_the_model(view, tmp_path):
+def test_every_view_and_the_report_follow_the_model(view, tmp_path):
     page, folder, photo = view.page, tmp_path / "four", ROOT / "assets" / "examples" / "cat.jpg"
     four = build(encoder_args={**TINY["encoder_args"], "depth": 4}, encoder_input_size=48, finetuned_decoder=True)
     four.save_pretrained(folder)
     load(view, str(folder))
-    expect(page.locator("#status")).to_contain_text("48 × 48 pixels, rebuilt along 3 routes")
+    assert shown_model(view, str(folder))["layers"] == 4
 
-    view.open("Intervene")
+    view.open("layers")
     for layer in (2, 3):  # the pictures without one layer are there, this one has to be asked for
-        page.locator(f"#intervene .switches button[data-layer='{layer}']").click()
+        page.locator(f"#layers .chan[data-layer='{layer - 1}'] .toggle").click()
     expected = intervene(load_image(photo), four, Intervention(layers=(1, 4)))
-    numbers = page.locator("#intervene [data-part=metrics]")
-    expect(numbers).to_contain_text(f"{expected.metrics['psnr']:.2f} dB")
-    painted = shown_pixels(page, "#intervene [data-part=picture]")
+    page.wait_for_function("!document.querySelector('#layers .shot.waits')")
+    expect(page.locator("#layers .changed .score b")).to_have_text(
+        f"{expected.metrics['psnr']:.1f}".replace("-", "\N{MINUS SIGN}")
+    )
+    painted = canvas_pixels(page, "#layers .changed canvas.px >> nth=0")
     assert np.abs(painted.astype(int) - expected.picture).max() <= 1
 
-    view.open("Batch")
-    page.locator("#batch-files input[type=file]").set_input_files(photo)
-    expect(page.locator("#batch-files")).to_contain_text("cat")
-    page.get_by_role("button", name="Explore all").click()
-    expect(page.locator("#batch tbody img")).to_have_count(1)
+    view.open("photos")
+    page.locator("#photos [data-part=files]").set_input_files(photo)
     (row,) = explore_batch([photo], four)
-    expect(page.locator("#batch tbody td").nth(2)).to_contain_text(f"{row.metrics['drorae']['psnr']:.2f}")
+    expect(page.locator("#photos tbody td[data-key=drorae]")).to_have_text(
+        f"{row.metrics['drorae']['psnr']:.1f}".replace("-", "\N{MINUS SIGN}")
+    )
 
+    page.get_by_role("button", name="Share").click()
     with page.expect_download() as download:
-        page.get_by_role("button", name="Save report").click()
+        page.get_by_role("menuitem", name="Save report").click()
     download.value.save_as(tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
     assert f"--model {folder}" in text
@@ -186,7 +189,7 @@ def test_a_cancel_that_comes_too_late_says_which_model_is_shown(view, other, tmp
     view.page.locator("#model-cancel").click()
     expect(status).to_contain_text("Cancelled; this page shows tiny.")
     loads.open()  # the cancelling is under way when the model is there
-    expect(view.page.locator("#compare figure")).to_have_count(2)
+    shown_model(view, str(folder))
     expect(status).to_contain_text("no fusion: its last layer only")
     cancel.release()
     expect(status).to_contain_text(f"Cancelled; this page shows {folder}.")
@@ -206,14 +209,17 @@ def test_a_failed_load_leaves_the_model(home, other, tmp_path):
         load(home, name)
         expect(page.locator("#model-status .error")).to_contain_text(told)
         expect(page.locator("#model-status")).not_to_contain_text("Traceback")
-    expect(page.locator("#compare figure")).to_have_count(4)
-    page.locator("#examples button").nth(1).click()
-    expect(page.locator("#status")).to_contain_text("32 × 32 pixels, rebuilt along 3 routes")
+    page.evaluate("store.show('coffee')")
+    home.know("routes", "coffee")
+    assert shown_model(home, "tiny")["layers"] == 3
 
 
 def test_a_fixed_page_offers_no_other_model(browser, tiny_url):
     view = Watched(browser, tiny_url)
-    assert view.page.get_by_role("button", name="Another model").count() == 0
+    view.open("about")
+    expect(view.page.locator("#facts")).to_be_visible()
+    assert view.page.get_by_role("heading", name="Another model").count() == 0
+    assert view.page.get_by_role("button", name="Load", exact=True).count() == 0
     view.check()
     view.page.close()
 
@@ -235,5 +241,5 @@ def test_a_download_shows_its_progress_and_can_be_cancelled(home, other, tmp_pat
         expect(status).to_contain_text("Cancelled; this page shows tiny.")
         expect(home.page.locator("#model-load")).to_be_enabled()
         assert downloads[-1].returncode is not None
-        expect(home.page.locator("#compare figure")).to_have_count(4)
+        shown_model(home, "tiny")
         pieces.open()

@@ -113,3 +113,31 @@ def test_a_command_can_be_copied():
     )
     assert "`my_model_v2`" in tab.phases_text(own)
     assert "`python -m train.evaluate my_model_v2`" in tab.phases_text(own)
+
+
+@pytest.mark.parametrize("plane", charts.PLANES)
+def test_no_name_in_a_plane_lies_on_another_or_on_a_mark(plane):
+    figure = charts.peers(plane, None)
+    axes = [figure.layout.xaxis, figure.layout.yaxis]
+    middles, boxes = [], []
+    for trace in figure.data:
+        for name, place, *values in zip(trace.text, trace.textposition, trace.x, trace.y, strict=True):
+            shares = []
+            for value, axis in zip(values, axes, strict=True):
+                low, high = axis.range
+                shares.append(((np.log10(value) if axis.type == "log" else value) - low) / (high - low))
+            x, y = shares[0] * 800, (1 - shares[1]) * 400
+            vertical, horizontal = place.split()
+            left = x + {"left": -6 * len(name) - 6, "center": -3 * len(name), "right": 6}[horizontal]
+            top = y + {"top": -18, "middle": -6, "bottom": 6}[vertical]
+            middles.append((x, y))
+            boxes.append((left, top, left + 6 * len(name), top + 12))
+    for i, one in enumerate(boxes):
+        for other in boxes[:i]:
+            assert min(one[2], other[2]) <= max(one[0], other[0]) or min(one[3], other[3]) <= max(one[1], other[1])
+        assert not any(one[0] < x < one[2] and one[1] < y < one[3] for x, y in middles)
+
+
+def test_no_mark_of_geneval_hides_another():
+    places = [(x, trace.name) for trace in charts.geneval().data for x in trace.x]
+    assert len({x for x, _ in places}) == len(places)

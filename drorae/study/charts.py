@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from drorae.study import published
-from drorae.study.colours import INK
+from drorae.study.colours import INK, OTHER, OURS, PAPER, PEER, STATED
 from drorae.study.fits import Fit, Measured, magnitudes, refits
 from drorae.study.plots import apply_style
-from drorae.study.published import ROUTE_SCORES, Peer, RouteScores, Scaling
+from drorae.study.published import ROUTE_SCORES, Peer, Scaling
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go  # which is loaded when a chart is drawn
 
-# Okabe and Ito's colours, which all kinds of colour vision tell apart; shape and filling say the same
-PEER, PAPER, OURS, STATED = "#8a97a8", "#0072b2", "#d55e00", "#009e73"
 GRID_GAP = 0.14
 AXES = {
     "rfid": "rFID, lower is better",
@@ -31,6 +30,7 @@ PLANES = {
     "PSNR and rFID": ("psnr", "rfid"),
     "PSNR and gFID with guidance": ("psnr", "guided"),
 }
+ROUTES = ["RAE", "phase 2", "DRoRAE"]
 LOGARITHMIC = ("rfid", "gfid", "guided")
 
 
@@ -46,6 +46,11 @@ def peers(plane: str, own: Measured | None) -> go.Figure:
     known = [peer for peer in published.PEERS if getattr(peer, x) is not None and getattr(peer, y) is not None]
     usual = [peer for peer in known if epochs(peer, y) in (80, None if y == "rfid" else 80)]
     other = [peer for peer in known if peer not in usual]
+    named = [*zip(ROUTES, ROUTE_SCORES, strict=True), *((peer.name, peer) for peer in known)]
+    points: dict[str, tuple[float, float]] = {name: (getattr(row, x), getattr(row, y)) for name, row in named}
+    mine = [] if own is None or x != "psnr" else list(own.psnr.values())
+    axes = [scale(x, [*mine, *(at for at, _ in points.values())]), scale(y, [at for _, at in points.values()])]
+    places = label_places(points, axes, ROUTES)
     for rows, symbol, name in (
         (usual, "circle", "peers" if y == "rfid" else "peers, generator of 80 epochs"),
         (other, "square", "peers, longer or not stated"),
@@ -56,7 +61,7 @@ def peers(plane: str, own: Measured | None) -> go.Figure:
                 y=[getattr(row, y) for row in rows],
                 mode="markers+text",
                 text=[row.name for row in rows],
-                textposition=spread(rows, x, y),
+                textposition=[places[row.name] for row in rows],
                 textfont={"size": 11},
                 marker={"color": PEER, "size": 9, "symbol": symbol},
                 customdata=[[row.source, row.note, stated_epochs(row, y)] for row in rows],
@@ -68,9 +73,9 @@ def peers(plane: str, own: Measured | None) -> go.Figure:
         x=[getattr(route, x) for route in ROUTE_SCORES],
         y=[getattr(route, y) for route in ROUTE_SCORES],
         mode="lines+markers+text",
-        text=["RAE", "phase 2", "DRoRAE"],
-        textposition="bottom center",
-        textfont={"size": 12, "color": PAPER},
+        text=ROUTES,
+        textposition=[places[name] for name in ROUTES],
+        textfont={"size": 13, "color": PAPER},
         marker={"color": PAPER, "size": 11},
         line={"color": PAPER, "width": 1.5},
         customdata=[[route.name] for route in ROUTE_SCORES],
@@ -86,11 +91,9 @@ def peers(plane: str, own: Measured | None) -> go.Figure:
                 x=value, y=1, yref="paper", text=key, showarrow=False, textangle=-90, xanchor="right", yanchor="top",
                 font={"color": OURS, "size": 11},
             )  # fmt: skip
-    points: list[Peer | RouteScores] = [*known, *ROUTE_SCORES]
-    mine = [] if own is None or x != "psnr" else list(own.psnr.values())
-    figure.update_xaxes(title=AXES[x], **scale(x, [*mine, *(getattr(point, x) for point in points)]))
-    figure.update_yaxes(title=AXES[y], **scale(y, [getattr(point, y) for point in points]))
-    return legend_below(apply_style(figure, 510))
+    figure.update_xaxes(title=AXES[x], **axes[0])
+    figure.update_yaxes(title=AXES[y], **axes[1])
+    return legend_above(apply_style(figure, 510))
 
 
 def epochs(peer: Peer, axis: str) -> int | None:
@@ -126,13 +129,81 @@ def scale(axis: str, numbers: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def spread(rows: Sequence[Peer], x: str, y: str) -> list[str]:
-    """Where each name stands: by turns above and below from left to right, so that neighbours keep apart."""
-    order = sorted(range(len(rows)), key=lambda i: (getattr(rows[i], x), getattr(rows[i], y)))
-    places = [""] * len(rows)
-    for turn, i in enumerate(order):
-        places[i] = ("top center", "bottom center")[turn % 2]
+AREA = (620, 380)  # pixels in which names must keep apart: what a chart has on a small laptop
+LETTER, LINE = 6.6, 15  # width and height of a letter of a name, pixels
+
+
+def label_places(
+    points: dict[str, tuple[float, float]], axes: Sequence[dict[str, Any]], joined: Sequence[str] = ()
+) -> dict[str, str]:
+    """Where the name of each point stands beside its mark, so that it covers neither marks nor names nor the line where
+    that can be had: those with the nearest neighbours choose first.
+
+    Args:
+        points: by name.
+        axes: kinds and ranges of both, see :func:`scale`.
+        joined: names of points that a line joins, in its order.
+    """
+    at = {}
+    for name, values in points.items():
+        shares = []
+        for value, axis in zip(values, axes, strict=True):
+            low, high = axis["range"]
+            shares.append(((np.log10(value) if axis.get("type") == "log" else value) - low) / (high - low))
+        at[name] = np.array([shares[0] * AREA[0], (1 - shares[1]) * AREA[1]])
+
+    def box(name: str, place: str) -> np.ndarray:
+        vertical, horizontal = place.split()
+        width = LETTER * len(name)
+        x = {"left": -width - 4, "center": -width / 2, "right": 4}[horizontal]
+        y = {"top": -LINE - 5, "middle": -LINE / 2, "bottom": 5}[vertical]
+        if vertical == "middle":
+            x += 4 if horizontal == "right" else -4
+        left, top = at[name] + np.array([x, y])
+        return np.array([left, top, left + width, top + LINE])
+
+    marks = {name: np.array([*(middle - 6), *(middle + 6)]) for name, middle in at.items()}
+    steps = np.linspace(0.05, 0.95, 30)[:, None]
+    line = [
+        np.array([*(middle - 2), *(middle + 2)])
+        for one, other in pairwise(joined)
+        for middle in at[one] + steps * (at[other] - at[one])
+    ]
+    taken: dict[str, np.ndarray] = {}
+    places = {}
+    nearest = {
+        name: min(float(np.linalg.norm(middle - other)) for each, other in at.items() if each != name)
+        for name, middle in at.items()
+    }
+    for name in sorted(at, key=lambda each: nearest[each]):
+        others = [*taken.values(), *line, *(mark for each, mark in marks.items() if each != name)]
+
+        def cost(place: str, name: str = name, others: list[np.ndarray] = others) -> float:
+            mine = box(name, place)
+            beyond = max(0.0, -mine[0]) + max(0.0, mine[2] - AREA[0])
+            return sum(overlap(mine, other) for other in others) + 100 * beyond
+
+        places[name] = min(PLACES, key=cost)
+        taken[name] = box(name, places[name])
     return places
+
+
+PLACES = (
+    "middle right",
+    "middle left",
+    "top center",
+    "bottom center",
+    "top right",
+    "bottom right",
+    "top left",
+    "bottom left",
+)
+
+
+def overlap(one: np.ndarray, other: np.ndarray) -> float:
+    """Area that two rectangles (left, top, right, bottom) share."""
+    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
+    return float(np.prod(np.maximum(sides, 0)))
 
 
 def phases(own: Measured | None) -> go.Figure:
@@ -175,7 +246,7 @@ def phases(own: Measured | None) -> go.Figure:
             row=1,
             col=column,
         )
-    return legend_below(apply_style(figure, 370))
+    return legend_above(apply_style(figure, 370), titles=True)
 
 
 def scaling() -> go.Figure:
@@ -214,7 +285,7 @@ def scaling() -> go.Figure:
     figure.update_xaxes(title="layers fused", row=2, col=2)
     figure.update_yaxes(title="rFID", row=1, col=1)
     figure.update_yaxes(title="residual", row=2, col=1)
-    return legend_below(apply_style(figure, 510))
+    return legend_above(apply_style(figure, 510), titles=True)
 
 
 def _add_scaling(
@@ -307,7 +378,7 @@ def strategies() -> go.Figure:
         )
     figure.update_xaxes(title="lower is better", type="log", tickvals=[0.1, 0.3, 1, 3, 10], range=[-1.1, 1.5])
     figure.update_yaxes(range=[len(names) - 0.6, -0.6])
-    figure = legend_below(apply_style(figure, 370))
+    figure = legend_above(apply_style(figure, 370))
     return figure.update_layout(margin={"l": 96})
 
 
@@ -317,25 +388,42 @@ def geneval() -> go.Figure:
 
     figure = go.Figure()
     symbols = ("square", "triangle-up", "circle", "x", "star")
-    colours = (PEER, "#cc79a7", STATED, "#e69f00", PAPER)
-    for (name, scores), symbol, colour in zip(published.GENEVAL.items(), symbols, colours, strict=True):
+    colours = (PEER, OTHER, STATED, OURS, PAPER)
+    tasks = np.arange(len(published.GENEVAL_TASKS))
+    for turn, (name, scores) in enumerate(published.GENEVAL.items()):
         figure.add_scatter(
-            x=list(published.GENEVAL_TASKS),
+            x=tasks + 0.15 * (turn - (len(published.GENEVAL) - 1) / 2),  # side by side: none hides another
             y=list(scores),
             mode="markers",
-            marker={"color": colour, "size": 14 if name == "DRoRAE" else 10, "symbol": symbol},
-            hovertemplate="%{x}: %{y}<extra>" + name + "</extra>",
+            marker={"color": colours[turn], "size": 13 if name == "DRoRAE" else 10, "symbol": symbols[turn]},
+            text=list(published.GENEVAL_TASKS),
+            hovertemplate="%{text}: %{y}<extra>" + name + "</extra>",
             name=name,
         )
+    figure.update_xaxes(
+        tickvals=tasks,
+        ticktext=list(published.GENEVAL_TASKS),
+        range=[-0.5, len(tasks) - 0.5],
+        showgrid=False,
+        zeroline=False,
+    )
+    for edge in tasks[1:] - 0.5:
+        figure.add_vline(edge, line={"color": "rgba(128,128,128,0.25)", "width": 1})
     figure.update_yaxes(title="GenEval", range=[0, 1.05])
-    return legend_below(apply_style(figure, 400))
+    return legend_above(apply_style(figure, 400))
 
 
-def legend_below(figure: go.Figure) -> go.Figure:
-    """The legend under the chart, where a phone has room for it."""
+def legend_above(figure: go.Figure, titles: bool = False) -> go.Figure:
+    """The legend over the chart, above the ``titles`` of its parts; it takes as much room as its lines need."""
+    height = figure.layout.height - figure.layout.margin.t - figure.layout.margin.b
     figure.update_layout(
-        legend={"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0, "x": 0, "font": {"color": INK}},
-        margin={"b": 142},
+        legend={
+            "orientation": "h",
+            "yanchor": "bottom",
+            "y": 1 + (30 if titles else 8) / height,
+            "x": 0,
+            "font": {"color": INK},
+        }
     )
     figure.update_annotations(font_size=13)  # the titles of two charts side by side, on a phone
     return figure

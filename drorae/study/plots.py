@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 from drorae.study.colours import ADDED, INK, SUPPRESSED
 
+FONT = '-apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", "Liberation Sans", Arial, sans-serif'
+
 
 def layer_profile(shares: np.ndarray) -> go.Figure:
     """Mean share of every layer over the tokens of a picture, with the middle 80 % of the tokens as whiskers.
@@ -54,10 +56,10 @@ def apply_style(figure: go.Figure, height: int) -> go.Figure:
     figure.update_layout(
         template="none",
         height=height,
-        margin={"l": 60, "r": 16, "t": 28, "b": 48},
+        margin={"l": 60, "r": 16, "t": 28, "b": 52},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        font={"color": INK, "size": 13},
+        font={"color": INK, "size": 13, "family": FONT},
         hoverlabel={"font": {"size": 13}},
     )
     lines = {"gridcolor": "rgba(128,128,128,0.25)", "zerolinecolor": "#8a8a8a", "fixedrange": True}

@@ -99,14 +99,18 @@ def model_card(name: str) -> str:
     return "\n".join(f"##{line}" if line.startswith(("# ", "## ")) else line for line in lines)
 
 
-def build(model: AutoencoderDRoRAE, name: str) -> AboutTab:
-    """Build the tab."""
+def build_facts(model: AutoencoderDRoRAE, name: str) -> gr.Markdown:
+    """Build the first part of the page: what it shows, keys, limits, citation."""
     facts = gr.Markdown(model_facts(model, name), elem_id="facts")
     gr.Markdown(LIMITS)
     gr.Code(CITATION, language=None, label="BibTeX", interactive=False, elem_id="citation")
+    return facts
+
+
+def build_card(name: str) -> gr.Markdown:
+    """Build the last part of the page: the model's card."""
     gr.Markdown("## Model card")
-    card = gr.Markdown(model_card(name), elem_id="card", elem_classes="card")
-    return AboutTab(facts, card)
+    return gr.Markdown(model_card(name), elem_id="card")
 
 
 def values(model: AutoencoderDRoRAE, name: str) -> list[Any]:

@@ -159,7 +159,8 @@ class ModelControls(NamedTuple):
 def model_controls(shelf: Shelf, status: str) -> ModelControls:
     """Build the controls, hidden where the model is fixed; ``status`` is their first line."""
     current = gr.State(shelf.first)
-    with gr.Accordion("Another model", open=False, visible=shelf.open_to_all, elem_id="model"):
+    with gr.Column(visible=shelf.open_to_all, elem_id="model"):
+        gr.Markdown("## Another model\nEverything on this page then speaks of it. It is loaded for you alone.")
         name = gr.Dropdown(
             [shelf.first, *MODELS.values()],
             value=shelf.first,
@@ -170,8 +171,8 @@ def model_controls(shelf: Shelf, status: str) -> ModelControls:
             elem_id="model-name",
         )
         with gr.Row():
-            load = gr.Button("Load", elem_id="model-load", min_width=80)
-            cancel = gr.Button("Cancel", variant="stop", interactive=False, elem_id="model-cancel", min_width=80)
+            load = gr.Button("Load", variant="primary", elem_id="model-load", min_width=80, scale=0)
+            cancel = gr.Button("Cancel", interactive=False, elem_id="model-cancel", min_width=80, scale=0)
         line = gr.HTML(status, elem_id="model-status")
     return ModelControls(current, name, load, cancel, line)
 

@@ -84,8 +84,9 @@ def build_demo(
             with gr.Tab("Study", id="study", elem_id="tab-study") as studied, gr.Column(elem_classes="inside"):
                 study = study_tab.build(study_tab.measurements_of(name))
             with gr.Tab("About", id="about", elem_id="tab-about"), gr.Column(elem_classes="inside"):
+                facts = about_tab.build_facts(model, name)
                 models = model_controls(shelf, status_line(model_line(model, name)))
-                about = about_tab.build(model, name)
+                about = about_tab.AboutTab(facts, about_tab.build_card(name))
         wire_photos(photos, channels)
         wire_generate(shelf, generators, making)
         wire_many(shelf, reading)

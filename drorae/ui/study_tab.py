@@ -15,25 +15,26 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go  # which is loaded when a chart is drawn
 
 INTRODUCTION = """
+# What is published, what is measured here
 What the paper and its peers published, on ImageNet at 256 pixels, as charts to point at. **Filled marks are
 published numbers; open diamonds and dotted lines were measured here**, on other photos. Every group has its own
 evaluation, so small differences mean nothing. Of the paper's numbers nothing has been reproduced here yet.
 """
 
 PHASES_TEXT = """
-### What each phase adds
+## What each phase adds
 The paper's DINOv2-B at 256 pixels next to the model on this page. Same method, other encoder, other photos: compare
 the steps, not the heights. {own}
 """
 
 PEERS_TEXT = """
-### Where it stands
+## Where it stands
 Left and down is better where an axis says so. The paper's three routes are joined: **rFID falls and generation
 without guidance gets worse** (2.16, 2.45, 2.68); only with AutoGuidance it gains (1.74, 1.70, 1.65).
 """
 
 SCALING_TEXT = """
-### Does a larger fusion help?
+## Does a larger fusion help?
 rFID of phase 2 against the width of the experts and the number of layers, each point a separate training of the
 authors. The line refitted from the paper's own table is {slope:.4f} · log10(parameters) + {intercept:.3f} with R²
 {r2:.2f}; the paper states {stated_slope} · log10(parameters) + {stated_intercept} with R² {stated_r2}. **The slopes
@@ -43,19 +44,19 @@ layers do better than twelve, ten worse than nine by 0.075: one seed per point i
 """
 
 DESIGNS_TEXT = """
-### Which fusion?
+## Which fusion?
 Without the incremental correction reconstruction is best (left) and a generator learns the latent worst (top). The
 paper's choice, *energy + incremental*, gives up a little rFID for a latent that can be generated. Cross-attention
 (rFID 0.498) has no published loss.
 """
 
 STRATEGIES_TEXT = """
-### What to train?
+## What to train?
 Training the backbone too gives the best rFID and a latent that cannot be generated: gFID 18.36.
 """
 
 GENEVAL_TEXT = """
-### Text to image
+## Text to image
 GenEval of generators of about 1 B parameters that differ in the tokenizer only. DRoRAE gains 0.04 over RAE; VA-VAE
 and RPiAE stay ahead by 0.01. The paper's text gives DRoRAE 0.59, its table 0.60.
 """
@@ -105,36 +106,49 @@ def build(own: Measured | None) -> StudyTab:
         own: what was measured of the page's model.
     """
     gr.Markdown(INTRODUCTION, elem_id="study-introduction")
-    heading = gr.Markdown(phases_text(own), elem_id="study-phases-text")
-    phases = chart("study-phases")
-    with numbers_accordion():
-        table = gr.Markdown(phases_table(own))
-    gr.Markdown(PEERS_TEXT)
-    plane = gr.Radio(list(charts.PLANES), value=next(iter(charts.PLANES)), label="Show", elem_id="study-plane")
-    peers = chart("study-peers")
-    with numbers_accordion():
-        gr.Markdown(peers_table())
-    gr.Markdown(scaling_text())
-    scaling = chart("study-scaling")
-    with numbers_accordion():
-        gr.Markdown(scaling_table())
-    gr.Markdown(DESIGNS_TEXT)
-    designs = chart("study-designs")
-    with numbers_accordion():
-        gr.Markdown(markdown_table(("fusion (table 3)", "rFID", "generator's loss"), published.VARIANTS))
-    gr.Markdown(STRATEGIES_TEXT)
-    strategies = chart("study-strategies")
-    with numbers_accordion():
-        header = ("trained (table 4)", "rFID", "gFID", "gFID, AutoGuidance")
-        gr.Markdown(markdown_table(header, published.STRATEGIES))
-    gr.Markdown(GENEVAL_TEXT)
-    geneval = chart("study-geneval")
-    with numbers_accordion():
-        rows = [(name, *scores) for name, scores in published.GENEVAL.items()]
-        gr.Markdown(markdown_table(("tokenizer (tables 2, 7)", *published.GENEVAL_TASKS), rows))
+    with section():
+        heading = gr.Markdown(phases_text(own), elem_id="study-phases-text")
+        phases = chart("study-phases")
+        with numbers_accordion():
+            table = gr.Markdown(phases_table(own))
+    with section():
+        with gr.Column():
+            gr.Markdown(PEERS_TEXT)
+            choices = list(charts.PLANES)
+            plane = gr.Radio(choices, value=choices[0], label="Show", elem_id="study-plane")
+        peers = chart("study-peers")
+        with numbers_accordion():
+            gr.Markdown(peers_table())
+    with section():
+        gr.Markdown(scaling_text())
+        scaling = chart("study-scaling")
+        with numbers_accordion():
+            gr.Markdown(scaling_table())
+    with section():
+        gr.Markdown(DESIGNS_TEXT)
+        designs = chart("study-designs")
+        with numbers_accordion():
+            gr.Markdown(markdown_table(("fusion (table 3)", "rFID", "generator's loss"), published.VARIANTS))
+    with section():
+        gr.Markdown(STRATEGIES_TEXT)
+        strategies = chart("study-strategies")
+        with numbers_accordion():
+            header = ("trained (table 4)", "rFID", "gFID", "gFID, AutoGuidance")
+            gr.Markdown(markdown_table(header, published.STRATEGIES))
+    with section():
+        gr.Markdown(GENEVAL_TEXT)
+        geneval = chart("study-geneval")
+        with numbers_accordion():
+            rows = [(name, *scores) for name, scores in published.GENEVAL.items()]
+            gr.Markdown(markdown_table(("tokenizer (tables 2, 7)", *published.GENEVAL_TASKS), rows))
     state = gr.State(own)
     plane.input(charts.peers, [plane, state], peers, queue=False, api_visibility="private")
     return StudyTab(plane, heading, phases, table, peers, state, [scaling, designs, strategies, geneval])
+
+
+def section() -> gr.Column:
+    """A text beside its chart; on narrow screens above it."""
+    return gr.Column(elem_classes="section")
 
 
 def chart(name: str) -> gr.Plot:

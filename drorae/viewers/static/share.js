@@ -176,11 +176,12 @@ const share = (() => {
     return [card, ...list, told];
   }
 
+  const saved = {}; // when the file of a kind was made that was saved last
   store.on(["data"], () => {
     for (const kind of ["report", "arrays"]) {
       const file = store.data(kind);
-      if (file?.name && !file.saved) {
-        file.saved = true;
+      if (file?.name && saved[kind] !== file.moment) {
+        saved[kind] = file.moment;
         const bytes = file.base64 ? Uint8Array.from(atob(file.base64), (c) => c.charCodeAt(0)) : file.text;
         save(file.name, new Blob([bytes], { type: file.type }));
         tell(`Saved ${file.name}.`);
