@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from drorae.study import published
-from drorae.study.colours import INK
 from drorae.study.fits import Fit, Measured, magnitudes, refits
-from drorae.study.plots import apply_style
+from drorae.study.plots import INK, apply_style
 from drorae.study.published import ROUTE_SCORES, Peer, RouteScores, Scaling
 
 if TYPE_CHECKING:

@@ -1,10 +1,8 @@
-"""Markup, style and script of a viewer, as the page and the reports embed them."""
+"""Markup, style and script of a view, as the page and the reports embed them."""
 
 from __future__ import annotations
 
 from importlib.resources import files
-
-from drorae.study.colours import ADDED, SUPPRESSED
 
 STATIC = files("drorae.viewers") / "static"
 
@@ -27,28 +25,11 @@ def page_style() -> str:
     return read_static("page.css")
 
 
-def library() -> str:
-    """The script that every :func:`script` needs before it: pure functions, in one constant ``lib``."""
-    return read_static("lib.js")
-
-
-def script(name: str) -> str:
-    """The body of a viewer's function, with what all viewers share before its own; it sees ``element``, ``props``,
-    ``watch``, ``trigger`` and ``lib``."""
-    return f"{read_static('shared.js')}\n{read_static(f'{name}.js')}"
-
-
-def shared_style() -> str:
-    """The style of all viewers, with the colours that charts use too."""
-    colours = f".viewer {{\n  --adds: {ADDED};\n  --suppresses: {SUPPRESSED};\n}}\n"
-    return colours + read_static("shared.css")
-
-
 def style(name: str) -> str:
-    """A viewer's own style."""
+    """A view's own style."""
     return read_static(f"{name}.css")
 
 
 def markup(name: str) -> str:
-    """A viewer's HTML."""
+    """A view's HTML."""
     return read_static(f"{name}.html")

@@ -3,7 +3,7 @@
 
 // biome-ignore lint/correctness/noUnusedVariables: the views use it
 const parts = (() => {
-  const { clamp, decodeBase64, divergingColour, mean, number, percent, signedNumber, tokensWithin, unpack } = lib;
+  const { clamp, decodeBase64, mean, number, percent, signedNumber, tokensWithin, unpack } = lib;
   const { state } = store;
   const LOUPE = 24; // pixels of the picture across
   const HOLD = 350; // ms until a touch opens the loupe
@@ -132,9 +132,6 @@ const parts = (() => {
     for (let i = 0; i < columns * rows; i += 1) all.data.set([...colourOf(i), 255], 4 * i);
     context.putImageData(all, 0, 0);
   }
-
-  const paintMap = (canvas, values, columns, rows, scale) =>
-    paintPixels(canvas, columns, rows, (i) => divergingColour(scale, values[i], dark()));
 
   // Numbers of a photo, unpacked once.
   const unpacked = new WeakMap();
@@ -804,8 +801,6 @@ const parts = (() => {
     );
   }
 
-  const meanShare = (layer) => mean(Array.from(shares() ?? [0]).slice(layer, layer + 1));
-
   function save(name, blob) {
     const href = URL.createObjectURL(blob);
     html("a", { href, download: name }).click();
@@ -824,7 +819,6 @@ const parts = (() => {
 
   return {
     TERMS,
-    aboutToken,
     bandName,
     calm,
     chosen,
@@ -840,11 +834,9 @@ const parts = (() => {
     html,
     image,
     lastRoute,
-    meanShare,
     numbers,
     outline,
     paintFrame,
-    paintMap,
     paintPixels,
     panel,
     panels,
@@ -868,6 +860,5 @@ const parts = (() => {
     visible,
     ways,
     whenDrawn,
-    zoomTo,
   };
 })();
