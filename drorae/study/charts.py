@@ -1,4 +1,4 @@
-"""Charts of the tab *Study*: published numbers as filled marks, what was measured here as open diamonds."""
+"""Charts of the view Study: published numbers as filled marks, what was measured here as open diamonds."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class View(gr.HTML):
         super().__init__(
             html_template=static_files.markup(name),
             css_template=static_files.style(name),
-            js_on_load=static_files.read_static(f"{name}.js"),
+            js_on_load=static_files.script(name),
             apply_default_css=False,
             elem_id=kwargs.pop("elem_id", name),
             **kwargs,

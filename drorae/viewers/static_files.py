@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.resources import files
 
 STATIC = files("drorae.viewers") / "static"
@@ -12,12 +13,27 @@ def read_static(name: str) -> str:
     return (STATIC / name).read_text(encoding="utf-8")
 
 
-PAGE_SCRIPTS = ("lib", "words", "store", "parts", "guide", "share", "crop")  # each needs those before it
+PARTS = "nodes terms drawing pictures photo pointer panel bars bands standing ways"  # all in one name
+# each needs those before it
+PAGE_SCRIPTS = ("lib", "words", "store", *(f"parts/{name}" for name in PARTS.split()), "guide", "share", "crop")
+
+# of which files the body of a view's function is made, in this order; of the other views it is one file
+VIEW_SCRIPTS = {
+    "layers": "choice panels brush switches strength play meter draw",
+    "weights": "paint maps stage use like draw more start",
+    "generate": "making line settings pictures film draw below strips grid walk photo morph start",
+}
 
 
 def page_script() -> str:
     """The script of the whole page: pure functions, the store, what views are made of. It comes before every view."""
-    return "\n".join(read_static(f"{name}.js") for name in PAGE_SCRIPTS)
+    return _joined(PAGE_SCRIPTS)
+
+
+def script(name: str) -> str:
+    """The body of a view's function. It sees ``element``, ``props``, ``watch``, ``trigger``, ``upload``, and what the
+    page's script gives."""
+    return _joined([f"{name}/{each}" for each in VIEW_SCRIPTS[name].split()] if name in VIEW_SCRIPTS else [name])
 
 
 def page_style() -> str:
@@ -33,3 +49,7 @@ def style(name: str) -> str:
 def markup(name: str) -> str:
     """A view's HTML."""
     return read_static(f"{name}.html")
+
+
+def _joined(scripts: Iterable[str]) -> str:
+    return "\n".join(read_static(f"{name}.js") for name in scripts)
