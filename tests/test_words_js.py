@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from browser import NEEDS_CHROMIUM
 
-from drorae.viewers.static_files import library, read_static
+from drorae.viewers.static_files import read_static
 
 pytestmark = NEEDS_CHROMIUM
 MINUS = "\N{MINUS SIGN}"
@@ -15,7 +15,7 @@ MINUS = "\N{MINUS SIGN}"
 def say(browser):
     """A sentence of ``words`` by its name and the values it is told."""
     page = browser.new_page()
-    page.add_script_tag(content=f"{library()}\n{read_static('words.js')}")
+    page.add_script_tag(content=read_static("lib.js") + read_static("words.js"))
     yield lambda name, *values: page.evaluate(f"(values) => words.{name}(...values)", list(values))
     page.close()
 
