@@ -81,9 +81,12 @@ def build_demo(
             for view, title in VIEWS.items():
                 with gr.Tab(title, id=view, elem_id=f"tab-{view}"):
                     View(view, **given.get(view, {}))
-            with gr.Tab("Study", id="study", elem_id="tab-study") as studied, gr.Column(elem_classes="inside"):
+            with (
+                gr.Tab("Study", id="study", elem_id="tab-study") as studied,
+                gr.Column(elem_id="study", elem_classes="inside"),
+            ):
                 study = study_tab.build(study_tab.measurements_of(name))
-            with gr.Tab("About", id="about", elem_id="tab-about"), gr.Column(elem_classes="inside"):
+            with gr.Tab("About", id="about", elem_id="tab-about"), gr.Column(elem_id="about", elem_classes="inside"):
                 facts = about_tab.build_facts(model, name)
                 models = model_controls(shelf, status_line(model_line(model, name)))
                 about = about_tab.AboutTab(facts, about_tab.build_card(name))
