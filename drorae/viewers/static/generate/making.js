@@ -135,9 +135,20 @@ function make(seeds) {
     draw();
     return;
   }
+  const run = runOf(set, seeds.slice(0, SHOWN), (value) => {
+    keep(set, value);
+    show(set, seeds);
+    parts.say(`${set.label}: ${words.inWords(value.seeds.length)} pictures are there.`);
+  });
+  if (before !== set) view.focus = 0;
+  begin(run, { what: "pictures", ...set.wish, seeds: missing });
+}
+
+// A run of pictures of a set; `made` is called with what came out.
+function runOf(set, seeds, made) {
   const run = {
     what: "pictures",
-    seeds: seeds.slice(0, SHOWN),
+    seeds,
     label: set.label,
     previews: new Map(),
     frames: [],
@@ -149,14 +160,11 @@ function make(seeds) {
         return;
       }
       if (!value.rows) return;
-      keep(set, value);
-      show(set, seeds);
+      made(value);
       tell(null);
-      parts.say(`${set.label}: ${words.inWords(value.seeds.length)} pictures are there.`);
     },
   };
-  if (before !== set) view.focus = 0;
-  begin(run, { what: "pictures", ...set.wish, seeds: missing });
+  return run;
 }
 
 function preview(run, { rows, seeds, time }) {

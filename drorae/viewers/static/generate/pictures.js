@@ -90,26 +90,10 @@ function chooseRow(value) {
     return;
   }
   view.row = "guided";
-  const seeds = [...view.seeds];
-  const run = {
-    what: "pictures",
-    seeds,
-    label: set.label,
-    previews: new Map(),
-    frames: [],
-    times: [],
-    tell,
-    take(result) {
-      if (result.running) {
-        preview(run, result);
-        return;
-      }
-      if (!result.rows) return;
-      keep(set, result, "unguided");
-      view.row = "unguided";
-      tell(null);
-    },
-  };
+  const run = runOf(set, [...view.seeds], (result) => {
+    keep(set, result, "unguided");
+    view.row = "unguided";
+  });
   begin(run, { what: "pictures", ...set.wish, guidance: "none", negative: "", other: "", seeds: missing });
 }
 
