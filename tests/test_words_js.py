@@ -53,7 +53,9 @@ def test_a_layer_that_is_used_alike_everywhere_has_no_coefficient(say):
 def test_shares_in_words(say):
     shares = [0, 0.05, 0.1, 0.2, 0.25, 1 / 3, 0.5, 2 / 3, 0.8, 0.95]
     said = ["nothing", "hardly any", "a tenth", "a fifth", "a quarter", "a third", "half", "two thirds", "most"]
-    assert [say("howMuch", share) for share in shares] == [*said, "nearly all"]
+    sentences = [say("bySize", 1, share) for share in shares]
+    start = "Nearly all of the large shapes came back"
+    assert sentences == [f"{start}, {word} of the finest detail." for word in [*said, "nearly all"]]
 
 
 @pytest.mark.parametrize(
