@@ -239,6 +239,7 @@ const words = (() => {
     certainty,
     grouped,
     headline,
+    howMuch,
     inWords,
     layerUse,
     list,
