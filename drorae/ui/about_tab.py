@@ -103,7 +103,7 @@ def build_facts(model: AutoencoderDRoRAE, name: str) -> gr.Markdown:
     """Build the first part of the page: what it shows, keys, limits, citation."""
     facts = gr.Markdown(model_facts(model, name), elem_id="facts")
     gr.Markdown(LIMITS)
-    gr.Code(CITATION, language=None, label="BibTeX", interactive=False, elem_id="citation")
+    gr.Markdown(f"```bibtex\n{CITATION}\n```", elem_id="citation")
     return facts
 
 

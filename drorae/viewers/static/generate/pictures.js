@@ -62,7 +62,7 @@ decoders.title = "The decoder that never saw this latent, and the one trained on
 find("stage").append(
   html(
     "div",
-    { className: "pictures" },
+    { className: "pictures", tabIndex: 0, role: "group", "aria-label": "Pictures" },
     figures.map(({ figure }) => figure),
   ),
   html("aside", { className: "insp", "aria-label": "Seeds" }, [

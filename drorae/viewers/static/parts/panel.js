@@ -17,7 +17,7 @@
     const pane = html("div", { className: "pane" }, [canvas, ...(upper ? [upper] : []), first, mark]);
     const lens = html("canvas", { className: "lens", hidden: true });
     const message = html("p", { className: "message", hidden: true });
-    const node = html("div", { className: "shot", tabIndex: points ? 0 : -1, role: "img", "aria-label": label }, [
+    const node = html("div", { className: "shot", tabIndex: points ? 0 : -1, role: "group", "aria-label": label }, [
       html("div", { className: "clip" }, pane),
       lens,
       message,
