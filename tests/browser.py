@@ -77,6 +77,10 @@ class Watched:
         self.page.evaluate(f"store.go('{view}')")
         self.page.wait_for_selector(f"#{view}", state="visible")
 
+    def settle(self) -> None:
+        """Wait until what was changed is drawn, which happens in the next frame."""
+        self.page.evaluate("new Promise(requestAnimationFrame).then(() => new Promise(requestAnimationFrame))")
+
     def painted(self) -> None:
         """Wait until every panel that can be seen shows its picture."""
         self.page.wait_for_selector("html[data-painted]", state="attached")

@@ -38,6 +38,7 @@ from drorae.explorer.reading import Reading
 from drorae.images import load_image, open_photo
 from drorae.pipelines import flow
 from drorae.ui.page import build_demo, launch_options
+from drorae.viewers.values import routes_value
 from train import encoder, latent_stats, stage1, stage2
 from train.data.crops import Crop
 from train.data.positions import TrainingPositions
@@ -147,6 +148,11 @@ def cat() -> Image.Image:
 @pytest.fixture(scope="session")
 def explored(embedded, cat) -> Exploration:
     return explore(cat, embedded)
+
+
+def sent(result: Exploration) -> dict:
+    """What the page is sent of a picture."""
+    return routes_value(result, key="0", name="photo", model={"name": "tiny", "hash": "0"}, facts={})
 
 
 def smoke(out: Path, phase: str | None = None) -> list[str]:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from browser import NEEDS_CHROMIUM
-from conftest import build
+from conftest import build, sent
 from PIL import Image
 from playwright.sync_api import expect
+from test_encodings import decode, frame_of, unpack
 
 from drorae import AutoencoderDRoRAE, ImageError
 from drorae.choices import SIDE
@@ -16,9 +17,10 @@ from drorae.cli import main
 from drorae.explorer.batch import explore_batch
 from drorae.explorer.explore import explore, intervene, open_picture
 from drorae.explorer.interventions import Intervention
-from drorae.images import whole
+from drorae.explorer.reading import Reading
+from drorae.images import Photo, whole
 from drorae.viewers.report import report
-from drorae.viewers.values import compare_value, intervene_value, routing_value
+from drorae.viewers.values import frames_value
 
 SIZES = [(32, 32), (48, 80), (104, 24)]  # height and width
 
@@ -175,10 +177,13 @@ def test_everything_that_is_found_has_the_shape_of_the_picture(anysize, photo):
         difference[8 * r : 8 * r + 8, 8 * c : 8 * c + 8].mean() for r in range(rows) for c in range(columns)
     )
 
-    value = compare_value(result)
+    value = sent(result)
+    assert [value[name] for name in ("width", "height", "rows", "columns")] == [80, 48, 6, 10]
+    assert decode(value["pictures"]["drorae"]).shape == (48, 80, 3)
+    assert unpack(value["shares"], (60, 3)).shape == (60, 3)
+    value = frames_value(result, result.interventions)
     assert (value["width"], value["height"]) == (80, 48)
-    for value in (routing_value(result), intervene_value(result)):
-        assert (value["rows"], value["columns"]) == (6, 10)
+    assert np.array_equal(frame_of(value, value["removed"][1]), result.interventions.removed[1].picture)
 
 
 def test_texture_is_read_where_the_token_is():
@@ -220,38 +225,39 @@ def test_a_batch_keeps_whole_pictures_in_shape(anysize, photo, tmp_path):
 
 
 def test_a_report_names_size_and_part_and_how_to_make_it_again(anysize, photo):
-    text = report(explore(photo, anysize, size=64, whole=True), anysize, "m", "photo.png")
+    text = report(Reading(Photo.of(photo), anysize, 64, whole=True), "m", "photo.png")
     assert "all of it at 80 x 48 pixels" in text
     assert "--size 62 --whole --out report.html" in text
     assert whole(photo, 62, 8).size == (80, 48)  # the command gives the same picture
-    square = report(explore(photo, anysize), anysize, "m", "photo.png")
-    assert f"central square at {SIDE} x {SIDE} pixels" in square
+    square = report(Reading(Photo.of(photo), anysize), "m", "photo.png")
+    assert f"a square of it at {SIDE} x {SIDE} pixels" in square
     assert "--size" not in square.split("made by")[1][:200]
 
 
 @NEEDS_CHROMIUM[0]
 @NEEDS_CHROMIUM[1]
-def test_viewers_draw_pictures_that_are_not_square(browser, anysize, photo, tmp_path):
+def test_views_draw_pictures_that_are_not_square(browser, anysize, photo, tmp_path):
     """Shapes are kept, and the pointer finds the token and the pixel it is on."""
-    result = explore(photo, anysize, size=64, whole=True)
-    (tmp_path / "wide.html").write_text(report(result, anysize, "m", "photo.png"), encoding="utf-8")
+    reading = Reading(Photo.of(photo), anysize, 64, whole=True)
+    (tmp_path / "wide.html").write_text(report(reading, "m", "photo.png"), encoding="utf-8")
     page = browser.new_page()
     page.goto((tmp_path / "wide.html").as_uri())
-    page.wait_for_selector("#routing .strip button")
-    parts = ("#compare figure[data-route=drorae] img", "#compare [data-part=gain]", "#routing [data-part=stage]")
-    for part in (*parts, "#routing .strip canvas", "#intervene [data-part=picture]", "#intervene [data-part=brush]"):
-        box = page.locator(part).first.bounding_box()
-        assert box["width"] / box["height"] == pytest.approx(80 / 48, rel=0.02), part
-    routing = "document.querySelector('#routing').__routing"
+    page.wait_for_selector("html[data-painted]", state="attached")
+    panels = page.locator(".pane:visible")
+    assert panels.count() >= 8  # of Picture, its maps, Layers, Weights, Frequency
+    for box in (panel.bounding_box() for panel in panels.all()):
+        assert box["width"] / box["height"] == pytest.approx(80 / 48, rel=0.02)
+    stage = page.locator("#picture [data-part=stage] .fig >> nth=0 >> .pane")
     for column, row in ((0, 0), (9, 0), (7, 4), (9, 5)):
-        stage = page.locator("#routing [data-part=stage]")
         box = stage.bounding_box()
         stage.hover(position={"x": box["width"] * (column + 0.5) / 10, "y": box["height"] * (row + 0.5) / 6})
-        assert page.evaluate(f"{routing}.token") == row * 10 + column
-    gain = page.locator("#compare [data-part=gain]")
+        assert page.evaluate("store.state.token") == row * 10 + column
+    gain = page.locator("#picture [data-part=maps] .fig >> nth=0 >> .pane")
+    gain.scroll_into_view_if_needed()
     box = gain.bounding_box()
     gain.hover(position={"x": box["width"] * 70.5 / 80, "y": box["height"] * 40.5 / 48})
-    expect(page.locator("#compare [data-part=gain-shares]")).to_contain_text("Pixel 70, 40:")
-    levels = float(result.gains["drorae"].map[40, 70])
-    expect(page.locator("#compare [data-part=gain-shares]")).to_contain_text(f"{abs(levels):.1f} of 255")
+    note = page.locator("#picture [data-part=maps] .note").first
+    expect(note).to_contain_text("Pixel 70, 40:")
+    levels = float(reading.routes.gains["drorae"].map[40, 70])
+    expect(note).to_contain_text(f"{abs(levels):.1f} of 255 levels {'closer' if levels > 0 else 'farther'}")
     page.close()

@@ -11,7 +11,7 @@ from conftest import PHOTOS, ROOT
 from PIL import Image
 
 from drorae import DRoRAETextPipeline, cli
-from drorae.ui.generate_tab import PROMPTS as EXAMPLES
+from drorae.ui.generate import PROMPTS as EXAMPLES
 from train.publish_text import COLUMNS, PROMPTS, STEPS
 from train.text_evidence import evidence, table
 

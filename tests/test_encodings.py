@@ -14,6 +14,18 @@ def unpack(value: dict, shape=(-1,)) -> np.ndarray:
     return value["scale"] * np.frombuffer(base64.b64decode(value["data"]), "<i2").reshape(shape).astype(np.float64)
 
 
+def frame_of(value: dict, entry: dict) -> np.ndarray:
+    """A picture of the kind ``frames``, by an entry of one of its lists."""
+    row, column = divmod(entry["index"], value["columns"])
+    height, width = value["height"], value["width"]
+    return decode(value["sprite"])[height * row :, width * column :][:height, :width]
+
+
+def half_step(value: dict) -> float:
+    """How far packed numbers may be off: float64 rounds the products once more."""
+    return value["scale"] / 2 * (1 + 1e-9)
+
+
 def decode(url: str) -> np.ndarray:
     head, _, data = url.partition(",")
     assert head == "data:image/webp;base64"
@@ -26,7 +38,7 @@ def test_packed_numbers_are_off_by_half_a_step_at_most(size):
     value = packed(values)
     assert set(value) == {"scale", "data"}
     errors = np.abs(unpack(value, (40, 12)) - values)
-    assert errors.max() <= value["scale"] / 2 * (1 + 1e-9)
+    assert errors.max() <= half_step(value)
     assert errors.max() > value["scale"] / 4  # no finer than that
     assert value["scale"] == pytest.approx(np.abs(values).max() / 32767)
     assert np.abs(unpack(value)).max() == pytest.approx(np.abs(values).max())

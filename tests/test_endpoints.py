@@ -1,7 +1,5 @@
 """Three doors, one room: page, HTTP and command line give equal numbers for the same picture."""
 
-import base64
-import io
 import json
 import re
 from pathlib import Path
@@ -9,19 +7,19 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from conftest import ROOT, build, served
+from conftest import ROOT, build, sent, served
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
+from test_encodings import decode, frame_of, half_step, unpack
 
 from drorae.cli import main
 from drorae.explorer.explore import explore
 from drorae.images import ImageError, load_image
-from drorae.ui.examples import example_of
 from drorae.ui.page import build_demo
 from drorae.ui.status import status_line
 from drorae.ui.uploads import GONE, open_upload
-from drorae.viewers.values import compare_value, intervene_value, routing_value
+from drorae.viewers.values import frames_value
 
 CAT, COFFEE = (str(ROOT / "assets" / "examples" / f"{name}.jpg") for name in ("cat", "coffee"))
 PUBLIC = {"/reconstruct", "/routing", "/intervene", "/batch", "/sample_class", "/sample_text"}
@@ -60,14 +58,14 @@ def test_reconstruct_is_the_same_through_all_doors(client, checkpoint, pipeline,
     file, by_http = client.predict(handle_file(CAT), api_name="/reconstruct")
     by_command = printed(capsys, "reconstruct", CAT, "--model", checkpoint, "--out", str(tmp_path), "--json")
     result = explore(load_image(CAT), pipeline.autoencoder)
-    on_page = {route["name"]: route for route in compare_value(result)["routes"]}
+    on_page = sent(result)
     for name in ("rae", "phase2", "drorae"):
         assert by_http[name] == {key: value for key, value in by_command[name].items() if key != "file"}
-        assert {key: by_http[name][key] for key in ("psnr", "ssim", "mae")} == on_page[name]["metrics"]
+        assert {key: by_http[name][key] for key in ("psnr", "ssim", "mae")} == on_page["metrics"][name]
         if name != "rae":
-            assert by_http[name]["harmed"] == on_page[name]["gain"]["harmed"]
+            assert by_http[name]["harmed"] == result.gains[name].harmed
     assert np.array_equal(np.array(Image.open(file)), np.array(Image.open(by_command["drorae"]["file"])))
-    assert np.array_equal(np.array(Image.open(file)), result.pictures["drorae"])
+    assert np.array_equal(np.array(Image.open(file)), decode(on_page["pictures"]["drorae"]))
 
 
 def test_routing_is_the_same_through_all_doors(client, checkpoint, pipeline, capsys, tmp_path):
@@ -75,12 +73,13 @@ def test_routing_is_the_same_through_all_doors(client, checkpoint, pipeline, cap
     out = tmp_path / "weights.npz"
     by_command = printed(capsys, "routing", CAT, "--model", checkpoint, "--out", str(out), "--json")
     assert by_http == by_command
-    value = routing_value(explore(load_image(CAT), pipeline.autoencoder))
+    result = explore(load_image(CAT), pipeline.autoencoder, interventions=False)
+    on_page = sent(result)
     for key in ("weights", "shares"):
-        sent = np.frombuffer(base64.b64decode(value[key]), "<f4").reshape(16, 3)
-        assert np.array_equal(np.array(by_http[key], "<f4"), sent)
+        assert np.array_equal(np.array(by_http[key], "<f4"), getattr(result, key))
+        assert np.abs(unpack(on_page[key], (16, 3)) - by_http[key]).max() <= half_step(on_page[key])
     assert np.array_equal(np.load(out)["weights"], np.array(by_http["weights"], "<f4"))
-    assert by_http["cosine"] == value["cosine"]
+    assert by_http["cosine"] == on_page["cosine"]
 
 
 def test_intervene_is_the_same_through_all_doors(client, checkpoint, pipeline, capsys, tmp_path):
@@ -89,8 +88,10 @@ def test_intervene_is_the_same_through_all_doors(client, checkpoint, pipeline, c
     by_command = printed(capsys, "intervene", CAT, "--without", "2", "--model", checkpoint, "--out", str(out), "--json")
     assert by_http == {key: by_command[key] for key in by_http}
     assert np.array_equal(np.array(Image.open(file)), np.array(Image.open(out)))
-    frame = intervene_value(explore(load_image(CAT), pipeline.autoencoder))["removed"][1]
-    shown = np.array(Image.open(io.BytesIO(base64.b64decode(frame["picture"].partition(",")[2])))).astype(int)
+    result = explore(load_image(CAT), pipeline.autoencoder)
+    on_page = frames_value(result, result.interventions)
+    frame = on_page["removed"][1]
+    shown = frame_of(on_page, frame).astype(int)
     assert np.abs(shown - np.array(Image.open(file)).astype(int)).max() <= 1  # the page decodes several at once
     assert frame["psnr"] == pytest.approx(by_http["psnr"], abs=0.01)
     _, region = client.predict(handle_file(CAT), None, 0.7, [0, 1, 5], api_name="/intervene")
@@ -170,7 +171,6 @@ def test_an_upload_that_was_deleted_is_one_sentence(tmp_path):
     with pytest.raises(ImageError) as caught:
         open_upload(str(tmp_path / "text.png"))
     assert str(tmp_path) not in str(caught.value)
-    assert example_of(str(tmp_path / "photo.jpg")) is None
 
 
 def test_what_the_status_line_says_can_be_sent():

@@ -1,16 +1,13 @@
 """One call gives everything the page shows, and its numbers agree with each other."""
 
-import base64
-import io
-
 import numpy as np
 import pytest
 import torch
-from conftest import build
+from conftest import build, sent
 from PIL import Image
+from test_encodings import decode, half_step, unpack
 
 from drorae.explorer.explore import explore, paint_routes
-from drorae.viewers.values import compare_value, routing_value
 
 ROUTES = ["rae", "phase2", "drorae"]
 
@@ -41,7 +38,9 @@ def test_a_model_shows_the_routes_it_has(picture, changes, routes):
     assert list(result.pictures) == routes
     assert list(result.gains) == routes[1:]
     assert (result.weights is None) == (len(routes) == 1)
-    assert (routing_value(result) is None) == (len(routes) == 1)
+    value = sent(result)
+    assert list(value["pictures"]) == ["original", *routes]
+    assert (value["weights"] is None) == (value["shares"] is None) == (len(routes) == 1)
 
 
 def test_gain_reconciles_with_the_errors(model, picture):
@@ -66,16 +65,13 @@ def test_psnr_is_that_of_the_pictures_shown(model, picture):
 
 def test_the_browser_receives_the_same_pixels_and_weights(model, picture):
     result = explore(picture, model)
-    value = compare_value(result)
-    for route in value["routes"]:
-        data = base64.b64decode(route["picture"].removeprefix("data:image/png;base64,"))
-        assert np.array_equal(np.array(Image.open(io.BytesIO(data))), result.pictures[route["name"]])
-        if route["gain"]:
-            sent = np.frombuffer(base64.b64decode(route["gain"]["map"]), "<i2").reshape(32, 32)
-            assert np.allclose(sent / 3, result.gains[route["name"]].map, atol=1e-4)
-    value = routing_value(result)
-    sent = np.frombuffer(base64.b64decode(value["weights"]), "<f4").reshape(16, 3)
-    assert np.array_equal(sent, result.weights)
+    value = sent(result)
+    assert list(value["pictures"]) == ["original", *ROUTES]
+    assert np.array_equal(decode(value["pictures"]["original"]), result.original)
+    for name in ROUTES:
+        assert np.array_equal(decode(value["pictures"][name]), result.pictures[name])
+    for name in ("weights", "shares"):
+        assert np.abs(unpack(value[name], (16, 3)) - getattr(result, name)).max() <= half_step(value[name])
 
 
 def test_cosine_is_that_of_the_fused_and_the_base_tokens(model, picture):

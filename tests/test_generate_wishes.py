@@ -15,7 +15,7 @@ from PIL import Image
 from drorae.explorer.chosen import CHOSEN, FIRST, weights_of
 from drorae.explorer.sampling import Request, sample_to_end, sample_with_progress
 from drorae.images import png_settings
-from drorae.ui import generate_tab, generators
+from drorae.ui import generate, generators
 from drorae.ui.generators import CLASS, TEXT, Generator
 from drorae.ui.models import Shelf
 from drorae.ui.photo import own_size
@@ -37,7 +37,7 @@ def ask(tiny, offered):
     def ask(what="pictures", **changes):
         wish = {"key": "1", "what": what, "generator": "classes", "subject": "church", "seeds": [3, 8], "steps": 3.0}
         wish |= {"guidance": "cfg", "scale": 2, **changes}
-        answers = [update["answer"] for update in generate_tab.answer(shelf, offered, wish)]
+        answers = [update["answer"] for update in generate.answer(shelf, offered, wish)]
         assert all(answer.pop("key") == "1" for answer in answers)
         return answers
 
@@ -112,7 +112,7 @@ def test_a_device_without_memory_gets_one_sentence(ask, monkeypatch):
     def fail(*_):
         raise RuntimeError("CUDA out of memory\nand much more")
 
-    monkeypatch.setattr(generate_tab, "sample_with_progress", fail)
+    monkeypatch.setattr(generate, "sample_with_progress", fail)
     assert ask()[-1]["error"] == "classes could not run here: CUDA out of memory"
 
 
@@ -124,18 +124,18 @@ def test_a_generator_is_loaded_at_its_first_use(ask, offered):
 
 def test_the_view_knows_what_each_generator_takes(offered, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    config = generate_tab.page_config(offered)
+    config = generate.page_config(offered)
     classes, texts = config["generators"]
     assert classes["names"] == ["tench", "church", "golf ball"]
     assert classes["guidance"] == ["none", "cfg", "autoguidance"]
     assert classes["start"] == "tench"
-    assert (texts["names"], texts["start"]) == ([], generate_tab.PROMPTS[0])
+    assert (texts["names"], texts["start"]) == ([], generate.PROMPTS[0])
     assert texts["guidance"] == ["none", "cfg"]  # this one has no guide
     assert classes["chosen"] is None
     assert not classes["first"]
     assert config["needs"] == generators.RAE_NEEDS
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert generate_tab.page_config([])["needs"] is None
+    assert generate.page_config([])["needs"] is None
 
 
 def test_chosen_seeds_are_those_of_these_weights(pipeline, tmp_path):

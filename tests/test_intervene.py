@@ -1,6 +1,7 @@
 """Interventions against the equations in float64, token by token, and the frames that the page flips through."""
 
 import dataclasses
+import json
 import math
 
 import numpy as np
@@ -13,10 +14,11 @@ from test_fusion import norm64
 from drorae.explorer.compatibility import Compatibility, compatibility, departures, distances, fine_detail
 from drorae.explorer.explore import explore, intervene
 from drorae.explorer.interventions import FusionParts, Intervention, InterventionError, strengths
-from drorae.images import to_uint8
+from drorae.explorer.reading import Reading
+from drorae.images import Photo, to_uint8
 from drorae.models.latents import LatentStatistics
 from drorae.ui.parsing import intervention_of
-from drorae.viewers.values import frame_value, intervene_value
+from drorae.viewers.values import frames_value
 
 SHAPE = (48, 4, 4)
 
@@ -116,7 +118,10 @@ def test_a_model_without_router_says_so(picture, fusion):
         intervene(picture, model, Intervention())
     result = explore(picture, model)
     assert result.interventions is None
-    assert intervene_value(result) is None
+    reading = Reading(Photo.of(picture), model)
+    assert not reading.can_intervene()
+    with pytest.raises(InterventionError, match="no router"):
+        next(reading.interventions())
 
 
 def test_what_the_page_sends_is_checked():
@@ -262,8 +267,11 @@ def test_verdicts():
 
 def test_a_value_for_the_page_is_plain_json(model, picture):
     frame = intervene(picture, model, Intervention(beta=0.4))
-    value = frame_value(frame)
-    assert value["psnr"] == frame.metrics["psnr"]
-    assert value["verdict"] == "unknown"
     exact = dataclasses.replace(frame, metrics={**frame.metrics, "psnr": math.inf})
-    assert frame_value(exact)["psnr"] is None
+    result = explore(picture, model)
+    value = frames_value(result, dataclasses.replace(result.interventions, alone=[frame, exact]))
+    assert json.loads(json.dumps(value, allow_nan=False)) == value
+    plain, equal = value["alone"]
+    assert plain["psnr"] == frame.metrics["psnr"]
+    assert plain["verdict"] == "unknown"
+    assert equal["psnr"] is None

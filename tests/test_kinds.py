@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from conftest import build
 from PIL import Image
-from test_encodings import decode, unpack
+from test_encodings import decode, frame_of, half_step, unpack
 
 from drorae.explorer.compatibility import Compatibility
 from drorae.explorer.reading import Reading
 from drorae.explorer.similarity import similarity
 from drorae.explorer.spectrum import band_edges
 from drorae.images import Photo
-from drorae.viewers.values import frames_value, frequency_value, routes_value, similar_value, tiles_value
+from drorae.viewers.values import frames_value, routes_value, similar_value, tiles_value
 
 MODEL = {"name": "tiny", "hash": "0123456789abcdef"}
 
@@ -73,7 +73,7 @@ def test_routes(reading):
     assert value["metrics"] == found.metrics
     for name in ("weights", "shares", "cosines", "texture"):
         expected = getattr(found, name)
-        assert np.abs(unpack(value[name], expected.shape) - expected).max() <= value[name]["scale"] * 0.500001
+        assert np.abs(unpack(value[name], expected.shape) - expected).max() <= half_step(value[name])
     assert value["divided"] is True
     assert value["cosine"] == found.cosine
     assert value["correlation"] == found.texture_correlation.tolist()
@@ -140,21 +140,20 @@ def test_frames_painted_so_far(reading):
         lists = [value[kind] for kind in ("strengths", "removed", "alone", "experts")]
         frames = [made.strengths, made.removed, made.alone, made.experts]
         assert [len(each) for each in lists] == [len(each) for each in frames]
-        sheet = None if value["sprite"] is None else decode(value["sprite"])
         for entries, painted in zip(lists, frames, strict=True):
             for entry, frame in zip(entries, painted, strict=True):
                 assert set(entry) == {"index", "psnr", "ssim", "mae", *Compatibility._fields, "verdict"}
-                row, column = divmod(entry["index"], value["columns"])
-                cell = sheet[32 * row : 32 * row + 32, 32 * column : 32 * column + 32]
-                assert np.array_equal(cell, frame.picture)
+                assert np.array_equal(frame_of(value, entry), frame.picture)
                 assert entry["psnr"] == frame.metrics["psnr"]
         before.append(value["done"])
     assert before == sorted(before)
     assert before[-1] == 19
     assert value["betas"] == [i / 10 for i in range(11)]
-    from dataclasses import replace
-
-    assert value["layers"] == frequency_value(replace(found, interventions=made))["layers"]
+    lost, usual = found.energies["rae"], found.energies["drorae"]
+    assert (lost > 0.01).any()
+    for row, frame in zip(value["layers"], made.removed, strict=True):
+        more = frame.energies - usual  # what is wrong without the layer and was not with it
+        assert row == [pytest.approx(more[i] / lost[i], abs=1e-9) if lost[i] > 0.01 else None for i in range(len(lost))]
     assert np.array_equal(made.strengths[2].picture, found.pictures["drorae"])
 
 
@@ -173,7 +172,7 @@ def test_similar(reading, tiny):
     assert (value["token"], value["maps"]) == (5, ["1", "2", "3", "z_base", "z_fuse", "z_final"])
     for photo, (key, expected) in zip(value["photos"], found.items(), strict=True):
         assert (photo["key"], photo["rows"], photo["columns"]) == (key, 4, 4)
-        assert np.abs(unpack(photo["values"], (6, 16)) - expected.values).max() <= photo["values"]["scale"] * 0.500001
+        assert np.abs(unpack(photo["values"], (6, 16)) - expected.values).max() <= half_step(photo["values"])
 
 
 def test_sizes_of_the_embedded_model(embedded, cat):

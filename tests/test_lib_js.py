@@ -1,4 +1,4 @@
-"""The pure functions of the viewers, evaluated on a blank page."""
+"""The pure functions of the views, evaluated on a blank page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from browser import NEEDS_CHROMIUM
 
 from drorae.viewers.encodings import packed
-from drorae.viewers.static_files import library
+from drorae.viewers.static_files import read_static
 
 pytestmark = NEEDS_CHROMIUM
 MINUS = "\N{MINUS SIGN}"
@@ -20,7 +20,7 @@ MINUS = "\N{MINUS SIGN}"
 def evaluate(browser):
     """An expression of ``lib`` and a value ``x``, as JSON can carry it."""
     page = browser.new_page()
-    page.add_script_tag(content=library())
+    page.add_script_tag(content=read_static("lib.js"))
     yield lambda expression, x=None: page.evaluate(f"(x) => {expression}", x)
     page.close()
 
@@ -40,11 +40,10 @@ def test_numbers_have_a_true_minus_and_no_negative_zero(evaluate, value, digits,
     assert evaluate("[lib.number(...x), lib.signedNumber(...x)]", [value, digits]) == [plain, signed]
 
 
-def test_there_is_one_rule_for_percent_and_one_for_decibel(evaluate):
+def test_there_is_one_rule_for_percent(evaluate):
     shares = {0.254: "25 %", 0: "0 %", 1: "100 %", -0.3: f"{MINUS}30 %", -0.004: "0 %", None: ""}
     assert evaluate("x.map((share) => lib.percent(share))", list(shares)) == list(shares.values())
     assert evaluate("lib.percent(0.0123, 1)") == "1.2 %"
-    assert evaluate("x.map(lib.decibel)", [21.456, None, -3]) == ["21.46 dB", "identical", f"{MINUS}3.00 dB"]
 
 
 def test_means_and_limits(evaluate):
@@ -57,22 +56,6 @@ def test_base64_is_bytes(evaluate):
     values = np.array([0.5, -2, 1e-3], "<f4")
     text = base64.b64encode(values.tobytes()).decode()
     assert evaluate("[...new Float32Array(lib.decodeBase64(x))]", text) == values.tolist()
-
-
-@pytest.mark.parametrize(
-    ("values", "share", "limit"),
-    [
-        ([1, -2, 3, -4], 0.25, 4),
-        ([1, -2, 3, -40], 0.5, 3),
-        ([*range(1, 100), 1000], 0.01, 1000),
-        ([*range(1, 100), 1000], 0.02, 99),
-        ([0, 0], 0.01, 1),
-    ],
-)
-def test_a_limit_is_exceeded_by_a_share_of_the_sizes(evaluate, values, share, limit):
-    found = evaluate("lib.robustLimit(Float32Array.from(x[0]), x[1])", [values, share])
-    assert found == limit
-    assert sum(abs(value) > limit for value in values) <= share * len(values)
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -166,7 +149,7 @@ def test_what_a_link_cannot_mean_is_left_out(evaluate, text, numbers):
 def test_the_file_leaves_one_name(browser):
     page = browser.new_page()
     before = set(page.evaluate("Object.getOwnPropertyNames(window)"))
-    page.add_script_tag(content=library())
+    page.add_script_tag(content=read_static("lib.js"))
     assert set(page.evaluate("Object.getOwnPropertyNames(window)")) == before  # a constant is not a property
     assert page.evaluate("typeof lib") == "object"
     page.close()

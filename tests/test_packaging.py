@@ -75,7 +75,7 @@ def names(lines: list[str]) -> set[str]:
 def test_what_is_imported_is_required_and_nothing_else(part):
     files, allowed, own = PARTS[part]
     distributions = packages_distributions()
-    here = {"drorae", "train", "app", *sys.stdlib_module_names, *(path.stem for path in PARTS["test"][0])}
+    here = {"drorae", "train", "app", "tests", *sys.stdlib_module_names, *(path.stem for path in PARTS["test"][0])}
     used = set()
     for path in files:
         for module, inside in imported(path):

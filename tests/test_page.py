@@ -60,7 +60,7 @@ def test_the_panels_show_exactly_the_routes_and_their_numbers(view, result):
     page.get_by_role("button", name="same decoder").click()
     expect(page.locator(f"{PANELS} >> nth=2 >> .score b")).to_have_text(f"{result.metrics['phase2']['psnr']:.1f}")
     page.wait_for_function("store.state.decoder === 'phase2'")
-    page.evaluate("new Promise(requestAnimationFrame).then(() => new Promise(requestAnimationFrame))")
+    view.settle()
     assert np.array_equal(panel(view, 2), result.pictures["phase2"])
 
 
@@ -114,6 +114,7 @@ def test_the_handle_lays_the_last_layer_over_it(view, result):
     for _ in range(10):
         page.keyboard.press("ArrowRight")
     assert page.evaluate("store.state.split") == 50
+    view.settle()
     over = canvas_pixels(page, f"{PANELS} >> nth=2 >> canvas.over")
     assert np.array_equal(over, result.pictures["rae"])
     clip = page.locator(f"{PANELS} >> nth=2 >> canvas.over").evaluate("(node) => getComputedStyle(node).clipPath")
@@ -177,7 +178,7 @@ def test_a_photo_goes_through_and_its_crop_can_be_moved(view, tiny, tmp_path):
     view.page.wait_for_function("store.data('routes')?.notes.crop[0] === 0")
     moved = square(load_image(tmp_path / "mine.png"), 32, (0.0, 0.5))
     view.page.wait_for_function("!store.waits('routes')")
-    view.page.evaluate("new Promise(requestAnimationFrame).then(() => new Promise(requestAnimationFrame))")
+    view.settle()
     expect(view.page.locator(f"{PANELS} >> nth=0 >> .shot")).not_to_have_class(re.compile("waits"))
     assert np.array_equal(panel(view, 0), np.asarray(moved))
 
@@ -206,7 +207,7 @@ def test_the_last_of_two_quick_photos_wins(view, tiny):
     view.page.evaluate("store.show('rocket'); store.show('coffee')")
     view.page.wait_for_function("store.data('routes', 'coffee')")
     expect(view.page.locator(f"{PANELS} >> nth=1 >> .score b")).to_have_text(f"{coffee.metrics['rae']['psnr']:.1f}")
-    view.page.evaluate("new Promise(requestAnimationFrame).then(() => new Promise(requestAnimationFrame))")
+    view.settle()
     assert np.array_equal(panel(view, 0), coffee.original)
     before = len(view.requests)
     view.page.evaluate("store.show('cat')")  # known: nothing is asked

@@ -68,7 +68,7 @@ def shown(view: Watched, title: str, part: str = ".fig:not(.gain)") -> np.ndarra
 
 def add(view: Watched, name: str) -> None:
     view.page.get_by_role("button", name="Add a tokenizer").click()
-    view.page.get_by_role("textbox", name="Hub id or small_folder").fill(name)
+    view.page.get_by_role("textbox", name="Hub id or folder").fill(name)
     view.page.keyboard.press("Enter")
 
 

@@ -40,7 +40,7 @@ from drorae.explorer.tokenizers import (
     route_columns,
 )
 from drorae.pretrained.autoencoders import load_autoencoder
-from drorae.viewers.tokenizers_value import tokenizers_value
+from drorae.viewers.tokenizers_value import column_value
 
 CAT = str(ROOT / "assets" / "examples" / "cat.jpg")
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -227,7 +227,7 @@ def test_the_value_is_plain_json_with_exact_pictures():
     picture = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
     metrics = {"psnr": float("inf"), "ssim": 1.0, "mae": 0.0}
     column = TokenizerColumn("a/b", "b", "pixels only", "its own", None, picture, metrics, (2, 3, 4), 24)
-    (told,) = json.loads(json.dumps(tokenizers_value([column]), allow_nan=False))["columns"]
+    told = json.loads(json.dumps(column_value(column), allow_nan=False))
     head, content = told.pop("picture").split(",")
     assert head == "data:image/webp;base64"
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(content)))), picture)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from browser import NEEDS_CHROMIUM
 
-from drorae.viewers.static_files import library, read_static
+from drorae.viewers.static_files import read_static
 
 pytestmark = NEEDS_CHROMIUM
 MINUS = "\N{MINUS SIGN}"
@@ -15,7 +15,7 @@ MINUS = "\N{MINUS SIGN}"
 def say(browser):
     """A sentence of ``words`` by its name and the values it is told."""
     page = browser.new_page()
-    page.add_script_tag(content=f"{library()}\n{read_static('words.js')}")
+    page.add_script_tag(content=read_static("lib.js") + read_static("words.js"))
     yield lambda name, *values: page.evaluate(f"(values) => words.{name}(...values)", list(values))
     page.close()
 
@@ -53,7 +53,9 @@ def test_a_layer_that_is_used_alike_everywhere_has_no_coefficient(say):
 def test_shares_in_words(say):
     shares = [0, 0.05, 0.1, 0.2, 0.25, 1 / 3, 0.5, 2 / 3, 0.8, 0.95]
     said = ["nothing", "hardly any", "a tenth", "a fifth", "a quarter", "a third", "half", "two thirds", "most"]
-    assert [say("howMuch", share) for share in shares] == [*said, "nearly all"]
+    sentences = [say("bySize", 1, share) for share in shares]
+    start = "Nearly all of the large shapes came back"
+    assert sentences == [f"{start}, {word} of the finest detail." for word in [*said, "nearly all"]]
 
 
 @pytest.mark.parametrize(
@@ -68,6 +70,27 @@ def test_shares_in_words(say):
 )
 def test_what_came_back_by_size(say, coarse, fine, sentence):
     assert say("bySize", coarse, fine) == sentence
+
+
+def test_the_meter_answers_and_points(say):
+    def place(departure):
+        return say("meter", {"verdict": "yes", "departure": departure, "limits": [0.08, 0.24]})["place"]
+
+    # 30 percent up to the first limit, 25 up to the second, the rest beyond it
+    assert [place(value) for value in (0, 0.04, 0.08, 0.16, 0.24, 0.48)] == pytest.approx([0, 15, 30, 42.5, 55, 77.5])
+    known = say("meter", {"verdict": "no", "beyond": 0.2, "departure": 4, "limits": [1, 2]})
+    assert (known["question"], known["answer"]) == ("Does the picture hold up?", "No.")
+    assert known["more"] == ""  # odd places are another matter than the picture
+    older = say("meter", {"verdict": "no", "beyond": 0.2})
+    assert (older["question"], older["more"]) == ("Does the decoder know this?", " 20 of 100 places odd.")
+    unknown = say("meter", {"verdict": "unknown", "beyond": None, "departure": 4, "limits": None})
+    assert (unknown["answer"], unknown["more"], unknown["place"]) == ("Not measured for this model.", "", None)
+
+
+def test_places_and_progress(say):
+    assert say("paintedPlaces", 24, 1024) == "Only in 24 of 1,024 places."
+    assert say("paintedPlaces", 0, 1024) == "In the whole picture."
+    assert say("oneByOne", {"done": 34, "total": 46}) == "Layers one by one: 34 of 46"
 
 
 @pytest.mark.parametrize(
@@ -96,20 +119,8 @@ def test_what_else_is_said_of_many_photos(say):
     assert say("manyMore", {"bad": 2, "stopped": 1500, "other": "x"}) == first + rest
 
 
-def test_the_meter_answers_and_points(say):
-    def place(departure):
-        return say("meter", {"verdict": "yes", "departure": departure, "limits": [0.08, 0.24]})["place"]
-
-    # 30 percent up to the first limit, 25 up to the second, the rest beyond it
-    assert [place(value) for value in (0, 0.04, 0.08, 0.16, 0.24, 0.48)] == pytest.approx([0, 15, 30, 42.5, 55, 77.5])
-    known = say("meter", {"verdict": "no", "beyond": 0.2, "departure": 4, "limits": [1, 2]})
-    assert (known["question"], known["answer"]) == ("Does the picture hold up?", "No.")
-    assert known["more"] == " 20 of 100 places odd."
-    unknown = say("meter", {"verdict": "unknown", "beyond": None, "departure": 4, "limits": None})
-    assert (unknown["answer"], unknown["more"], unknown["place"]) == ("Not measured for this model.", "", None)
-
-
-def test_places_and_progress(say):
-    assert say("paintedPlaces", 24, 1024) == "Only in 24 of 1,024 places."
-    assert say("paintedPlaces", 0, 1024) == "In the whole picture."
-    assert say("oneByOne", {"done": 34, "total": 46}) == "Layers one by one: 34 of 46"
+def test_stored_numbers_against_those_of_the_pixels(say):
+    ratios = [1, 1.01, 2, 6, 6.1, 8, 12, 48, 4.5, 2.6, 30.7, 0.5, 0.25, 0.4]
+    said = ["as many", "as many", "half", "a sixth", "a sixth", "an eighth", "1/12", "1/48", "22 %", "38 %", "1/31"]
+    more = ["twice as many", "4 times as many", "2.5 times as many"]
+    assert [say("ofThePixels", ratio) for ratio in ratios] == said + more

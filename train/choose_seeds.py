@@ -26,7 +26,7 @@ from drorae.explorer.chosen import CHOSEN, FIRST, weights_of
 from drorae.explorer.sampling import Request, sample_to_end
 from drorae.pipelines.base import INDEX, DRoRAEPipeline, SamplingError
 from drorae.viewers.values import generation_value
-from train.engine.session import main_guard
+from train.engine.session import main_guard, number_of
 
 STEPS, UNPICKED, ACROSS, NUMBER = 25, 3, 8, 14
 SAMPLERS: dict[type[DRoRAEPipeline], tuple[str, float]] = {
@@ -109,7 +109,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", help="of a generator")
     parser.add_argument("subjects", nargs="*", help="classes or prompts to look at")
-    parser.add_argument("--look", type=int, default=16, help="how many seeds to look at, or that were looked at")
+    parser.add_argument(
+        "--look", type=number_of("seeds"), default=16, help="how many seeds to look at, or that were looked at"
+    )
     parser.add_argument("--to", type=Path, default=Path("runs/sheets"), help="folder of the sheets")
     parser.add_argument("--chosen", nargs="+", default=[], metavar="SUBJECT=SEEDS", help="what was chosen, in order")
     options = parser.parse_args(arguments)

@@ -180,7 +180,7 @@ def label_places(
 
         def cost(place: str, name: str = name, others: list[np.ndarray] = others) -> float:
             mine = box(name, place)
-            beyond = max(0.0, -mine[0]) + max(0.0, mine[2] - AREA[0])
+            beyond = max(0.0, -float(mine[0])) + max(0.0, float(mine[2]) - AREA[0])
             return sum(overlap(mine, other) for other in others) + 100 * beyond
 
         places[name] = min(PLACES, key=cost)

@@ -1,7 +1,5 @@
-"""Colours of charts and viewers that mean the same thing everywhere."""
+"""Colours of charts."""
 
-# The ends of ColorBrewer's RdBu scale, in the shades that read on light and dark pages.
-ADDED, SUPPRESSED = "#c43c39", "#2f79b5"
 INK = "#585e68"
 
 # Series of charts, in the page's colours on light paper; its style sheet turns them into those on dark. Shape and

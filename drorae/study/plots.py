@@ -1,54 +1,15 @@
-"""Charts as plotly figures, from plain arrays."""
+"""The look of all charts."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
     import plotly.graph_objects as go  # which is loaded when a chart is drawn
 
-from drorae.study.colours import ADDED, INK, SUPPRESSED
+from drorae.study.colours import INK
 
 FONT = '-apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", "Liberation Sans", Arial, sans-serif'
-
-
-def layer_profile(shares: np.ndarray) -> go.Figure:
-    """Mean share of every layer over the tokens of a picture, with the middle 80 % of the tokens as whiskers.
-
-    Args:
-        shares: w_k / sqrt(sum_k w_k^2), (N, L), tokens by layers.
-    """
-    import plotly.graph_objects as go
-
-    layers = [str(layer) for layer in range(1, shares.shape[1] + 1)]
-    mean = shares.mean(0)
-    low, high = np.quantile(shares, (0.1, 0.9), axis=0)
-    figure = go.Figure(
-        go.Bar(
-            x=layers,
-            y=mean,
-            marker_color=[ADDED if value >= 0 else SUPPRESSED for value in mean],
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                # a skewed layer can have its mean outside the middle 80 %
-                "array": np.maximum(high - mean, 0),
-                "arrayminus": np.maximum(mean - low, 0),
-                "color": "#8a8a8a",
-                "thickness": 1.5,
-                "width": 4,
-            },
-            customdata=np.stack([low, high], 1),
-            hovertemplate="layer %{x}: mean %{y:.3f}<br>80 % of the tokens between %{customdata[0]:.3f} and "
-            "%{customdata[1]:.3f}<extra></extra>",
-        )
-    )
-    figure.update_layout(showlegend=False, bargap=0.35)
-    figure.update_xaxes(title="encoder layer, shallow to deep", type="category")
-    figure.update_yaxes(title="mean share")
-    return apply_style(figure, 300)
 
 
 def apply_style(figure: go.Figure, height: int) -> go.Figure:

@@ -1,4 +1,4 @@
-"""Tab *About*: what the page shows, how to use it without a mouse, the model's card, limits, citation."""
+"""The view About: what the page shows, how to use it without a mouse, the model's card, limits, citation."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         help="folder or Hub id (id@revision); RAE and adapters too (default: %(default)s)",
     )
     parser.add_argument(
-        "--generator", help="pipeline folder or Hub id for the tab Generate (default: the embedded one, if it fits)"
+        "--generator", help="pipeline folder or Hub id for Generate (default: the embedded one, if it fits)"
     )
     parser.add_argument("--text-generator", help="the same, of a text-to-image pipeline")
     parser.add_argument("--host", help="address to listen on (default: this machine only)")

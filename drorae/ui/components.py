@@ -1,4 +1,4 @@
-"""Gradio components of the explorer: the picture input, a slider, and the viewers that run in the browser."""
+"""Gradio components of the page: the picture input, views drawn in the browser, and how they ask."""
 
 from __future__ import annotations
 
@@ -26,51 +26,6 @@ class PictureInput(gr.Image):
         return "image"
 
 
-class Dial(gr.Slider):
-    """A slider that hands over what was typed, also outside its range, to be answered in a sentence."""
-
-    def preprocess(self, payload: float) -> float:
-        """The number as it is."""
-        return payload
-
-    def get_block_name(self) -> str:
-        """The front end of ``gr.Slider`` is used."""
-        return "slider"
-
-
-class Viewer(gr.HTML):
-    """A view drawn in the browser from one JSON value; see :mod:`drorae.viewers.values` for what the values hold.
-
-    Markup, style and script come from :mod:`drorae.viewers.static_files`.
-
-    Args:
-        heading: for screen readers, which walk a page by its headings; eyes have the tab's name.
-    """
-
-    def __init__(self, name: str, value: dict | None, heading: str | None = None, **kwargs: Any):
-        markup = static_files.markup(name)
-        super().__init__(
-            value=value,
-            html_template=f'<h2 class="visually-hidden">{heading}</h2>\n{markup}' if heading else markup,
-            css_template=static_files.shared_style() + static_files.style(name),
-            js_on_load=f"{static_files.library()}\n{static_files.script(name)}",
-            apply_default_css=False,
-            **kwargs,
-        )
-
-    def postprocess(self, value: dict | None) -> dict | None:
-        """The value travels as it is."""
-        return value
-
-    def preprocess(self, payload: dict | None) -> dict | None:
-        """The value travels as it is."""
-        return payload
-
-    def api_info(self) -> dict[str, Any]:
-        """JSON schema of the value."""
-        return {"type": "object"}
-
-
 class View(gr.HTML):
     """A part of the page that is drawn from the page's store (``store.js``); it has no value of its own.
 
@@ -82,7 +37,7 @@ class View(gr.HTML):
         super().__init__(
             html_template=static_files.markup(name),
             css_template=static_files.style(name),
-            js_on_load=static_files.read_static(f"{name}.js"),
+            js_on_load=static_files.script(name),
             apply_default_css=False,
             elem_id=kwargs.pop("elem_id", name),
             **kwargs,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from pathlib import Path
 
 from drorae.bundled import ASSETS
 from drorae.bundled import EXAMPLE_NAMES as NAMES
@@ -16,15 +15,6 @@ EXAMPLES = {name: str(ASSETS / "examples" / f"{name}.jpg") for name in NAMES}
 def example_path(name: str | None) -> str | None:
     """Where an example lies in the project, as the command line takes it."""
     return name and f"assets/examples/{name}.jpg"
-
-
-def example_of(path: str) -> str | None:
-    """Name of the example that a file is a copy of; ``None`` for other pictures."""
-    try:
-        content = Path(path).read_bytes()
-    except OSError:  # deleted since
-        return None
-    return next((name for name, file in EXAMPLES.items() if Path(file).read_bytes() == content), None)
 
 
 def example_thumbnails(side: int = 72) -> list[dict[str, str]]:

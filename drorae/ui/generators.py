@@ -28,7 +28,7 @@ CLASS, TEXT = "class", "text"
 
 
 class Generator:
-    """A model the tab offers. It is loaded once, at the first use.
+    """A model that Generate offers. It is loaded once, at the first use.
 
     Args:
         title: what it is called.

@@ -188,8 +188,7 @@ NUM_FOLLOWING = 2 + len(about_tab.AboutTab._fields) + study_tab.NUM_FOLLOWING  #
 def switch_model(shelf: Shelf, wish: str | None, plane: str) -> Iterator[tuple[Any, ...]]:
     """Load a model and make it the one of this page; a failed attempt leaves the page as it is.
 
-    Yields the :func:`control_states`, the model's name, and what the page says of it: the tab *About*,
-    and the tab *Study*.
+    Yields the :func:`control_states`, the model's name, and what the page says of it: About, and Study.
 
     Args:
         shelf: where models are kept.

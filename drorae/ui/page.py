@@ -9,7 +9,7 @@ import gradio as gr
 
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.study import published
-from drorae.ui import about_tab, generate_tab, many_photos, study_tab
+from drorae.ui import about_tab, generate, many_photos, study_tab
 from drorae.ui.components import Channel, View
 from drorae.ui.endpoints import add_endpoints
 from drorae.ui.examples import EXAMPLES, example_thumbnails
@@ -74,7 +74,7 @@ def build_demo(
         channels = {kind: Channel(kind) for kind in photos.answers()}
         making, reading = Channel("generate"), Channel("photos")
         given = {
-            "generate": {"config": generate_tab.page_config(generators)},
+            "generate": {"config": generate.page_config(generators)},
             "photos": {"config": many_photos.page_config()},
         }
         with gr.Tabs(elem_id="views"):

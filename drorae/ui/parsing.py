@@ -13,7 +13,7 @@ def as_int(value: Any) -> Any:
 
 
 def intervention_of(wish: dict[str, Any]) -> Intervention:
-    """The intervention that a viewer or a program asked for; its numbers are checked when it is made.
+    """The intervention that the page or a program asked for; its numbers are checked when it is made.
 
     Args:
         wish: ``layers`` and ``tokens`` (lists) and ``beta``, each optional.
@@ -28,8 +28,3 @@ def intervention_of(wish: dict[str, Any]) -> Intervention:
             raise InterventionError(f"The {name} must be a list of numbers, not {value!r}.")
         lists[name] = None if value is None else tuple(value)
     return Intervention(beta=wish.get("beta"), **lists)
-
-
-def payload_of(event: Any) -> dict[str, Any]:
-    """What a viewer sent with an event (``gr.EventData``); empty for anything but an object, which anyone can send."""
-    return event._data if isinstance(event._data, dict) else {}

@@ -1,4 +1,4 @@
-"""Tab *Study*: the paper's tables as charts, its fits redone, its peers, and what was measured of the loaded model."""
+"""The view Study: the paper's tables as charts, its fits redone, its peers, and measurements of the loaded model."""
 
 from __future__ import annotations
 

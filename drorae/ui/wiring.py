@@ -1,7 +1,7 @@
 """All events of the page: which component calls which function, and where its answer goes.
 
-Every picture is one call; what the viewers show afterwards needs no request. The functions are in the modules of the
-tabs and take plain values, so they can be called without a page.
+Every picture is one call; what the views show afterwards needs no request. The functions are in the modules of the
+views and take plain values, so they can be called without a page.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
-from drorae.ui import generate_tab, many_photos
+from drorae.ui import generate, many_photos
 from drorae.ui.about_tab import AboutTab
 from drorae.ui.components import Channel, View
 from drorae.ui.generators import Generator
@@ -104,7 +104,7 @@ def wire_generate(shelf: Shelf, generators: list[Generator], channel: Channel) -
 
     The page says itself that it stopped; what a stopped run still delivers it knows by its key.
     """
-    make = partial(generate_tab.answer, shelf, generators)
+    make = partial(generate.answer, shelf, generators)
     run = channel.ask(make, channel, channel, trigger_mode="multiple", **QUIET, **GENERATE)
-    run.failure(generate_tab.failed, channel, channel, queue=False, **QUIET)
+    run.failure(generate.failed, channel, channel, queue=False, **QUIET)
     channel.stop(None, None, None, cancels=[run], queue=False, **QUIET)

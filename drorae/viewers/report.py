@@ -99,7 +99,7 @@ def report(
     }
     styles = [static_files.page_style(), static_files.read_static("report.css"), *map(static_files.style, shown)]
     functions = ",\n".join(
-        f'"{name}": function (element, props, watch, trigger, upload) {{\n{static_files.read_static(f"{name}.js")}\n}}'
+        f'"{name}": function (element, props, watch, trigger, upload) {{\n{static_files.script(name)}\n}}'
         for name in shown
     )
     start = START % {

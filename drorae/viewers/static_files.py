@@ -1,10 +1,9 @@
-"""Markup, style and script of a viewer, as the page and the reports embed them."""
+"""Markup, style and script of a view, as the page and the reports embed them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.resources import files
-
-from drorae.study.colours import ADDED, SUPPRESSED
 
 STATIC = files("drorae.viewers") / "static"
 
@@ -14,12 +13,27 @@ def read_static(name: str) -> str:
     return (STATIC / name).read_text(encoding="utf-8")
 
 
-PAGE_SCRIPTS = ("lib", "words", "store", "parts", "guide", "share", "crop")  # each needs those before it
+PARTS = "nodes terms drawing pictures photo pointer panel bars bands standing ways"  # all in one name
+# each needs those before it
+PAGE_SCRIPTS = ("lib", "words", "store", *(f"parts/{name}" for name in PARTS.split()), "guide", "share", "crop")
+
+# of which files the body of a view's function is made, in this order; of the other views it is one file
+VIEW_SCRIPTS = {
+    "layers": "choice panels brush switches strength play meter draw",
+    "weights": "paint maps stage use like draw more start",
+    "generate": "making line settings pictures film draw below strips grid walk photo morph start",
+}
 
 
 def page_script() -> str:
     """The script of the whole page: pure functions, the store, what views are made of. It comes before every view."""
-    return "\n".join(read_static(f"{name}.js") for name in PAGE_SCRIPTS)
+    return _joined(PAGE_SCRIPTS)
+
+
+def script(name: str) -> str:
+    """The body of a view's function. It sees ``element``, ``props``, ``watch``, ``trigger``, ``upload``, and what the
+    page's script gives."""
+    return _joined([f"{name}/{each}" for each in VIEW_SCRIPTS[name].split()] if name in VIEW_SCRIPTS else [name])
 
 
 def page_style() -> str:
@@ -27,28 +41,15 @@ def page_style() -> str:
     return read_static("page.css")
 
 
-def library() -> str:
-    """The script that every :func:`script` needs before it: pure functions, in one constant ``lib``."""
-    return read_static("lib.js")
-
-
-def script(name: str) -> str:
-    """The body of a viewer's function, with what all viewers share before its own; it sees ``element``, ``props``,
-    ``watch``, ``trigger`` and ``lib``."""
-    return f"{read_static('shared.js')}\n{read_static(f'{name}.js')}"
-
-
-def shared_style() -> str:
-    """The style of all viewers, with the colours that charts use too."""
-    colours = f".viewer {{\n  --adds: {ADDED};\n  --suppresses: {SUPPRESSED};\n}}\n"
-    return colours + read_static("shared.css")
-
-
 def style(name: str) -> str:
-    """A viewer's own style."""
+    """A view's own style."""
     return read_static(f"{name}.css")
 
 
 def markup(name: str) -> str:
-    """A viewer's HTML."""
+    """A view's HTML."""
     return read_static(f"{name}.html")
+
+
+def _joined(scripts: Iterable[str]) -> str:
+    return "\n".join(read_static(f"{name}.js") for name in scripts)

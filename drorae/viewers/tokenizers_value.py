@@ -1,30 +1,15 @@
-"""One picture through several tokenizers, as plain JSON for the viewers."""
+"""One picture through another tokenizer, as plain JSON for the view."""
 
 from __future__ import annotations
 
-import base64
-import io
-from collections.abc import Iterable
-
-import numpy as np
-from PIL import Image
+from typing import Any
 
 from drorae.explorer.answers import column_answer
 from drorae.explorer.tokenizers import TokenizerColumn
+from drorae.viewers.encodings import webp
 
 
-def tokenizers_value(columns: Iterable[TokenizerColumn]) -> dict:
-    """The kind ``tokenizers``: a column per tokenizer, its picture as a data URL of lossless WebP,
-    and what :func:`~drorae.explorer.answers.column_answer` says of it."""
-    return {"columns": [column_value(column) for column in columns]}
-
-
-def column_value(column: TokenizerColumn) -> dict:
-    """One column of :func:`tokenizers_value`."""
-    return {**column_answer(column), "picture": _webp(column.picture)}
-
-
-def _webp(picture: np.ndarray) -> str:
-    stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, "WEBP", lossless=True)
-    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
+def column_value(column: TokenizerColumn) -> dict[str, Any]:
+    """What :func:`~drorae.explorer.answers.column_answer` says of a column, and its ``picture`` as the data URL of a
+    lossless WebP file."""
+    return {**column_answer(column), "picture": webp(column.picture)}

@@ -1,6 +1,6 @@
-"""What the explorer returns, as plain JSON for the viewers.
+"""What the explorer returns, as plain JSON for the views.
 
-Everything a viewer can show travels once; hovering, pinning and switching then need no request. Pictures are PNG or
+Everything a view can show travels once; hovering, pinning and switching then need no request. Pictures are PNG or
 lossless WebP, so the browser shows exactly the pixels the numbers were computed on.
 """
 
@@ -15,7 +15,7 @@ from PIL import Image
 
 from drorae.explorer.answers import finite_numbers, frame_answer
 from drorae.explorer.batch import BatchRow, to_csv
-from drorae.explorer.exploration import Exploration, Frame, Gain, Interventions
+from drorae.explorer.exploration import Exploration, Frame, Interventions
 from drorae.explorer.layer_usage import Effect, LayerUsage
 from drorae.explorer.routes import ROUTES
 from drorae.explorer.sampling import Generation, Progress
@@ -23,7 +23,6 @@ from drorae.explorer.similarity import Similarity
 from drorae.explorer.spectrum import band_edges, recovery
 from drorae.explorer.standing import Standing
 from drorae.images import png_with_settings
-from drorae.study import published
 from drorae.viewers.encodings import base64_text, packed, sprite, sprite_columns, webp
 
 TILE = 80  # pixels: the longer side of a layer's picture in the strip
@@ -178,104 +177,6 @@ def similar_value(found: Mapping[str, Similarity]) -> dict:
     }
 
 
-def compare_value(result: Exploration, example: str | None = None) -> dict:
-    """Value of the compare viewer: pictures, metrics and gain maps by route; ``example`` names one of the page's."""
-    return {
-        "example": example,
-        "width": result.original.shape[1],
-        "height": result.original.shape[0],
-        "layers": result.num_layers,
-        "original": _png(result.original),
-        "routes": [
-            {
-                "name": route.name,
-                "title": route.title,
-                "explanation": route.explanation,
-                "picture": _png(result.pictures[route.name]),
-                "metrics": finite_numbers(result.metrics[route.name]),
-                "gain": _gain(result.gains[route.name]) if route.name in result.gains else None,
-            }
-            for route in ROUTES
-            if route.name in result.pictures
-        ],
-    }
-
-
-def routing_value(result: Exploration, example: str | None = None) -> dict | None:
-    """Value of the routing viewer: the photo and the routing of every token and layer; ``None`` without fusion.
-
-    ``weights`` and ``shares`` are base64 of little-endian float32, tokens by layers, row-major; ``texture`` and
-    ``cosines`` have one number per token; ``paper`` is what the paper says of its layers.
-    """
-    weights, shares, cosines, correlation = result.weights, result.shares, result.cosines, result.texture_correlation
-    if weights is None or shares is None or cosines is None or correlation is None:
-        return None
-    return {
-        "example": example,
-        "picture": _png(result.original),
-        "rows": result.grid_size[0],
-        "columns": result.grid_size[1],
-        "layers": result.num_layers,
-        "weights": base64_text(weights.astype("<f4")),
-        "shares": base64_text(shares.astype("<f4")),
-        "divided": not np.array_equal(weights, shares),  # softmax and mean sums are not (equation 4)
-        "beta": result.beta,
-        "cosine": result.cosine,
-        "cosines": base64_text(cosines.astype("<f4")),
-        "texture": base64_text(result.texture.astype("<f4")),
-        "correlation": _finite_list(correlation),
-        "paper": {
-            "depth": published.DEPTH,
-            "layers": [role._asdict() for role in published.LAYER_ROLES],
-            "cosines": published.COSINES,
-        },
-    }
-
-
-def intervene_value(result: Exploration, example: str | None = None) -> dict | None:
-    """Value of the intervene viewer: a frame per strength, per removed layer and per single layer, and what the layers
-    look like; ``None`` for a model without a router."""
-    done = result.interventions
-    if done is None:
-        return None
-    return {
-        "example": example,
-        "rows": result.grid_size[0],
-        "columns": result.grid_size[1],
-        "layers": result.num_layers,
-        "beta": done.beta,
-        "betas": list(done.betas),
-        "strengths": [frame_value(frame) for frame in done.strengths],
-        "removed": [frame_value(frame) for frame in done.removed],
-        "alone": [frame_value(frame) for frame in done.alone],
-        "experts": [frame_value(frame) for frame in done.experts],
-        "components": base64_text(result.components),  # layers by tokens by RGB, uint8
-    }
-
-
-def frame_value(frame: Frame) -> dict:
-    """One intervention: the picture, its metrics, and where its latent stands."""
-    return {"picture": _png(frame.picture), **frame_answer(frame)}
-
-
-def frequency_value(result: Exploration) -> dict:
-    """Value of the frequency viewer: energies by band, and shares of what the last layer lost; ``None`` for bands in
-    which it lost nothing."""
-    lost, done = result.energies["rae"], result.interventions
-    layers = None
-    if done is not None:
-        usual = done.strengths[done.betas.index(done.beta)].energies
-        # what is wrong without the layer and was not with it
-        layers = [_finite_list(1 - recovery(lost, frame.energies - usual)) for frame in done.removed]
-    return {
-        "edges": band_edges().tolist(),
-        "titles": {"original": "Original", **{route.name: route.title for route in ROUTES}},
-        "spectra": {name: energies.tolist() for name, energies in result.spectra.items()},
-        "shares": {name: _finite_list(recovery(lost, left)) for name, left in result.energies.items() if name != "rae"},
-        "layers": layers,
-    }
-
-
 def _finite_list(values: np.ndarray) -> list[float | None]:
     """NaN, which JSON cannot hold, becomes null."""
     return [float(value) if np.isfinite(value) else None for value in values]
@@ -304,7 +205,7 @@ def batch_value(rows: Sequence[BatchRow], total: int) -> dict:
 
 
 def progress_value(progress: Progress) -> dict:
-    """Value of the generate viewer while it runs: what the steps so far would end at."""
+    """What the view Generate is sent while it runs: what the steps so far would end at."""
     return {
         "running": True,
         "step": progress.step,
@@ -320,7 +221,7 @@ def progress_value(progress: Progress) -> dict:
 
 
 def generation_value(result: Generation) -> dict:
-    """Value of the generate viewer: pictures of both decoders, which hold their settings, and the film of every one."""
+    """What Generate is sent in the end: pictures of both decoders, which hold their settings, and every one's film."""
     return {
         "running": False,
         "label": result.label,
@@ -345,16 +246,6 @@ def generation_value(result: Generation) -> dict:
             }
             for row in result.rows
         ],
-    }
-
-
-def _gain(gain: Gain) -> dict:
-    # three times the gain is the sum over RGB of differences of 8-bit values: a whole number, so int16 is exact
-    return {
-        "map": base64_text((gain.map * 3).round().astype("<i2")),
-        "mean": float(gain.map.mean()),
-        "improved": gain.improved,
-        "harmed": gain.harmed,
     }
 
 

@@ -1,4 +1,4 @@
-// Pure functions of the viewers: values in, values out, no page.
+// Pure functions of the views: values in, values out, no page.
 
 // biome-ignore lint/correctness/noUnusedVariables: the scripts after it use it
 const lib = (() => {
@@ -29,7 +29,6 @@ const lib = (() => {
   }
 
   const percent = (share, digits = 0) => (share === null ? "" : `${number(100 * share, digits)} %`);
-  const decibel = (psnr) => (psnr === null ? "identical" : `${number(psnr, 2)} dB`); // infinite where nothing differs
 
   // Diverging scales: [negative, middle, positive]. The middle is the page's own colour, so that nothing glares in the
   // dark; both pairs are told apart with every common colour vision deficiency.
@@ -101,12 +100,6 @@ const lib = (() => {
     return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? "#000" : "#fff";
   }
 
-  // Smallest size that at most `share` of all sizes exceed: keeps a few outliers from washing a whole map out.
-  function robustLimit(values, share) {
-    const sizes = Float32Array.from(values, Math.abs).sort();
-    return sizes[Math.min(sizes.length - 1, Math.floor((1 - share) * sizes.length))] || 1;
-  }
-
   // The tokens of the rectangle with these two at its corners, on a grid of `width` columns.
   function tokensWithin(one, other, width) {
     const range = (a, b) => Array.from({ length: Math.abs(a - b) + 1 }, (_, i) => Math.min(a, b) + i);
@@ -152,7 +145,6 @@ const lib = (() => {
 
   return {
     clamp,
-    decibel,
     decodeBase64,
     divergingColour,
     errorChange,
@@ -164,7 +156,6 @@ const lib = (() => {
     number,
     percent,
     readNumbers,
-    robustLimit,
     signedNumber,
     tokensBetween,
     tokensWithin,

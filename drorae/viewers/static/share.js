@@ -258,5 +258,5 @@ const share = (() => {
   }
   store.on(["full"], drawFull);
 
-  return { copyLink, drawCard, embedCode, items };
+  return { copyLink, items };
 })();

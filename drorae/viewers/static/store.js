@@ -393,7 +393,6 @@ const store = (() => {
   return {
     BESIDE,
     EXPLORE,
-    VIEWS,
     add,
     address,
     changeModel,

@@ -341,7 +341,9 @@ function drawHot() {
     row.toggleAttribute("data-hot", Number(row.dataset.layer) === state.hot);
 }
 
+const BARE = ["photos", "study", "about"]; // pages that are about no photo
 function draw() {
+  element.querySelector(".stripbox").hidden = BARE.includes(state.view);
   build();
   drawPictures();
   drawState();

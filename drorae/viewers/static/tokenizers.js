@@ -167,10 +167,13 @@ function below(self) {
         return !waits(self.id); // an old map says nothing of this photo
       }
       const dark = parts.dark();
-      const data = context.createImageData(width, height);
-      for (const [i, value] of gains.map.entries())
-        data.data.set([...divergingColour("gain", value / LEVELS, dark), 255], 4 * i);
-      context.putImageData(data, 0, 0);
+      if (gains.dark !== dark) {
+        const data = context.createImageData(width, height);
+        for (const [i, value] of gains.map.entries())
+          data.data.set([...divergingColour("gain", value / LEVELS, dark), 255], 4 * i);
+        Object.assign(gains, { dark, data }); // everything is drawn again whenever something may have changed
+      }
+      context.putImageData(gains.data, 0, 0);
       return true;
     },
   });

@@ -1,4 +1,4 @@
-"""What the page Generate asks for: plain functions of a wish, whose values come one after the other."""
+"""What the view Generate asks for: plain functions of a wish, whose values come one after the other."""
 
 from __future__ import annotations
 
