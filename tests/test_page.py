@@ -235,7 +235,7 @@ def test_the_address_follows_and_brings_back(browser, tiny_url, tmp_path):
     address = view.page.url
     view.page.reload()
     view.page.wait_for_function("store.photo()?.name === 'own.png' && store.data('routes') && store.state.pinned")
-    assert view.page.url == address
+    view.page.wait_for_url(address)
     view.page.evaluate("store.show('cat')")
     view.page.wait_for_url(re.compile("example=cat"))
     view.page.go_back()
