@@ -44,7 +44,7 @@ dark. Charts have their numbers as text under *Numbers and sources*.
 LIMITS = """
 ## Limits
 
-- The embedded model is small and was trained on CPUs and lent hours; its card says on what. It shows the method; it is
+- The embedded model is small and was trained for hours, not weeks; its card says on what. It shows the method; it is
   not a codec, and its numbers say nothing about the paper's models.
 - Neither code nor weights of the paper are public. Where it is silent, this implementation chooses and says so in
   its docstrings; the paper's numbers have not been reproduced here.
