@@ -177,6 +177,7 @@ const share = (() => {
   }
 
   const saved = {}; // when the file of a kind was made that was saved last
+  const refused = {}; // photo and reason of the failure of a kind that was told last
   store.on(["data"], () => {
     for (const kind of ["report", "arrays"]) {
       const file = store.data(kind);
@@ -187,7 +188,9 @@ const share = (() => {
         tell(`Saved ${file.name}.`);
       }
       const error = store.problem(kind);
-      if (error) tell(error);
+      const reason = error && `${state.photo}: ${error}`;
+      if (reason && refused[kind] !== reason) tell(error); // once, not with everything that is heard of later
+      refused[kind] = reason;
     }
   });
 
