@@ -72,6 +72,14 @@ class Watched:
         if message.type == "error":
             self.complaints.append(message.text)
 
+    def reload(self) -> None:
+        """Load the page again, and wait until its scripts are there. What Gradio says of requests that end with the
+        page does not count."""
+        before = list(self.complaints)
+        self.page.reload(wait_until="commit")
+        self.complaints[:] = before
+        self.page.wait_for_selector("#bar .tray button", state="attached")
+
     def open(self, view: str) -> None:
         """Open a view by its name in links, and wait until it is there."""
         self.page.evaluate(f"store.go('{view}')")
@@ -98,7 +106,7 @@ class Watched:
     def check(self) -> None:
         outside = {u for u in self.requests if urlparse(u).hostname not in ("127.0.0.1", None)}
         assert not outside
-        assert self.complaints == []
+        assert self.complaints == [], self.complaints
 
 
 def shown_pixels(page: Page, selector: str) -> np.ndarray:
@@ -127,18 +135,23 @@ def canvas_pixels(page: Page, selector: str) -> np.ndarray:
     return np.array(values, dtype=np.uint8).reshape(height, width, 4)[..., :3]
 
 
+COLOURS = """node => {
+    if (!node.isConnected) return null;
+    const colour = getComputedStyle(node).color;
+    let behind = node;
+    while (behind && /rgba\\(.*, 0\\)|transparent/.test(getComputedStyle(behind).backgroundColor)) {
+        behind = behind.parentElement;
+    }
+    return [colour, behind ? getComputedStyle(behind).backgroundColor : 'rgb(255, 255, 255)'];
+}"""
+
+
 def contrast(page: Page, selector: str) -> float:
     """WCAG contrast ratio of a text with the first opaque background behind it."""
-    text, background = page.locator(selector).first.evaluate(
-        """node => {
-            const colour = getComputedStyle(node).color;
-            let behind = node;
-            while (behind && /rgba\\(.*, 0\\)|transparent/.test(getComputedStyle(behind).backgroundColor)) {
-                behind = behind.parentElement;
-            }
-            return [colour, behind ? getComputedStyle(behind).backgroundColor : 'rgb(255, 255, 255)'];
-        }"""
-    )
+    found = None
+    while found is None:  # what was drawn anew meanwhile has no colour
+        found = page.locator(selector).first.evaluate(COLOURS)
+    text, background = found
 
     def luminance(colour: str) -> float:
         channels = [float(value) / 255 for value in re.findall(r"[\d.]+", colour)[:3]]

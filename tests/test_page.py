@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -14,12 +15,14 @@ from PIL import Image
 from playwright.sync_api import expect
 from test_images import png_header
 
+import drorae.ui.models
 from drorae.explorer.explore import explore
 from drorae.images import load_image, square
 from drorae.ui.page import build_demo
 
 pytestmark = NEEDS_CHROMIUM
 
+ENTRY = 'head > script[type=module][src*="/assets/index-"]'
 PANELS = "#picture [data-part=stage] .fig"
 
 
@@ -62,6 +65,33 @@ def test_the_panels_show_exactly_the_routes_and_their_numbers(view, result):
     page.wait_for_function("store.state.decoder === 'phase2'")
     view.settle()
     assert np.array_equal(panel(view, 2), result.pictures["phase2"])
+
+
+def test_what_a_page_needs_first_is_asked_for_at_once(home):
+    asked = [urlsplit(request).path for request in home.requests]
+    tags = home.page.locator("head > link[crossorigin]").evaluate_all("all => all.map((each) => each.href)")
+    early = {urlsplit(address).path for address in tags}
+    first = asked[: asked.index("/theme.css")]  # which Gradio's scripts ask for
+    assert {path for path in early if path.startswith("/assets/")} <= set(first)
+    before_the_result = asked[: asked.index("/gradio_api/queue/join")]
+    entry = {path for path in asked if path.startswith("/assets/index-")}
+    assert {path for path in before_the_result if path.startswith("/assets/")} <= early | entry
+    assert not any("/static/fonts/" in path for path in asked)
+
+
+@pytest.mark.parametrize(("query", "names"), [("", ["cat"]), ("?example=rocket", ["rocket"]), ("?photo=0123", ["cat"])])
+def test_results_that_ship_are_asked_for_once_and_before_the_scripts(browser, tiny, monkeypatch, query, names):
+    address = "drorae/examples/{}.json?v=0"  # of another model, so they are not taken
+    monkeypatch.setattr(drorae.ui.models, "bundle_address", lambda name, *_: address.format(name))
+    with served(build_demo(tiny, "random")) as url:
+        view = Watched(browser, url, query=query)
+        view.know("routes")
+        asked = [urlsplit(request).path for request in view.requests]
+        shipped = [path for path in asked if path.startswith("/drorae/examples/") and path.endswith(".json")]
+        assert shipped == [f"/drorae/examples/{name}.json" for name in names]
+        early = asked.index(shipped[0]) < asked.index("/theme.css")
+        assert early == (query != "?photo=0123")
+        view.page.close()
 
 
 def test_pointing_asks_for_nothing_and_is_shared_by_strip_bars_and_panels(view, result):
@@ -233,7 +263,7 @@ def test_the_address_follows_and_brings_back(browser, tiny_url, tmp_path):
     view.page.evaluate("parts.point([9, 9]); parts.pin()")
     view.page.wait_for_url(re.compile("photo=[0-9a-f]{16}.*token="))
     address = view.page.url
-    view.page.reload()
+    view.reload()
     view.page.wait_for_function("store.photo()?.name === 'own.png' && store.data('routes') && store.state.pinned")
     view.page.wait_for_url(address)
     view.page.evaluate("store.show('cat')")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block, BlockContext
 from gradio.data_classes import ImageData
 
 from drorae.viewers import static_files
@@ -81,3 +83,29 @@ class Channel(gr.HTML):
     def get_block_name(self) -> str:
         """The front end of ``gr.HTML`` is used."""
         return "html"
+
+
+def hide(context: BlockContext) -> list[Block]:
+    """Make everything inside a block invisible itself; returns what was visible.
+
+    Gradio fetches the scripts of all components with the page, those excepted that are not visible themselves.
+    """
+    shown = [block for block in descendants(context) if getattr(block, "visible", False) is True]
+    for block in shown:
+        block.visible = False
+    return shown
+
+
+def fetch_when_opened(tab: gr.Tab) -> None:
+    """Let the browser fetch the scripts of a tab's components when it is opened, as it mounts them then."""
+    blocks = hide(tab)
+    shown = ", ".join(["{__type__: 'update', visible: true}"] * len(blocks))
+    tab.select(None, None, blocks, js=f"() => [{shown}]", api_visibility="private", queue=False, show_progress="hidden")
+
+
+def descendants(context: BlockContext) -> Iterator[Block]:
+    """All blocks inside a block."""
+    for child in context.children:
+        yield child
+        if isinstance(child, BlockContext):
+            yield from descendants(child)

@@ -19,7 +19,7 @@ from drorae.explorer.sampling import Generation, Request, sample_to_end
 from drorae.images import ImageError
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.pipelines.base import SamplingError
-from drorae.ui.components import PictureInput
+from drorae.ui.components import PictureInput, hide
 from drorae.ui.generators import CLASS, TEXT, Generator
 from drorae.ui.many_photos import MAX_PHOTOS
 from drorae.ui.parsing import as_int, intervention_of
@@ -31,7 +31,7 @@ KNOWN = (CheckpointError, ImageError, InterventionError, SamplingError)
 def add_endpoints(model: AutoencoderDRoRAE, generators: list[Generator]) -> None:
     """Endpoints ``reconstruct``, ``routing``, ``intervene``, ``batch``, and with a generator of that kind
     ``sample_class`` and ``sample_text``."""
-    with gr.Row(visible=False):
+    with gr.Column(visible=False) as column:
         picture, image, numbers = PictureInput(label="picture"), gr.Image(format="png"), gr.JSON()
         layers, tokens = gr.JSON(None, label="layers"), gr.JSON(None, label="tokens")
         beta, files = gr.Number(None, label="beta"), gr.File(file_count="multiple", label="pictures")
@@ -40,6 +40,7 @@ def add_endpoints(model: AutoencoderDRoRAE, generators: list[Generator]) -> None
         seed, steps = gr.Number(0, label="seed"), gr.Number(25, label="steps")
         guidance, scale = gr.Textbox("none", label="guidance"), gr.Number(1.0, label="scale")
         button = gr.Button()
+    hide(column)
 
     both, sampler = [image, numbers], [seed, steps, guidance, scale]
     kinds = {generator.kind for generator in generators}

@@ -10,7 +10,7 @@ import gradio as gr
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.study import published
 from drorae.ui import about_tab, generate, many_photos, study_tab
-from drorae.ui.components import Channel, View
+from drorae.ui.components import Channel, View, fetch_when_opened
 from drorae.ui.endpoints import add_endpoints
 from drorae.ui.examples import EXAMPLES, example_thumbnails
 from drorae.ui.generators import available_generators
@@ -22,6 +22,8 @@ from drorae.ui.web import TITLE, web_options
 from drorae.ui.wiring import wire_generate, wire_many, wire_models, wire_photos, wire_study
 from drorae.viewers import static_files
 
+# the visitor's own, as in page.css; a font of Gradio's would be fetched
+FONT = ["-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Noto Sans", "Liberation Sans", "Arial", "sans-serif"]
 VIEWS = {  # id of its tab, which is the name of its files, and what it is called
     "picture": "Picture",
     "layers": "Layers",
@@ -86,10 +88,15 @@ def build_demo(
                 gr.Column(elem_id="study", elem_classes="inside"),
             ):
                 study = study_tab.build(study_tab.measurements_of(name))
-            with gr.Tab("About", id="about", elem_id="tab-about"), gr.Column(elem_id="about", elem_classes="inside"):
+            with (
+                gr.Tab("About", id="about", elem_id="tab-about") as told,
+                gr.Column(elem_id="about", elem_classes="inside"),
+            ):
                 facts = about_tab.build_facts(model, name)
                 models = model_controls(shelf, status_line(model_line(model, name)))
                 about = about_tab.AboutTab(facts, about_tab.build_card(name))
+        for tab in (studied, told):
+            fetch_when_opened(tab)
         wire_photos(photos, channels)
         wire_generate(shelf, generators, making)
         wire_many(shelf, reading)
@@ -104,6 +111,7 @@ def launch_options() -> dict[str, Any]:
     style = static_files.page_style() + static_files.read_static("gradio.css")
     return {
         **web_options(),
+        "theme": gr.themes.Default(font=FONT),
         # not as css=, whose rules Gradio rewrites: it loses those of :root in media queries
         "head": f"<style>{style}</style>\n<script>{static_files.page_script()}</script>",
         "footer_links": ["api", "settings"],

@@ -12,18 +12,19 @@ from html import escape
 from pathlib import Path, PurePath
 from typing import Any
 
-from gradio.route_utils import get_root_url
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from drorae.bundled import ASSETS
+from drorae.ui.addresses import page_address, route_path
 from drorae.ui.examples import NAMES
+from drorae.ui.front_end import FrontEnd
+from drorae.ui.head_start import with_head_start
 
 TITLE = "DRoRAE: see what the layers see"
 DESCRIPTION = (
@@ -58,7 +59,7 @@ def web_options() -> dict[str, Any]:
 def app_kwargs() -> dict[str, Any]:
     """The part of :func:`web_options` that ``gr.mount_gradio_app`` takes, too: middleware and routes."""
     return {
-        "middleware": [Middleware(Compression), Middleware(Card)],
+        "middleware": [Middleware(FrontEnd), Middleware(Compression), Middleware(Card)],
         "routes": [Mount(FILES, BundledFiles(directory=ASSETS, check_dir=False))],
     }
 
@@ -117,7 +118,7 @@ class PageSender:
             return
         headers = MutableHeaders(raw=self.start["headers"])
         if self.body:  # also of HEAD: the server drops it later
-            self.body = with_card(self.body, page_address(self.scope))
+            self.body = with_head_start(with_card(self.body, page_address(self.scope)))
             headers["content-length"] = str(len(self.body))
         else:
             del headers["content-length"]
@@ -140,19 +141,6 @@ class BundledFiles(StaticFiles):
         versioned = scope["query_string"].startswith(b"v=")
         response.headers["cache-control"] = f"public, max-age={YEAR}, immutable" if versioned else "no-cache"
         return response
-
-
-def route_path(scope: Scope) -> str:
-    """Path of a request below the place where the application is mounted."""
-    path, root = scope["path"], scope.get("root_path", "").rstrip("/")
-    return (path.removeprefix(root) if path == root or path.startswith(root + "/") else path) or "/"
-
-
-def page_address(scope: Scope) -> str:
-    """Address of the page as the visitor has it, without a slash at its end; behind a proxy, the proxy's."""
-    request = Request(scope)
-    root_path = getattr(scope.get("app"), "root_path", "") or scope.get("root_path", "")
-    return get_root_url(request, "/", root_path)
 
 
 def with_card(page: bytes, address: str) -> bytes:

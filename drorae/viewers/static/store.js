@@ -183,6 +183,13 @@ const store = (() => {
     need("routes", {}, key);
   }
 
+  // The answer to what the page asked before its scripts were there (head_start.py), once.
+  function asked(address) {
+    const answer = window.droraeHeadStart?.[address];
+    delete window.droraeHeadStart;
+    return answer;
+  }
+
   // Look at a photo. Its routes come from what ships with the page, from memory, or from the server.
   async function show(key) {
     const about = photos.get(key);
@@ -199,7 +206,7 @@ const store = (() => {
       about.tried = true;
       about.waiting.add("routes");
       try {
-        const answer = await fetch(new URL(bundle, document.baseURI));
+        const answer = await (asked(bundle) ?? fetch(new URL(bundle, document.baseURI)));
         if (!answer.ok) throw new Error(answer.statusText);
         const { model, kinds } = await answer.json();
         if (model === config.model.hash) Object.assign(about.kinds, kinds);
