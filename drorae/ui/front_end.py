@@ -36,7 +36,8 @@ class FrontEnd:
             name = path.removeprefix(FOLDER)
             if name in file_names():
                 accepted = Headers(scope=scope).get("accept-encoding", "")
-                app = answer(name, *await run_in_threadpool(read, name), "br" in accepted)
+                content, compressed = await run_in_threadpool(read, name)
+                app = answer(name, content, compressed, "br" in accepted)
         await app(scope, receive, send)
 
 
