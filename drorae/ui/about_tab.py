@@ -14,7 +14,7 @@ from drorae.models.autoencoder import AutoencoderDRoRAE
 FACTS = """
 # About this page
 
-Model: `{name}`, {size} × {size} pixels, {layers} layers, {tokens} places. Its card is below. drorae {version},
+Model: `{name}`, {size} × {size} pixels, {layers} layers, {tokens} places. Its card is on this page. drorae {version},
 Apache-2.0.
 
 **What you see.** The encoder cuts a square of your photo into {tokens} places. *Last layer only* is what a decoder

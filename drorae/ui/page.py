@@ -92,9 +92,11 @@ def build_demo(
                 gr.Tab("About", id="about", elem_id="tab-about") as told,
                 gr.Column(elem_id="about", elem_classes="inside"),
             ):
-                facts = about_tab.build_facts(model, name)
-                models = model_controls(shelf, status_line(model_line(model, name)))
-                about = about_tab.AboutTab(facts, about_tab.build_card(name))
+                with gr.Column():
+                    facts = about_tab.build_facts(model, name)
+                    models = model_controls(shelf, status_line(model_line(model, name)))
+                with gr.Column():
+                    about = about_tab.AboutTab(facts, about_tab.build_card(name))
         for tab in (studied, told):
             fetch_when_opened(tab)
         wire_photos(photos, channels)

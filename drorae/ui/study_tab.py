@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
@@ -173,7 +174,7 @@ def phases_text(own: Measured | None) -> str:
         return PHASES_TEXT.format(own="There are no measurements beside the loaded model, so it has no points here.")
     return PHASES_TEXT.format(
         own=f"Open diamonds: {as_code(own.name)} on {own.photos:,} photos of {plain_text(own.reference)} "
-        f"({plain_text(own.crop)}), printed by {as_code(own.command)}."
+        f"({plain_text(own.crop)}), printed by {as_command(own.command)}."
     )
 
 
@@ -275,6 +276,12 @@ def as_code(text: str) -> str:
     """Text of a checkpoint's files as Markdown code; underscores, that commands need, stay."""
     kept = "".join(character for character in text if character not in "`[]()<>|")
     return f"`{' '.join(kept.split())}`"
+
+
+def as_command(text: str) -> str:
+    """The same of a command, as HTML in which every argument stays whole where a line ends."""
+    words = as_code(text).strip("`").split()
+    return f'<code class="command">{" ".join(f"<span>{escape(word)}</span>" for word in words)}</code>'
 
 
 def plain_text(text: str) -> str:
