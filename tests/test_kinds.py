@@ -107,6 +107,11 @@ def test_routes_of_other_models(reading, fusion, routes):
     assert value["notes"]["enlarged"] is None
 
 
+def alike(thumb: np.ndarray, picture: np.ndarray) -> bool:
+    """Whether a picture came through as a thumb, whose colours are coarse, and is no other."""
+    return thumb.shape == picture.shape and np.abs(thumb.mean(-1) - picture.mean(-1)).mean() < 6
+
+
 def test_tiles(reading):
     tiles = reading.tiles()
     value = tiles_value(tiles, side=8)
@@ -115,10 +120,10 @@ def test_tiles(reading):
     assert value["psnr"] == [tile.metrics["psnr"] for tile in tiles]
     for i, tile in enumerate(tiles):
         small = Image.fromarray(tile.picture).resize((8, 8), Image.Resampling.LANCZOS)
-        assert np.array_equal(decode(value["sprite"])[:, 8 * i : 8 * i + 8], np.asarray(small))
+        assert alike(decode(value["sprite"])[:, 8 * i : 8 * i + 8], np.asarray(small))
     large = tiles_value(tiles)
     assert large["side"] == 32  # never enlarged
-    assert np.array_equal(decode(large["sprite"]), np.concatenate([tile.picture for tile in tiles], 1))
+    assert alike(decode(large["sprite"]), np.concatenate([tile.picture for tile in tiles], 1))
 
 
 def test_tiles_of_a_wide_picture_keep_its_shape():

@@ -112,7 +112,8 @@ def test_a_command_can_be_copied():
         name="my_model_v2", command="python -m train.evaluate my_model_v2"
     )
     assert "`my_model_v2`" in tab.phases_text(own)
-    assert "`python -m train.evaluate my_model_v2`" in tab.phases_text(own)
+    command = "<span>python</span> <span>-m</span> <span>train.evaluate</span> <span>my_model_v2</span>"
+    assert f'<code class="command">{command}</code>' in tab.phases_text(own)
 
 
 @pytest.mark.parametrize("plane", charts.PLANES)

@@ -18,7 +18,7 @@ from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.viewers.report import model_hash
 from drorae.viewers.values import routes_value, standing_value, tiles_value
 
-LIMIT = 500_000  # bytes of a bundle
+LIMIT = 500_000  # bytes of a bundle on its way, compressed
 
 
 def photo_of(name: str) -> Path:

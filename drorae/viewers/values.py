@@ -26,6 +26,7 @@ from drorae.images import png_with_settings
 from drorae.viewers.encodings import base64_text, packed, sprite, sprite_columns, webp
 
 TILE = 80  # pixels: the longer side of a layer's picture in the strip
+THUMB = 90  # quality of those
 PREVIEW = 85  # quality of pictures that are seen for a moment, or as thumbs
 
 
@@ -84,7 +85,7 @@ def routes_value(
 
 
 def tiles_value(tiles: Sequence[Frame], side: int = TILE) -> dict:
-    """The kind ``tiles``: what each layer can paint, small, in one row.
+    """The kind ``tiles``: what each layer can paint, small and not to the last bit, in one row.
 
     ``side`` is the longer side of a tile in pixels; a tile is never larger than what was painted.
 
@@ -97,7 +98,7 @@ def tiles_value(tiles: Sequence[Frame], side: int = TILE) -> dict:
     small = [np.asarray(Image.fromarray(tile.picture).resize(size, Image.Resampling.LANCZOS)) for tile in tiles]
     return {
         "side": side,
-        "sprite": webp(sprite(small, len(small))),
+        "sprite": webp(sprite(small, len(small)), THUMB),
         "psnr": [finite_numbers(tile.metrics)["psnr"] for tile in tiles],
     }
 
