@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from browser import NEEDS_CHROMIUM, Watched, canvas_pixels, contrast
@@ -133,8 +135,9 @@ def test_what_cannot_be_is_a_sentence_in_its_column(view):
     add(view, "mean-7")
     failed = column(view, "Mean of last 7")
     expect(failed.locator(".message").first).to_contain_text("the encoder has 3 layers")
-    failed.get_by_role("button", name="Try again").click()
-    expect(failed.locator(".message").first).to_have_text("Rebuilding ...")
+    with view.page.expect_request("**/queue/join"):
+        failed.get_by_role("button", name="Try again").click()
+    view.page.wait_for_function("!store.waits('tokenizers')")
     expect(failed.locator(".message").first).to_contain_text("the encoder has 3 layers")
     drawn(view)  # and nothing waits
 
@@ -190,3 +193,24 @@ def test_it_is_readable_and_scrolls_by_itself(view):
     )
     box = page.get_by_role("button", name="Drop TAEF2").bounding_box()
     assert min(box["width"], box["height"]) >= 44
+
+
+def test_all_numbers_can_be_saved_with_those_of_the_other_tokenizers(view, tmp_path):
+    """As JSON, and the arrays as a file of NumPy that comes from the server."""
+    files = []
+    view.page.on("download", lambda download: files.append(download))
+    view.page.get_by_role("button", name="Share").click()
+    view.page.get_by_role("menuitem", name="Save all numbers").click()
+    expect(view.page.locator("#bar .menu .told")).to_have_text("Saved cat.npz.")
+    view.page.wait_for_timeout(0)
+    saved = {each.suggested_filename: tmp_path / each.suggested_filename for each in files}
+    for each in files:
+        each.save_as(saved[each.suggested_filename])
+    content = json.loads(saved["cat.json"].read_text(encoding="utf-8"))
+    known = view.know("tokenizers")["columns"]["taef2"]
+    assert content["tokenizers"]["taef2"] == {key: value for key, value in known.items() if key != "picture"}
+    with np.load(saved["cat.npz"]) as arrays:
+        tokens = content["rows"] * content["columns"]
+        assert np.allclose(arrays["weights"].reshape(tokens, -1).ravel(), content["weights"], atol=1e-3)
+        assert arrays["picture_rae"].shape == (content["height"], content["width"], 3)
+    view.page.keyboard.press("Escape")

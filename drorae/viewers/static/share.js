@@ -129,6 +129,7 @@ const share = (() => {
         edges: routes.edges,
         standing: store.data("standing"),
         frames: withoutPictures(store.data("frames")),
+        tokenizers: columns(store.data("tokenizers")),
       },
       null,
       1,
@@ -137,6 +138,10 @@ const share = (() => {
     store.need("arrays", { again: Date.now() }); // the same in full precision, as a file of NumPy
     tell("Saved as JSON; the arrays follow as NPZ.");
   }
+
+  // Numbers of the other tokenizers that the photo went through.
+  const columns = (known) =>
+    known && Object.fromEntries(Object.entries(known.columns).map(([id, { picture: _, ...rest }]) => [id, rest]));
 
   const withoutPictures = (frames) => {
     if (!frames) return null;

@@ -25,7 +25,7 @@ function draw() {
     find("headline").textContent = "There is nothing to switch here.";
     find("subtitle").textContent = problem ?? "This model reads its last layer alone.";
     about.replaceChildren(...(problem ? [again] : []));
-    again.hidden = false;
+    again.hidden = Boolean(store.config.report);
     return;
   }
   const now = chosen();
@@ -58,7 +58,7 @@ function drawPanels(routes, now, failed) {
   changed.say(now.paint || peeks ? null : (failed ?? "Rebuilding ..."));
   changed.node.classList.toggle("failed", Boolean(failed));
   find("changed").querySelector(".tools").append(again, painted);
-  again.hidden = !failed;
+  again.hidden = !failed || Boolean(store.config.report); // there nobody answers
   paintButton.textContent = painting ? "Done" : "Paint where it applies";
   paintButton.setAttribute("aria-pressed", painting);
   sizes.hidden = !painting;
