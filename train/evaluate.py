@@ -359,7 +359,10 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     parser.add_argument("--generated", nargs="+", metavar="SET", help="measure these folders or npz files instead")
-    parser.add_argument("--split", help="of --data (default: validation; of real photos for --generated: train)")
+    parser.add_argument("--split", default="validation", help="of --data (default: %(default)s)")
+    parser.add_argument(
+        "--copies", action="store_true", help="of --generated also how near the nearest training photo is"
+    )
     parser.add_argument("--inception", action="store_true", help="of --generated also gFID, IS, precision and recall")
     args = parser.parse_args(argv)
     device = str(best_device())
@@ -367,9 +370,10 @@ def main(argv: list[str] | None = None) -> None:
         report = measure_generated(
             args.generated,
             args.data,
-            args.split or "train",
+            args.split,
             args.limit,
             weights=args.weights,
+            copies=args.copies,
             inception=args.inception,
             device=device,
             batch_size=args.batch_size,
@@ -393,7 +397,7 @@ def main(argv: list[str] | None = None) -> None:
         batch_size=args.batch_size,
         device=device,
         size=args.size,
-        split=args.split or "validation",
+        split=args.split,
     )
     print(table(report))
     if args.json:

@@ -35,8 +35,8 @@ def load_generator(name: str, guide: str | None, device: str | torch.device) -> 
     if guide is not None:
         folder = resolve(guide)
         weak = DiTDH.from_pretrained(folder / "denoiser" if (folder / "denoiser").is_dir() else folder)
-        parts = (pipeline.autoencoder, pipeline.denoiser, pipeline.scheduler)
-        pipeline = DRoRAEClassPipeline(*parts, weak, pipeline.config.labels, pipeline.config.autoencoder_name)
+        kept = {name: pipeline.config[name] for name in ("labels", "autoencoder_name", "guidance", "guidance_scale")}
+        pipeline = DRoRAEClassPipeline(pipeline.autoencoder, pipeline.denoiser, pipeline.scheduler, weak, **kept)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 
