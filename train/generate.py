@@ -18,11 +18,10 @@ from accelerate import PartialState
 from PIL import Image
 
 from drorae import DiTDH, DRoRAEClassPipeline
-from drorae.checkpoints import resolve
+from drorae.checkpoints import module_hash, resolve
 from drorae.images import png_with_settings
 from drorae.pipelines.base import SamplerSettings
 from train import generate_prompts
-from train.data.latent_cache import module_hash
 from train.data.picture_files import check_record, missing_batches, write, write_record
 from train.engine.session import add_sampler_arguments, amount_of, main_guard, number_of
 
