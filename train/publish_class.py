@@ -24,6 +24,7 @@ from drorae.explorer.chosen import weights_of
 from drorae.explorer.sampling import class_names
 from train import generate
 from train.curves import save_curves
+from train.derived import record_built
 from train.engine.run_folder import CHECKPOINT, LOG, RECORD
 from train.engine.session import SHARED, add_data_arguments, main_guard, number_of, read_scale
 from train.measure.generated import REAL, measure_generated, table
@@ -289,6 +290,7 @@ def main(argv: list[str] | None = None) -> None:
         seen=f"{args.seen} " if args.seen else "",
     )
     (args.to / "README.md").write_text(text, encoding="utf-8")
+    record_built(args.to / "grid.jpg")
     print(table(report))
 
 

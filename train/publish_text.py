@@ -20,6 +20,7 @@ from drorae.explorer.chosen import weights_of
 from train.curves import save_curves
 from train.data.icons import STYLES
 from train.data.sources import load_photos
+from train.derived import record_built
 from train.engine.run_folder import CHECKPOINT, LOG, RECORD
 from train.engine.session import ICONS, SHARED, main_guard, number_of, read_scale
 from train.icon_evidence import measure_choices
@@ -238,6 +239,7 @@ def main(argv: list[str] | None = None) -> None:
         seen=f"{args.seen} " if args.seen else "",
     )
     (args.to / "README.md").write_text(text, encoding="utf-8")
+    record_built(args.to / "grid.jpg")
     print(choices_table(choices))
     print(table(report))
 

@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+from train.derived import record_built
 from train.engine.dry_run import build_on_meta, denoiser_cost, estimate_hours, step_cost
 from train.engine.session import main_guard
 from train.errors import RunError
@@ -82,6 +83,7 @@ def main(argv: list[str] | None = None) -> None:
     text = re.sub(r"(held-out photos of \S+) \(\d+ px\)", rf"\1 ({report['size']} px)", text)
     text = re.sub(r"(as printed by\n`)[^`]+(`:)", lambda match: match[1] + report["command"] + match[2], text)
     args.readme.write_text(text, encoding="utf-8")
+    record_built(args.readme)
     print(f"{args.readme}: {len(report['routes'])} routes, {report['photos']} photos, weights {report['sha256']}.")
 
 
