@@ -56,9 +56,8 @@ def training_words(report: dict, checkpoint: Path) -> str:
         return ""
     training, bound = report["training"], report["fusion_bound"]
     return (
-        f"Its three phases took {training['hours']:.1f} hours ({', '.join(training['devices'])}); its\n"
-        f"[card]({checkpoint}/README.md) says on what. What phase 2 gains is bounded by the frozen decoder and beta.\n"
-        f"{bound_words(bound)} Printed by\n`{bound['command']}`."
+        f"Its three phases took {training['hours']:.1f} hours ({', '.join(training['devices'])}); its "
+        f"[card]({checkpoint}/README.md) says on what.\n{bound_words(bound)}\n(`{bound['command']}`)"
     )
 
 
