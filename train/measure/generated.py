@@ -253,8 +253,9 @@ def measure_generated(
     seen = {each.name: look(each.batches(batch_size), len(each), each.name, judges, device) for each in sets}
     rows: dict[str, dict[str, Any]] = {REAL: {"pictures": len(photos) - len(photos.damaged)}}
     for judge in judges:
-        known = numbers is not None and labels is not None
-        rows[REAL][judge] = agreement(real[judge].logits, labels, numbers) if known else {}
+        rows[REAL][judge] = {}
+        if numbers is not None and labels is not None:
+            rows[REAL][judge] = agreement(real[judge].logits, labels, numbers)
     for each in sets:
         numbers = class_numbers(each.names, weights) if each.names else None
         rows[each.name] = {"pictures": len(each), "settings": each.settings}
