@@ -14,8 +14,9 @@ from drorae import AutoencoderDRoRAE  # noqa: E402
 from drorae.explorer.explore import explore  # noqa: E402
 from drorae.images import load_image  # noqa: E402
 from drorae.ui.web import CARD_SIZE, TITLE  # noqa: E402
+from train.derived import CARD, record_built  # noqa: E402
 
-TARGET = ROOT / "assets" / "card.png"
+TARGET = ROOT / CARD
 WIDTH, HEIGHT = CARD_SIZE
 SIDE, GAP, TOP = 512, 24, 18
 PAPER, INK, SECOND, HELPED = "#faf9f7", "#15171a", "#585e68", "#0b7a53"
@@ -43,6 +44,7 @@ def main() -> None:
     gain = result.metrics["drorae"]["psnr"] - result.metrics["rae"]["psnr"]
     pictures = (Image.fromarray(result.pictures[name]) for name in ("rae", "drorae"))
     card(*pictures, gain).save(TARGET, optimize=True)
+    record_built(TARGET)
 
 
 if __name__ == "__main__":

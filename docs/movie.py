@@ -12,10 +12,15 @@ import shutil
 import sys
 from pathlib import Path
 
-from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 
-OUT = Path(__file__).resolve().parent.parent / "assets" / "screenshots" / "explorer.webp"
+from PIL import Image  # noqa: E402
+from playwright.sync_api import Page, sync_playwright  # noqa: E402
+
+from train.derived import MOVIE, record_built  # noqa: E402
+
+OUT = ROOT / MOVIE
 SIZE, SHOWN = (1280, 720), (960, 540)
 STEP = 160  # milliseconds a frame
 PAINTED = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
@@ -36,6 +41,7 @@ def main(address: str) -> None:
     pictures = [Image.open(io.BytesIO(frame)).convert("RGB") for frame in frames]
     pictures = [picture.resize(SHOWN, Image.Resampling.LANCZOS) for picture in pictures]
     pictures[0].save(OUT, save_all=True, append_images=pictures[1:], duration=STEP, loop=0, quality=72, method=6)
+    record_built(OUT)
     print(f"{OUT}: {len(pictures)} frames, {OUT.stat().st_size:,} bytes")
 
 

@@ -13,7 +13,7 @@ import torch
 from huggingface_hub import hf_hub_download, snapshot_download
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from drorae.bundled import DEFAULT_MODEL, bundled
@@ -102,6 +102,15 @@ def weights_hash(folder: Path) -> str | None:
     for file in files:
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16] if files else None
+
+
+def module_hash(module: nn.Module, digest: Any = None) -> str:
+    """A hash of all weights of a module, in half precision, so that a copy in fp16 has the same."""
+    digest = digest or hashlib.sha256()
+    for name, value in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().half().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def fetch_file(repository: str, file: str, revision: str | None = None) -> Path:

@@ -144,9 +144,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
     command.add_argument("--steps", type=int, default=25, help="of the sampler (default: %(default)s)")
     command.add_argument(
-        "--guidance", choices=GUIDANCE, help="kind of guidance (default: autoguidance where there is a guide, else cfg)"
+        "--guidance",
+        choices=GUIDANCE,
+        help="kind of guidance (default: the generator's own, else autoguidance where there is a guide, else cfg)",
     )
-    command.add_argument("--scale", type=float, help="of guidance, 1 is none (default: 1.5 for a class, 3 for a text)")
+    command.add_argument(
+        "--scale",
+        type=float,
+        help="of guidance, 1 is none (default: the generator's own, else 1.5 for a class, 3 for a text)",
+    )
     command.add_argument(
         "--decoder", choices=DECODERS, help="which decoder paints (default: finetuned, where there is one)"
     )
@@ -401,7 +407,7 @@ def _sample(args: argparse.Namespace) -> int:
     if args.guidance == "none" and args.scale is not None:
         return _fail(f"--scale {args.scale:g} has nothing to act on with --guidance none; leave one of them out.")
     from drorae.devices import best_device
-    from drorae.explorer.sampling import class_name, decoder_names
+    from drorae.explorer.sampling import class_name, decoder_names, usual_guidance
     from drorae.images import png_with_settings
     from drorae.pipelines.class_to_image import DRoRAEClassPipeline
     from drorae.pipelines.text_to_image import DRoRAETextPipeline
@@ -411,15 +417,12 @@ def _sample(args: argparse.Namespace) -> int:
     if args.prompt is None:
         pipeline = DRoRAEClassPipeline.from_pretrained(name).to(best_device())
         (number,) = pipeline.label_numbers(args.label)
-        subject, about, scale = (
-            number,
-            {"class": class_name(pipeline, number)},
-            1.5 if args.scale is None else args.scale,
-        )
+        subject, about = number, {"class": class_name(pipeline, number)}
     else:
         pipeline = DRoRAETextPipeline.from_pretrained(name).to(best_device())
-        subject, about, scale = args.prompt, {"prompt": args.prompt}, 3.0 if args.scale is None else args.scale
-    guidance = args.guidance or ("autoguidance" if pipeline.guide is not None else "cfg")
+        subject, about = args.prompt, {"prompt": args.prompt}
+    guidance, scale = usual_guidance(pipeline)
+    guidance, scale = args.guidance or guidance, scale if args.scale is None else args.scale
     more = {"negative_prompt": args.negative} if args.prompt is not None and args.negative else {}
     images = pipeline(subject, args.steps, guidance, scale, seed=args.seed, decoder=args.decoder, **more).images
     settings = about | {"seed": args.seed, "steps": args.steps, "guidance": guidance}

@@ -6,21 +6,28 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from conftest import PHOTOS
-from safetensors.torch import load_file
+from conftest import PHOTOS, build
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from drorae import AutoencoderDRoRAE
+from drorae.checkpoints import CheckpointError
+from drorae.explorer.tokenizers import find_tokenizer
 from drorae.images import square, to_tensor
+from drorae.metrics import psnr
 from drorae.models.fusion import MeanFusion
-from train import evaluate, publish, readme
-from train.data.held_out import ValidationPhotos
+from train import evaluate, publish, readme, stage1
+from train.data.held_out import ValidationPhotos, load_held_out
 from train.data.sources import load_photos
 from train.errors import DataError
 from train.evaluate import Measure, choose_metrics, quantize
+from train.fusion_bound import bound_words
 from train.measure.frechet import FrechetDistance
 from train.measure.latent_metrics import high_frequency_energy, same_class_neighbours, spatial_effective_rank
 from train.measure.mobilenet import MobileNetV2
+from train.presets import PRESETS, SMOKE_MODEL
+from train.settings import Preset
 
 WEIGHTS = PHOTOS / "weights"
 needs_weights = pytest.mark.skipif(not WEIGHTS.is_dir(), reason="the pretrained weights are not at ../shared/data")
@@ -59,8 +66,8 @@ def test_psnr_and_ssim_against_scikit_image(runs, tmp_path):
                 strict=True,
             )
         )
-        psnr = np.mean([peak_signal_noise_ratio(b, a) for a, b in pairs])
-        assert report["routes"][name]["psnr"] == pytest.approx(psnr, abs=1e-4)
+        quality = np.mean([peak_signal_noise_ratio(b, a) for a, b in pairs])
+        assert report["routes"][name]["psnr"] == pytest.approx(quality, abs=1e-4)
         settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "channel_axis": 2}
         # torchmetrics mirrors the borders, scikit-image leaves 5 pixels out
         padded = [[np.pad(p, ((5, 5), (5, 5), (0, 0)), "reflect") for p in pair] for pair in pairs]
@@ -230,36 +237,113 @@ def test_lpips_without_its_weights_is_one_sentence(runs, tmp_path, monkeypatch):
 # ---- publishing ---------------------------------------------------------------------------------------------------
 
 
-def test_published_weights_card_and_readme_agree(runs, tmp_path, capsys, monkeypatch):
+MEAN2 = Preset(
+    model={**SMOKE_MODEL, "fusion": "mean", "fusion_mean_layers": 2},
+    encoder=PRESETS["smoke"].encoder,
+    stage1={"decoder": PRESETS["smoke"].stage1["decoder"]},
+)
+
+
+@pytest.fixture(scope="module")
+def mean_runs(runs, tmp_path_factory):
+    """The smoke runs, and one whose decoder learns the mean of two layers."""
+    out = tmp_path_factory.mktemp("mean")
+    (out / "smoke").symlink_to(runs / "smoke")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PRESETS, "smoke-mean2", MEAN2)
+        data = ["--data", "generated", "--validation", "generated", "--out", str(out)]
+        stage1.main(["--preset", "smoke-mean2", "--phase", "decoder", *data])
+    return out
+
+
+def test_published_weights_card_and_readme_agree(mean_runs, tmp_path, monkeypatch):
     folder = tmp_path / "published"
-    arguments = ["--data", "generated", "--validation", "generated", "--out", str(runs), "--weights", str(tmp_path)]
-    publish.main(["--preset", "smoke", *arguments, "--to", str(folder), "--mean-layers", "2"])
+    monkeypatch.setitem(PRESETS, "smoke-mean2", MEAN2)
+    monkeypatch.setattr(publish, "BOUND_PHOTOS", 3)
+    arguments = ["--preset", "smoke", "--data", "generated", "--validation", "generated", "--out", str(mean_runs)]
+    arguments += ["--weights", str(tmp_path), "--size", "48", "--seen", "Discs are round.", "--to", str(folder)]
+    leg = mean_runs / "smoke" / "decoder" / "leg.safetensors"
+    publish.main([*arguments, "--mean-of", "smoke-mean2", "--rae-leg", str(leg)])
     report = json.loads((folder / "measured.json").read_text())
     card = (folder / "README.md").read_text()
     assert evaluate.table(report) in card
     assert report["command"] in card
+    assert report["size"] == report["fusion_bound"]["size"] == 48
     for phase in ("decoder", "fusion", "finetune"):
         assert f"--preset smoke --phase {phase}" in card
+    assert "Pictures may have any height and width that are multiples of 8 pixels: 32 x 32 are 16 tokens" in card
+    assert bound_words(report["fusion_bound"]) in card
+    assert report["fusion_bound"]["command"] in card
+    assert "Its decoder saw 24 pictures in phase 1" in card
+    assert "hours. Discs are round. The photos" in card
+    assert "None of these distances is in the training loss." in card  # smoke has none
+    curve = publish.psnr_points(mean_runs / "smoke" / "fusion" / "log.jsonl")
+    assert f"fusion {curve[0][1]:.2f} -> {curve[1][1]:.2f}" in card
+    assert (folder / "curves.svg").read_text().count("<polyline") == 3
 
-    whole = load_file(smoke_checkpoint(runs) / "diffusion_pytorch_model.safetensors")
+    whole = load_file(smoke_checkpoint(mean_runs) / "diffusion_pytorch_model.safetensors")
     stored = load_file(folder / "diffusion_pytorch_model.safetensors")
     assert all(v.dtype == torch.float16 and torch.equal(v, whole[name].half()) for name, v in stored.items())
 
     page = tmp_path / "README.md"
-    frame = "on {} held-out photos, as printed by\n`{}`:\n<!-- results -->\n{}\n<!-- /results -->\nrest\n"
-    frame += "<!-- reproduction -->\n{}\n<!-- /reproduction -->\n"
-    page.write_text(frame.format(3, "a command", "old", "old"))
+    frame = "on {} held-out photos of photos20 ({} px), as printed by\n`{}`:\n<!-- results -->\n{}\n<!-- /results -->\n"
+    frame += "<!-- training -->\n{}\n<!-- /training -->\n<!-- reproduction -->\n{}\n<!-- /reproduction -->\n"
+    page.write_text(frame.format(3, 9, "a command", "old", "old", "old"))
     monkeypatch.setattr(readme, "reproduction_table", lambda: "the presets")
     readme.main([str(folder), "--readme", str(page)])
-    assert page.read_text() == frame.format(64, report["command"], evaluate.table(report), "the presets")
-    assert report_of_folder(folder, tmp_path) == report
+    words = readme.training_words(report, folder)
+    assert bound_words(report["fusion_bound"]) in words
+    assert page.read_text() == frame.format(64, 48, report["command"], evaluate.table(report), words, "the presets")
+    again = report_of_folder(folder, tmp_path)
+    assert again == {name: report[name] for name in again}
+    check_mean_rows(report, folder, mean_runs)
 
 
 def report_of_folder(folder, tmp_path) -> dict:
     file = tmp_path / "again.json"
-    options = ["--mean-layers", "2", "--weights", str(tmp_path)]
+    options = ["--mean-layers", "2", "--weights", str(tmp_path), "--size", "48"]
     evaluate.main([str(folder), "--data", "generated", "--json", str(file), *options])
     return json.loads(file.read_text())
+
+
+@torch.no_grad()
+def check_mean_rows(report, folder, runs) -> None:
+    """The mean's own decoder is the run's, RAE's after as many steps is the leg's; the page takes the former."""
+    routes = report["routes"]
+    assert list(routes) == ["rae", "phase2", "drorae", "mean of 2", "mean of 2, own decoder, 6 steps", "rae, 6 steps"]
+    images = torch.cat(list(load_held_out("generated", "validation", 48).batches(32)))
+    trained = AutoencoderDRoRAE.from_pretrained(runs / "smoke-mean2" / "decoder" / "checkpoint")
+    expected = psnr(trained(images).sample.clamp(0, 1), images).mean().item()
+    assert routes["mean of 2, own decoder, 6 steps"]["psnr"] == pytest.approx(expected, abs=0.02)  # in half precision
+    assert routes["rae, 6 steps"]["psnr"] == pytest.approx(routes["rae"]["psnr"], abs=0.02)  # this leg went to the end
+    model = AutoencoderDRoRAE.from_pretrained(folder)
+    tokenizer = find_tokenizer("mean-2", model)
+    assert (tokenizer.title, tokenizer.decoder) == ("Mean of 2 layers, own decoder", "its own")
+    torch.testing.assert_close(tokenizer.rebuild(images[:2]).pictures, trained(images[:2]).sample, atol=5e-3, rtol=0)
+    assert find_tokenizer("mean-3", model).decoder == "that of RAE"
+    model.encoder.model.blocks[0].mlp.fc1.weight.data += 1
+    with pytest.raises(CheckpointError, match="belongs to another encoder; publish the model again"):
+        find_tokenizer("mean-2", model)
+
+
+def test_a_leg_of_another_step_is_not_compared_with(mean_runs, tmp_path, monkeypatch):
+    monkeypatch.setitem(PRESETS, "smoke-mean2", MEAN2)
+    leg, whole = tmp_path / "leg.safetensors", mean_runs / "smoke" / "decoder" / "leg.safetensors"
+    with safe_open(whole, framework="pt") as file:
+        record = json.loads(file.metadata()["drorae"]) | {"step": 4}
+    save_file(load_file(whole), leg, {"drorae": json.dumps(record)})
+    arguments = ["--preset", "smoke", "--out", str(mean_runs), "--to", str(tmp_path / "x"), "--rae-leg", str(leg)]
+    with pytest.raises(CheckpointError, match=r"is of step 4 and '.*' of step 6; take equal ones"):
+        publish.main([*arguments, "--mean-of", "smoke-mean2"])
+    with pytest.raises(CheckpointError, match="this preset does not average a number of layers"):
+        publish.main([*arguments, "--mean-of", "tiny"])
+    with pytest.raises(CheckpointError, match="tiny-mean4/decoder/checkpoint' is not there; finish phase 'decoder'"):
+        publish.main([*arguments, "--mean-of", "tiny-mean4"])
+
+
+def test_models_say_which_sizes_they_take():
+    assert publish.sizes_words(build()) == "Pictures are 32 x 32 pixels, 16 tokens"
+    assert publish.sizes_words(build(any_size=True)).startswith("Pictures may have any height and width")
 
 
 def test_the_square_is_what_is_measured():

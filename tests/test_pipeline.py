@@ -16,6 +16,7 @@ from test_rae import build as build_rae
 
 import drorae
 from drorae import CheckpointError, DiTDH, DRoRAEClassPipeline, SamplingError
+from drorae.explorer.sampling import usual_guidance
 from drorae.pipelines import flow
 from drorae.pipelines.base import SamplerSettings, picture_seeds
 from drorae.pipelines.rae_generator import load_rae_pipeline
@@ -158,6 +159,37 @@ def test_saves_a_folder_that_loads_again(pipeline, tmp_path):
     own = {"autoencoder": "AutoencoderDRoRAE", "denoiser": "DiTDH", "guide": "DiTDH"}
     assert {name: index[name] for name in own} == {name: ["drorae", kind] for name, kind in own.items()}
     assert all(hasattr(drorae, kind) for kind in own.values())
+
+
+def test_its_own_guidance_is_saved_and_is_what_a_call_takes(pipeline, tmp_path):
+    parts = (pipeline.autoencoder, pipeline.denoiser, pipeline.scheduler, pipeline.guide, LABELS)
+    own = DRoRAEClassPipeline(*parts, guidance="autoguidance", guidance_scale=2.5)
+    own.save_pretrained(tmp_path)
+    again = DRoRAEClassPipeline.from_pretrained(tmp_path)
+    again.set_progress_bar_config(disable=True)
+
+    def same(ours: torch.Tensor, **settings) -> bool:
+        return torch.allclose(ours, tensors(pipeline, 1, seed=4, **settings), atol=1e-5)
+
+    assert same(tensors(again, 1, seed=4), guidance="autoguidance", guidance_scale=2.5)
+    assert not same(tensors(again, 1, seed=4), guidance="autoguidance", guidance_scale=1.5)
+    assert same(tensors(again, 1, seed=4, guidance_scale=4.0), guidance="autoguidance", guidance_scale=4.0)
+    assert same(tensors(again, 1, seed=4, guidance="cfg"), guidance="cfg", guidance_scale=2.5)
+    assert same(tensors(again, 1, seed=4, guidance="none"))  # what a call takes where nothing is saved
+    *_, last = again.steps(1, seed=4)
+    *_, step = pipeline.steps(1, SamplerSettings(50, "autoguidance", 2.5), seed=4)
+    torch.testing.assert_close(last.latents, step.latents, atol=1e-4, rtol=0)
+    assert usual_guidance(again) == ("autoguidance", 2.5)
+    assert usual_guidance(pipeline) == ("autoguidance", 1.5)  # where nothing is saved
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [({"guidance": "strong"}, "guidance is one of none, cfg"), ({"guidance_scale": "2"}, "scale is from 0 to 100")],
+)
+def test_a_guidance_that_there_is_not_is_not_saved(pipeline, own, message):
+    with pytest.raises(CheckpointError, match=message):
+        DRoRAEClassPipeline(pipeline.autoencoder, pipeline.denoiser, pipeline.scheduler, pipeline.guide, LABELS, **own)
 
 
 @pytest.mark.parametrize("saving", [{"max_shard_size": "100kB"}, {"variant": "fp16"}])

@@ -11,6 +11,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
 from drorae import CheckpointError, DiTDH, DRoRAEClassPipeline, DRoRAETextPipeline, SamplingError
 from drorae.pipelines.text_encoding import encode, load_text_encoder, token_width
+from train.errors import DataError
 from train.tasks.text_encoder import END, build_encoder, train_tokenizer
 from train.text_evidence import derangement, evidence, paired, table
 
@@ -239,7 +240,8 @@ def test_evidence_compares_the_same_photos_times_and_noise(text_pipeline, monkey
         return original(self, x, t, **told)
 
     monkeypatch.setattr(DiTDH, "forward", forward)
-    report = evidence(text_pipeline, "generated", 8)
+    report = evidence(text_pipeline, ["generated"], 8)
+    assert report["command"].endswith(" --data generated --limit 8")
     assert [round(row["t"], 3) for row in report["times"]] == sorted(round(row["t"], 3) for row in report["times"])
     for row in report["times"]:
         ((right, wrong), (none,)) = (seen[t, told] for (t, told) in seen if abs(t - row["t"]) < 1e-6)
@@ -249,3 +251,23 @@ def test_evidence_compares_the_same_photos_times_and_noise(text_pipeline, monkey
     mean = sum(row["loss"] for row in report["times"]) / 5
     assert report["all"]["loss"] == pytest.approx(mean, rel=1e-5)
     assert "| all |" in table(report)
+
+
+def test_every_source_is_shuffled_by_itself(text_pipeline, monkeypatch):
+    asked = []
+    encode = DRoRAETextPipeline.encode_prompts
+    monkeypatch.setattr(DRoRAETextPipeline, "encode_prompts", lambda self, p: asked.append(p) or encode(self, p))
+    report = evidence(text_pipeline, ["generated", "generated"], 5)
+    assert report["data"].startswith("held-out pictures (5 of generated, 5 of generated)")
+    right, wrong, none = asked[:3]
+    assert right[:5] == right[5:]
+    assert sorted(wrong[:5]) == sorted(right[:5])
+    assert sorted(wrong[5:]) == sorted(right[5:])
+    assert none == [""] * 10
+    once = evidence(text_pipeline, ["generated"], 5)
+    assert report["all"]["shuffled"]["difference"] != once["all"]["shuffled"]["difference"]  # noise goes on counting
+
+
+def test_a_source_of_two_pictures_is_too_few(text_pipeline):
+    with pytest.raises(DataError, match="--data generated: 2 pictures are too few to compare captions"):
+        evidence(text_pipeline, ["generated", "generated"], 2)

@@ -23,34 +23,28 @@ from PIL import Image, ImageDraw
 from drorae import DRoRAEClassPipeline, DRoRAETextPipeline
 from drorae.checkpoints import CheckpointError, resolve
 from drorae.explorer.chosen import CHOSEN, FIRST, weights_of
-from drorae.explorer.sampling import Request, sample_to_end
+from drorae.explorer.sampling import Request, sample_to_end, usual_guidance
 from drorae.pipelines.base import INDEX, DRoRAEPipeline, SamplingError
 from drorae.viewers.values import generation_value
 from train.engine.session import main_guard, number_of
 
 STEPS, UNPICKED, ACROSS, NUMBER = 25, 3, 8, 14
-SAMPLERS: dict[type[DRoRAEPipeline], tuple[str, float]] = {
-    DRoRAEClassPipeline: ("autoguidance", 1.5),
-    DRoRAETextPipeline: ("cfg", 3.0),
-}
+KINDS = {kind.__name__: kind for kind in (DRoRAEClassPipeline, DRoRAETextPipeline)}
 
 
 def load(name: str) -> DRoRAEPipeline:
     """The pipeline of a folder, whichever kind it is."""
     index = json.loads((resolve(name) / INDEX).read_text(encoding="utf-8"))
-    kinds = {kind.__name__: kind for kind in SAMPLERS}
-    if index.get("_class_name") not in kinds:
+    if index.get("_class_name") not in KINDS:
         raise CheckpointError(f"'{name}' holds a {index.get('_class_name')}, not a generator of drorae.")
-    pipeline = kinds[index["_class_name"]].from_pretrained(name)
+    pipeline = KINDS[index["_class_name"]].from_pretrained(name)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
 def request_of(pipeline: DRoRAEPipeline, subject: str, seeds: list[int]) -> Request:
     """The sampling that the page does when nothing is set."""
-    guidance, scale = SAMPLERS[type(pipeline)]
-    if guidance == "autoguidance" and pipeline.guide is None:
-        guidance = "cfg"
+    guidance, scale = usual_guidance(pipeline)
     return Request(subject, steps=STEPS, guidance=guidance, scale=scale, compare=False, seeds=tuple(seeds))
 
 

@@ -26,8 +26,10 @@ from drorae.explorer.explore import ROUTES, paint_routes
 from drorae.explorer.tokenizers import PictureTokenizer, load_picture_tokenizer
 from drorae.images import to_uint8
 from drorae.metrics import psnr, ssim
+from drorae.models.decoder import decode_tokens
 from drorae.models.fusion import FusionOutput, MeanFusion
 from drorae.pretrained.adapter import cast_weights, load_tokenizer
+from drorae.pretrained.mean_decoder import load_mean_decoders
 from train.data.held_out import ValidationPhotos, load_held_out
 from train.engine.session import SHARED, main_guard, number_of
 from train.errors import DataError
@@ -178,12 +180,15 @@ def evaluate(
     batch_size: int = 32,
 ) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
     """Every route of the model, the mean of the last ``mean_layers`` layers through the original decoder, baselines.
+    Where decoders lie beside the model that were trained for that mean
+    (:mod:`drorae.pretrained.mean_decoder`), also the mean through its own and RAE after as many steps.
 
     Returns:
         Route to metric to value, and the diagnostics of the latent.
     """
     diagnostics = LatentDiagnostics()
     mean = MeanFusion(model.encoder.num_layers, mean_layers, model.encoder.norm_eps) if mean_layers else None
+    trained = load_mean_decoders(model, mean_layers) if mean_layers else None
     bar = tqdm(total=len(photos), desc="evaluate")
     for images in photos.batches(batch_size):
         images = images.to(model.device)
@@ -193,8 +198,14 @@ def evaluate(
         grid = model.encoder.grid_of(images)
         outputs = paint_routes(model, base, fused, grid)
         if mean is not None:
-            latent = model.tokens_to_latent(mean(layers).tokens, grid)
-            outputs[f"mean of {mean_layers}"] = model.decode(latent, decoder="original").sample
+            averaged = mean(layers).tokens
+            painters = {f"mean of {mean_layers}": (model.decoder, averaged)}
+            if trained is not None:
+                painters[f"mean of {mean_layers}, own decoder, {trained.steps} steps"] = (trained.own, averaged)
+            if trained is not None and trained.rae is not None:
+                painters[f"rae, {trained.steps} steps"] = (trained.rae, base)
+            for name, (decoder, tokens) in painters.items():
+                outputs[name] = decode_tokens(decoder, tokens, model.encoder.mean, model.encoder.std, grid)
         for name, tokenizer in (baselines or {}).items():
             outputs[name] = tokenizer.rebuild(images).pictures
         diagnostics.update(base, fused, grid)
@@ -340,7 +351,7 @@ def main(argv: list[str] | None = None) -> None:
         help="also 'taef2' or other autoencoders, by folder or id (id:subfolder)",
     )
     parser.add_argument(
-        "--mean-layers", type=number_of("layers"), help="also the mean of the last K layers, same decoder"
+        "--mean-layers", type=number_of("layers"), help="also the mean of the last K layers, same decoder and its own"
     )
     parser.add_argument(
         "--size", type=number_of("pixels"), help="side of the pictures, pixels (default: the model's own)"
@@ -359,7 +370,10 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     parser.add_argument("--generated", nargs="+", metavar="SET", help="measure these folders or npz files instead")
-    parser.add_argument("--split", help="of --data (default: validation; of real photos for --generated: train)")
+    parser.add_argument("--split", default="validation", help="of --data (default: %(default)s)")
+    parser.add_argument(
+        "--copies", action="store_true", help="of --generated also how near the nearest training photo is"
+    )
     parser.add_argument("--inception", action="store_true", help="of --generated also gFID, IS, precision and recall")
     args = parser.parse_args(argv)
     device = str(best_device())
@@ -367,9 +381,10 @@ def main(argv: list[str] | None = None) -> None:
         report = measure_generated(
             args.generated,
             args.data,
-            args.split or "train",
+            args.split,
             args.limit,
             weights=args.weights,
+            copies=args.copies,
             inception=args.inception,
             device=device,
             batch_size=args.batch_size,
@@ -393,7 +408,7 @@ def main(argv: list[str] | None = None) -> None:
         batch_size=args.batch_size,
         device=device,
         size=args.size,
-        split=args.split or "validation",
+        split=args.split,
     )
     print(table(report))
     if args.json:

@@ -16,6 +16,7 @@ from drorae.checkpoints import resolve
 from drorae.explorer.standing import read_spread
 from drorae.pretrained.adapter import load_tokenizer
 from drorae.viewers.bundles import LIMIT, example_bundle
+from train.derived import record_built
 from train.engine.session import main_guard
 from train.errors import DataError, writing
 
@@ -39,6 +40,7 @@ def main(argv: list[str] | None = None) -> None:
             raise DataError(f"The results of '{name}' take {size:,} bytes; at most {LIMIT:,} may be shipped.")
         with writing(args.out):
             (args.out / f"{name}.json").write_text(text, encoding="utf-8")
+        record_built(args.out / f"{name}.json")
         print(f"{name}: {size:,} bytes compressed, {', '.join(bundle['kinds'])}")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from tqdm.auto import tqdm
 
 from drorae import AutoencoderDRoRAE
 from drorae.devices import best_device
+from drorae.explorer.standing import standing_size
 from drorae.metrics import psnr
 from drorae.models.decoder import decode_tokens
 from drorae.models.fusion import layer_norm
@@ -25,13 +27,14 @@ from train.engine.session import SHARED, main_guard, number_of
 from train.errors import DataError
 
 LR = 0.03
-BATCH = 16
+BATCH, PHOTOS, STEPS = 16, 32, 150
+DATA = str(SHARED / "photos20")
 
 
 def chosen_freely(model: AutoencoderDRoRAE, images: Tensor, steps: int, bar: tqdm) -> dict[str, Tensor]:
     """PSNR (B,) of images (B, 3, H, H) from the last layer, the trained fusion and the best z_fuse found, original
     decoder each."""
-    layers = model.encoder(images)
+    layers, grid = model.encoder(images), model.encoder.grid_of(images)
     with torch.no_grad():
         base = model.fuse(layers, fusion=False).tokens
         fused = model.fuse(layers, return_routing=True)
@@ -39,7 +42,7 @@ def chosen_freely(model: AutoencoderDRoRAE, images: Tensor, steps: int, bar: tqd
     beta, eps = model.config.fusion_beta, model.encoder.norm_eps
 
     def paint(tokens: Tensor) -> Tensor:
-        return decode_tokens(model.decoder, tokens, model.encoder.mean, model.encoder.std).float()
+        return decode_tokens(model.decoder, tokens, model.encoder.mean, model.encoder.std, grid).float()
 
     z = fused.routing.fused.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([z], lr=LR)
@@ -56,30 +59,73 @@ def chosen_freely(model: AutoencoderDRoRAE, images: Tensor, steps: int, bar: tqd
         return {name: psnr(paint(value), images) for name, value in tokens.items()}
 
 
+def measure_bound(
+    checkpoint: str, data: str, limit: int = PHOTOS, steps: int = STEPS, size: int | None = None
+) -> dict[str, Any]:
+    """The report: mean PSNR on held-out photos by where the tokens come from, and how to repeat it.
+
+    Args:
+        limit: photos, evenly spread.
+        steps: of the descent.
+        size: side of the photos, pixels; as the explorer compares photos when ``None``.
+
+    Raises:
+        DataError: a checkpoint without depth-routed fusion, or a size it does not take.
+    """
+    device = str(best_device())
+    model = load_tokenizer(checkpoint).to(device).requires_grad_(False)
+    if model.config.fusion != "depth-routed":
+        raise DataError(f"'{checkpoint}' has no depth-routed fusion, so there is nothing to compare with.")
+    chosen = model.check_size(standing_size(model) if size is None else size, DataError)
+    photos = load_held_out(data, "validation", chosen, limit)
+    collected: dict[str, list[Tensor]] = {}
+    bar = tqdm(total=-(-len(photos) // BATCH) * steps, desc="descent")
+    for images in photos.batches(BATCH):
+        for name, values in chosen_freely(model, images.to(device), steps, bar).items():
+            collected.setdefault(name, []).append(values.cpu())
+    bar.close()
+    options: dict[str, object] = {"--limit": limit if limit != PHOTOS else None, "--size": size}
+    options |= {"--steps": steps if steps != STEPS else None, "--data": data if data != DATA else None}
+    given = "".join(f" {option} {value}" for option, value in options.items() if value is not None)
+    return {
+        "command": f"python -m train.fusion_bound {checkpoint}{given}",
+        "data": f"{Path(data).name} validation",
+        "photos": len(photos) - len(photos.damaged),
+        "size": chosen,
+        "steps": steps,
+        "psnr": {name: torch.cat(values).double().mean().item() for name, values in collected.items()},
+    }
+
+
+def bound_words(report: dict[str, Any]) -> str:
+    """The report as a sentence."""
+    base, trained, best = report["psnr"].values()
+    return (
+        f"With z_fuse chosen freely for each of {report['photos']} photos ({report['size']} px), the untouched decoder "
+        f"reaches {best - base:.2f} dB over the last layer, where the trained fusion reaches {trained - base:.2f} dB "
+        "on the same photos."
+    )
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", help="folder or hub id of a tokenizer with fusion")
-    parser.add_argument("--data", default=str(SHARED / "photos20"), help="where a validation split is")
+    parser.add_argument("--data", default=DATA, help="where a validation split is")
     parser.add_argument(
-        "--limit", type=number_of("pictures"), default=32, help="photos, evenly spread (default: %(default)s)"
+        "--limit", type=number_of("pictures"), default=PHOTOS, help="photos, evenly spread (default: %(default)s)"
     )
-    parser.add_argument("--steps", type=number_of("steps"), default=150, help="of the descent (default: %(default)s)")
+    parser.add_argument("--steps", type=number_of("steps"), default=STEPS, help="of the descent (default: %(default)s)")
+    parser.add_argument(
+        "--size", type=number_of("pixels"), help="side of the photos (default: 224 for models of any size)"
+    )
     args = parser.parse_args(argv)
-    device = str(best_device())
-    model = load_tokenizer(args.checkpoint).to(device).requires_grad_(False)
-    if model.config.fusion != "depth-routed":
-        raise DataError(f"'{args.checkpoint}' has no depth-routed fusion, so there is nothing to compare with.")
-    photos = load_held_out(args.data, "validation", model.image_size, args.limit)
-    collected: dict[str, list[Tensor]] = {}
-    bar = tqdm(total=-(-len(photos) // BATCH) * args.steps, desc="descent")
-    for images in photos.batches(BATCH):
-        for name, values in chosen_freely(model, images.to(device), args.steps, bar).items():
-            collected.setdefault(name, []).append(values.cpu())
-    bar.close()
-    means = {name: torch.cat(values).double().mean().item() for name, values in collected.items()}
-    base = means["last layer"]
-    print(f"{Path(args.data).name} validation, {len(photos)} photos, {args.steps} steps, original decoder, PSNR in dB:")
-    for name, value in means.items():
+    report = measure_bound(args.checkpoint, args.data, args.limit, args.steps, args.size)
+    base = report["psnr"]["last layer"]
+    print(
+        f"{report['data']}, {report['photos']} photos at {report['size']} pixels, {report['steps']} steps, original "
+        "decoder, PSNR in dB:"
+    )
+    for name, value in report["psnr"].items():
         print(f"  {name:22}{value:6.2f}{'' if value == base else f' ({value - base:+.2f})'}")
 
 

@@ -18,11 +18,10 @@ from accelerate import PartialState
 from PIL import Image
 
 from drorae import DiTDH, DRoRAEClassPipeline
-from drorae.checkpoints import resolve
+from drorae.checkpoints import module_hash, resolve
 from drorae.images import png_with_settings
 from drorae.pipelines.base import SamplerSettings
 from train import generate_prompts
-from train.data.latent_cache import module_hash
 from train.data.picture_files import check_record, missing_batches, write, write_record
 from train.engine.session import add_sampler_arguments, amount_of, main_guard, number_of
 
@@ -35,8 +34,8 @@ def load_generator(name: str, guide: str | None, device: str | torch.device) -> 
     if guide is not None:
         folder = resolve(guide)
         weak = DiTDH.from_pretrained(folder / "denoiser" if (folder / "denoiser").is_dir() else folder)
-        parts = (pipeline.autoencoder, pipeline.denoiser, pipeline.scheduler)
-        pipeline = DRoRAEClassPipeline(*parts, weak, pipeline.config.labels, pipeline.config.autoencoder_name)
+        kept = {name: pipeline.config[name] for name in ("labels", "autoencoder_name", "guidance", "guidance_scale")}
+        pipeline = DRoRAEClassPipeline(pipeline.autoencoder, pipeline.denoiser, pipeline.scheduler, weak, **kept)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 

@@ -19,10 +19,10 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from drorae import DRoRAETextPipeline
+from drorae.checkpoints import module_hash
 from drorae.images import png_with_settings
 from drorae.pipelines.base import SamplerSettings
 from drorae.pipelines.text_to_image import check_prompts
-from train.data.latent_cache import module_hash
 from train.data.picture_files import check_record, missing_batches, write, write_record
 from train.engine.session import add_sampler_arguments, main_guard, number_of
 from train.errors import DataError

@@ -28,6 +28,7 @@ from tqdm.auto import tqdm
 
 from drorae import AutoencoderDRoRAE, DRoRAETextPipeline
 from drorae.devices import best_device
+from drorae.explorer.sampling import usual_guidance
 from drorae.images import square, to_tensor, to_uint8
 from drorae.pipelines.text_encoding import encode
 from train.data.icons import STYLES, Role, is_held_out, parse_role
@@ -43,7 +44,7 @@ COLOURED = re.compile(rf"(?:large |medium |small )*({'|'.join(COLOURS)}) (?:larg
 COLOURED_THINGS = (*THINGS, "diamond", "book", "apple")
 WHITE = 245  # a pixel whose channels are all at least this is background
 COLOUR_SEEDS = 5
-BATCH = 16
+BATCH, STEPS = 16, 25
 Draw = Callable[[Sequence[str], Sequence[int]], Tensor]  # prompts and seeds to pictures (n, 3, H, W) in [0, 1]
 
 
@@ -208,11 +209,27 @@ def pipeline_draw(pipeline: DRoRAETextPipeline, steps: int, scale: float) -> Dra
 
 
 def measure_choices(
-    pipeline: DRoRAETextPipeline, files: Sequence[str], weights: Path, draw: Draw, limit: int | None
+    pipeline: DRoRAETextPipeline,
+    files: Sequence[str],
+    weights: Path,
+    steps: int = STEPS,
+    scale: float | None = None,
+    limit: int | None = None,
 ) -> dict:
-    """The report: forced choices by style and by kind of picture, and colours by style."""
+    """The report: forced choices by style and by kind of picture, and colours by style.
+
+    Args:
+        files: of icons, one per style.
+        steps, scale: of the sampler; the pipeline's own scale of guidance when ``None``.
+        limit: prompts of a style, evenly spread.
+    """
     network = EfficientNetLite2(weights)
-    report: dict = {"styles": {}}
+    scale = usual_guidance(pipeline)[1] if scale is None else scale
+    draw = pipeline_draw(pipeline, steps, scale)
+    given = f" --limit {limit}" if limit else ""
+    given += "" if list(files) == ICONS else f" --data {' '.join(files)}"
+    command = f"python -m train.icon_evidence {pipeline.name_or_path} --steps {steps} --scale {scale:g}{given}"
+    report: dict = {"command": command, "steps": steps, "scale": scale, "styles": {}}
     for file in files:
         gallery = load_gallery(file, network, pipeline.autoencoder.image_size)
         wanted = held_out_prompts(gallery)
@@ -261,12 +278,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("pipeline", help="folder or hub id of a text-to-image pipeline trained on icons")
     parser.add_argument("--data", nargs="+", default=ICONS, help="icon files (default: %(default)s)")
     parser.add_argument("--weights", type=Path, default=SHARED / "weights", help="folder of EfficientNet-Lite2")
-    parser.add_argument("--steps", type=number_of("steps"), default=25, help="of the sampler (default: %(default)s)")
+    parser.add_argument("--steps", type=number_of("steps"), default=STEPS, help="of the sampler (default: %(default)s)")
     parser.add_argument(
         "--scale",
         type=read_scale,
-        default=3.0,
-        help="of guidance, 1 is none (default: %(default)s)",
+        help="of guidance, 1 is none (default: the pipeline's own, else 3)",
     )
     parser.add_argument(
         "--limit", type=number_of("pictures"), help="use only this many prompts of a style, evenly spread"
@@ -275,13 +291,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     pipeline = DRoRAETextPipeline.from_pretrained(args.pipeline)
     pipeline.to(best_device()).set_progress_bar_config(disable=True)
-    report = measure_choices(
-        pipeline, args.data, args.weights, pipeline_draw(pipeline, args.steps, args.scale), args.limit
-    )
-    given = f" --limit {args.limit}" if args.limit else ""
-    report["command"] = (
-        f"python -m train.icon_evidence {args.pipeline} --steps {args.steps} --scale {args.scale:g}{given}"
-    )
+    pipeline.register_to_config(_name_or_path=args.pipeline)
+    report = measure_choices(pipeline, args.data, args.weights, args.steps, args.scale, args.limit)
     print(table(report))
     if args.json:
         args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

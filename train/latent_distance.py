@@ -15,9 +15,10 @@ import torch
 from tqdm.auto import tqdm
 
 from drorae import AutoencoderDRoRAE
-from drorae.checkpoints import resolve
+from drorae.checkpoints import resolve, weights_hash
 from drorae.devices import best_device
 from drorae.explorer.compatibility import QUANTILE, distances
+from drorae.explorer.evidence import HASH
 from train.data.held_out import ValidationPhotos, load_held_out
 from train.engine.session import SHARED, main_guard, number_of
 from train.errors import DataError
@@ -57,6 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8")) | {"latent_distance": distance}
     record = {
         "command": f"python -m train.latent_distance {args.checkpoint}{f' --limit {args.limit}' if args.limit else ''}",
+        HASH: weights_hash(folder),
         "data": f"{Path(args.validation).name} validation",
         "photos": len(found) // model.grid_size**2,
         "quantile": QUANTILE,

@@ -333,11 +333,11 @@ PRESETS = {
         },
     ),
     # RAEv2's idea done fairly: the mean of 4 layers with a decoder of its own. It stops in the middle of the schedule
-    # of RAE's decoder, to be compared with RAE's at that step.
+    # of RAE's decoder, to be compared with RAE's at that step, of which there is a leg.
     "tiny-mean4": Preset(
         model={**TINY_MODEL, "fusion": "mean", "fusion_mean_layers": 4},
         encoder=TINY_ENCODER,
-        stage1={"decoder": dataclasses.replace(TINY_DECODER, schedule=_tiny(6000, 5600, 2e-3, stop=3000))},
+        stage1={"decoder": dataclasses.replace(TINY_DECODER, schedule=_tiny(6000, 5600, 2e-3, stop=3200))},
     ),
     "dinov2-b": DINOV2_B,
     **{

@@ -7,10 +7,12 @@ import json
 import re
 from pathlib import Path
 
+from train.derived import record_built
 from train.engine.dry_run import build_on_meta, denoiser_cost, estimate_hours, step_cost
 from train.engine.session import main_guard
 from train.errors import RunError
 from train.evaluate import table
+from train.fusion_bound import bound_words
 from train.presets import PRESETS
 from train.publish import REPORT
 from train.settings import Stage1Preset, Stage2Preset
@@ -48,6 +50,17 @@ def replace_block(text: str, name: str, content: str, file: Path) -> str:
     return block.sub(lambda match: f"{match[1]}{content}\n{match[2]}", text)
 
 
+def training_words(report: dict, checkpoint: Path) -> str:
+    """How long a model was trained, and what bounds phase 2, as text; empty of a model that says neither."""
+    if "training" not in report or "fusion_bound" not in report:
+        return ""
+    training, bound = report["training"], report["fusion_bound"]
+    return (
+        f"Its three phases took {training['hours']:.1f} hours ({', '.join(training['devices'])}); its "
+        f"[card]({checkpoint}/README.md) says on what.\n{bound_words(bound)}\n(`{bound['command']}`)"
+    )
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -62,10 +75,14 @@ def main(argv: list[str] | None = None) -> None:
     report = json.loads((args.checkpoint / REPORT).read_text(encoding="utf-8"))
     text = args.readme.read_text(encoding="utf-8")
     text = replace_block(text, "results", table(report), args.readme)
+    words = training_words(report, args.checkpoint)
+    text = replace_block(text, "training", words, args.readme) if words else text
     text = replace_block(text, "reproduction", reproduction_table(), args.readme)
     text = re.sub(r"on [\d,]+ held-out photos", f"on {report['photos']:,} held-out photos", text)
+    text = re.sub(r"(held-out photos of \S+) \(\d+ px\)", rf"\1 ({report['size']} px)", text)
     text = re.sub(r"(as printed by\n`)[^`]+(`:)", lambda match: match[1] + report["command"] + match[2], text)
     args.readme.write_text(text, encoding="utf-8")
+    record_built(args.readme)
     print(f"{args.readme}: {len(report['routes'])} routes, {report['photos']} photos, weights {report['sha256']}.")
 
 

@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator
 
 from drorae import AutoencoderDRoRAE, DiTDH, DRoRAEClassPipeline, DRoRAETextPipeline
+from drorae.checkpoints import module_hash
 from drorae.pipelines.text_encoding import load_text_encoder, token_width
 from drorae.pretrained.adapter import load_tokenizer
 from train.data.captions import all_captions, captions_of
@@ -25,7 +26,6 @@ from train.data.latent_cache import (
     cache_key,
     fits,
     load_cache,
-    module_hash,
     size_in_bytes,
     tokenizer_hash,
 )

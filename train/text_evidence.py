@@ -1,7 +1,8 @@
 """Does a denoiser listen to its caption? ``python -m train.text_evidence CHECKPOINT --data FOLDER``.
 
-The flow-matching loss of held-out photos with their own caption, against the same photos, times and noise with the
-caption of another photo and with no caption: mean difference, its standard error over the photos, and their ratio.
+The flow-matching loss of held-out pictures with their own caption, against the same pictures, times and noise with the
+caption of another picture of the same source and with none: mean difference, its standard error over the pictures, and
+their ratio. Of icons, held-out pictures are those whose captions no training has seen.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -31,7 +33,7 @@ BATCH = 32
 
 
 def paired(right: Tensor, wrong: Tensor) -> dict[str, float]:
-    """Mean of wrong - right over photos (n,), its standard error, and how many of those it is."""
+    """Mean of wrong - right over pictures (n,), its standard error, and how many of those it is."""
     difference = (wrong - right).double()
     mean, error = difference.mean().item(), difference.std().item() / math.sqrt(len(difference))
     return {"difference": mean, "standard_error": error, "ratio": mean / error if error else 0.0}
@@ -60,26 +62,35 @@ def errors(pipeline: DRoRAETextPipeline, latents: Tensor, prompts: list[str], t:
 
 
 @torch.no_grad()
-def evidence(pipeline: DRoRAETextPipeline, data: str, limit: int | None, seed: int = 0) -> dict:
+def evidence(pipeline: DRoRAETextPipeline, data: Sequence[str], limit: int | None, seed: int = 0) -> dict:
     """The report: per time and over all times, the loss with the right caption and both paired differences.
 
+    Args:
+        data: sources with a captioned validation split.
+        limit: pictures of each, evenly spread.
+
     Raises:
-        DataError: the data has no captions, or too few photos.
+        DataError: the data has no captions, or a source too few pictures.
     """
     autoencoder = pipeline.autoencoder
-    photos = load_held_out(data, "validation", autoencoder.image_size, limit)
-    of = captions_of(photos.rows)
-    latents = []
-    bar = tqdm(total=len(photos), desc="latents")
-    for images in photos.batches(BATCH):
-        latents.append(autoencoder.statistics.normalize(encode_raw(autoencoder, images.to(autoencoder.device))))
-        bar.update(len(images))
-    bar.close()
-    latents = torch.cat(latents)
-    if len(latents) < 3:
-        raise DataError(f"--data {data}: {len(latents)} photos are too few to compare captions; use more.")
-    right = photos.captions(of)
-    wrong = [right[i] for i in derangement(len(right), seed).tolist()]
+    found: list[Tensor] = []
+    right: list[str] = []
+    wrong: list[str] = []
+    counts = []
+    for source in data:
+        photos = load_held_out(source, "validation", autoencoder.image_size, limit)
+        of = captions_of(photos.rows)
+        with tqdm(total=len(photos), desc="latents") as bar:
+            for images in photos.batches(BATCH):
+                found.append(autoencoder.statistics.normalize(encode_raw(autoencoder, images.to(autoencoder.device))))
+                bar.update(len(images))
+        captions = photos.captions(of)
+        if len(captions) < 3:
+            raise DataError(f"--data {source}: {len(captions)} pictures are too few to compare captions; use more.")
+        right += captions
+        wrong += [captions[i] for i in derangement(len(captions), seed).tolist()]
+        counts.append(f"{len(captions)} of {Path(source).stem}")
+    latents = torch.cat(found)
     shift = flow.time_shift(*latents.shape[1:])
     rows: list[dict] = []
     all_of: dict[str, list[Tensor]] = {"right": [], "wrong": [], "none": []}
@@ -93,10 +104,11 @@ def evidence(pipeline: DRoRAETextPipeline, data: str, limit: int | None, seed: i
             all_of[name].append(values)
         rows.append({"t": t, **summary(losses)})
     overall = summary({name: torch.stack(values).mean(0) for name, values in all_of.items()})
-    given = f" --limit {limit}" if limit else ""
+    given = "" if list(data) == ICONS else f" --data {' '.join(data)}"
+    given += f" --limit {limit}" if limit else ""
     return {
         "command": f"python -m train.text_evidence {pipeline.name_or_path}{given}",
-        "data": f"{Path(data).name} validation, {len(latents)} photos, first caption of each",
+        "data": f"held-out pictures ({', '.join(counts)}), first caption of each",
         "times": rows,
         "all": overall,
     }
@@ -128,8 +140,10 @@ def table(report: dict) -> str:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", help="folder or hub id of a text-to-image pipeline")
-    parser.add_argument("--data", default=ICONS[0], help="where a captioned validation split is")
-    parser.add_argument("--limit", type=number_of("pictures"), help="use only this many photos, evenly spread")
+    parser.add_argument(
+        "--data", nargs="+", default=ICONS, help="where captioned validation splits are (default: %(default)s)"
+    )
+    parser.add_argument("--limit", type=number_of("pictures"), help="use only this many of each, evenly spread")
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     args = parser.parse_args(argv)
     pipeline = DRoRAETextPipeline.from_pretrained(args.checkpoint)

@@ -246,6 +246,14 @@ def text_plans(pipeline: DRoRAETextPipeline, request: Request, seeds: list[int])
     return prompt, plans
 
 
+def usual_guidance(pipeline: DRoRAEPipeline) -> tuple[str, float]:
+    """Guidance and scale where nothing is asked for: those saved with the pipeline, else what suits its parts."""
+    guidance = "autoguidance" if pipeline.guide is not None else "cfg"
+    scale = 3.0 if isinstance(pipeline, DRoRAETextPipeline) else 1.5
+    saved = pipeline.config.guidance, pipeline.config.guidance_scale
+    return saved[0] or guidance, scale if saved[1] is None else saved[1]
+
+
 def guidance_rows(request: Request) -> dict[str, str]:
     """Rows by name, with their kind of guidance."""
     guided = request.guidance != "none" and request.scale != 1

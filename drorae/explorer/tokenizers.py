@@ -20,8 +20,10 @@ from drorae.explorer.reading import measure
 from drorae.explorer.routes import ROUTES
 from drorae.images import to_uint8
 from drorae.models.autoencoder import AutoencoderDRoRAE
+from drorae.models.decoder import decode_tokens
 from drorae.models.fusion import MeanFusion
 from drorae.pretrained.autoencoders import load_autoencoder, split_subfolder
+from drorae.pretrained.mean_decoder import load_mean_decoders
 from drorae.pretrained.taef2 import AutoencoderTAEF2
 
 VISION, PIXELS = "vision, frozen", "pixels only"  # what the encoder was made for
@@ -149,24 +151,28 @@ def own_tokenizer(model: AutoencoderDRoRAE, name: str, licence: str | None = Non
 
 
 def mean_tokenizer(model: AutoencoderDRoRAE, last: int, licence: str | None = None) -> PictureTokenizer:
-    """The mean of a model's last K layers through its original decoder, which was trained on the last layer alone.
+    """The mean of a model's last K layers through the decoder that was trained for it, where one lies beside the model
+    (:mod:`drorae.pretrained.mean_decoder`), else through the original one, which was trained on the last layer alone.
 
     Its id is ``mean-K``.
 
     Raises:
-        CheckpointError: the encoder has fewer layers.
+        CheckpointError: the encoder has fewer layers, or the decoder is another encoder's.
     """
     name, count = f"mean-{last}", model.encoder.num_layers
     if not 1 <= last <= count:
         raise CheckpointError(f"There is no '{name}': the encoder has {count} layers; use mean-1 to mean-{count}.")
     mean = MeanFusion(count, last, model.encoder.norm_eps)
+    trained = load_mean_decoders(model, last)
+    network, decoder = (model.decoder, OF_RAE) if trained is None else (trained.own, OWN)
 
     def rebuild(images: Tensor) -> RoundTrip:
-        latent = model.tokens_to_latent(mean(model.encoder(images)).tokens, model.encoder.grid_of(images))
-        return _round_trip(model.decode(latent, decoder="original").sample, latent)
+        tokens, grid = mean(model.encoder(images)).tokens, model.encoder.grid_of(images)
+        pictures = decode_tokens(network, tokens, model.encoder.mean, model.encoder.std, grid)
+        return _round_trip(pictures, model.tokens_to_latent(tokens, grid))
 
-    title = _mean_title(last, OF_RAE)
-    return PictureTokenizer(name, title, VISION, OF_RAE, licence, _careful_own(rebuild, model, name))
+    title = _mean_title(last, decoder)
+    return PictureTokenizer(name, title, VISION, decoder, licence, _careful_own(rebuild, model, name))
 
 
 def measure_tokenizer(images: Tensor, tokenizer: PictureTokenizer) -> TokenizerColumn:

@@ -58,11 +58,13 @@ class DRoRAEPipeline(DiffusionPipeline):
         guide: the weaker network of AutoGuidance.
         autoencoder_name: a checkpoint from which :meth:`from_pretrained` takes the autoencoder when the pipeline's
             folder has none of its own.
+        guidance, guidance_scale: what a call takes when it is told nothing else; saved with the pipeline.
 
     Raises:
         CheckpointError: the parts do not belong together.
     """
 
+    USUAL_GUIDANCE: ClassVar[tuple[str, float]] = ("none", 1.5)  # where nothing is saved
     model_cpu_offload_seq = "guide->denoiser->autoencoder"
     _optional_components: ClassVar = ["autoencoder", "guide"]
     _callback_tensor_inputs: ClassVar = ["latents"]
@@ -74,6 +76,8 @@ class DRoRAEPipeline(DiffusionPipeline):
         scheduler: SchedulerMixin,
         guide: DiTDH | None = None,
         autoencoder_name: str | None = None,
+        guidance: str | None = None,
+        guidance_scale: float | None = None,
     ):
         super().__init__()
         check_scheduler(scheduler)
@@ -81,7 +85,12 @@ class DRoRAEPipeline(DiffusionPipeline):
             if network is not None and autoencoder is not None:
                 check_latent(name, network, autoencoder)
         self.register_modules(autoencoder=autoencoder, denoiser=denoiser, scheduler=scheduler, guide=guide)
-        self.register_to_config(autoencoder_name=autoencoder_name)
+        self.register_to_config(autoencoder_name=autoencoder_name, guidance=guidance, guidance_scale=guidance_scale)
+        if guidance is not None and guidance not in GUIDANCE:
+            raise CheckpointError(f"The pipeline's guidance is one of {', '.join(GUIDANCE)}, not {guidance!r:.40}.")
+        if guidance_scale is not None and not (_is_number(guidance_scale) and 0 <= guidance_scale <= MAX_SCALE):
+            wrong = f"{guidance_scale!r:.40}"
+            raise CheckpointError(f"The pipeline's guidance scale is from 0 to {MAX_SCALE:g}, not {wrong}.")
         for name, part in (("autoencoder", autoencoder), ("denoiser", denoiser), ("guide", guide)):
             if part is not None:  # where its class is imported from, wherever the module lies
                 self.register_to_config(**{name: ("drorae", type(part).__name__)})
@@ -112,7 +121,8 @@ class DRoRAEPipeline(DiffusionPipeline):
             ) from error
         if index.get("_class_name") != cls.__name__:
             raise CheckpointError(f"'{folder}' holds a {index.get('_class_name')}, not a {cls.__name__}.")
-        parts = {"scheduler": scheduler, "autoencoder_name": index.get("autoencoder_name")}
+        parts = {name: index.get(name) for name in ("autoencoder_name", "guidance", "guidance_scale")}
+        parts["scheduler"] = scheduler
         parts["denoiser"] = DiTDH.from_pretrained(folder / "denoiser", torch_dtype=torch_dtype, variant=variant)
         if has_guide:
             parts["guide"] = DiTDH.from_pretrained(folder / "guide", torch_dtype=torch_dtype, variant=variant)
@@ -123,6 +133,12 @@ class DRoRAEPipeline(DiffusionPipeline):
                 raise CheckpointError(f"'{folder}' has no autoencoder and names none; pass one as autoencoder=.")
             autoencoder = cast_weights(load_tokenizer(parts["autoencoder_name"]), torch_dtype)
         return parts | {"autoencoder": autoencoder}, index
+
+    def choose_guidance(self, guidance: str | None = None, scale: float | None = None) -> tuple[str, float]:
+        """Guidance and scale, the pipeline's own for those that are ``None``."""
+        usual, strength = self.config.guidance or self.USUAL_GUIDANCE[0], self.config.guidance_scale
+        strength = self.USUAL_GUIDANCE[1] if strength is None else strength
+        return usual if guidance is None else guidance, strength if scale is None else scale
 
     def follow(
         self,

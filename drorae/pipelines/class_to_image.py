@@ -38,8 +38,10 @@ class DRoRAEClassPipeline(DRoRAEPipeline):
         guide: DiTDH | None = None,
         labels: Sequence[str] | None = None,
         autoencoder_name: str | None = None,
+        guidance: str | None = None,
+        guidance_scale: float | None = None,
     ):
-        super().__init__(autoencoder, denoiser, scheduler, guide, autoencoder_name)
+        super().__init__(autoencoder, denoiser, scheduler, guide, autoencoder_name, guidance, guidance_scale)
         if labels is not None and len(labels) != denoiser.config.num_classes:
             names, classes = count_of(len(labels), "class name"), denoiser.config.num_classes
             raise CheckpointError(f"{names} for a denoiser of {classes} classes; name each of them.")
@@ -76,8 +78,8 @@ class DRoRAEClassPipeline(DRoRAEPipeline):
         self,
         class_labels: int | str | Sequence[int | str],
         num_inference_steps: int = 50,
-        guidance: str = "none",
-        guidance_scale: float = 1.5,
+        guidance: str | None = None,
+        guidance_scale: float | None = None,
         guidance_interval: tuple[float, float] = INTERVAL,
         seed: int | Sequence[int] | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
@@ -93,8 +95,9 @@ class DRoRAEClassPipeline(DRoRAEPipeline):
         Args:
             class_labels: numbers or names, one or several.
             num_inference_steps: calls of the denoiser, with most schedulers; RAE uses 50.
-            guidance: ``"none"``, ``"cfg"`` (classifier-free) or ``"autoguidance"``, which needs a guide.
-            guidance_scale: 1 is none; the paper's 1.5.
+            guidance: ``"none"``, ``"cfg"`` (classifier-free) or ``"autoguidance"``, which needs a guide; what is saved
+                with the pipeline when ``None``, else ``"none"``.
+            guidance_scale: 1 is none; what is saved with the pipeline when ``None``, else the paper's 1.5.
             guidance_interval: flow times between which guidance acts; 1 is noise.
             seed: of every picture, or of the first one, the others counting up. The same seed is the same picture
                 alone or in a batch, on every device, up to rounding.
@@ -108,7 +111,9 @@ class DRoRAEClassPipeline(DRoRAEPipeline):
         Raises:
             SamplingError: a value that cannot be used; nothing has been computed then.
         """
-        settings = SamplerSettings(num_inference_steps, guidance, guidance_scale, guidance_interval, decoder)
+        settings = SamplerSettings(
+            num_inference_steps, *self.choose_guidance(guidance, guidance_scale), guidance_interval, decoder
+        )
         loop = self.steps(class_labels, settings, seed=seed, generator=generator, latents=latents)
         return self.finish(
             loop, decoder, output_type, return_dict, callback_on_step_end, callback_on_step_end_tensor_inputs
@@ -129,7 +134,7 @@ class DRoRAEClassPipeline(DRoRAEPipeline):
         Arguments and errors are those of a call; errors come at the first step that is asked for. :meth:`decode` turns
         latents into pictures.
         """
-        settings = settings or SamplerSettings()
+        settings = settings or SamplerSettings(50, *self.choose_guidance())
         labels = self.label_numbers(class_labels)
         if not 1 <= len(labels) <= MAX_PICTURES:
             raise SamplingError(

@@ -39,6 +39,7 @@ class DRoRAETextPipeline(DRoRAEPipeline):
         CheckpointError: the parts do not belong together.
     """
 
+    USUAL_GUIDANCE: ClassVar[tuple[str, float]] = ("cfg", 6.0)
     model_cpu_offload_seq = "text_encoder->guide->denoiser->autoencoder"
     _optional_components: ClassVar = ["autoencoder", "guide", "tokenizer", "text_encoder"]
 
@@ -53,8 +54,10 @@ class DRoRAETextPipeline(DRoRAEPipeline):
         max_tokens: int = 256,
         autoencoder_name: str | None = None,
         text_encoder_name: str | None = None,
+        guidance: str | None = None,
+        guidance_scale: float | None = None,
     ):
-        super().__init__(autoencoder, denoiser, scheduler, guide, autoencoder_name)
+        super().__init__(autoencoder, denoiser, scheduler, guide, autoencoder_name, guidance, guidance_scale)
         if text_encoder is not None:
             for name, network in (("denoiser", denoiser), ("guide", guide)):
                 width = token_width(text_encoder)
@@ -108,8 +111,8 @@ class DRoRAETextPipeline(DRoRAEPipeline):
         self,
         prompt: str | Sequence[str] | None = None,
         num_inference_steps: int = 50,
-        guidance: str = "cfg",
-        guidance_scale: float = 6.0,
+        guidance: str | None = None,
+        guidance_scale: float | None = None,
         guidance_interval: tuple[float, float] = INTERVAL,
         negative_prompt: str | Sequence[str] | None = None,
         num_images_per_prompt: int = 1,
@@ -128,8 +131,10 @@ class DRoRAETextPipeline(DRoRAEPipeline):
 
         Args:
             prompt: one or several; the empty prompt means no text.
-            guidance: ``"none"``, ``"cfg"`` (classifier-free) or ``"autoguidance"``, which needs a guide.
-            guidance_scale: 1 is none; 6 with classifier-free guidance in the paper's successors.
+            guidance: ``"none"``, ``"cfg"`` (classifier-free) or ``"autoguidance"``, which needs a guide; what is saved
+                with the pipeline when ``None``, else ``"cfg"``.
+            guidance_scale: 1 is none; what is saved with the pipeline when ``None``, else the 6 of the paper's
+                successors.
             negative_prompt: what classifier-free guidance leads away from, instead of no text; one or one per prompt.
             num_images_per_prompt: pictures of each prompt, in a row.
             prompt_embeds, prompt_attention_mask: (B, T, D) and (B, T), instead of prompts.
@@ -141,7 +146,9 @@ class DRoRAETextPipeline(DRoRAEPipeline):
         """
         loop = self.steps(
             prompt,
-            SamplerSettings(num_inference_steps, guidance, guidance_scale, guidance_interval, decoder),
+            SamplerSettings(
+                num_inference_steps, *self.choose_guidance(guidance, guidance_scale), guidance_interval, decoder
+            ),
             negative_prompt=negative_prompt,
             num_images_per_prompt=num_images_per_prompt,
             seed=seed,
@@ -169,7 +176,7 @@ class DRoRAETextPipeline(DRoRAEPipeline):
         prompt_attention_mask: Tensor | None = None,
     ) -> Generator[flow.Step, Tensor | None, None]:
         """The steps of a sampling, one after the other; see :meth:`drorae.DRoRAEClassPipeline.steps`."""
-        settings = settings or SamplerSettings(guidance="cfg", guidance_scale=6.0)
+        settings = settings or SamplerSettings(50, *self.choose_guidance())
         self.check(settings)
         each = num_images_per_prompt
         if not isinstance(each, int) or isinstance(each, bool) or each < 1:

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from drorae import AutoencoderDRoRAE
+from drorae.checkpoints import module_hash
 from drorae.images import ImageError, to_tensor
 from train.data.batches import Batch
 from train.data.captions import draw
@@ -33,15 +34,6 @@ RECORD, LATENTS, LABELS, DAMAGED, DONE = "cache.json", "latents.npy", "labels.np
 DAMAGED_LABEL = -2
 CROP_SCALE = (0.75, 1.0)  # of the shorter side: views beyond the whole picture
 LATENT_SETTINGS = ("encoder", "fusion", "decoder_patch_size")  # starts of the configuration keys that make the latent
-
-
-def module_hash(module: nn.Module, digest: Any = None) -> str:
-    """A hash of all weights of a module, in half precision, so that a copy in fp16 has the same."""
-    digest = digest or hashlib.sha256()
-    for name, value in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().half().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def tokenizer_hash(model: AutoencoderDRoRAE) -> str:

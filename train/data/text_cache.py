@@ -13,8 +13,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from drorae.checkpoints import module_hash
 from drorae.pipelines.text_encoding import encode, token_width
-from train.data.latent_cache import module_hash
 from train.errors import RunError, writing
 
 TOKENS, DONE = "tokens.npy", "done"
