@@ -280,6 +280,17 @@ def default_size(model: AutoencoderDRoRAE) -> int:
     return SIDE if model.config.any_size else model.image_size
 
 
+def check_size(model: AutoencoderDRoRAE, size: int | None = None, whole: bool = False) -> int:
+    """The side in pixels that pictures are opened at, see :func:`open_picture`.
+
+    Raises:
+        ImageError: the model does not work at that size, or not on whole pictures.
+    """
+    if whole and not model.config.any_size:
+        raise ImageError("this model works on squares only, not on whole pictures")
+    return model.check_size(default_size(model) if size is None else size, ImageError)
+
+
 def open_picture(
     picture: Image.Image,
     model: AutoencoderDRoRAE,
@@ -297,14 +308,9 @@ def open_picture(
 
     Raises:
         ImageError: the model works at one size only, and on squares, or the side is not a multiple of its patch; the
-            centre is not one.
+            centre is not one; the picture is too long to be taken whole.
     """
-    if model.config.any_size:
-        size = model.check_size(default_size(model) if size is None else size, ImageError)
-    else:
-        size = model.check_size(size, ImageError)
-        if whole:
-            raise ImageError("this model works on the central square only, not on whole pictures")
+    size = check_size(model, size, whole)
     if whole:
         cut = pictures_of.whole(picture, size, model.encoder.patch_size)
     else:

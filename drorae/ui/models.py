@@ -131,6 +131,7 @@ def model_config(shelf: Shelf, name: str) -> dict[str, Any]:
     return {
         "model": {"name": name, "hash": shelf.hash(name)},
         "size": default_size(model),
+        "whole": model.config.any_size,
         "layers": model.encoder.num_layers,
         "channels": model.encoder.dim,
         "licence": licence_of(name),
