@@ -41,7 +41,7 @@ class Reading:
         size, whole, centre: see :func:`open_picture`.
 
     Attributes:
-        images: (1, 3, H, W) in [0, 1], what the model worked on.
+        images: (1, 3, H, W) in [0, 1], fp32, what the model worked on.
         grid_size: rows and columns of the tokens, N = rows * columns.
         layers: the encoder's outputs, (1, N, C) each.
         base: tokens of the normalised last layer, (1, N, C).
@@ -298,7 +298,7 @@ def open_picture(
     whole: bool = False,
     centre: Sequence[float] = CENTRE,
 ) -> Tensor:
-    """A picture as the model takes it, (1, 3, H, W) in [0, 1].
+    """A picture as the model takes it, (1, 3, H, W) in [0, 1], fp32 whatever the model computes in.
 
     Args:
         size: side of its square, pixels; ``None`` is ``SIDE`` for models of any size and the model's own side for
@@ -315,7 +315,7 @@ def open_picture(
         cut = pictures_of.whole(picture, size, model.encoder.patch_size)
     else:
         cut = pictures_of.square(picture, size, centre)
-    return pictures_of.to_tensor(cut).unsqueeze(0).to(model.device, model.dtype)
+    return pictures_of.to_tensor(cut).unsqueeze(0).to(model.device)
 
 
 def measure(output: Tensor, images: Tensor) -> dict[str, float]:

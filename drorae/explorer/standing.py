@@ -81,7 +81,7 @@ def fusion_gains(model: AutoencoderDRoRAE, images: Tensor) -> Tensor:
     if not last.fused:
         raise ValueError("there is no gain without fusion; load a model with fusion")
     grid = model.encoder.grid_of(images)
-    layers = model.encoder(images.to(model.device, model.dtype))
+    layers = model.encoder(images.to(model.device))
     quality = []
     for fusion, decoder in ((False, "original"), (True, last.decoder)):
         latent = model.tokens_to_latent(model.fuse(layers, fusion=fusion).tokens, grid)

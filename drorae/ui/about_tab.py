@@ -9,6 +9,7 @@ import torch
 
 from drorae import __version__
 from drorae.checkpoints import stored_folder
+from drorae.devices import precision_name
 from drorae.explorer.reading import default_size
 from drorae.models.autoencoder import AutoencoderDRoRAE
 
@@ -80,7 +81,7 @@ def model_facts(model: AutoencoderDRoRAE, name: str) -> str:
         layers=model.encoder.num_layers,
         size=size,
         whole=" (or all of it, at about as many pixels)" if model.config.any_size else "",
-        precision="" if model.dtype == torch.float32 else f" in {str(model.dtype).removeprefix('torch.')}",
+        precision="" if model.dtype == torch.float32 else f" in {precision_name(model.dtype)}",
         tokens=f"{(size // model.encoder.patch_size) ** 2:,}",
         version=__version__,
     )

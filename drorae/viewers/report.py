@@ -16,6 +16,7 @@ import torch
 
 from drorae import __version__
 from drorae.checkpoints import stored_folder, weights_hash
+from drorae.devices import precision_name
 from drorae.explorer.reading import Reading, default_size
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.viewers import static_files
@@ -94,6 +95,7 @@ def report(
     config = {
         "layers": model.encoder.num_layers,
         "channels": model.encoder.dim,
+        "precision": precision_name(model.dtype),
         "model": value["model"],
         "report": True,
     }

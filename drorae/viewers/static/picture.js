@@ -205,6 +205,8 @@ function aboutPhoto({ width, height, notes: done }) {
   else parts_.push(`The photo, at the ${size} pixels the encoder is shown.`);
   if (done.enlarged) parts_.push(`It was enlarged ${number(done.enlarged, 1)} times.`);
   if (done.flattened) parts_.push("What was transparent is white.");
+  if (store.config.precision === "bf16")
+    parts_.push("Computed in bf16: the numbers differ a little from those in fp32.");
   return parts_.join(" ");
 }
 
