@@ -111,6 +111,14 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("report", parents=[common], help="one HTML file with everything the page shows")
     command.add_argument("image", type=picture_path, metavar="IMAGE", help="picture to read")
+    command.add_argument(
+        "--centre",
+        type=float,
+        nargs=2,
+        default=(0.5, 0.5),
+        metavar=("X", "Y"),
+        help="of the square, as a share of the picture's width and height (default: 0.5 0.5)",
+    )
     command.add_argument("--out", type=Path, required=True, help="file to write (.html)")
     command.set_defaults(run=_report)
 
@@ -321,7 +329,7 @@ def _report(args: argparse.Namespace) -> int:
     from drorae.viewers.report import report
 
     model = _load_model(args.model)
-    reading = Reading(open_photo(args.image, str(args.image)), model, args.size, args.whole)
+    reading = Reading(open_photo(args.image, str(args.image)), model, args.size, args.whole, args.centre)
     text = report(reading, args.model, str(args.image))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(text, encoding="utf-8", errors=ESCAPED)

@@ -45,6 +45,8 @@ class Reading:
         grid_size: rows and columns of the tokens, N = rows * columns.
         layers: the encoder's outputs, (1, N, C) each.
         base: tokens of the normalised last layer, (1, N, C).
+        size: side of the square, pixels; where ``whole``, of one with about as many pixels.
+        centre: where the square was asked for, see :func:`drorae.images.square`.
         facts: what was done to the file, see :meth:`drorae.images.Photo.facts`.
 
     Raises:
@@ -61,8 +63,9 @@ class Reading:
         centre: Sequence[float] = CENTRE,
     ):
         started = time.perf_counter()
-        self.model, self.whole = model, whole
-        self.images = open_picture(photo.picture, model, size, whole, centre)
+        self.model, self.whole, self.centre = model, whole, tuple(centre)
+        self.size = check_size(model, size, whole)
+        self.images = open_picture(photo.picture, model, self.size, whole, centre)
         height, width = self.images.shape[-2:]
         self.facts: dict[str, Any] = photo.facts(width, height, whole, centre)
         self.grid_size = model.encoder.grid_of(self.images)
