@@ -2,4 +2,5 @@
 
 DECODERS = ("original", "finetuned")
 GUIDANCE = ("none", "cfg", "autoguidance")
+LARGEST = 512  # pixels: the side that a page works at for others, who could ask for hours of computing
 SIDE = 256  # pixels: the square that models of any size work on unless told otherwise

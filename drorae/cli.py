@@ -28,6 +28,8 @@ from drorae.console import INTERRUPTED, run_command
 from drorae.errors import DRoRAEError, count_of
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from drorae.explorer.explore import Exploration
     from drorae.models.autoencoder import AutoencoderDRoRAE
 
@@ -109,6 +111,14 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("report", parents=[common], help="one HTML file with everything the page shows")
     command.add_argument("image", type=picture_path, metavar="IMAGE", help="picture to read")
+    command.add_argument(
+        "--centre",
+        type=float,
+        nargs=2,
+        default=(0.5, 0.5),
+        metavar=("X", "Y"),
+        help="of the square, as a share of the picture's width and height (default: 0.5 0.5)",
+    )
     command.add_argument("--out", type=Path, required=True, help="file to write (.html)")
     command.set_defaults(run=_report)
 
@@ -223,6 +233,12 @@ def _reconstruct(args: argparse.Namespace) -> int:
     return code
 
 
+def size_of(picture: np.ndarray) -> str:
+    """Width and height of a picture (H, W, 3), to be read."""
+    height, width, _ = picture.shape
+    return f"{width} x {height} px"
+
+
 def _stems(paths: list[Path]) -> list[str]:
     """File stems, numbered where two pictures would overwrite each other."""
     stems: list[str] = []
@@ -244,8 +260,7 @@ def _as_json(path: Path, result: Exploration, files: dict[str, Path]) -> dict:
 def _print_table(path: Path, result: Exploration) -> None:
     from drorae.explorer.explore import ROUTES
 
-    height, width, _ = result.original.shape
-    print(f"{path}  ({width} x {height} px, {result.seconds:.2f} s)")
+    print(f"{path}  ({size_of(result.original)}, {result.seconds:.2f} s)")
     for route in ROUTES:
         if route.name in result.metrics:
             numbers = result.metrics[route.name]
@@ -278,14 +293,15 @@ def _routing(args: argparse.Namespace) -> int:
         print(json.dumps(routing_answer(result)))
         return 0
     rows, columns = result.grid_size
-    print(f"{args.out}: weights {result.weights.shape} (tokens, layers), grid {rows} x {columns} (rows, columns)")
+    shape = f"weights {result.weights.shape} (tokens, layers), grid {rows} x {columns} (rows, columns)"
+    print(f"{args.out}: {shape}, {size_of(result.original)}")
     return 0
 
 
 def _intervene(args: argparse.Namespace) -> int:
     from PIL import Image
 
-    from drorae.explorer.answers import frame_answer
+    from drorae.explorer.answers import intervention_answer
     from drorae.explorer.explore import intervene
     from drorae.explorer.interventions import Intervention
     from drorae.images import load_image, png_with_settings
@@ -304,10 +320,10 @@ def _intervene(args: argparse.Namespace) -> int:
     kept = {key: value for key, value in settings.items() if value is not None}
     args.out.write_bytes(png_with_settings(Image.fromarray(frame.picture), kept))
     if args.json:
-        print(json.dumps({"image": str(args.image), **settings, **frame_answer(frame), "file": str(args.out)}))
+        print(json.dumps({"image": str(args.image), **settings, **intervention_answer(frame), "file": str(args.out)}))
     else:
         print(
-            f"{args.out}: {frame.metrics['psnr']:.2f} dB, SSIM {frame.metrics['ssim']:.3f}; "
+            f"{args.out}: {size_of(frame.picture)}, {frame.metrics['psnr']:.2f} dB, SSIM {frame.metrics['ssim']:.3f}; "
             f"{STANDING[frame.compatibility.verdict]}"
         )
     return 0
@@ -319,11 +335,12 @@ def _report(args: argparse.Namespace) -> int:
     from drorae.viewers.report import report
 
     model = _load_model(args.model)
-    reading = Reading(open_photo(args.image, str(args.image)), model, args.size, args.whole)
+    reading = Reading(open_photo(args.image, str(args.image)), model, args.size, args.whole, args.centre)
     text = report(reading, args.model, str(args.image))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(text, encoding="utf-8", errors=ESCAPED)
-    print(f"{args.out}: {len(text) / 2**20:.1f} MiB, to be opened in any browser")
+    shown = size_of(reading.routes.original)
+    print(f"{args.out}: {shown}, {len(text) / 2**20:.1f} MiB, to be opened in any browser")
     return 0
 
 
@@ -351,7 +368,9 @@ def _batch(args: argparse.Namespace) -> int:
         print(json.dumps(batch_answer(row)))
     gains = [row.gain for row in rows if row.gain is not None]
     mean = f", mean gain {np.mean(gains):+.2f} dB" if gains else ""
-    print(f"{args.out}: {count_of(sum(row.error is None for row in rows), 'picture')}{mean}")
+    sizes = [f"{row.width} x {row.height} px" for row in rows if row.error is None]
+    size = f" of {sizes[0]}" if len(set(sizes)) == 1 else ""  # else the table has them
+    print(f"{args.out}: {count_of(len(sizes), 'picture')}{size}{mean}")
     bad = [row.error for row in rows if row.error is not None]
     code = _fail("\n".join(bad)) if bad else 0
     if stopped:

@@ -1,8 +1,15 @@
-"""Where networks run: the one place that chooses."""
+"""Where networks run and in which precision: the one place that chooses."""
 
 from __future__ import annotations
 
+import os
+
 import torch
+
+from drorae.errors import DRoRAEError
+
+PRECISION = "DRORAE_PRECISION"  # variable of the environment: what a page computes in
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def best_device() -> torch.device:
@@ -13,3 +20,31 @@ def best_device() -> torch.device:
     """
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     return torch.device("cpu") if accelerator is None else accelerator
+
+
+def page_precision() -> torch.dtype:
+    """The precision that a page computes in: fp32, so that a link shows everybody the same numbers, unless
+    ``DRORAE_PRECISION`` says ``bf16``.
+
+    Raises:
+        DRoRAEError: it says something else.
+    """
+    name = os.environ.get(PRECISION) or "fp32"
+    if name not in PRECISIONS:
+        raise DRoRAEError(f"{PRECISION} is {' or '.join(PRECISIONS)}, not '{name[:40]}'.")
+    return PRECISIONS[name]
+
+
+def precision_name(dtype: torch.dtype) -> str:
+    """``"fp32"``, ``"bf16"``; other types by torch's name."""
+    names = {value: name for name, value in PRECISIONS.items()}
+    return names.get(dtype, str(dtype).removeprefix("torch."))
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether this device has instructions for products of bf16 matrices."""
+    if device.type != "cpu":
+        return True
+    # the function is newer than the oldest torch allowed
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

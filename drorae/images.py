@@ -402,9 +402,18 @@ def crop_box(width: int, height: int, centre: Sequence[float] = CENTRE) -> tuple
 
 def whole(picture: Image.Image, size: int, patch: int) -> Image.Image:
     """All of an RGB picture, resized (Lanczos) to about ``size * size`` pixels, both sides multiples of ``patch``; what
-    the rounding leaves over at the edges is cut off."""
+    the rounding leaves over at the edges is cut off.
+
+    Raises:
+        ImageError: a picture so long that its shorter side would be less than two patches.
+    """
     ratio = (picture.width / picture.height) ** 0.5
-    sides = [max(2, round(side / patch)) * patch for side in (size * ratio, size / ratio)]
+    sides = [round(side / patch) * patch for side in (size * ratio, size / ratio)]
+    if min(sides) < 2 * patch:
+        raise ImageError(
+            f"a picture of {picture.width} x {picture.height} pixels is too long to be shown whole with as many as "
+            f"{size} x {size}; take a square of it, or a larger size"
+        )
     return ImageOps.fit(picture, sides, method=Image.Resampling.LANCZOS)
 
 

@@ -116,6 +116,6 @@ def test_the_command_writes_the_table_and_names_bad_files(tmp_path, capsys, file
     out = tmp_path / "new" / "rows.csv"
     assert main(["batch", *map(str, files), "--model", str(folder), "--out", str(out)]) == 2
     printed = capsys.readouterr()
-    assert "2 pictures, mean gain" in printed.out
+    assert "2 pictures of 32 x 32 px, mean gain" in printed.out
     assert "notes, about.png" in printed.err
     assert len(list(csv.DictReader(out.open()))) == 3

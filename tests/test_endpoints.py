@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -51,7 +52,7 @@ def test_these_endpoints_and_no_others_are_public_and_described(client):
     assert set(found) == PUBLIC
     assert all(each["description"].strip() for each in found.values())
     documented = {p["parameter_name"] for p in found["/intervene"]["parameters"]}
-    assert documented == {"picture", "layers", "beta", "tokens"}
+    assert documented == {"picture", "layers", "beta", "tokens", "size", "whole"}
 
 
 def test_reconstruct_is_the_same_through_all_doors(client, checkpoint, pipeline, capsys, tmp_path):
@@ -106,6 +107,77 @@ def test_batch_is_the_same_by_http_and_command(client, checkpoint, capsys, tmp_p
     assert main(["batch", CAT, COFFEE, "--model", checkpoint, "--out", str(tmp_path / "x.csv"), "--json"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert by_http == [json.loads(line) for line in lines[:2]]
+
+
+@pytest.fixture(scope="module")
+def anysize(tmp_path_factory) -> Iterator[tuple[Client, list[str]]]:
+    """A page of a model of any size, and the arguments by which commands take it."""
+    folder, model = tmp_path_factory.mktemp("any"), build(any_size=True, finetuned_decoder=True)
+    model.save_pretrained(folder)
+    with served(build_demo(model, "any")) as address:
+        yield Client(address, verbose=False), ["--model", str(folder), "--size", "64", "--whole", "--json"]
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory) -> str:
+    file = tmp_path_factory.mktemp("photos") / "wide.png"
+    Image.open(CAT).resize((320, 200)).save(file)
+    return str(file)
+
+
+def test_a_size_and_the_whole_photo_are_the_same_through_all_doors(anysize, wide, capsys, tmp_path):
+    """320 x 200 with as many pixels as 64 x 64, in patches of 8: 80 x 48."""
+    client, options = anysize
+    photo, part = handle_file(wide), {"size": 64, "whole": True}
+    size, out = {"width": 80, "height": 48}, str(tmp_path / "out")
+    calls = [
+        ("reconstruct", {}, ["--out", out]),
+        ("routing", {}, ["--out", out + ".npz"]),
+        ("intervene", {"beta": 0.7, "tokens": [59]}, ["--beta", "0.7", "--tokens", "59", "--out", out + ".png"]),
+    ]
+    for name, more, arguments in calls:
+        answer = client.predict(photo, **part, **more, api_name=f"/{name}")
+        file, by_http = (None, answer) if name == "routing" else answer
+        by_command = printed(capsys, name, wide, *options, *arguments)
+        assert by_http | size == by_http, name
+        for key, value in by_http.items():
+            shown = by_command[key]
+            assert value == ({k: v for k, v in shown.items() if k != "file"} if isinstance(shown, dict) else shown)
+        assert file is None or Image.open(file).size == (80, 48)
+    (row,) = client.predict([photo], **part, api_name="/batch")
+    assert row == printed(capsys, "batch", wide, *options, "--out", out + ".csv")
+    assert row | size == row
+    (square,) = client.predict([photo], size=64, api_name="/batch")
+    assert (square["width"], square["height"]) == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("part", "sentence"),
+    [
+        ({"size": 60}, "the side must be a multiple of 8 pixels, not 60; use 64"),
+        ({"size": 64.5}, "The side is a whole number of pixels, not 64.5."),
+        ({"size": 4096}, "This page works at up to 512 pixels, not at 4096; the command line has no limit."),
+    ],
+)
+def test_sizes_that_cannot_be_are_one_sentence(anysize, wide, part, sentence):
+    for name, pictures in (("reconstruct", handle_file(wide)), ("batch", [handle_file(wide)])):
+        with pytest.raises(AppError, match=re.escape(sentence)):
+            anysize[0].predict(pictures, **part, api_name=f"/{name}")
+
+
+def test_a_model_of_squares_refuses_what_it_cannot(client, checkpoint, capsys, tmp_path):
+    for part, option, sentence in (
+        ({"size": 64}, ["--size", "64"], "this model works at 32 pixels only, not at 64"),
+        ({"whole": True}, ["--whole"], "this model works on squares only, not on whole pictures"),
+    ):
+        for name, pictures in (("reconstruct", handle_file(CAT)), ("batch", [handle_file(CAT)])):
+            with pytest.raises(AppError, match=re.escape(sentence)):
+                client.predict(pictures, **part, api_name=f"/{name}")
+        for name in ("reconstruct", "routing", "intervene", "report", "batch", "compare"):
+            arguments = [name, CAT, "--model", checkpoint, "--out", str(tmp_path / name), *option]
+            assert main(arguments) == 2
+            assert capsys.readouterr().err == f"{sentence}\n"
+            assert not (tmp_path / name).exists()
 
 
 @pytest.mark.parametrize(

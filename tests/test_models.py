@@ -51,7 +51,7 @@ def test_a_model_is_described_by_its_size(tiny):
     count = sum(parameter.numel() for parameter in tiny.parameters())
     assert (
         model_line(tiny, "x")
-        == f"x: {count / 1e6:.1f} M parameters, {4 * count / 1e3:,.0f} kB on the CPU, 3 layers fused."
+        == f"x: {count / 1e6:.1f} M parameters, {4 * count / 1e3:,.0f} kB in fp32 on the CPU, 3 layers fused."
     )
 
 

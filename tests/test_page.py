@@ -16,8 +16,10 @@ from playwright.sync_api import expect
 from test_images import png_header
 
 import drorae.ui.models
+from drorae import AutoencoderDRoRAE
 from drorae.explorer.explore import explore
-from drorae.images import load_image, square
+from drorae.explorer.reading import Reading
+from drorae.images import load_image, open_photo, square
 from drorae.ui.page import build_demo
 
 pytestmark = NEEDS_CHROMIUM
@@ -211,6 +213,86 @@ def test_a_photo_goes_through_and_its_crop_can_be_moved(view, tiny, tmp_path):
     view.settle()
     expect(view.page.locator(f"{PANELS} >> nth=0 >> .shot")).not_to_have_class(re.compile("waits"))
     assert np.array_equal(panel(view, 0), np.asarray(moved))
+
+
+@pytest.fixture(scope="module")
+def anysize() -> AutoencoderDRoRAE:
+    """A random model of any size. Do not change it."""
+    return build(any_size=True, finetuned_decoder=True)
+
+
+@pytest.fixture(scope="module")
+def anysize_url(anysize) -> Iterator[str]:
+    with served(build_demo(anysize, "any")) as address:
+        yield address
+
+
+def test_the_whole_photo_is_shown_in_every_view_and_comes_back_with_its_link(browser, anysize, anysize_url, tmp_path):
+    """200 x 320 pixels are about as many as 256 x 256: nothing is resized, and there are 40 rows of 25 tokens."""
+    rng = np.random.default_rng(0)
+    photo = Image.fromarray(rng.integers(0, 256, (32, 20, 3), dtype=np.uint8)).resize((200, 320))
+    photo.save(tmp_path / "tall.png")
+    expected = Reading(open_photo(tmp_path / "tall.png"), anysize, whole=True)
+    assert np.array_equal(expected.routes.original, np.asarray(photo))
+    view = Watched(browser, anysize_url, width=1440)
+    page = view.page
+    view.upload(tmp_path / "tall.png")
+    page.wait_for_function("store.photo()?.name === 'tall.png' && store.data('routes')")
+    helped = page.locator("#picture [data-part=maps] .score").nth(0)
+    square_gain = Reading(open_photo(tmp_path / "tall.png"), anysize).routes.gains["drorae"]
+    expect(helped).to_have_text(f"{round(100 * square_gain.improved)} % closer")
+    page.locator(f"{PANELS} >> nth=0").get_by_role("button", name="whole photo").click()
+    page.wait_for_function("store.data('routes')?.rows === 40")
+    page.wait_for_function("!store.waits('routes')")
+    view.settle()
+    expect(page.locator(f"{PANELS} >> nth=0 >> .note")).to_contain_text(
+        "All of the photo, at the 200 \u00d7 320 pixels"
+    )
+    for number, picture in enumerate([expected.routes.original, *list(expected.routes.pictures.values())[::2]]):
+        assert np.array_equal(panel(view, number), picture)
+    expect(helped).to_have_text(f"{round(100 * expected.routes.gains['drorae'].improved)} % closer")
+    # the strip: every layer's own picture, and the mark where the place is in it
+    view.know("tiles")
+    page.wait_for_function("document.querySelector('#strip .tile canvas').height === 80")
+    for number, tile in enumerate(expected.tiles()):
+        small = Image.fromarray(tile.picture).resize((50, 80), Image.Resampling.LANCZOS)
+        assert np.array_equal(canvas_pixels(page, f"#strip .tile >> nth={number} >> canvas"), np.asarray(small))
+    page.evaluate("parts.point([196, 4])")  # the top right corner
+    mark, tile = (page.locator(f"#strip .tile {name} >> nth=0").bounding_box() for name in ("i", "canvas"))
+    assert mark["x"] + mark["width"] / 2 - tile["x"] == pytest.approx((0.5 + 12 / 40) * tile["width"], abs=1)
+    assert mark["y"] + mark["height"] / 2 - tile["y"] == pytest.approx(0.5 / 40 * tile["height"], abs=1)
+    page.evaluate("parts.release()")
+    # it stays with the photo, and with the address
+    page.evaluate("store.show('cat')")
+    page.wait_for_function("store.data('routes')?.rows === 32")
+    page.evaluate("store.show([...store.photos.values()].find(({ example }) => !example).key)")
+    page.wait_for_function("store.data('routes')?.rows === 40")
+    page.wait_for_function("location.search.includes('crop=whole')")
+    view.check()
+    page.reload()
+    page.wait_for_selector("#bar .tray button", state="attached")
+    view.complaints.clear()  # of what the page was still told when it was left
+    page.wait_for_function("store.data('routes')?.rows === 40")
+    expect(page.locator(f"{PANELS} >> nth=0 >> .note")).to_contain_text("All of the photo")
+    # a phone has the same
+    page.set_viewport_size({"width": 390, "height": 800})
+    back = page.locator("#picture .parts").get_by_role("button", name="a square of it")
+    assert back.bounding_box()["height"] >= 44
+    back.click()
+    page.wait_for_function("store.data('routes')?.rows === 32")
+    expect(page.locator("#picture .parts").get_by_role("button", name="move the crop")).to_be_visible()
+    assert "crop" not in page.evaluate("store.address().toString()")
+    view.check()
+    page.close()
+
+
+def test_a_model_of_squares_offers_no_whole_photo(view, tmp_path):
+    Image.new("RGB", (90, 60), (10, 200, 30)).save(tmp_path / "wide.png")
+    view.upload(tmp_path / "wide.png")
+    view.page.wait_for_function("store.photo()?.name === 'wide.png' && store.data('routes')")
+    stage = view.page.locator("#picture [data-part=stage]")
+    expect(stage.get_by_role("button", name="move the crop").first).to_be_visible()
+    expect(stage.get_by_role("button", name="whole photo")).to_have_count(0)
 
 
 BAD = {

@@ -16,7 +16,7 @@ from playwright.sync_api import expect
 from drorae import __version__
 from drorae.cli import main
 from drorae.explorer.reading import Reading
-from drorae.images import Photo
+from drorae.images import Photo, open_photo
 from drorae.viewers.report import _json, model_hash, report
 
 CAT = str(ROOT / "assets" / "examples" / "cat.jpg")
@@ -97,15 +97,27 @@ def test_the_file_works_alone_and_opens_as_the_page_stood(browser, embedded, cat
     page.close()
 
 
-def test_the_command_in_the_file_makes_the_same_file(tmp_path, capsys, monkeypatch):
-    out = tmp_path / "first.html"
-    assert main(["report", CAT, "--out", str(out)]) == 0
-    text = out.read_text()
-    command = re.search(r"python -m drorae report [^<]*", text)[0]
-    arguments = shlex.split(command.replace("&#x27;", "'"))[3:]
+@pytest.mark.parametrize(
+    ("part", "options"),
+    [
+        ({}, ""),
+        ({"size": 64}, "--size 64"),
+        ({"whole": True}, "--whole"),
+        ({"size": 64, "whole": True}, "--size 64 --whole"),
+        ({"size": 64, "centre": (0.2, 0.5)}, "--size 64 --centre 0.2 0.5"),
+    ],
+)
+def test_the_command_in_the_file_makes_the_same_file(tmp_path, monkeypatch, part, options):
+    model = build(any_size=True)
+    model.save_pretrained(tmp_path / "model")
+    noise = np.random.default_rng(0).integers(0, 256, (20, 32, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((320, 200)).save(tmp_path / "wide.png")
     monkeypatch.chdir(tmp_path)
-    assert main(arguments) == 0
-    again = (tmp_path / "report.html").read_text()
+    text = report(Reading(open_photo("wide.png"), model, **part), "model", "wide.png")
+    command = re.search(r"python -m drorae report [^<]*", text)[0]
+    assert " ".join(["wide.png --model model", *options.split(), "--out report.html"]) in command
+    assert main(shlex.split(command.replace("&#x27;", "'"))[3:]) == 0
+    again = (tmp_path / "report.html").read_text(encoding="utf-8")
     seconds = re.compile(r'"seconds": [\d.e-]+')
     assert seconds.sub("", again) == seconds.sub("", text)
 

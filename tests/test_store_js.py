@@ -105,5 +105,84 @@ def test_older_names_of_views_still_open_them(evaluate, older, view):
 
 def test_numbers_that_make_no_sense_are_left_out(evaluate):
     read = evaluate("store.read('?beta=7&off=99.x&layer=40&token=-3&crop=2,0')")
-    assert (read["beta"], read["off"], read["token"], read["centre"]) == (None, [], None, None)
+    assert (read["beta"], read["off"], read["token"], read["centre"], read["whole"]) == (None, [], None, None, False)
     assert "layer" not in read
+
+
+# ---- which part of a photo ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def parts(evaluate):
+    """The same, of a model that takes whole photos, looking at one; ``asked`` has all of each wish."""
+    evaluate("store.configure({ whole: true }); for (const kind of ['routes', 'tiles']) asked.length = 0")
+    evaluate("for (const kind of ['routes', 'tiles']) store.open(kind, (wish) => asked.push(wish))")
+    evaluate("store.show('a'); answer('routes', 'a', { x: 1 }); asked.length = 0")
+    return evaluate
+
+
+def test_another_part_of_a_photo_is_asked_for_and_stays_its_own(parts):
+    parts("store.set({ token: 7, pinned: true, area: [7, 8], against: [1], region: [2] })")
+    parts("store.crop('a', { whole: true })")
+    assert parts("[store.data('routes'), asked[0].kind, asked[0].key, asked[0].whole]") == [None, "routes", "a", True]
+    wanted = [None, False, [], None, []]
+    assert parts("['token', 'pinned', 'area', 'against', 'region'].map((name) => store.state[name])") == wanted
+    assert parts("store.address().get('crop')") == "whole"
+    parts("answer('routes', 'a', {}); store.show('b'); answer('routes', 'b', {}); store.show('a')")
+    assert parts("[asked.length, store.address().get('crop')]") == [2, "whole"]  # b alone was asked for
+    parts("store.crop('a', { centre: [0.25, 0.5], whole: false })")
+    assert parts("[asked[2].whole, asked[2].centre]") == [False, [0.25, 0.5]]
+    assert parts("store.address().get('crop')") == "0.250,0.500"
+    parts("store.crop('a', { whole: true }); store.crop('a', { whole: false })")  # the square is where it was
+    assert parts("store.address().get('crop')") == "0.250,0.500"
+
+
+def test_answers_about_another_part_are_not_taken_for_this_one(parts):
+    parts("store.need('tiles')")
+    parts("window.late = asked[0].version; store.crop('a', { whole: true }); window.now = asked[1].version")
+    parts("store.receive('routes', { key: 'a', version: late, value: { x: 'square' } })")
+    parts("store.receive('tiles', { key: 'a', version: late, value: { sprite: 'square' } })")
+    parts("store.receive('routes', { key: 'a', version: late, error: 'gone' })")
+    assert parts("[store.data('routes'), store.data('tiles'), store.failure]") == [None, None, None]
+    assert parts("store.waits('routes')")
+    parts("store.receive('routes', { key: 'a', version: now, value: { x: 'whole' } })")
+    assert parts("[store.data('routes').x, store.waits('routes')]") == ["whole", False]
+
+
+def test_what_is_looked_at_has_a_name_that_changes_with_part_and_model(parts):
+    names = [parts("store.mark()")]
+    parts("store.crop('a', { whole: true })")
+    names.append(parts("store.mark()"))
+    parts("store.changeModel({ model: { name: 'n', hash: 'i' }, whole: true })")
+    names += [parts("store.mark()"), parts("store.mark('b')")]
+    assert len(set(names)) == 4
+
+
+def test_a_link_shows_the_part_it_names(parts):
+    parts("store.restore('?photo=a&crop=whole')")
+    assert parts("[asked.length, asked[0].whole]") == [1, True]
+    parts("answer('routes', 'a', {}); store.restore('?photo=a&crop=whole&token=3')")
+    assert parts("[asked.length, store.state.token]") == [1, 3]  # it is there
+    parts("store.restore('?photo=a')")
+    assert parts("[asked.length, asked[1].whole, asked[1].centre]") == [2, False, None]
+    parts("store.restore('?photo=new&crop=whole', async (key, part) => { window.found = [key, part]; return key; })")
+    assert parts("found") == ["new", {"centre": None, "whole": True}]
+
+
+def test_a_model_of_squares_says_that_it_cannot_show_all(parts):
+    parts("store.crop('a', { whole: true }); store.changeModel({ model: { name: 'n', hash: 'i' }, whole: false })")
+    assert parts("[asked[1].whole, store.address().get('crop')]") == [False, None]
+    parts("store.restore('?photo=b&crop=whole')")
+    sentence = "This model takes squares only, so the middle of the photo is shown."
+    assert parts("new Promise(requestAnimationFrame).then(() => store.failure)") == sentence
+    assert parts("asked[2].whole") is False
+
+
+def test_what_ships_with_the_page_is_of_the_middle(parts):
+    parts("window.fetched = []; window.fetch = async (url) => { fetched.push(1); throw new Error('none'); }; 0")
+    parts("store.configure({ bundles: { cat: 'http://localhost/cat.json' } })")
+    parts("store.crop('cat', { whole: true })")
+    parts("store.crop('cat', { centre: [0, 0], whole: false })")
+    assert parts("fetched.length") == 0
+    parts("store.crop('cat', { centre: null })")
+    assert parts("fetched.length") == 1

@@ -17,10 +17,13 @@ from PIL import Image
 from test_encodings import decode
 
 import drorae.explorer.batch
+import drorae.explorer.reading
 from drorae.checkpoints import CheckpointError
 from drorae.explorer.batch import explore_batch, to_csv
 from drorae.explorer.explore import explore
-from drorae.images import ImageError, load_image
+from drorae.explorer.interventions import InterventionError
+from drorae.explorer.standing import Spread
+from drorae.images import ImageError, load_image, whole
 from drorae.ui import about_tab, endpoints, many_photos, study_tab
 from drorae.ui.models import Shelf, cancel_load, model_line, switch_model
 from drorae.ui.parsing import as_int
@@ -84,6 +87,72 @@ def test_an_uploaded_file_is_read_where_the_crop_is(photos, uploads):
     wish = {"key": "0" * 16, "file": {"path": str(uploads / "wide.png")}, "centre": [0, 0.5]}
     assert np.array_equal(decode(photos.routes(wish)["pictures"]["original"]), wide[:, :32])
     assert photos.routes(wish)["name"] == "photo"  # whoever sends no name has none
+
+
+@pytest.fixture(scope="module")
+def anysize():
+    """A random model of any size. Do not change it."""
+    return build(any_size=True, finetuned_decoder=True)
+
+
+@pytest.fixture
+def whole_wish(uploads) -> dict:
+    """All of a photo of 320 x 200 pixels."""
+    noise = np.random.default_rng(0).integers(0, 256, (20, 32, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((320, 200), Image.Resampling.BICUBIC).save(uploads / "wide.png")
+    return {"key": "0" * 16, "file": {"path": str(uploads / "wide.png")}, "name": "wide.png", "whole": True}
+
+
+def test_every_kind_is_about_all_of_the_photo_where_that_is_shown(anysize, whole_wish, tmp_path, monkeypatch):
+    """320 x 200 with as many pixels as 64 x 64, in patches of 8: 80 x 48, 6 rows of 10 tokens."""
+    monkeypatch.setattr(drorae.explorer.reading, "SIDE", 64)
+    photos = Photos(Shelf(anysize, "any", open_to_all=True))
+    expected = whole(load_image(whole_wish["file"]["path"]), 64, 8)
+    assert expected.size == (80, 48)
+    routes = photos.routes(whole_wish)
+    assert [routes[name] for name in ("width", "height", "rows", "columns", "size")] == [80, 48, 6, 10, 62]
+    assert routes["notes"]["crop"] is None
+    for name, picture in routes["pictures"].items():
+        assert decode(picture).shape == (48, 80, 3), name
+    assert np.array_equal(decode(routes["pictures"]["original"]), np.asarray(expected))
+    tiles = photos.tiles(whole_wish)
+    assert decode(tiles["sprite"]).shape == (48, 3 * 80, 3)
+    *_, frames = photos.frames(whole_wish)
+    assert (frames["width"], frames["height"]) == (80, 48)
+    frame = photos.intervene({**whole_wish, "id": "i", "beta": 1.0, "tokens": [59]})
+    assert decode(frame["picture"]).shape == (48, 80, 3)
+    with pytest.raises(InterventionError, match="tokens are numbered 0 to 59"):
+        photos.intervene({**whole_wish, "tokens": [60]})
+    second = {**whole_wish, "key": "1" * 16, "whole": False}
+    found = photos.similar({**whole_wish, "token": 59, "second": second})
+    assert [(each["rows"], each["columns"]) for each in found["photos"]] == [(6, 10), (8, 8)]
+    *_, mean = photos.tokenizers({**whole_wish, "id": "mean-2"})
+    assert mean["columns"]["mean-2"]["latent"][:2] == [6, 10]
+    assert decode(mean["columns"]["mean-2"]["picture"]).shape == (48, 80, 3)
+    arrays = np.load(io.BytesIO(base64.b64decode(photos.arrays(whole_wish)["base64"])))
+    assert arrays["picture_drorae"].shape == (48, 80, 3)
+    assert arrays["weights"].shape == (60, 3)
+    assert "all of it at 80 x 48 pixels" in photos.report(whole_wish)["text"]
+    assert len(photos.recent) == 2  # the photo, and its square
+
+
+def test_the_standing_of_a_whole_photo_is_that_of_all_of_it(anysize, whole_wish):
+    photos = Photos(Shelf(anysize, "any", open_to_all=True))
+    photos.spreads["any"] = Spread(64, np.zeros(1), "none")
+    picture = load_image(whole_wish["file"]["path"])
+    gains = []
+    for everything in (True, False):
+        result = explore(picture, anysize, interventions=False, size=64, whole=everything)
+        gains.append(result.metrics["drorae"]["psnr"] - result.metrics["rae"]["psnr"])
+        found = photos.standing({**whole_wish, "whole": everything})
+        assert found["gain"] == pytest.approx(gains[-1], abs=0.006)  # two digits
+    assert abs(gains[0] - gains[1]) > 0.02
+
+
+def test_a_model_of_squares_refuses_all_of_a_photo_in_a_sentence(photos, whole_wish):
+    (update,) = answered(photos.routes)({**whole_wish, "version": 3})
+    assert update["answer"]["error"] == "this model works on squares only, not on whole pictures"
+    assert update["answer"]["version"] == 3
 
 
 def test_a_model_without_fusion_has_one_route_and_no_weights():
@@ -157,8 +226,8 @@ def test_what_was_answered_before_an_error_stays():
     first, last = answered(breaks)({"key": "k"})
     moments = [each["answer"].pop("moment") for each in (first, last)]  # an equal answer would not reach the page
     assert moments[0] != moments[1]
-    assert first["answer"] == {"key": "k", "id": None, "value": {"done": 1}}
-    assert last["answer"] == {"key": "k", "id": None, "error": "The file went away."}
+    assert first["answer"] == {"key": "k", "id": None, "version": None, "value": {"done": 1}}
+    assert last["answer"] == {"key": "k", "id": None, "version": None, "error": "The file went away."}
 
 
 def test_what_nobody_foresaw_is_left_to_the_page_and_said_each_time_anew():

@@ -27,7 +27,8 @@ def reconstruction_answer(result: Exploration) -> dict[str, Any]:
 def routing_answer(result: Exploration) -> dict[str, Any]:
     """Weight and share of every layer at every token, row by row, and what they amount to.
 
-    ``grid`` is the number of rows and of columns.
+    ``width`` and ``height`` are those of the picture as the model saw it, pixels; ``grid`` is the number of rows and of
+    columns.
 
     Raises:
         ValueError: a model without fusion.
@@ -35,7 +36,10 @@ def routing_answer(result: Exploration) -> dict[str, Any]:
     weights, shares, correlation = result.weights, result.shares, result.texture_correlation
     if weights is None or shares is None or correlation is None:
         raise ValueError("there is no routing without fusion; explore with a model that has one")
+    height, width, _ = result.original.shape
     return {
+        "width": width,
+        "height": height,
         "grid": list(result.grid_size),
         "layers": result.num_layers,
         "weights": weights.tolist(),
@@ -52,9 +56,16 @@ def frame_answer(frame: Frame) -> dict[str, Any]:
     return finite_numbers(frame.metrics) | standing._asdict() | {"verdict": standing.verdict}
 
 
+def intervention_answer(frame: Frame) -> dict[str, Any]:
+    """An intervention that was asked for alone: the size it was painted at, pixels, and :func:`frame_answer`."""
+    height, width, _ = frame.picture.shape
+    return {"width": width, "height": height, **frame_answer(frame)}
+
+
 def batch_answer(row: BatchRow) -> dict[str, Any]:
     """One picture of a batch."""
-    numbers = {name: finite_numbers(metrics) for name, metrics in row.metrics.items()}
+    numbers: dict[str, Any] = {"width": row.width, "height": row.height}
+    numbers |= {name: finite_numbers(metrics) for name, metrics in row.metrics.items()}
     more = {"gain": row.gain, "harmed": row.harmed, "dominant_layer": row.layer, "error": row.error}
     return {"picture": row.name, **numbers, **finite_numbers(more)}
 

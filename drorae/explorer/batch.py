@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from drorae.explorer.explore import explore
+from drorae.explorer.reading import check_size
 from drorae.images import ImageError, load_image, square
 from drorae.models.autoencoder import AutoencoderDRoRAE
 
@@ -31,6 +32,7 @@ class BatchRow:
         harmed: share of pixels the last route moved away from the original; ``None`` without fusion.
         layer: number, from 1, of the layer with the largest mean share; ``None`` without fusion.
         thumbnail: (64, 64, 3) uint8; ``None`` where the picture could not be read.
+        width, height: of the picture as the model saw it, pixels; ``None`` where it could not be read.
         error: what was wrong with it.
     """
 
@@ -40,6 +42,8 @@ class BatchRow:
     harmed: float | None
     layer: int | None
     thumbnail: np.ndarray | None
+    width: int | None
+    height: int | None
     error: str | None = None
 
 
@@ -60,14 +64,14 @@ def explore_batch(
         read: from a path and a name to the picture.
 
     Raises:
-        ImageError: a size that the model does not work at.
+        ImageError: a size that the model does not work at, or whole pictures, where it takes squares only.
     """
-    model.check_size(size, ImageError)
+    check_size(model, size, whole)
     for path, name in zip(paths, distinct_names(paths) if names is None else names, strict=True):
         try:
             result = explore(read(path, name), model, interventions=False, size=size, whole=whole)
         except ImageError as error:
-            yield BatchRow(name, {}, None, None, None, None, str(error))
+            yield BatchRow(name, {}, None, None, None, None, None, None, str(error))
             continue
         *_, last = result.metrics
         fused = last != "rae"
@@ -79,6 +83,8 @@ def explore_batch(
             result.gains[last].harmed if fused else None,
             int(result.shares.mean(0).argmax()) + 1 if result.shares is not None else None,
             np.array(small),
+            result.original.shape[1],
+            result.original.shape[0],
         )
 
 
@@ -103,12 +109,13 @@ def to_csv(rows: Iterable[BatchRow]) -> str:
     columns = [f"{route}_{metric}" for route in routes for metric in ("psnr", "ssim", "mae")]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["picture", *columns, "gain_db", "harmed", "dominant_layer", "error"])
+    writer.writerow(["picture", "width", "height", *columns, "gain_db", "harmed", "dominant_layer", "error"])
     for row in rows:
         numbers = [row.metrics.get(route, {}).get(key) for route in routes for key in ("psnr", "ssim", "mae")]
         cells = [*numbers, row.gain, row.harmed]
         shown = ["" if value is None else f"{value:.6g}" for value in cells]
-        writer.writerow([_as_text(row.name), *shown, row.layer or "", _as_text(row.error or "")])
+        size = [row.width or "", row.height or ""]
+        writer.writerow([_as_text(row.name), *size, *shown, row.layer or "", _as_text(row.error or "")])
     return stream.getvalue()
 
 

@@ -41,10 +41,12 @@ class Reading:
         size, whole, centre: see :func:`open_picture`.
 
     Attributes:
-        images: (1, 3, H, W) in [0, 1], what the model worked on.
+        images: (1, 3, H, W) in [0, 1], fp32, what the model worked on.
         grid_size: rows and columns of the tokens, N = rows * columns.
         layers: the encoder's outputs, (1, N, C) each.
         base: tokens of the normalised last layer, (1, N, C).
+        size: side of the square, pixels; where ``whole``, of one with about as many pixels.
+        centre: where the square was asked for, see :func:`drorae.images.square`.
         facts: what was done to the file, see :meth:`drorae.images.Photo.facts`.
 
     Raises:
@@ -61,8 +63,9 @@ class Reading:
         centre: Sequence[float] = CENTRE,
     ):
         started = time.perf_counter()
-        self.model, self.whole = model, whole
-        self.images = open_picture(photo.picture, model, size, whole, centre)
+        self.model, self.whole, self.centre = model, whole, tuple(centre)
+        self.size = check_size(model, size, whole)
+        self.images = open_picture(photo.picture, model, self.size, whole, centre)
         height, width = self.images.shape[-2:]
         self.facts: dict[str, Any] = photo.facts(width, height, whole, centre)
         self.grid_size = model.encoder.grid_of(self.images)
@@ -280,6 +283,17 @@ def default_size(model: AutoencoderDRoRAE) -> int:
     return SIDE if model.config.any_size else model.image_size
 
 
+def check_size(model: AutoencoderDRoRAE, size: int | None = None, whole: bool = False) -> int:
+    """The side in pixels that pictures are opened at, see :func:`open_picture`.
+
+    Raises:
+        ImageError: the model does not work at that size, or not on whole pictures.
+    """
+    if whole and not model.config.any_size:
+        raise ImageError("this model works on squares only, not on whole pictures")
+    return model.check_size(default_size(model) if size is None else size, ImageError)
+
+
 def open_picture(
     picture: Image.Image,
     model: AutoencoderDRoRAE,
@@ -287,7 +301,7 @@ def open_picture(
     whole: bool = False,
     centre: Sequence[float] = CENTRE,
 ) -> Tensor:
-    """A picture as the model takes it, (1, 3, H, W) in [0, 1].
+    """A picture as the model takes it, (1, 3, H, W) in [0, 1], fp32 whatever the model computes in.
 
     Args:
         size: side of its square, pixels; ``None`` is ``SIDE`` for models of any size and the model's own side for
@@ -297,19 +311,14 @@ def open_picture(
 
     Raises:
         ImageError: the model works at one size only, and on squares, or the side is not a multiple of its patch; the
-            centre is not one.
+            centre is not one; the picture is too long to be taken whole.
     """
-    if model.config.any_size:
-        size = model.check_size(default_size(model) if size is None else size, ImageError)
-    else:
-        size = model.check_size(size, ImageError)
-        if whole:
-            raise ImageError("this model works on the central square only, not on whole pictures")
+    size = check_size(model, size, whole)
     if whole:
         cut = pictures_of.whole(picture, size, model.encoder.patch_size)
     else:
         cut = pictures_of.square(picture, size, centre)
-    return pictures_of.to_tensor(cut).unsqueeze(0).to(model.device, model.dtype)
+    return pictures_of.to_tensor(cut).unsqueeze(0).to(model.device)
 
 
 def measure(output: Tensor, images: Tensor) -> dict[str, float]:

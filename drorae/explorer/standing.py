@@ -81,7 +81,7 @@ def fusion_gains(model: AutoencoderDRoRAE, images: Tensor) -> Tensor:
     if not last.fused:
         raise ValueError("there is no gain without fusion; load a model with fusion")
     grid = model.encoder.grid_of(images)
-    layers = model.encoder(images.to(model.device, model.dtype))
+    layers = model.encoder(images.to(model.device))
     quality = []
     for fusion, decoder in ((False, "original"), (True, last.decoder)):
         latent = model.tokens_to_latent(model.fuse(layers, fusion=fusion).tokens, grid)
@@ -109,18 +109,22 @@ def read_spread(folder: Path) -> Spread | None:
 
 
 def photo_gain(
-    picture: Image.Image, model: AutoencoderDRoRAE, spread: Spread, centre: Sequence[float] = CENTRE
+    picture: Image.Image,
+    model: AutoencoderDRoRAE,
+    spread: Spread,
+    whole: bool = False,
+    centre: Sequence[float] = CENTRE,
 ) -> float:
-    """Gain of a square of an RGB picture at the size of the spread, dB.
+    """Gain of a square of an RGB picture, or of all of it, at the size of the spread, dB.
 
     Args:
-        centre: where the square lies, see :func:`drorae.images.square`.
+        whole, centre: see :func:`~drorae.explorer.reading.open_picture`.
 
     Raises:
         ImageError: the model does not work at that size.
         ValueError: a model without fusion.
     """
-    return fusion_gains(model, open_picture(picture, model, spread.size, centre=centre)).item()
+    return fusion_gains(model, open_picture(picture, model, spread.size, whole, centre)).item()
 
 
 def place(spread: Spread, gain: float) -> Standing:

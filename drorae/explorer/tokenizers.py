@@ -261,7 +261,7 @@ def _careful_own(rebuild: Rebuild, model: AutoencoderDRoRAE, name: str) -> Rebui
             raise CheckpointError(f"'{name}' works at {side} x {side} pixels only, not at {width} x {height}.")
         if model.config.any_size and (height % model.encoder.patch_size or width % model.encoder.patch_size):
             raise CheckpointError(_unfit(name, height, width, model.encoder.patch_size, ""))
-        return rebuild(images.to(model.device, model.dtype))
+        return rebuild(images.to(model.device))
 
     return checked
 

@@ -92,8 +92,8 @@ class VisionEncoder(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Image (B, 3, H, W) in [0, 1] to L token maps (B, N, C), block outputs before the final norm.
 
-        N counts the patches row by row, see :meth:`grid_of`.
+        N counts the patches row by row, see :meth:`grid_of`. The network runs in the precision of its weights, whatever
+        that of the image is.
         """
-        return tuple(
-            self.model.forward_intermediates(self.normalize(x), norm=False, output_fmt="NLC", intermediates_only=True)
-        )
+        x = self.normalize(x).to(self.model.patch_embed.proj.weight.dtype)
+        return tuple(self.model.forward_intermediates(x, norm=False, output_fmt="NLC", intermediates_only=True))

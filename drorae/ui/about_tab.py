@@ -5,23 +5,25 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import gradio as gr
+import torch
 
 from drorae import __version__
 from drorae.checkpoints import stored_folder
+from drorae.devices import precision_name
 from drorae.explorer.reading import default_size
 from drorae.models.autoencoder import AutoencoderDRoRAE
 
 FACTS = """
 # About this page
 
-Model: `{name}`, {size} × {size} pixels, {layers} layers, {tokens} places. Its card is on this page. drorae {version},
-Apache-2.0.
+Model: `{name}`, {size} × {size} pixels{precision}, {layers} layers, {tokens} places. Its card is on this page.
+drorae {version}, Apache-2.0.
 
-**What you see.** The encoder cuts a square of your photo into {tokens} places. *Last layer only* is what a decoder
-paints from the encoder's last layer (RAE). *All layers* adds a correction in which every layer has a weight of its own
-at every place; *retrained* paints the same latent with a decoder that was trained on it. Weights are signed: orange
-layers are added there, blue and hatched ones held back. Everything is computed from your photo while you wait. Only the
-examples were computed beforehand, by this model.
+**What you see.** The encoder cuts a square of your photo{whole} into {tokens} places. *Last layer only* is what a
+decoder paints from the encoder's last layer (RAE). *All layers* adds a correction in which every layer has a weight of
+its own at every place; *retrained* paints the same latent with a decoder that was trained on it. Weights are signed:
+orange layers are added there, blue and hatched ones held back. Everything is computed from your photo while you wait.
+Only the examples were computed beforehand, by this model.
 
 **How sure is that?** PSNR (in dB, higher is better) and SSIM (up to 1) compare each picture with yours pixel by
 pixel. Half a dB is hard to see, two are not. The map shows where fusion helped and where it *harmed*, with the share of
@@ -78,6 +80,8 @@ def model_facts(model: AutoencoderDRoRAE, name: str) -> str:
         name=name.replace("`", ""),
         layers=model.encoder.num_layers,
         size=size,
+        whole=" (or all of it, at about as many pixels)" if model.config.any_size else "",
+        precision="" if model.dtype == torch.float32 else f" in {precision_name(model.dtype)}",
         tokens=f"{(size // model.encoder.patch_size) ** 2:,}",
         version=__version__,
     )

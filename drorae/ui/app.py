@@ -12,9 +12,10 @@ from pathlib import Path
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 from drorae.bundled import DEFAULT_GENERATOR, DEFAULT_MODEL, DEFAULT_TEXT_GENERATOR, bundled, is_bundled
-from drorae.checkpoints import CheckpointError, local_folder
-from drorae.devices import best_device
-from drorae.pretrained.adapter import load_tokenizer
+from drorae.checkpoints import local_folder
+from drorae.devices import PRECISION, PRECISIONS, best_device, multiplies_bf16, page_precision
+from drorae.errors import DRoRAEError
+from drorae.pretrained.adapter import cast_weights, load_tokenizer
 from drorae.ui.mcp import mcp_options
 from drorae.ui.page import build_demo, launch_options
 
@@ -55,12 +56,19 @@ def main(argv: list[str] | None = None) -> int:
         help="folders or Hub ids of tokenizers that visitors may compare with also where they may not load models",
     )
     parser.add_argument("--mcp", action="store_true", help="also serve the endpoints as MCP tools")
+    parser.epilog = (
+        f"{PRECISION}=bf16 in the environment computes in bf16: faster on machines that have it, and with numbers that "
+        "differ a little from those that others see (default: fp32)."
+    )
     args = parser.parse_args(argv)
     if args.mcp and find_spec("mcp") is None:
         print('--mcp needs the package mcp; install it with: pip install "gradio[mcp]"', file=sys.stderr)
         return 2
     try:
-        model = load_tokenizer(args.model).to(best_device())
+        precision, device = page_precision(), best_device()
+        if precision is PRECISIONS["bf16"] and not multiplies_bf16(device):
+            print(f"{PRECISION}=bf16 is slower than fp32 here: this processor only emulates it.", file=sys.stderr)
+        model = cast_weights(load_tokenizer(args.model), precision).to(device)
         folder = local_folder(args.model)
         embedded = folder is not None and folder.resolve() == bundled(DEFAULT_MODEL)
         generator = args.generator or (DEFAULT_GENERATOR if embedded and is_bundled(DEFAULT_GENERATOR) else None)
@@ -69,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
         alone = args.host is None and "SPACE_ID" not in os.environ
         switch = alone or args.any_model
         demo = build_demo(model, args.model, generator, text, switch=switch, tokenizers=args.tokenizers)
-    except CheckpointError as error:
+    except DRoRAEError as error:
         print(error, file=sys.stderr)
         return 2
     bypass_proxies(args.host)

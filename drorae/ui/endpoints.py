@@ -11,8 +11,9 @@ import gradio as gr
 from PIL import Image
 
 from drorae.checkpoints import CheckpointError
+from drorae.choices import LARGEST
 from drorae.explorer import explore
-from drorae.explorer.answers import batch_answer, frame_answer, reconstruction_answer, routing_answer
+from drorae.explorer.answers import batch_answer, intervention_answer, reconstruction_answer, routing_answer
 from drorae.explorer.batch import explore_batch
 from drorae.explorer.interventions import InterventionError
 from drorae.explorer.sampling import Generation, Request, sample_to_end
@@ -35,6 +36,7 @@ def add_endpoints(model: AutoencoderDRoRAE, generators: list[Generator]) -> None
         picture, image, numbers = PictureInput(label="picture"), gr.Image(format="png"), gr.JSON()
         layers, tokens = gr.JSON(None, label="layers"), gr.JSON(None, label="tokens")
         beta, files = gr.Number(None, label="beta"), gr.File(file_count="multiple", label="pictures")
+        frame = [gr.Number(None, label="size"), gr.Checkbox(False, label="whole")]
         label, prompt = gr.Textbox(label="label"), gr.Textbox(label="prompt")
         negative = gr.Textbox("", label="negative_prompt")
         seed, steps = gr.Number(0, label="seed"), gr.Number(25, label="steps")
@@ -45,10 +47,10 @@ def add_endpoints(model: AutoencoderDRoRAE, generators: list[Generator]) -> None
     both, sampler = [image, numbers], [seed, steps, guidance, scale]
     kinds = {generator.kind for generator in generators}
     calls = [
-        ("explore", MethodType(reconstruct, model), [picture], both),
-        ("explore", MethodType(routing, model), [picture], numbers),
-        ("explore", MethodType(intervene, model), [picture, layers, beta, tokens], both),
-        ("explore", MethodType(batch, model), [files], numbers),
+        ("explore", MethodType(reconstruct, model), [picture, *frame], both),
+        ("explore", MethodType(routing, model), [picture, *frame], numbers),
+        ("explore", MethodType(intervene, model), [picture, layers, beta, tokens, *frame], both),
+        ("explore", MethodType(batch, model), [files, *frame], numbers),
     ]
     if CLASS in kinds:
         calls.append(("generate", MethodType(sample_class, generators), [label, *sampler], both))
@@ -70,25 +72,46 @@ def read_picture(path: str | None) -> Image.Image:
     return open_upload(path)
 
 
-def reconstruct(model: AutoencoderDRoRAE, picture: str | None) -> tuple[Image.Image, dict[str, Any]]:
-    """Rebuild the central square of a picture from the encoder's last layer (rae), from all layers with the same
-    decoder (phase2) and with the finetuned decoder (drorae). Returns the best one and the metrics of all.
+def side_of(size: float | None) -> Any:
+    """The side in pixels that was asked for, which the model checks; ``None`` is its usual one.
+
+    Raises:
+        ImageError: one that would keep others waiting.
+    """
+    if size is not None and size > LARGEST:
+        raise ImageError(f"This page works at up to {LARGEST} pixels, not at {size:g}; the command line has no limit.")
+    if size is not None and not isinstance(as_int(size), int):
+        raise ImageError(f"The side is a whole number of pixels, not {size:g}.")
+    return as_int(size)
+
+
+def reconstruct(
+    model: AutoencoderDRoRAE, picture: str | None, size: int | None = None, whole: bool = False
+) -> tuple[Image.Image, dict[str, Any]]:
+    """Rebuild a picture from the encoder's last layer (rae), from all layers with the same decoder (phase2) and with
+    the finetuned decoder (drorae). Returns the best one, the metrics of all, and the size they were measured at.
 
     Args:
-        picture: PNG, JPEG, WebP, AVIF, BMP, TIFF or a still GIF; the central square is used.
+        picture: PNG, JPEG, WebP, AVIF, BMP, TIFF or a still GIF; its central square is used.
+        size: side of that square in pixels, a multiple of the model's patch; null for the usual one.
+        whole: take all of the picture, with about as many pixels, instead of the square.
     """
-    result = explore.explore(read_picture(picture), model, interventions=False)
+    result = explore.explore(read_picture(picture), model, interventions=False, size=side_of(size), whole=whole)
     return Image.fromarray(list(result.pictures.values())[-1]), reconstruction_answer(result)
 
 
-def routing(model: AutoencoderDRoRAE, picture: str | None) -> dict[str, Any]:
+def routing(
+    model: AutoencoderDRoRAE, picture: str | None, size: int | None = None, whole: bool = False
+) -> dict[str, Any]:
     """Signed weight and share of every encoder layer at every token of a picture. Returns one row per token, in
     row-major order of the grid, with one number per layer; the mean shares; and how the shares go with texture.
 
     Args:
-        picture: PNG, JPEG, WebP, AVIF, BMP, TIFF or a still GIF; the central square is used.
+        picture: PNG, JPEG, WebP, AVIF, BMP, TIFF or a still GIF; its central square is used.
+        size: side of that square in pixels, a multiple of the model's patch; null for the usual one.
+        whole: take all of the picture, with about as many pixels, instead of the square.
     """
-    result = explore.explore(read_picture(picture), model, interventions=False)
+    result = explore.explore(read_picture(picture), model, interventions=False, size=side_of(size), whole=whole)
     if result.weights is None:
         raise InterventionError("This model has no fusion, so there is no routing.")
     return routing_answer(result)
@@ -100,32 +123,39 @@ def intervene(
     layers: list[int] | None = None,
     beta: float | None = None,
     tokens: list[int] | None = None,
+    size: int | None = None,
+    whole: bool = False,
 ) -> tuple[Image.Image, dict[str, Any]]:
     """Rebuild a picture with other layers or another strength, everywhere or at some tokens. Returns the rebuilt
     picture, its metrics, and how far its latent is from what the decoder was trained on.
 
     Args:
-        picture: PNG, JPEG, WebP, AVIF, BMP, TIFF or a still GIF; the central square is used.
+        picture: PNG, JPEG, WebP, AVIF, BMP, TIFF or a still GIF; its central square is used.
         layers: numbers, from 1, of the layers that stay in the sum; null for all.
         beta: strength of the correction, 0 (last layer only) to 1 (fused only); null for the trained one.
         tokens: row-major numbers, from 0, of the tokens to change; null for all.
+        size: side of that square in pixels, a multiple of the model's patch; null for the usual one.
+        whole: take all of the picture, with about as many pixels, instead of the square.
     """
-    frame = explore.intervene(
-        read_picture(picture), model, intervention_of({"layers": layers, "beta": beta, "tokens": tokens})
-    )
-    return Image.fromarray(frame.picture), frame_answer(frame)
+    intervention = intervention_of({"layers": layers, "beta": beta, "tokens": tokens})
+    frame = explore.intervene(read_picture(picture), model, intervention, side_of(size), whole)
+    return Image.fromarray(frame.picture), intervention_answer(frame)
 
 
-def batch(model: AutoencoderDRoRAE, pictures: list[str] | None) -> list[dict[str, Any]]:
+def batch(
+    model: AutoencoderDRoRAE, pictures: list[str] | None, size: int | None = None, whole: bool = False
+) -> list[dict[str, Any]]:
     """Metrics, gain, harmed share and dominant layer of many pictures. Returns one row per picture, in their order;
     bad files are named in their rows.
 
     Args:
-        pictures: up to 500 pictures.
+        pictures: up to 500 pictures; their central squares are used.
+        size: side of those squares in pixels, a multiple of the model's patch; null for the usual one.
+        whole: take all of every picture, with about as many pixels, instead of the square.
     """
     if not pictures or len(pictures) > MAX_PHOTOS:
         raise ImageError(f"Send between 1 and {MAX_PHOTOS} pictures, not {len(pictures or ())}.")
-    rows = explore_batch(pictures, model, names=upload_names(pictures), read=open_upload)
+    rows = explore_batch(pictures, model, side_of(size), whole, upload_names(pictures), open_upload)
     return [batch_answer(row) for row in rows]
 
 

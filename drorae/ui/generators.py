@@ -100,14 +100,15 @@ class Generator:
 
 
 def local_generator(name: str, kind: str, autoencoder: AutoencoderDRoRAE) -> Generator:
-    """The pipeline in a folder or on the Hub; its tokenizer is the page's where they belong together."""
+    """The pipeline in a folder or on the Hub, in the precision of the page's tokenizer, which is its own where they
+    belong together."""
     pipeline_class = DRoRAEClassPipeline if kind == CLASS else DRoRAETextPipeline
 
     def build() -> DRoRAEPipeline:
         try:
-            pipeline = pipeline_class.from_pretrained(name, autoencoder=autoencoder)
+            pipeline = pipeline_class.from_pretrained(name, torch_dtype=autoencoder.dtype, autoencoder=autoencoder)
         except CheckpointError:
-            pipeline = pipeline_class.from_pretrained(name)
+            pipeline = pipeline_class.from_pretrained(name, torch_dtype=autoencoder.dtype)
         return pipeline.to(best_device())
 
     return Generator(name.removeprefix("assets/"), kind, build, folder=stored_folder(name))

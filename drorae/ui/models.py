@@ -13,11 +13,11 @@ import gradio as gr
 
 from drorae.bundled import EXAMPLE_NAMES
 from drorae.checkpoints import CheckpointError, reason_of, stored_folder
-from drorae.devices import best_device
+from drorae.devices import best_device, precision_name
 from drorae.explorer.layer_usage import read_layer_usage
 from drorae.explorer.reading import default_size
 from drorae.models.autoencoder import AutoencoderDRoRAE
-from drorae.pretrained.adapter import load_tokenizer
+from drorae.pretrained.adapter import cast_weights, load_tokenizer
 from drorae.pretrained.autoencoders import licence_of
 from drorae.pretrained.download import fetch
 from drorae.pretrained.rae_tokenizer import MODELS
@@ -35,13 +35,13 @@ class Shelf:
     """Loaded models by name: the first, and the last few that were asked for. Visitors share them.
 
     Args:
-        model: the first.
+        model: the first; others compute in its precision.
         name: what it is called.
         open_to_all: whether visitors may load others.
     """
 
     def __init__(self, model: AutoencoderDRoRAE, name: str, open_to_all: bool):
-        self.first, self.open_to_all = name, open_to_all
+        self.first, self.open_to_all, self.dtype = name, open_to_all, model.dtype
         self._models = OrderedDict({name: model})
         self._hashes: dict[str, str] = {}
         self.on_drop: list[Callable[[AutoencoderDRoRAE], None]] = []  # what else holds on to a model
@@ -90,7 +90,7 @@ class Shelf:
             while not loading.done():
                 yield f"Loading {name}: {time.monotonic() - started:.0f} s ..."
                 time.sleep(SECONDS)
-            model = loading.result().to(best_device())
+            model = cast_weights(loading.result(), self.dtype).to(best_device())
         except (MemoryError, OSError, RuntimeError) as error:
             if isinstance(error, CheckpointError):
                 raise
@@ -114,7 +114,7 @@ def megabytes(size: int) -> str:
 
 
 def model_line(model: AutoencoderDRoRAE, name: str) -> str:
-    """Name, size and device of a model in one sentence."""
+    """Name, size, precision and device of a model in one sentence."""
     count, size = 0, 0
     for parameter in model.parameters():
         count += parameter.numel()
@@ -122,7 +122,8 @@ def model_line(model: AutoencoderDRoRAE, name: str) -> str:
     what = (
         "no fusion: its last layer only" if model.fusion_module is None else f"{model.encoder.num_layers} layers fused"
     )
-    return f"{name}: {count / 1e6:.1f} M parameters, {megabytes(size)} on the {model.device.type.upper()}, {what}."
+    where = f"{megabytes(size)} in {precision_name(model.dtype)} on the {model.device.type.upper()}"
+    return f"{name}: {count / 1e6:.1f} M parameters, {where}, {what}."
 
 
 def model_config(shelf: Shelf, name: str) -> dict[str, Any]:
@@ -131,6 +132,8 @@ def model_config(shelf: Shelf, name: str) -> dict[str, Any]:
     return {
         "model": {"name": name, "hash": shelf.hash(name)},
         "size": default_size(model),
+        "whole": model.config.any_size,
+        "precision": precision_name(model.dtype),
         "layers": model.encoder.num_layers,
         "channels": model.encoder.dim,
         "licence": licence_of(name),

@@ -59,7 +59,8 @@ class Photos:
         model = self.shelf.get(wish.get("model") or self.shelf.first)
         content = Path(path).read_bytes()
         load = partial(open_photo, content, name)
-        return self.recent.read(photo_key(content), load, model, own_size(wish, model), centre=centre_of(wish))
+        part = {"whole": is_whole(wish), "centre": centre_of(wish)}
+        return self.recent.read(photo_key(content), load, model, own_size(wish, model), **part)
 
     def routes(self, wish: Wish) -> dict[str, Any]:
         """The kind ``routes``: the only thing that a new photo waits for."""
@@ -95,7 +96,7 @@ class Photos:
             gain = routes.metrics[last]["psnr"] - routes.metrics["rae"]["psnr"]
         else:
             photo = open_photo(photo_path(wish), photo_name(wish))
-            gain = photo_gain(photo.picture, reading.model, spread, centre_of(wish))
+            gain = photo_gain(photo.picture, reading.model, spread, is_whole(wish), centre_of(wish))
         return standing_value(place(spread, gain))
 
     def frames(self, wish: Wish) -> Iterator[dict[str, Any]]:
@@ -231,6 +232,11 @@ def own_size(wish: Wish, model: AutoencoderDRoRAE) -> int | None:
     return model.image_size if wish.get("size") == model.image_size else None
 
 
+def is_whole(wish: Wish) -> bool:
+    """Whether all of the photo is looked at, and not a square of it."""
+    return wish.get("whole") is True
+
+
 def photo_name(wish: Wish) -> str:
     """What the visitor calls the photo."""
     return str(wish.get("name") or wish.get("example") or "photo")
@@ -245,12 +251,18 @@ def centre_of(wish: Wish) -> tuple[float, float]:
     return x, y
 
 
+def about_wish(wish: Wish) -> dict[str, Any]:
+    """What an answer repeats, so that the page knows what it is about: photo, question, and the number of the part of
+    the photo that is looked at."""
+    return {name: wish.get(name) for name in ("key", "id", "version")}
+
+
 def answered(function: Callable[[Wish], Any]) -> Callable[[Wish], Iterator[dict[str, Any]]]:
     """The function of a kind as an event of its channel: what it returns or yields becomes the prop ``answer``, a known
     error its sentence."""
 
     def answer(wish: Wish) -> Iterator[dict[str, Any]]:
-        about = {"key": wish.get("key"), "id": wish.get("id")}
+        about = about_wish(wish)
         try:
             values = function(wish)
             for value in values if isinstance(values, Iterator) else [values]:
@@ -264,4 +276,4 @@ def answered(function: Callable[[Wish], Any]) -> Callable[[Wish], Iterator[dict[
 
 def failed(wish: Wish) -> dict[str, Any]:
     """The answer when something unforeseen happened: the page must not be left waiting."""
-    return gr.update(answer={"key": wish.get("key"), "id": wish.get("id"), "error": UNFORESEEN, "moment": time.time()})
+    return gr.update(answer=about_wish(wish) | {"error": UNFORESEEN, "moment": time.time()})

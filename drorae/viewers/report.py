@@ -16,7 +16,9 @@ import torch
 
 from drorae import __version__
 from drorae.checkpoints import stored_folder, weights_hash
+from drorae.devices import precision_name
 from drorae.explorer.reading import Reading, default_size
+from drorae.images import CENTRE
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.viewers import static_files
 from drorae.viewers.values import frames_value, routes_value, tiles_value
@@ -74,8 +76,10 @@ def report(
         kinds["tiles"] = tiles_value(reading.tiles())
     argument = f"./{picture_name}" if picture_name.startswith("-") else picture_name  # or it would be an option
     height, width, _ = result.original.shape
-    size = [] if width == height == default_size(model) else ["--size", str(round(math.sqrt(width * height)))]
-    options = [*size, *(["--whole"] if result.whole else []), "--out", "report.html"]
+    size = [] if reading.size == default_size(model) else ["--size", str(reading.size)]
+    moved = reading.facts["crop"] is not None and reading.centre != CENTRE
+    part = ["--whole"] if result.whole else ["--centre", *map(str, reading.centre)] if moved else []
+    options = [*size, *part, "--out", "report.html"]
     command = shlex.join(["python", "-m", "drorae", "report", argument, "--model", model_name, *options])
     versions = {
         "drorae": __version__,
@@ -94,6 +98,7 @@ def report(
     config = {
         "layers": model.encoder.num_layers,
         "channels": model.encoder.dim,
+        "precision": precision_name(model.dtype),
         "model": value["model"],
         "report": True,
     }

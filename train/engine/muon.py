@@ -8,6 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from drorae.devices import multiplies_bf16
+
 
 class Muon(torch.optim.Muon):
     """Muon (arXiv 2502.16982), its steps as large as AdamW's. Arguments and state are those of ``torch.optim.Muon``.
@@ -40,15 +42,6 @@ class Muon(torch.optim.Muon):
                 torch._foreach_add_(
                     parameters, list(updates.unbind()), alpha=-group["lr"] * 0.2 * math.sqrt(max(shape))
                 )
-
-
-def multiplies_bf16(device: torch.device) -> bool:
-    """Whether this device has instructions for products of bf16 matrices."""
-    if device.type != "cpu":
-        return True
-    # the function is newer than the oldest torch allowed
-    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def orthogonalise(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:

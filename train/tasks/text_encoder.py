@@ -43,5 +43,6 @@ def build_encoder(vocab_size: int, hidden_size: int, num_layers: int, max_tokens
         head_dim=32,
         max_position_embeddings=max_tokens,
         use_cache=False,
+        attn_implementation="eager",  # the others ask, in every step, whether anything is masked, and the host waits
     )
     return Qwen3Model(config)

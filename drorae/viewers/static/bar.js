@@ -69,7 +69,7 @@ async function keyOf(file) {
 }
 
 // Look at a file. Generated pictures give their own size; photos are looked at at the page's.
-async function openFile(file, { keep = true, centre = null, size = null } = {}) {
+async function openFile(file, { keep = true, centre = null, whole = null, size = null } = {}) {
   if (!file) return null;
   store.fail(null);
   const before = state.photo;
@@ -78,7 +78,7 @@ async function openFile(file, { keep = true, centre = null, size = null } = {}) 
     await store.show(key);
     return key;
   }
-  const about = store.add({ key, name: file.name, thumbnail: URL.createObjectURL(file), centre, size });
+  const about = store.add({ key, name: file.name, thumbnail: URL.createObjectURL(file), centre, whole, size });
   about.pending = true;
   leaveFor(key);
   try {
@@ -103,9 +103,9 @@ function leaveFor(key) {
   if (state.step === 4) store.set({ step: 5 });
 }
 
-store.findWith(async (key, centre) => {
+store.findWith(async (key, part) => {
   const kept = await shelf.get(key);
-  return kept ? openFile(kept.file, { keep: false, centre, size: kept.size }) : null;
+  return kept ? openFile(kept.file, { keep: false, ...part, size: kept.size }) : null;
 });
 store.openFile = openFile;
 

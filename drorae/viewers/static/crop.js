@@ -75,7 +75,7 @@ const crop = (() => {
           textContent: "Use this square",
           onclick: () => {
             close();
-            store.crop(key, centre);
+            store.crop(key, { centre, whole: false });
           },
         }),
       ]),

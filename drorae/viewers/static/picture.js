@@ -59,7 +59,11 @@ handle.addEventListener("keydown", (event) => {
   split(state.split + move);
 });
 
-const crop = html("button", { type: "button", className: "quiet", textContent: "move the crop" });
+// Which part of the photo is shown: on the photo, and on a phone, where that is small, under the result.
+const crops = [0, 1].map(() => ({
+  move: html("button", { type: "button", className: "quiet", textContent: "move the crop" }),
+  turn: html("button", { type: "button", className: "quiet" }),
+}));
 const decoders = html("span", { className: "seg mini", role: "group", "aria-label": "Decoder" }, [
   html("button", {
     type: "button",
@@ -92,12 +96,17 @@ const bars = html("aside", { className: "insp", "aria-label": "Weights" });
 const upright = html("div", { className: "upright", "aria-hidden": "true" });
 
 find("stage").append(
-  html("figure", { className: "fig" }, [html("figcaption", {}, ["Your photo", crop]), photo.node, notes.photo]),
+  html("figure", { className: "fig" }, [
+    html("figcaption", {}, ["Your photo", html("span", { className: "right" }, Object.values(crops[0]))]),
+    photo.node,
+    notes.photo,
+  ]),
   html("figure", { className: "fig" }, [html("figcaption", {}, ["Last layer only", scores.rae]), last.node, notes.rae]),
   html("figure", { className: "fig third" }, [
     html("figcaption", {}, [names.last, names.all, html("span", { className: "right" }, [decoders, scores.all])]),
     all.node,
     halves,
+    html("div", { className: "parts" }, Object.values(crops[1])),
     notes.all,
     upright,
   ]),
@@ -111,13 +120,12 @@ function gainsNow() {
   const name = third();
   const [original, rae, shown] = [parts.route("original"), parts.route("rae"), name && parts.route(name)];
   if (!original || !rae || !shown || name === "rae") return null;
-  const id = `${state.photo} ${name}`;
-  if (gains?.id !== id) {
+  if (gains?.original !== original || gains.shown !== shown) {
     const photo = parts.pixels(original);
     const map = gainMap(photo, parts.pixels(rae), parts.pixels(shown));
     const helped = map.filter((value) => value > 0).length / map.length;
     const harmed = map.filter((value) => value < 0).length / map.length;
-    gains = { id, map, photo, helped, harmed };
+    gains = { original, shown, map, photo, helped, harmed };
   }
   return gains;
 }
@@ -193,9 +201,12 @@ function aboutPhoto({ width, height, notes: done }) {
   if (done.crop && done.width !== done.height) {
     const kept = Math.round((100 * Math.min(done.width, done.height)) / Math.max(done.width, done.height));
     parts_.push(`${kept} % of the photo, at the ${size} pixels the encoder is shown.`);
-  } else parts_.push(`The photo, at the ${size} pixels the encoder is shown.`);
+  } else if (done.width !== done.height) parts_.push(`All of the photo, at the ${size} pixels the encoder is shown.`);
+  else parts_.push(`The photo, at the ${size} pixels the encoder is shown.`);
   if (done.enlarged) parts_.push(`It was enlarged ${number(done.enlarged, 1)} times.`);
   if (done.flattened) parts_.push("What was transparent is white.");
+  if (store.config.precision === "bf16")
+    parts_.push("Computed in bf16: the numbers differ a little from those in fp32.");
   return parts_.join(" ");
 }
 
@@ -233,7 +244,7 @@ function draw() {
   parts.segments(decoders, name, (value) => store.set({ decoder: value }));
   parts.segments(halves, Math.round(state.split / 50) * 50, (value) => store.set({ split: Number(value) }));
   notes.photo.textContent = aboutPhoto(routes);
-  crop.hidden = !routes.notes?.crop || routes.notes.width === routes.notes.height;
+  drawCrops(routes.notes);
   parts.drawStanding(notes.all.querySelector(".sure"));
   drawBars();
   handle.style.left = `${state.split}%`;
@@ -243,7 +254,9 @@ function draw() {
     const small = find("small");
     small.width = 168;
     small.height = 168;
-    small.getContext("2d").drawImage(original, 0, 0, 168, 168);
+    const side = Math.min(routes.width, routes.height);
+    const [left, top] = [(routes.width - side) / 2, (routes.height - side) / 2];
+    small.getContext("2d").drawImage(original, left, top, side, side, 0, 0, 168, 168);
   }
   const now = gainsNow();
   find("helped").closest(".below").hidden = !now;
@@ -259,6 +272,17 @@ function draw() {
   if (original && parts.route("rae") && !swept) {
     swept = true;
     sweep();
+  }
+}
+
+// A photo that is not square has a part that is left out, and where the model can, it is shown whole.
+function drawCrops(notes) {
+  const long = Boolean(notes) && notes.width !== notes.height;
+  for (const { move, turn } of crops) {
+    move.hidden = !long || !notes.crop;
+    turn.hidden = !long || !store.config.whole;
+    turn.textContent = notes?.crop ? "whole photo" : "a square of it";
+    turn.title = notes?.crop ? "Show the encoder all of the photo" : "Show the encoder a square of the photo";
   }
 }
 
@@ -340,7 +364,10 @@ function sweep() {
   requestAnimationFrame(step);
 }
 
-crop.addEventListener("click", () => store.set({ cropping: state.photo }));
+for (const { move, turn } of crops) {
+  move.addEventListener("click", () => store.set({ cropping: state.photo }));
+  turn.addEventListener("click", () => store.crop(state.photo, { whole: !store.photo().whole }));
+}
 find("thumb").addEventListener("click", () => store.set({ choose: Date.now() }));
 parts.whenDrawn(draw);
 store.on(["token", "pinned", "hot", "area", "against"], drawBars);

@@ -9,6 +9,7 @@ const store = (() => {
   const OLDER = { compare: "picture", intervene: "layers", routing: "weights", batch: "photos" }; // names in older links
   const LATER = ["tiles", "standing", "frames", "similar", "tokenizers"]; // ended by a new photo, asked again when it is looked at
   const KEPT = 8; // photos in the tray
+  const NOWHERE = { token: null, pixel: null, pinned: false, area: [], against: null, region: [] }; // of a grid
   const BESIDE = 8; // tokenizers beside the model's own
   const ASKED = ["kind", "label", "prompt", "negative", "seed", "steps", "guidance", "scale"]; // of Generate, in a link
 
@@ -40,7 +41,7 @@ const store = (() => {
   const photos = new Map(); // key to photo, in the order of the tray
   const listeners = [];
   const channels = {};
-  let config = { examples: [], model: {}, size: 0, layers: 0 };
+  let config = { examples: [], model: {}, size: 0, layers: 0, whole: false };
 
   function set(changes) {
     const changed = Object.keys(changes).filter((name) => state[name] !== changes[name]);
@@ -84,6 +85,15 @@ const store = (() => {
   }
   const halt = (kind) => channels[kind]?.stop();
 
+  // What the server is told of a photo.
+  function describe(key) {
+    const { example, file, name, centre, whole, size, version } = photos.get(key);
+    return { key, example, file, name, centre, whole, size, version };
+  }
+
+  // Names what is looked at: a photo, and which part of it by which model.
+  const mark = (key = state.photo) => `${key} ${photos.get(key)?.version ?? 0}`;
+
   // Ask for what is not known yet. A photo that was overtaken is not asked for again until it is looked at.
   function need(kind, wish = {}, key = state.photo) {
     const about = photos.get(key);
@@ -99,8 +109,7 @@ const store = (() => {
     if (before && before !== about) before.waiting.delete(kind);
     about.waiting.add(kind);
     delete about.problems[kind];
-    const { example, file, name, centre, size } = about;
-    channels[kind].wish = { kind, key, example, file, name, centre, size, model: config.model.name, ...wish };
+    channels[kind].wish = { kind, ...describe(key), model: config.model.name, ...wish };
     channels[kind].ask(channels[kind].wish);
     tell(["data"]);
   }
@@ -117,7 +126,7 @@ const store = (() => {
       return;
     }
     const about = photos.get(answer.key);
-    if (!about) return;
+    if (!about || (answer.version ?? about.version) !== about.version) return; // or of another part, or model
     const { value, error } = answer;
     if (error && kind !== "routes" && !about.waiting.has(kind)) return; // of a question that was ended
     if (error) about.problems[kind] = error;
@@ -157,12 +166,14 @@ const store = (() => {
     file = null,
     thumbnail = null,
     source = null,
-    centre = null,
+    centre = null, // of the square that is shown, where it was moved
+    whole = null, // all of it is shown
     size = null,
   }) {
     const known = photos.get(key);
-    const entry = known ?? { key, kinds: {}, problems: {}, waiting: new Set() };
+    const entry = known ?? { key, version: 0, kinds: {}, problems: {}, waiting: new Set() };
     Object.assign(entry, { name, example, file: file ?? entry.file ?? null, centre: centre ?? entry.centre ?? null });
+    entry.whole = whole ?? entry.whole ?? false;
     entry.size = size ?? entry.size ?? null; // generated pictures are looked at at their own size
     entry.thumbnail = thumbnail ?? entry.thumbnail ?? null;
     entry.source = source ?? entry.source ?? null; // of the whole photo
@@ -174,13 +185,17 @@ const store = (() => {
     return entry;
   }
 
-  // Another place of the photo: everything known was about the first one.
-  function crop(key, centre) {
-    const about = photos.get(key);
-    Object.assign(about, { centre, kinds: {}, problems: {}, tried: true });
+  // Everything that is known was about another part of the photo, or by another model; what is still to come, too.
+  function forget(about, changes) {
+    Object.assign(about, changes, { version: about.version + 1, kinds: {}, problems: {}, tried: false });
     about.waiting.clear();
-    set({ token: null, pixel: null, pinned: false, region: [], crop: centre });
-    need("routes", {}, key);
+  }
+
+  // Another part of the photo: the square around its `centre`, or, where `whole`, all of it.
+  function crop(key, part) {
+    forget(photos.get(key), part);
+    set({ ...NOWHERE, crop: part });
+    return show(key);
   }
 
   // The answer to what the page asked before its scripts were there (head_start.py), once.
@@ -198,21 +213,23 @@ const store = (() => {
     const fresh = state.photo !== key;
     set({
       photo: key,
-      ...(fresh ? { token: null, pixel: null, pinned: false, area: [], against: null, region: [] } : {}),
+      ...(fresh ? NOWHERE : {}),
     });
     if (about.pending || about.kinds.routes || about.waiting.has("routes")) return;
-    const bundle = config.bundles?.[about.example];
+    const bundle = about.centre || about.whole ? null : config.bundles?.[about.example];
     if (bundle && !about.tried) {
+      const { version } = about;
       about.tried = true;
       about.waiting.add("routes");
       try {
         const answer = await (asked(bundle) ?? fetch(new URL(bundle, document.baseURI)));
         if (!answer.ok) throw new Error(answer.statusText);
         const { model, kinds } = await answer.json();
-        if (model === config.model.hash) Object.assign(about.kinds, kinds);
+        if (model === config.model.hash && about.version === version) Object.assign(about.kinds, kinds);
       } catch {
         // the server computes it then
       }
+      if (about.version !== version) return;
       about.waiting.delete("routes");
       if (about.kinds.routes) {
         tell(["data"]);
@@ -231,13 +248,8 @@ const store = (() => {
 
   // Another model: everything known was about the first one.
   function changeModel(values) {
-    for (const each of photos.values()) {
-      each.kinds = {};
-      each.problems = {};
-      each.waiting.clear();
-      each.tried = false;
-    }
-    set({ beta: null, off: [], region: [], token: null, pinned: false, area: [], against: null });
+    for (const each of photos.values()) forget(each, values.whole ? {} : { whole: false });
+    set({ ...NOWHERE, beta: null, off: [] });
     configure(values);
     if (state.photo) show(state.photo);
   }
@@ -248,13 +260,16 @@ const store = (() => {
   const embedded = new URLSearchParams(window.location.search).has("embed"); // one view, without the page around it
   document.documentElement.classList.toggle("embedded", embedded);
 
+  // The part of a photo that is looked at, in an address; none for its middle.
+  const partOf = ({ whole, centre }) => (whole ? "whole" : (centre?.map((at) => at.toFixed(3)).join(",") ?? ""));
+
   function address() {
     const chosen = new URLSearchParams();
     if (state.view !== "picture") chosen.set("tab", state.view);
     const about = photo();
     if (about?.example) chosen.set("example", about.example);
     else if (about) chosen.set("photo", about.key);
-    if (about?.centre) chosen.set("crop", about.centre.map((at) => at.toFixed(3)).join(","));
+    if (about && partOf(about)) chosen.set("crop", partOf(about));
     if (state.pinned && state.token !== null)
       chosen.set("token", writeNumbers(state.area.length ? state.area : [state.token]));
     if (state.view === "weights") {
@@ -281,7 +296,8 @@ const store = (() => {
     const tab = OLDER[named] ?? named;
     const integer = (name, end) => readNumbers(chosen.get(name), end);
     const beta = Number.parseFloat(chosen.get("beta"));
-    const centre = chosen.get("crop")?.split(",").map(Number);
+    const crop = chosen.get("crop");
+    const centre = crop?.split(",").map(Number);
     const [layer] = integer("layer", config.layers + 1);
     const tokens = integer("token", 1 << 20);
     const [token] = tokens;
@@ -289,6 +305,7 @@ const store = (() => {
       view: VIEWS.includes(tab) ? tab : "picture",
       photo: chosen.get("photo") ?? chosen.get("example"),
       centre: centre?.length === 2 && centre.every((at) => at >= 0 && at <= 1) ? centre : null,
+      whole: crop === "whole",
       token: token ?? null,
       pinned: token !== undefined,
       area: tokens.length > 1 ? tokens : [],
@@ -347,24 +364,27 @@ const store = (() => {
 
   // Show what an address names. A photo that is not here is looked for by `find(key)`, which may be asynchronous.
   async function restore(search, find = finder) {
-    const { photo: key, centre, ...changes } = read(search);
+    const { photo: key, centre, whole, ...changes } = read(search);
     go(changes.view);
     let wanted = key ?? config.examples[0]?.name ?? null;
-    if (centre && photos.has(wanted)) Object.assign(photos.get(wanted), { centre, kinds: {}, tried: true });
-    if (wanted && !photos.has(wanted)) {
-      const found = find ? await find(wanted, centre) : null;
+    const part = { centre, whole: whole && config.whole };
+    const here = photos.get(wanted);
+    if (here && partOf(here) !== partOf(part)) forget(here, part);
+    if (wanted && !here) {
+      const found = find ? await find(wanted, part) : null;
       if (!found) {
         const names = config.examples.map(({ name }) => name).join(", ");
-        const here = /^[0-9a-f]{16}$/.test(wanted)
+        const reason = /^[0-9a-f]{16}$/.test(wanted)
           ? "This photo was kept in the browser it was opened in. Choose it again, or look at an example."
           : `The link names an example '${wanted.slice(0, 40)}' that is not here; there are ${names}.`;
-        fail(here);
+        fail(reason);
         wanted = config.examples[0]?.name ?? null;
         if (wanted) await showKeepingFailure(wanted);
         return;
       }
     }
     if (wanted) await show(wanted);
+    if (whole && !config.whole) fail("This model takes squares only, so the middle of the photo is shown.");
     set({ ...changes, view: state.view });
   }
 
@@ -414,6 +434,7 @@ const store = (() => {
     halt,
     hear,
     link,
+    mark,
     need,
     on,
     open,
@@ -424,6 +445,7 @@ const store = (() => {
     receive,
     request,
     restore,
+    describe,
     set,
     show,
     state,

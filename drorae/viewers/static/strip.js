@@ -169,11 +169,10 @@ function drawPictures() {
   nodes.tiles.forEach(({ canvas, tile }, k) => {
     tile.classList.toggle("components", !sprite);
     if (sprite) {
-      canvas.width = tiles.side;
-      canvas.height = tiles.side;
-      canvas
-        .getContext("2d")
-        .drawImage(sprite, k * tiles.side, 0, tiles.side, tiles.side, 0, 0, tiles.side, tiles.side);
+      const [width, height] = [sprite.naturalWidth / tiles.psnr.length, sprite.naturalHeight];
+      canvas.width = width;
+      canvas.height = height;
+      canvas.getContext("2d").drawImage(sprite, k * width, 0, width, height, 0, 0, width, height);
       tile.title = `Layer ${k + 1} alone paints this: ${number(tiles.psnr[k], 1)} dB`;
     } else {
       const map = parts.components(k);
@@ -227,8 +226,10 @@ function drawState() {
     mark.hidden = state.token === null || !known;
     if (mark.hidden) continue;
     const [row, column] = [Math.floor(state.token / known.columns), state.token % known.columns];
-    mark.style.left = `${(100 * (column + 0.5)) / known.columns}%`;
-    mark.style.top = `${(100 * (row + 0.5)) / known.rows}%`;
+    // the picture lies in the middle of its square
+    const longer = Math.max(known.rows, known.columns);
+    mark.style.left = `${50 + (100 * (column + 0.5 - known.columns / 2)) / longer}%`;
+    mark.style.top = `${50 + (100 * (row + 0.5 - known.rows / 2)) / longer}%`;
   }
 }
 

@@ -64,8 +64,8 @@ function title(id) {
 // Ask for one after the other.
 
 const asked = new Map(); // key of a photo to the column that was asked for
-const failures = new Map(); // by photo, model and column: a sentence
-const place = (id, key = state.photo) => `${key} ${store.config.model.hash} ${id}`;
+const failures = new Map(); // by what was looked at, and column: a sentence
+const place = (id, key = state.photo) => `${store.mark(key)} ${id}`;
 
 function settle() {
   for (const [key, id] of [...asked]) {

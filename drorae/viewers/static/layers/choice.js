@@ -85,13 +85,13 @@ let timer = 0;
 let scheduled = null;
 let asked = null;
 function ask() {
-  const id = `${state.photo} ${wish()}`;
+  const id = `${store.mark()} ${wish()}`;
   if (scheduled === id || store.waits("intervene") || asked === id) return;
   scheduled = id;
   clearTimeout(timer);
   timer = setTimeout(() => {
     scheduled = null;
-    if (id !== `${state.photo} ${wish()}` || stroke !== null || store.waits("intervene")) return;
+    if (id !== `${store.mark()} ${wish()}` || stroke !== null || store.waits("intervene")) return;
     asked = id;
     const { layers } = store.data("routes");
     const kept = [...Array(layers).keys()].filter((layer) => !state.off.includes(layer)).map((layer) => layer + 1);

@@ -92,7 +92,7 @@ function drawHeadline(routes, now, psnr) {
     layers: routes.layers,
     place: state.region.length ? " where you painted" : "",
   });
-  const id = `${state.photo} ${wish()}`;
+  const id = `${store.mark()} ${wish()}`;
   if (said !== null && said !== id && !play) {
     const { question, answer } = words.meter(now.frame);
     parts.say(`${headline.textContent} ${question} ${answer}`);

@@ -9,7 +9,7 @@ const put = (context, width, height) => {
   return true;
 };
 const trained = panel({ label: "As trained", full: "drorae", paint: put });
-let shown = null; // photo whose changed picture is on the panel
+let shown = null; // the photo, or part of it, whose changed picture is on the panel
 const changed = panel({
   label: "With your changes",
   paint(context, width, height) {
@@ -17,13 +17,13 @@ const changed = panel({
     const now = chosen();
     if (!now.paint) return false;
     now.paint(context, width, height);
-    shown = state.photo;
+    shown = store.mark();
     return true;
   },
 });
 trained.name = "as-trained";
 changed.name = "changed";
-store.changedPicture = () => (shown === state.photo ? changed.canvas : null);
+store.changedPicture = () => (shown === store.mark() ? changed.canvas : null);
 
 const scores = { trained: html("span", { className: "score" }), changed: html("span", { className: "score" }) };
 const about = html("div", { className: "note" });

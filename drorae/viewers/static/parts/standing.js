@@ -17,8 +17,10 @@
       node.replaceChildren(text);
       return;
     }
-    const size = standing.size;
-    const tip = `Every photo the model never saw, by what it gained; the thick line is this one. Measured at ${size} \u00d7 ${size} pixels.`;
+    const size = `${standing.size} \u00d7 ${standing.size} pixels`;
+    const { width, height } = parts.shape();
+    const at = width === height ? `Measured at ${size}.` : `They are squares of ${size}; this one has about as many.`;
+    const tip = `Every photo the model never saw, by what it gained; the thick line is this one. ${at}`;
     const rank = html("span", { className: "term", tabIndex: 0, title: tip, textContent: words.rank(standing) });
     text.append(" ", rank);
     const { from, to, counts } = standing.density;

@@ -4,20 +4,21 @@ const answers = new Map(); // what was answered, by photo, token and second phot
 const KEPT = 80;
 let kept = null; // of the last one
 let subject = null; // the token that was looked at last
-const question = (token = subject) => `${state.photo} ${token} ${secondWish()?.key ?? ""}`;
+const subjects = (first, token, second) => `${store.mark(first)} ${token} ${second ? store.mark(second) : ""}`;
+const question = (token = subject) => subjects(state.photo, token, secondWish()?.key);
 const similar = () => answers.get(question()) ?? null;
 
 function secondWish() {
   const other = state.second && store.photo(state.second);
-  return other && !other.pending ? { key: other.key, example: other.example, file: other.file } : null;
+  return other && !other.pending ? store.describe(other.key) : null;
 }
 
 function keepAnswer() {
   const value = store.data("similar");
   if (!value || kept === value.photos) return;
   kept = value.photos;
-  const photos = kept.map((each) => ({ ...each, values: unpack(each.values) }));
-  answers.set(`${kept[0].key} ${value.token} ${kept[1]?.key ?? ""}`, { maps: value.maps, photos });
+  const photos = kept.map((each) => ({ ...each, mark: store.mark(each.key), values: unpack(each.values) }));
+  answers.set(subjects(kept[0].key, value.token, kept[1]?.key), { maps: value.maps, photos });
   if (answers.size > KEPT) answers.delete(answers.keys().next().value);
 }
 
@@ -38,7 +39,8 @@ function ask(now = state.pinned) {
   else resting = setTimeout(wish, REST);
 }
 
-const shownMaps = () => similar() ?? [...answers.values()].reverse().find((each) => each.photos[0].key === state.photo);
+const shownMaps = () =>
+  similar() ?? [...answers.values()].reverse().find((each) => each.photos[0].mark === store.mark());
 function mapNames() {
   const known = shownMaps();
   const layers = Array.from({ length: routes().layers || store.config.layers }, (_, k) => String(k + 1));
@@ -55,7 +57,7 @@ function chooseLike(name) {
 }
 
 const valuesOf = (known, key, name) => {
-  const about = known?.photos.find((each) => each.key === key);
+  const about = known?.photos.find((each) => each.mark === store.mark(key));
   const at = known?.maps.indexOf(name) ?? -1;
   if (!about || at < 0) return null;
   const size = about.rows * about.columns;
