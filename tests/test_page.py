@@ -269,9 +269,7 @@ def test_the_whole_photo_is_shown_in_every_view_and_comes_back_with_its_link(bro
     page.wait_for_function("store.data('routes')?.rows === 40")
     page.wait_for_function("location.search.includes('crop=whole')")
     view.check()
-    page.reload()
-    page.wait_for_selector("#bar .tray button", state="attached")
-    view.complaints.clear()  # of what the page was still told when it was left
+    view.reload()
     page.wait_for_function("store.data('routes')?.rows === 40")
     expect(page.locator(f"{PANELS} >> nth=0 >> .note")).to_contain_text("All of the photo")
     # a phone has the same

@@ -200,7 +200,7 @@ def main(argv: list[str] | None = None) -> None:
     check_self_contained(args.to)
     pipeline = DRoRAETextPipeline.from_pretrained(args.to)
     pipeline.set_progress_bar_config(disable=True)
-    prompts = grid_prompts(load_photos(args.data[0], "validation")["caption"])
+    prompts = grid_prompts([row["caption"] for row in load_photos(args.data[0], "validation")])
     grid(pipeline, prompts).save(args.to / "grid.jpg", quality=90)
     pipeline.register_to_config(_name_or_path=str(args.to))
     choices = measure_choices(pipeline, args.data, args.weights, STEPS, args.scale, args.limit)

@@ -59,8 +59,8 @@ class Photos:
         model = self.shelf.get(wish.get("model") or self.shelf.first)
         content = Path(path).read_bytes()
         load = partial(open_photo, content, name)
-        part = {"whole": is_whole(wish), "centre": centre_of(wish)}
-        return self.recent.read(photo_key(content), load, model, own_size(wish, model), **part)
+        size, whole, centre = own_size(wish, model), is_whole(wish), centre_of(wish)
+        return self.recent.read(photo_key(content), load, model, size, whole=whole, centre=centre)
 
     def routes(self, wish: Wish) -> dict[str, Any]:
         """The kind ``routes``: the only thing that a new photo waits for."""

@@ -7,7 +7,7 @@ their features to those of held-out photos, precision and recall, and how near t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -150,7 +150,7 @@ def load_judges(weights: Path, device: str) -> tuple[dict[str, Judge], dict[str,
     Raises:
         FileNotFoundError: the weights of neither are there.
     """
-    known = {
+    known: dict[str, tuple[str, Callable[[Path], nn.Module], str, int]] = {
         "mobilenetv2": ("MobileNetV2", MobileNetV2, MOBILENET, 1),
         "efficientnet-lite2": ("EfficientNet-Lite2", EfficientNetLite2, EFFICIENTNET, 0),
     }
