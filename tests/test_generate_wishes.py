@@ -133,9 +133,19 @@ def test_the_view_knows_what_each_generator_takes(offered, monkeypatch):
     assert texts["guidance"] == ["none", "cfg"]  # this one has no guide
     assert classes["chosen"] is None
     assert not classes["first"]
+    assert classes["settings"]["guidance"] == "autoguidance"
+    assert (texts["settings"]["guidance"], texts["settings"]["scale"]) == ("cfg", 3.0)
     assert config["needs"] == generators.RAE_NEEDS
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert generate.page_config([])["needs"] is None
+
+
+def test_the_view_starts_with_the_guidance_that_a_generator_was_saved_with(pipeline):
+    usual = pipeline.config.guidance, pipeline.config.guidance_scale
+    pipeline.register_to_config(guidance="cfg", guidance_scale=2.2)
+    settings = generate.generator_config(Generator("classes", CLASS, lambda: pipeline))["settings"]
+    assert (settings["guidance"], settings["scale"]) == ("cfg", 2.2)
+    pipeline.register_to_config(guidance=usual[0], guidance_scale=usual[1])
 
 
 def test_chosen_seeds_are_those_of_these_weights(pipeline, tmp_path):

@@ -22,7 +22,6 @@ from drorae.viewers.journeys import journey_value, morph_value, photo_journey_va
 from drorae.viewers.values import generation_value, progress_value
 
 STEPS, COUNT = 25, 3
-SCALES = {CLASS: 1.5, TEXT: 3.0}
 GUIDANCE = {"none": "no guidance", "cfg": "classifier-free guidance", "autoguidance": "AutoGuidance"}
 EMBEDDED = ("drorae-tiny-class", "drorae-tiny-text")
 WEAK = "A weak generator: colours and settings come out, objects seldom."
@@ -61,6 +60,7 @@ def generator_config(generator: Generator) -> dict[str, Any]:
     """One generator as the view knows it; ``chosen`` are seeds by class or prompt, and how many were looked at."""
     names = [name.split(",")[0] for name in generator.names()]
     kinds = [kind for kind in GUIDANCE if kind != "autoguidance" or generator.has_guide()]
+    guidance, scale = generator.usual_guidance()
     return {
         "title": generator.title,
         "kind": generator.kind,
@@ -68,7 +68,7 @@ def generator_config(generator: Generator) -> dict[str, Any]:
         "suggestions": list(PROMPTS) if generator.kind == TEXT else [],
         "start": first_subject(names) if generator.kind == CLASS else PROMPTS[0],
         "guidance": kinds,
-        "settings": {"steps": STEPS, "guidance": kinds[-1], "scale": SCALES[generator.kind], "count": COUNT},
+        "settings": {"steps": STEPS, "guidance": guidance, "scale": scale, "count": COUNT},
         "note": WEAK if generator.title in EMBEDDED else STRONG if generator.title == RAE_TITLE else OTHER,
         "chosen": generator.chosen(),
         "first": generator.has_first(),

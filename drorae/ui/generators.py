@@ -12,7 +12,7 @@ import torch
 from drorae.checkpoints import CheckpointError, stored_folder
 from drorae.devices import best_device
 from drorae.explorer.chosen import CHOSEN, FIRST, read_beside, weights_of
-from drorae.explorer.sampling import class_names
+from drorae.explorer.sampling import class_names, usual_guidance
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.pipelines.base import DRoRAEPipeline
 from drorae.pipelines.class_to_image import DRoRAEClassPipeline
@@ -24,6 +24,7 @@ RAE_NEEDS = (
     "RAE's published DiT^DH-XL (1,000 ImageNet classes, 256 pixels) can be chosen on a machine with a CUDA GPU. Its "
     "weights and those of its guide and decoder are 6.1 GB to fetch at the first use and 3.1 GB of GPU memory in bf16."
 )
+RAE_SCALE = 1.5  # of its guidance
 CLASS, TEXT = "class", "text"
 
 
@@ -78,6 +79,12 @@ class Generator:
     def has_guide(self) -> bool:
         """Whether AutoGuidance can be chosen."""
         return self._guided or (self._names is None and self.load().guide is not None)
+
+    def usual_guidance(self) -> tuple[str, float]:
+        """Guidance and scale to begin with: those saved with it."""
+        if self._names is not None:  # RAE's, which saves none
+            return ("autoguidance" if self._guided else "cfg"), RAE_SCALE
+        return usual_guidance(self.load())
 
     def chosen(self) -> dict[str, Any] | None:
         """Seeds that somebody chose by looking: ``looked_at`` (how many seeds), ``settings`` they were sampled with,
