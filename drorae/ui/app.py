@@ -18,6 +18,7 @@ from drorae.errors import DRoRAEError
 from drorae.pretrained.adapter import cast_weights, load_tokenizer
 from drorae.ui.mcp import mcp_options
 from drorae.ui.page import build_demo, launch_options
+from drorae.ui.reach import is_for_this_machine
 
 
 def bypass_proxies(host: str | None) -> None:
@@ -74,14 +75,14 @@ def main(argv: list[str] | None = None) -> int:
         generator = args.generator or (DEFAULT_GENERATOR if embedded and is_bundled(DEFAULT_GENERATOR) else None)
         text = args.text_generator
         text = text or (DEFAULT_TEXT_GENERATOR if embedded and is_bundled(DEFAULT_TEXT_GENERATOR) else None)
-        alone = args.host is None and "SPACE_ID" not in os.environ
+        alone = is_for_this_machine(args.host)
         switch = alone or args.any_model
         demo = build_demo(model, args.model, generator, text, switch=switch, tokenizers=args.tokenizers)
     except DRoRAEError as error:
         print(error, file=sys.stderr)
         return 2
     bypass_proxies(args.host)
-    options = launch_options()
+    options = launch_options(here_only=alone and not args.any_model)
     if args.mcp:
         options = mcp_options(demo, options)
     try:

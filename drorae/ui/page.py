@@ -105,14 +105,18 @@ def build_demo(
         wire_study(studied, study)
         wire_models(shelf, models, about, study, bar)
         add_endpoints(model, generators)
-    return demo.queue(max_size=32)
+    return demo.queue(max_size=32, api_open=False)  # nobody gets past the queue
 
 
-def launch_options() -> dict[str, Any]:
-    """Arguments of ``demo.launch`` that belong to the page, wherever it is served."""
+def launch_options(here_only: bool = False) -> dict[str, Any]:
+    """Arguments of ``demo.launch`` that belong to the page, wherever it is served.
+
+    Args:
+        here_only: whether it is for this machine alone, see :mod:`drorae.ui.reach`.
+    """
     style = static_files.page_style() + static_files.read_static("gradio.css")
     return {
-        **web_options(),
+        **web_options(here_only),
         "theme": gr.themes.Default(font=FONT),
         # not as css=, whose rules Gradio rewrites: it loses those of :root in media queries
         "head": f"<style>{style}</style>\n<script>{static_files.page_script()}</script>",
@@ -120,5 +124,6 @@ def launch_options() -> dict[str, Any]:
         "run_history": False,  # it would keep visitors' pictures in their browsers
         "max_file_size": "80mb",  # a noisy PNG of 24 megapixels; photos of the 50 that load_image allows have far less
         "show_error": False,
+        "enable_monitoring": False,  # it would tell everybody what others do
         "allowed_paths": list(EXAMPLES.values()),  # a link opens them, wherever the page was started
     }

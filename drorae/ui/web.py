@@ -25,6 +25,7 @@ from drorae.ui.addresses import page_address, route_path
 from drorae.ui.examples import NAMES
 from drorae.ui.front_end import FrontEnd
 from drorae.ui.head_start import with_head_start
+from drorae.ui.reach import HereOnly, OwnUploads
 
 TITLE = "DRoRAE: see what the layers see"
 DESCRIPTION = (
@@ -46,20 +47,25 @@ CARD_TAG = re.compile(rb"""<title\b|<meta\b[^>]*\b(?:property|name)\s*=\s*["']?(
 ICON_TAG = re.compile(rb"""<link\b[^>]*\brel\s*=\s*["']?(?:shortcut )?icon\b""", re.I)
 
 
-def web_options() -> dict[str, Any]:
+def web_options(here_only: bool = False) -> dict[str, Any]:
     """Arguments of ``demo.launch`` that belong to this module: ``app_kwargs``, the icon, and no server-side rendering.
 
     With server-side rendering the page comes from Node, uncompressed and with Gradio's card, and our views are drawn in
     the browser all the same. Where somebody turns it on, the variable that is set here makes Node ask Python for it.
     """
     os.environ.setdefault("GRADIO_SERVER_MODE_ENABLED", "1")
-    return {"app_kwargs": app_kwargs(), "favicon_path": str(ASSETS / "icon.svg"), "ssr_mode": False}
+    return {"app_kwargs": app_kwargs(here_only), "favicon_path": str(ASSETS / "icon.svg"), "ssr_mode": False}
 
 
-def app_kwargs() -> dict[str, Any]:
-    """The part of :func:`web_options` that ``gr.mount_gradio_app`` takes, too: middleware and routes."""
+def app_kwargs(here_only: bool = False) -> dict[str, Any]:
+    """The part of :func:`web_options` that ``gr.mount_gradio_app`` takes, too: middleware and routes.
+
+    Args:
+        here_only: whether requests that name another host than this machine are refused.
+    """
+    guards = [*([Middleware(HereOnly)] if here_only else []), Middleware(OwnUploads)]
     return {
-        "middleware": [Middleware(FrontEnd), Middleware(Compression), Middleware(Card)],
+        "middleware": [*guards, Middleware(FrontEnd), Middleware(Compression), Middleware(Card)],
         "routes": [Mount(FILES, BundledFiles(directory=ASSETS, check_dir=False))],
     }
 
