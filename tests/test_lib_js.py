@@ -74,6 +74,16 @@ def test_a_diverging_scale_goes_through_the_pages_colour(evaluate, dark):
     assert ramp == f"linear-gradient(to right, {','.join(rgb(each) for each in (negative, middle, positive))})"
 
 
+@pytest.mark.parametrize("dark", [False, True])
+def test_many_values_take_the_same_colours(evaluate, dark):
+    flag = "true" if dark else "false"
+    values = [-100, -96, -31.3, -0.1, 0, 0.2, 48, 95.9, 400]
+    pixels = np.array(evaluate(f"Array.from(lib.divergingPixels('gain', x, 96, {flag}))", values)).reshape(-1, 4)
+    expected = evaluate(f"x.map((value) => lib.divergingColour('gain', value / 96, {flag}))", values)
+    assert np.abs(pixels[:, :3] - expected).max() <= 1
+    assert (pixels[:, 3] == 255).all()
+
+
 def rgb(colour: np.ndarray) -> str:
     return f"rgb({','.join(map(str, colour.tolist()))})"
 

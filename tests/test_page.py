@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 from browser import NEEDS_CHROMIUM, Watched, canvas_pixels, contrast
 from conftest import ROOT, build, served
+from gate import Gate
 from PIL import Image
 from playwright.sync_api import expect
 from test_images import png_header
+from test_kinds import thumbs
 
 import drorae.ui.models
+import drorae.ui.photo
 from drorae import AutoencoderDRoRAE
 from drorae.explorer.explore import explore
 from drorae.explorer.reading import Reading
@@ -52,6 +55,12 @@ def result(tiny):
     return explore(load_image(ROOT / "assets" / "examples" / "cat.jpg"), tiny, interventions=False)
 
 
+def signed(value: float) -> str:
+    """A number as the page writes it."""
+    text = f"{value:+.1f}".replace("-", "\u2212")
+    return "0.0" if float(text[1:]) == 0 else text
+
+
 def panel(view: Watched, number: int) -> np.ndarray:
     return canvas_pixels(view.page, f"{PANELS} >> nth={number} >> canvas.px >> nth=0")
 
@@ -67,6 +76,12 @@ def test_the_panels_show_exactly_the_routes_and_their_numbers(view, result):
     page.wait_for_function("store.state.decoder === 'phase2'")
     view.settle()
     assert np.array_equal(panel(view, 2), result.pictures["phase2"])
+    # what is said is of the decoder that is shown; of the other's gain, which part is the layers'
+    last, layers, both = (result.metrics[name]["psnr"] for name in ("rae", "phase2", "drorae"))
+    said = page.locator(f"{PANELS} >> nth=2 >> .sure .txt")
+    expect(said).to_contain_text(f"({signed(layers - last)} dB)")
+    page.get_by_role("button", name="retrained").click()
+    expect(said).to_contain_text(f"({signed(both - last)} dB: layers {signed(layers - last)}, new decoder ")
 
 
 def test_what_a_page_needs_first_is_asked_for_at_once(home):
@@ -93,6 +108,40 @@ def test_results_that_ship_are_asked_for_once_and_before_the_scripts(browser, ti
         assert shipped == [f"/drorae/examples/{name}.json" for name in names]
         early = asked.index(shipped[0]) < asked.index("/theme.css")
         assert early == (query != "?photo=0123")
+        view.page.close()
+
+
+def test_a_new_photo_fades_the_old_ones_results_at_once(browser, tiny, tmp_path, monkeypatch):
+    """While it is sent and read the page shows the photo itself, and nothing of the one before at full strength."""
+    gate = Gate()
+    routes = drorae.ui.photo.Photos.routes
+
+    def wait(photos, wish):
+        gate.enter()
+        return routes(photos, wish)
+
+    monkeypatch.setattr(drorae.ui.photo.Photos, "routes", wait)
+    Image.new("RGB", (60, 40), (200, 30, 90)).save(tmp_path / "red.png")
+    gate.let(1)
+    with served(build_demo(tiny, "random")) as url:
+        view = Watched(browser, url, width=1440)
+        view.painted()
+        view.upload(tmp_path / "red.png")
+        view.page.wait_for_function("store.photo()?.name === 'red.png'")
+        for number in (0, 1, 2):
+            expect(view.page.locator(f"{PANELS} >> nth={number} >> .shot")).to_have_class(re.compile("waits"))
+        expect(view.page.locator(f"{PANELS} >> nth=0 >> .ahead")).to_be_visible()
+        for faded in ("h1", f"{PANELS} >> nth=1 >> .score", ".insp"):
+            shown = view.page.locator(f"#picture {faded}" if not faded.startswith("#") else faded).first
+            expect(shown).to_have_css("opacity", "0.4")
+        expect(view.page.locator(f"{PANELS} >> nth=1 >> .message")).to_have_text("Rebuilding ...")
+        assert contrast(view.page, f"{PANELS} >> nth=1 >> .message") > 4.5
+        gate.open()
+        view.know("routes")
+        view.settle()
+        expect(view.page.locator(f"{PANELS} >> nth=0 >> .ahead")).to_be_hidden()
+        expect(view.page.locator("#picture h1")).to_have_css("opacity", "1")
+        view.check()
         view.page.close()
 
 
@@ -254,9 +303,10 @@ def test_the_whole_photo_is_shown_in_every_view_and_comes_back_with_its_link(bro
     # the strip: every layer's own picture, and the mark where the place is in it
     view.know("tiles")
     page.wait_for_function("document.querySelector('#strip .tile canvas').height === 80")
-    for number, tile in enumerate(expected.tiles()):
-        small = Image.fromarray(tile.picture).resize((50, 80), Image.Resampling.LANCZOS)
-        assert np.array_equal(canvas_pixels(page, f"#strip .tile >> nth={number} >> canvas"), np.asarray(small))
+    size, way = (50, 80), Image.Resampling.LANCZOS
+    small = [np.asarray(Image.fromarray(tile.picture).resize(size, way)) for tile in expected.tiles()]
+    for number, tile in enumerate(np.split(thumbs(small), len(small), axis=1)):
+        assert np.array_equal(canvas_pixels(page, f"#strip .tile >> nth={number} >> canvas"), tile)
     page.evaluate("parts.point([196, 4])")  # the top right corner
     mark, tile = (page.locator(f"#strip .tile {name} >> nth=0").bounding_box() for name in ("i", "canvas"))
     assert mark["x"] + mark["width"] / 2 - tile["x"] == pytest.approx((0.5 + 12 / 40) * tile["width"], abs=1)

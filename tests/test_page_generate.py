@@ -133,6 +133,11 @@ def test_chosen_seeds_are_called_so_and_unpicked_ones_are_one_click_away(view, p
     assert_shows(view, pipeline, "church", [7, 2, 5])
     assert page.locator("#generate .gcap .tag").all_inner_texts() == ["chosen"] * 3
     expect(page.locator("#generate .say")).to_have_text("Three picked by us out of 16 seeds.")
+    page.locator(ASK).fill("")  # what is shown stays what it is
+    page.locator(RUN).click()
+    expect(page.locator(SAYS)).to_have_text("Say what to make first.")
+    assert page.locator("#generate .gcap .tag").all_inner_texts() == ["chosen"] * 3
+    page.locator(ASK).fill("church")
     page.get_by_role("button", name="Unpicked").click()
     expect(page.locator("#generate .gcap b").first).to_have_text("seed 0")
     finished(view)

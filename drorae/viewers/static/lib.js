@@ -66,6 +66,17 @@ const lib = (() => {
     return middle.map((channel, i) => Math.round(channel + share * ((value < 0 ? negative : positive)[i] - channel)));
   }
 
+  // The same of many values with `reach` at the ends, as opaque RGBA pixels: in steps that no eye can tell.
+  const STEPS = 255; // on either side of zero
+  function divergingPixels(scale, values, reach, dark = false) {
+    const table = Array.from({ length: 2 * STEPS + 1 }, (_, i) => divergingColour(scale, i / STEPS - 1, dark));
+    const pixels = new Uint8ClampedArray(4 * values.length).fill(255);
+    values.forEach((value, i) => {
+      pixels.set(table[Math.round(STEPS * (clamp(value / reach, -1, 1) + 1))], 4 * i);
+    });
+    return pixels;
+  }
+
   const gradient = (scale, dark = false) =>
     `linear-gradient(to right, ${SCALES[scale][dark ? "dark" : "light"].map((c) => `rgb(${c.join(",")})`).join(",")})`;
 
@@ -147,6 +158,7 @@ const lib = (() => {
     clamp,
     decodeBase64,
     divergingColour,
+    divergingPixels,
     errorChange,
     gainMap,
     gradient,

@@ -1,10 +1,9 @@
 // Picture: the photo, what the last layer keeps, and what all layers keep. Below: where fusion helped and where it harmed.
 
-const { html, panel, term } = parts;
-const { clamp, gainMap, gradient, number, percent, divergingColour } = lib;
+const { LEVELS, drawOnce, html, panel, term } = parts;
+const { clamp, gainMap, gradient, number, percent, divergingPixels } = lib;
 const { state } = store;
 const find = (name) => element.querySelector(`[data-part="${name}"]`);
-const LEVELS = 64; // of 255, at the ends of the scale: the same for every photo
 
 const best = parts.lastRoute;
 const third = () => {
@@ -135,10 +134,7 @@ const helpedMap = panel({
     const now = gainsNow();
     if (!now) return false;
     const dark = parts.dark();
-    const data = context.createImageData(width, height);
-    for (const [i, value] of now.map.entries())
-      data.data.set([...divergingColour("gain", value / LEVELS, dark), 255], 4 * i);
-    context.putImageData(data, 0, 0);
+    context.putImageData(new ImageData(divergingPixels("gain", now.map, LEVELS, dark), width, height), 0, 0);
     return true;
   },
 });
@@ -192,6 +188,10 @@ find("maps").append(
   ]),
 );
 
+// The photo itself, until it is there as the encoder is shown it.
+const ahead = html("img", { className: "ahead", alt: "", hidden: true });
+photo.node.append(ahead);
+
 const decibels = (psnr) => (psnr === null ? "identical" : `${number(psnr, 1)} dB`);
 
 function aboutPhoto({ width, height, notes: done }) {
@@ -214,29 +214,31 @@ function draw() {
   if (!parts.visible(find("root"))) return;
   const routes = store.data("routes");
   const waits = store.waits("routes") || (store.photo() && !routes);
-  find("root").classList.toggle("stale", waits);
+  find("root").classList.toggle("stale", Boolean(waits));
+  ahead.hidden = !waits || Boolean(routes) || !store.photo().thumbnail;
+  if (!ahead.hidden) ahead.src = store.photo().source ?? store.photo().thumbnail;
   const problem = store.problem("routes");
   for (const each of [last, all]) each.say(waits ? "Rebuilding ..." : (problem ?? null));
   if (!routes) return;
   const { layers, metrics } = routes;
   const name = third();
-  find("headline").textContent = words.headline(parts.gain(), layers);
+  find("headline").textContent = words.headline(parts.gain(undefined, name), layers);
   const count = words.inWords(layers);
-  find("subtitle").replaceChildren(
+  drawOnce(find("subtitle"), String(layers), () => [
     `A frozen vision encoder sees your photo in ${layers || store.config.layers} layers. Most `,
     term("tokenizer", "tokenizers"),
     " keep only the last. DRoRAE weighs all of them, place by place.",
-  );
+  ]);
   names.last.replaceChildren(
     "Last layer ",
     html("span", { className: "score", textContent: decibels(metrics.rae.psnr) }),
   );
   names.all.textContent = layers ? `All ${count} layers` : "All layers";
   const score = (node, psnr) =>
-    node.replaceChildren(
+    drawOnce(node, String(psnr), () => [
       html("b", { textContent: psnr === null ? "identical" : number(psnr, 1) }),
       ...(psnr === null ? [] : [" ", term("dB")]),
-    );
+    ]);
   score(scores.rae, metrics.rae.psnr);
   find("stage").querySelector(".third").hidden = !name;
   if (name) score(scores.all, metrics[name].psnr);
@@ -245,7 +247,7 @@ function draw() {
   parts.segments(halves, Math.round(state.split / 50) * 50, (value) => store.set({ split: Number(value) }));
   notes.photo.textContent = aboutPhoto(routes);
   drawCrops(routes.notes);
-  parts.drawStanding(notes.all.querySelector(".sure"));
+  parts.drawStanding(notes.all.querySelector(".sure"), name);
   drawBars();
   handle.style.left = `${state.split}%`;
   handle.setAttribute("aria-valuenow", Math.round(state.split));

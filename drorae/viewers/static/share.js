@@ -176,8 +176,9 @@ const share = (() => {
       item("Save all numbers", "JSON, NPZ", "", saveNumbers),
       item("Copy embed code", "iframe", "", () => copy(embedCode(), "Embed code copied.")),
     ];
-    if (!store.data("routes")) for (const each of list) each.disabled = true;
     list[0].addEventListener("click", () => close(true));
+    if (state.view === "generate") return [list[1], list[5], told]; // the others speak of the photo
+    if (!store.data("routes")) for (const each of list) each.disabled = true;
     return [card, ...list, told];
   }
 

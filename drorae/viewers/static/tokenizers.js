@@ -1,11 +1,10 @@
 // Other tokenizers: the same crop through each of them, how much it stores, and what it gains over the last layer.
 
-const { html, lastRoute, panel, term } = parts;
-const { divergingColour, gainMap, gradient, number, percent } = lib;
+const { LEVELS, html, lastRoute, panel, term } = parts;
+const { divergingPixels, gainMap, gradient, number, percent } = lib;
 const { grouped } = words;
 const { state } = store;
 const find = (name) => element.querySelector(`[data-part="${name}"]`);
-const LEVELS = 96; // of 255, at the ends of the scale: the same for every column and photo
 const REMEMBERED = "drorae-tokenizers";
 const MEAN = /^mean-(\d+)$/;
 
@@ -168,9 +167,7 @@ function below(self) {
       }
       const dark = parts.dark();
       if (gains.dark !== dark) {
-        const data = context.createImageData(width, height);
-        for (const [i, value] of gains.map.entries())
-          data.data.set([...divergingColour("gain", value / LEVELS, dark), 255], 4 * i);
+        const data = new ImageData(divergingPixels("gain", gains.map, LEVELS, dark), width, height);
         Object.assign(gains, { dark, data }); // everything is drawn again whenever something may have changed
       }
       context.putImageData(gains.data, 0, 0);

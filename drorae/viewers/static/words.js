@@ -33,11 +33,16 @@ const words = (() => {
     return `Here ${all} layers do worse than the last.`;
   }
 
-  // "65 % less error (+9.1 dB)."
-  function certainty(gain) {
+  // "65 % less error (+9.1 dB)."; of that what the layers gain with the decoder untouched, and what a new decoder adds:
+  // "65 % less error (+9.1 dB: layers +6.2, new decoder +2.9)."
+  function certainty(gain, layers = null) {
     const change = errorChange(gain);
     const text = change === 0 ? "The same error" : `${Math.abs(change)} % ${change < 0 ? "less" : "more"} error`;
-    return [text, ` (${signedNumber(gain, 1)} dB).`];
+    const whole = signedNumber(gain, 1);
+    if (layers === null) return [text, ` (${whole} dB).`];
+    const rounded = (value) => Math.round(10 * value) / 10; // so that the parts add up as they are read
+    const added = signedNumber(rounded(gain) - rounded(layers), 1);
+    return [text, ` (${whole} dB: layers ${signedNumber(layers, 1)}, new decoder ${added}).`];
   }
 
   const rank = ({ below, photos }) => `More than on ${grouped(below)} of ${grouped(photos)} photos.`;

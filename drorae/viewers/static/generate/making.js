@@ -18,6 +18,7 @@ const view = {
   focus: 0, // which of the large pictures the film is of
   set: null, // what is shown
   seeds: [], // of the large pictures
+  chosen: false, // whether those were chosen by somebody, whatever the line says by now
   run: null, // what is being made
   halted: null, // pictures that were stopped half-way, while they are looked at
   says: null, // a sentence in place of the one about the model: {text, error}
@@ -127,17 +128,18 @@ function make(seeds) {
     return;
   }
   const set = setNow();
+  const isChosen = view.pick === "chosen" && chosenSeeds() !== null;
   const missing = seeds.filter((seed) => !set.rows[rowOf(set)]?.has(seed));
   const before = view.set;
   if (!missing.length) {
-    show(set, seeds);
+    show(set, seeds, isChosen);
     tell(null);
     draw();
     return;
   }
   const run = runOf(set, seeds.slice(0, SHOWN), (value) => {
     keep(set, value);
-    show(set, seeds);
+    show(set, seeds, isChosen);
     parts.say(`${set.label}: ${words.inWords(value.seeds.length)} pictures are there.`);
   });
   if (before !== set) view.focus = 0;
@@ -195,8 +197,9 @@ function keep(set, { rows, seeds, label, decoders }, as = null) {
   }
 }
 
-function show(set, seeds) {
+function show(set, seeds, isChosen) {
   view.set = set;
+  view.chosen = isChosen;
   view.halted = null;
   view.seeds = seeds.slice(0, SHOWN);
   view.focus = Math.min(view.focus, view.seeds.length - 1);
@@ -248,7 +251,7 @@ function first() {
   const take = ({ first: shipped }) => {
     if (!shipped || view.set || view.run) return;
     for (const value of shipped.values) keep(set, value);
-    show(set, chosenSeeds() ?? wanted());
+    show(set, chosenSeeds() ?? wanted(), view.pick === "chosen" && chosenSeeds() !== null);
     view.asked = "{}";
     store.set({ ask: {} }); // nobody has asked for anything yet
   };

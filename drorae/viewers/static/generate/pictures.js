@@ -117,7 +117,7 @@ function drawPicture(at) {
   message.textContent = "Nothing is made before you ask. Press Make pictures.";
   meter.hidden = !view.run || run !== view.run;
   meter.style.width = `${run?.count ? (100 * run.step) / run.count : 0}%`;
-  const tag = made ? (view.pick === "chosen" ? "chosen" : "unpicked") : run?.stopped ? "stopped" : "under way";
+  const tag = made ? (view.chosen ? "chosen" : "unpicked") : run?.stopped ? "stopped" : "under way";
   name.replaceChildren(
     ...(seed === undefined
       ? []
@@ -142,9 +142,8 @@ function drawSeeds() {
     return;
   }
   const samples = samplesOf(set);
-  const { chosen } = generator();
-  const isChosen = view.pick === "chosen" && chosenSeeds() !== null;
-  const [strong, rest] = words.picked(view.seeds.length, samples.size, isChosen ? chosen.looked_at : null);
+  const lookedAt = view.chosen ? generators.find(({ title }) => title === set.wish.generator).chosen.looked_at : null;
+  const [strong, rest] = words.picked(view.seeds.length, samples.size, lookedAt);
   says.replaceChildren(html("b", { textContent: strong }), rest);
   const order = [...samples.keys()].sort((a, b) => a - b);
   thumbs.replaceChildren(
@@ -163,7 +162,8 @@ function drawSeeds() {
         view.halted = null;
         if (at < 0) {
           view.seeds = view.seeds.map((each, i) => (i === view.focus ? seed : each));
-          view.pick = chosenSeeds()?.includes(seed) && view.pick === "chosen" ? "chosen" : "first";
+          view.chosen &&= chosenSeeds()?.includes(seed) ?? false;
+          view.pick = view.chosen ? "chosen" : "first";
           remember();
         } else view.focus = at;
         draw();

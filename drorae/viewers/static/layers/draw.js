@@ -38,18 +38,20 @@ function draw() {
   drawChannels({ layers: routes.layers, psnr });
   drawPlays();
   drawProgress();
-  if (now.frame) drawMeter(now.frame);
-  find("meter").classList.toggle("waits", !now.frame);
+  const known = now.frame && (now.frame.verdict || frames?.done >= frames?.total); // until then nobody knows
+  if (known) drawMeter(now.frame);
+  find("meter").classList.toggle("waits", !known);
   drawBrush();
 }
 
 function score(node, psnr, change = null) {
   const known = psnr !== null && psnr !== undefined;
-  node.replaceChildren(
+  const more = change && Math.abs(change) >= 0.05 ? ` ${signedNumber(change, 1)}` : "";
+  parts.drawOnce(node, `${psnr}${more}`, () => [
     html("b", { textContent: known ? number(psnr, 1) : "identical" }),
     ...(known ? [" ", term("dB")] : []),
-    ...(change && Math.abs(change) >= 0.05 ? [` ${signedNumber(change, 1)}`] : []),
-  );
+    more,
+  ]);
 }
 
 function drawPanels(routes, now, failed) {

@@ -27,7 +27,14 @@ const parts = (() => {
       .trim();
   const calm = () => window.matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-  const visible = (node) => node.offsetParent !== null;
+  const visible = (node) => node.checkVisibility(); // unlike its place, this needs no layout
+
+  // New contents for a node where `key` says that they differ: who has the focus in them keeps it otherwise.
+  function drawOnce(node, key, make) {
+    if (node.dataset.drawn === key) return;
+    node.dataset.drawn = key;
+    node.replaceChildren(...make());
+  }
 
   // A group of buttons of which one is pressed.
   function segments(node, current, choose) {
@@ -53,5 +60,5 @@ const parts = (() => {
     setTimeout(() => URL.revokeObjectURL(href), 60_000); // a busy browser reads it later
   }
 
-  return { calm, css, dark, html, save, say, segments, svg, visible };
+  return { calm, css, dark, drawOnce, html, save, say, segments, svg, visible };
 })();

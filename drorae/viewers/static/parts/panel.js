@@ -43,6 +43,10 @@
 
     function draw() {
       const known = size();
+      if (!known) {
+        self.painted = false;
+        node.classList.toggle("waits", store.photo() !== null); // what it shows is of another photo
+      }
       if (!known || !visible(node)) return;
       const { width, height } = known;
       for (const each of upper ? [canvas, upper] : [canvas]) {

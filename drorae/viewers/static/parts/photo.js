@@ -5,6 +5,8 @@
   const { decodeBase64, mean, signedNumber, unpack } = lib;
   const { state } = store;
 
+  const LEVELS = 64; // of 255, at the ends of the scale of gains: the same for every photo and view
+
   const shape = () => {
     const routes = store.data("routes");
     return routes ? { width: routes.width, height: routes.height, rows: routes.rows, columns: routes.columns } : null;
@@ -31,13 +33,16 @@
   const chosen = () => (state.area.length ? state.area : state.token === null ? null : [state.token]);
 
   // Share of every layer: the mean over tokens, or over the photo.
+  const averages = new WeakMap(); // of photos, by their numbers: every part of the page asks for them
   function shares(tokens = null, key = state.photo) {
     const routes = store.data("routes", key);
     const all = numbers("shares", key);
     if (!all) return null;
     const { layers } = routes;
-    const list = tokens === null ? [...Array(all.length / layers).keys()] : [tokens].flat();
-    return Array.from({ length: layers }, (_, k) => mean(list.map((token) => all[token * layers + k])));
+    const over = (list) => Array.from({ length: layers }, (_, k) => mean(list.map((token) => all[token * layers + k])));
+    if (tokens !== null) return over([tokens].flat());
+    if (!averages.has(all)) averages.set(all, over([...Array(all.length / layers).keys()]));
+    return [...averages.get(all)];
   }
 
   // The principal components of a layer, as colours.
@@ -53,11 +58,12 @@
     return canvas;
   }
 
-  // The gain of the photo that is shown, dB; null where there is no fusion.
-  function gain(key) {
+  // What a route gains over the last layer alone, dB: the one that was trained last, or another; null where there is no
+  // fusion.
+  function gain(key, name = null) {
     const metrics = store.data("routes", key)?.metrics;
-    const last = metrics?.drorae ?? metrics?.phase2;
-    return last && metrics.rae.psnr !== null && last.psnr !== null ? last.psnr - metrics.rae.psnr : null;
+    const route = name ? metrics?.[name] : (metrics?.drorae ?? metrics?.phase2);
+    return route && metrics.rae.psnr !== null && route.psnr !== null ? route.psnr - metrics.rae.psnr : null;
   }
 
   const rowAndColumn = (token) => {
@@ -82,5 +88,17 @@
     return `${where}: layer ${most + 1} added most, ${signedNumber(here[most], 2)}; layer ${least + 1} least, ${signedNumber(here[least], 2)}.`;
   }
 
-  Object.assign(parts, { aboutToken, chosen, components, gain, numbers, place, route, rowAndColumn, shape, shares });
+  Object.assign(parts, {
+    LEVELS,
+    aboutToken,
+    chosen,
+    components,
+    gain,
+    numbers,
+    place,
+    route,
+    rowAndColumn,
+    shape,
+    shares,
+  });
 })();

@@ -4,15 +4,19 @@
   const { gain, html, svg } = parts;
   const { clamp, signedNumber } = lib;
 
-  function drawStanding(node) {
-    const value = gain();
+  // `name` is the route that is shown. Others were measured with the one that was trained last.
+  function drawStanding(node, name) {
+    const value = gain(undefined, name);
+    const standing = name === parts.lastRoute(store.data("routes")) ? store.data("standing") : null;
+    const drawn = [store.state.photo, value, standing?.below, standing?.photos].join(" ");
+    if (node.dataset.drawn === drawn) return; // or who has the focus in it would lose it
+    node.dataset.drawn = drawn;
     if (value === null) {
       node.replaceChildren();
       return;
     }
-    const [strong, rest] = words.certainty(value);
+    const [strong, rest] = words.certainty(value, name === "drorae" ? gain(undefined, "phase2") : null);
     const text = html("span", { className: "txt" }, [html("b", { textContent: strong }), rest]);
-    const standing = store.data("standing");
     if (!standing?.photos) {
       node.replaceChildren(text);
       return;
