@@ -14,7 +14,7 @@ from drorae.explorer.tokenizers import load_picture_tokenizer, mean_tokenizer, m
 from drorae.ui.page import build_demo
 
 pytestmark = NEEDS_CHROMIUM
-LEVELS = 96
+LEVELS = 64
 
 
 @pytest.fixture(scope="module")

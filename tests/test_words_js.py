@@ -124,3 +124,22 @@ def test_stored_numbers_against_those_of_the_pixels(say):
     said = ["as many", "as many", "half", "a sixth", "a sixth", "an eighth", "1/12", "1/48", "22 %", "38 %", "1/31"]
     more = ["twice as many", "4 times as many", "2.5 times as many"]
     assert [say("ofThePixels", ratio) for ratio in ratios] == said + more
+
+
+@pytest.mark.parametrize(
+    ("closer", "headline"),
+    [
+        ([], "Closer costs numbers. Count both."),
+        ([{"title": "TAEF2", "stored": 10}], "TAEF2 comes closer, with fewer numbers."),
+        ([{"title": "A", "stored": 100}, {"title": "B", "stored": 200}], "A and B come closer."),
+    ],
+)
+def test_who_comes_closer_is_said(say, closer, headline):
+    first, second = say("tokenizers", closer, 100)
+    assert first == headline
+    assert ("vision encoder" in second) == bool(closer)
+
+
+def test_the_gain_is_shared_out_between_layers_and_decoder(say):
+    assert say("certainty", 9.04, 6.24) == ["65 % less error", " (+9.0 dB: layers +6.2, new decoder +2.8)."]
+    assert say("certainty", -0.5) == ["6 % more error", f" ({MINUS}0.5 dB)."]

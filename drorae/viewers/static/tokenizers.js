@@ -295,6 +295,10 @@ function draw() {
     parts.redraw(); // the new ones
   }
   for (const id of wanted) drawColumn(made.get(id));
+  const reference = column(all.length ? "all" : "rae");
+  const closer = others.filter((id) => column(id)?.metrics?.psnr > reference?.metrics.psnr);
+  const said = closer.map((id) => ({ title: title(id), stored: column(id).stored }));
+  [find("headline").textContent, find("subtitle").textContent] = words.tokenizers(said, reference?.stored);
   find("add").hidden = !store.config.tokenizers?.open && !suggestions().length;
   parts.ways(find("how"));
   ask();

@@ -47,6 +47,18 @@ const words = (() => {
 
   const rank = ({ below, photos }) => `More than on ${grouped(below)} of ${grouped(photos)} photos.`;
 
+  // What stands beside all layers, and is closer: headline and what to keep in mind. Each of `closer` has a title and the
+  // numbers it stores; `stored` are those of all layers.
+  function tokenizers(closer, stored) {
+    const same = "The same crop through other tokenizers, with the size of what each one stores.";
+    if (!closer.length) return ["Closer costs numbers. Count both.", same];
+    const less = closer.some((each) => each.stored < stored);
+    return [
+      `${list(closer.map(({ title }) => title))} ${closer.length > 1 ? "come" : "comes"} closer${less ? ", with fewer numbers" : ""}.`,
+      `${same} Those made for pixels alone store pixels well; this latent also keeps what a vision encoder knows.`,
+    ];
+  }
+
   // What a change of layers or strength did, in dB against the trained reconstruction.
   function whatIf(change, { off, beta, trained, layers, place = "" }) {
     const grows = errorChange(change);
@@ -264,6 +276,7 @@ const words = (() => {
     settings,
     stopped,
     texture,
+    tokenizers,
     whatIf,
   };
 })();
