@@ -16,12 +16,14 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -35,13 +37,16 @@ TIMES = 10  # as much as that may any picture take
 PATIENCE = 10  # seconds of the clock for each second of the processor, on a busy machine
 START = 30  # seconds of the clock for the child to start
 ROWS = 256  # of a picture that are sent together
+SIGPROF = getattr(signal, "SIGPROF", 0)  # Windows has neither it nor the timer that sends it
 SENTENCE = "sentence"  # key of the line that says why there is no picture
 TOO_LONG = "takes too long to decode; save it again as an ordinary JPEG or PNG and retry."
-TOO_MUCH = "is damaged or takes too much memory to decode; save it again as an ordinary JPEG or PNG and retry."
+TOO_MUCH = (
+    "is damaged or cut off, or takes too much memory to decode; save it again as an ordinary JPEG or PNG and retry."
+)
 
 
 class DecodingError(Exception):
-    """Why a picture was not decoded: a whole sentence, or the rest of one after the picture's name (``starts``)."""
+    """Why a picture was not decoded: a ``whole`` sentence, or the rest of one, after the picture's name."""
 
     def __init__(self, message: str, whole: bool = False) -> None:
         super().__init__(message)
@@ -95,16 +100,18 @@ def decode_in_child(stream: BinaryIO, name: str) -> tuple[Image.Image, int, int,
             f"needs a process of its own to decode, which could not be started ({reason}); save it again as an "
             "ordinary JPEG and retry."
         ) from error
-    timer = threading.Timer(START + PATIENCE * limit, child.kill)
+    spent = threading.Event()
+    timer = threading.Timer(START + PATIENCE * limit, lambda: (spent.set(), child.kill()))
     timer.start()
     try:
         answer = _received(child.stdout)
+        child.wait()
     finally:
         timer.cancel()
         child.kill()
         child.wait()
     if answer is None:
-        raise DecodingError(TOO_LONG if child.returncode != 1 else TOO_MUCH)
+        raise DecodingError(TOO_LONG if spent.is_set() or child.returncode == -SIGPROF else TOO_MUCH)
     return answer
 
 
@@ -149,7 +156,7 @@ def _main(seconds: float, name: str) -> None:
 
     _limit_resources(seconds)
     try:
-        photo = decode(sys.stdin.buffer, name)
+        photo = decode(sys.stdin.buffer, name, limited=True)
     except ImageError as error:
         _send({SENTENCE: str(error)})
         return
@@ -167,15 +174,15 @@ def _send(line: dict[str, Any]) -> None:
 
 def _limit_resources(seconds: float) -> None:
     """From here on this process may take so much processor time, and :data:`MEMORY` on top of what it holds."""
-    from PIL import AvifImagePlugin
+    if find_spec("PIL.AvifImagePlugin"):  # since Pillow 11.3
+        from PIL import AvifImagePlugin
 
-    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # each takes memory of its own
+        AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # each takes memory of its own
     try:
         import resource
-        import signal
     except ImportError:  # Windows; the parent's time-out remains
         return
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # which ends the process, also within a library
+    signal.signal(SIGPROF, signal.SIG_DFL)  # which ends the process, also within a library
     signal.setitimer(signal.ITIMER_PROF, seconds)
     statistics = Path("/proc/self/statm")
     if statistics.exists():  # elsewhere the system does not enforce it

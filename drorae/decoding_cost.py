@@ -22,6 +22,7 @@ MEMORY = 300_000_000  # bytes that decoding one picture may take
 WORK = 2_500_000_000  # ten of the reference photo
 SHARE = 0.8  # of both, up to which a count is trusted
 FILE_BYTES = 64_000_000  # files that are larger are not counted
+SEGMENTS = 50_000  # nor are more segments, chunks or blocks than that: counting takes time, too
 PROFILE_BYTES = 100_000  # larger colour profiles hold tables or programs; what they take is not counted
 MAX_PIXELS = 50_000_000  # the largest photos of phones; larger ones must be made smaller first
 FULL_PIXELS = 24_000_000  # 96 MB as Pillow holds RGB; larger pictures are read at half their sides
@@ -111,7 +112,7 @@ def _pixels(width: int, height: int, drafted: bool = False) -> Cost:
 
 def _jpeg(content: bytes) -> Cost:
     """Entropy-coded bytes, and the blocks that each scan visits; with several scans all coefficients are held."""
-    segments = junk = scans = blocks = coded = profile = 0
+    segments = junk = scans = blocks = profile = 0
     copied = 0.0
     sampling: dict[int, int] = {}
     width = height = 0
@@ -120,10 +121,12 @@ def _jpeg(content: bytes) -> Cost:
     while match := MARKER.search(content, place):
         marker, start = match[1][0], match.end()
         if scans == 0:
-            junk += match.start() - place
+            junk += match.end() - 2 - place  # what is none, and fill bytes
         elif marker == 0xD9:
             break
         segments += 1
+        if segments > SEGMENTS:
+            raise _Unbounded
         place = start
         if marker in (0x01, 0xD8, 0xD9):
             continue
@@ -176,6 +179,8 @@ def _png(content: bytes) -> Cost:
         length, kind = struct.unpack(">I4s", content[place : place + 8])
         body = slice(place + 8, place + 8 + length)
         segments += 1
+        if segments > SEGMENTS:
+            raise _Unbounded
         if kind == b"IHDR":
             width, height, bits, colour = struct.unpack(">IIBB", content[body][:10].ljust(10, b"\0"))
             raw = height * (1 + -(-width * bits * {2: 3, 4: 2, 6: 4}.get(colour, 1) // 8))
@@ -216,7 +221,9 @@ def _gif(content: bytes) -> Cost:
     width, height, flags = struct.unpack("<HHB", content[6:11].ljust(5, b"\0"))
     place = 13 + (6 << (flags & 7) if flags & 128 else 0)
     segments, comments = 0, 0
-    while place < len(content) and segments * PER_SEGMENT < WORK:
+    while place < len(content):
+        if segments > SEGMENTS:
+            raise _Unbounded
         kind = content[place]
         if kind == 0x3B:
             break
@@ -230,7 +237,7 @@ def _gif(content: bytes) -> Cost:
             segments, place = segments + 1, place + 1
             continue
         start = place
-        while place < len(content) and (length := content[place]):
+        while place < len(content) and (length := content[place]) and segments <= SEGMENTS:
             segments, place = segments + 1, place + 1 + length
         comments += place - start if kind == 0x21 else 0
         segments, place = segments + 1, place + 1
@@ -267,6 +274,8 @@ def _webp(content: bytes) -> Cost:
         lossless += len(body) if kind in (b"VP8L", b"ALPH") else 0
         width, height = max(width, sides[0]), max(height, sides[1])
         segments, place = segments + 1, place + 8 + length + (length & 1)
+        if segments > SEGMENTS:
+            raise _Unbounded
     cost.memory += 20 * width * height + 5_000 * lossless
     cost.work += (PER_WEBP_PIXEL + PER_PIXEL) * width * height + PER_CODE_BYTE * len(content) + 2_000 * lossless
     cost.work += PER_SEGMENT * segments

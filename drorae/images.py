@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from drorae.decoding import TOO_MUCH, DecodingError, decode_in_child
@@ -155,8 +155,11 @@ def open_photo(source: str | Path | bytes | Image.Image | np.ndarray, name: str 
             raise ImageError(error.sentence(name)) from error
 
 
-def decode(stream: BinaryIO, name: str) -> Photo:
+def decode(stream: BinaryIO, name: str, limited: bool = False) -> Photo:
     """The picture in a file, as :func:`open_photo` gives it, decoded here and now, whatever it costs.
+
+    Args:
+        limited: this process has little memory, of which a failure may be a sign.
 
     Raises:
         ImageError: as :func:`open_photo` does.
@@ -171,11 +174,11 @@ def decode(stream: BinaryIO, name: str) -> Photo:
             held = [Image.open(stream, formats=formats)]
     except Image.DecompressionBombError as error:
         raise ImageError(_too_large(name, error)) from error
-    except MemoryError as error:
-        raise ImageError(f"'{name}' {TOO_MUCH}") from error
     except Exception as error:  # damaged files make Pillow raise nearly anything
+        if isinstance(error, MemoryError) or (limited and not isinstance(error, UnidentifiedImageError)):
+            raise ImageError(f"'{name}' {TOO_MUCH}") from error
         raise ImageError(f"'{name}' is not a picture that can be read; use {FORMATS_TEXT}.") from error
-    return _to_photo(held, name)
+    return _to_photo(held, name, limited)
 
 
 def _opened(path: Path, name: str, missing: str) -> BinaryIO:
@@ -238,7 +241,7 @@ def _too_large(name: str, reason: tuple[int, int] | Image.DecompressionBombError
     return f"'{name}' {what}, more than the {limit} megapixels allowed; make it smaller and try again."
 
 
-def _to_photo(held: list[Image.Image], name: str) -> Photo:
+def _to_photo(held: list[Image.Image], name: str, limited: bool = False) -> Photo:
     """The picture that a list of one holds, which is taken from it, so that its pixels go as soon as they can."""
     picture = held.pop()
     width, height = picture.size
@@ -272,9 +275,9 @@ def _to_photo(held: list[Image.Image], name: str) -> Photo:
         raise
     except Image.DecompressionBombError as error:
         raise ImageError(_too_large(name, error)) from error
-    except MemoryError as error:
-        raise ImageError(f"'{name}' {TOO_MUCH}") from error
     except Exception as error:  # damaged files make Pillow raise nearly anything
+        if limited or isinstance(error, MemoryError):
+            raise ImageError(f"'{name}' {TOO_MUCH}") from error
         raise ImageError(f"'{name}' is damaged or cut off; save or download it again and retry.") from error
     picture.info = {}  # EXIF, ICC profiles and text chunks go no further
     return Photo(picture, width, height, flattened)

@@ -1,4 +1,4 @@
-"""Small pictures of eight formats, and twenty ways of damaging any file."""
+"""Small pictures of eight formats, and twenty-two ways of damaging any file."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import io
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
+from PIL import Image, features
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "BMP", "TIFF", "GIF")
+HAS_AVIF = bool(features.check("avif"))  # Pillow before 11.3 has not
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF", "GIF", *(["AVIF"] if HAS_AVIF else []))
 
 
 def small_picture(kind: str, seed: int = 0) -> bytes:

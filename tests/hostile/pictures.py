@@ -139,9 +139,9 @@ def _try_costly(names: list[str]) -> Counter[str]:
         _print_kind(name, Counter([result]))
         if "limit" in figures:
             print(
-                f"    file {figures['file'] / 1e6:.1f} MB; {figures['seconds']:.2f} s and {figures['bytes'] / 1e6:.0f} MB"
-                f" here, {figures['child_seconds']:.2f} s and {figures['child_bytes'] / 1e6:.0f} MB in a child, of"
-                f" {figures['limit']:.2f} s: {figures['said']}",
+                f"    file {figures['file'] / 1e6:.1f} MB; {figures['seconds']:.2f} s and"
+                f" {figures['bytes'] / 1e6:.0f} MB here, {figures['child_seconds']:.2f} s and"
+                f" {figures['child_bytes'] / 1e6:.0f} MB in a child, of {figures['limit']:.2f} s: {figures['said']}",
                 flush=True,
             )
         else:
