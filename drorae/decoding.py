@@ -101,7 +101,12 @@ def decode_in_child(stream: BinaryIO, name: str) -> tuple[Image.Image, int, int,
             "ordinary JPEG and retry."
         ) from error
     spent = threading.Event()
-    timer = threading.Timer(START + PATIENCE * limit, lambda: (spent.set(), child.kill()))
+
+    def stop() -> None:
+        spent.set()
+        child.kill()
+
+    timer = threading.Timer(START + PATIENCE * limit, stop)
     timer.start()
     try:
         answer = _received(child.stdout)

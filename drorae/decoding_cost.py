@@ -23,6 +23,7 @@ WORK = 2_500_000_000  # ten of the reference photo
 SHARE = 0.8  # of both, up to which a count is trusted
 FILE_BYTES = 64_000_000  # files that are larger are not counted
 SEGMENTS = 50_000  # nor are more segments, chunks or blocks than that: counting takes time, too
+EXIF_BYTES = 1_000_000  # nor is EXIF that a JPEG holds in many parts
 PROFILE_BYTES = 100_000  # larger colour profiles hold tables or programs; what they take is not counted
 MAX_PIXELS = 50_000_000  # the largest photos of phones; larger ones must be made smaller first
 FULL_PIXELS = 24_000_000  # 96 MB as Pillow holds RGB; larger pictures are read at half their sides
@@ -75,7 +76,8 @@ def cost_of(stream: BinaryIO) -> Cost | None:
         head = stream.read(64)
         if head.startswith(b"BM"):  # the only one whose size is no sign of its cost
             return _bmp(head, stream.seek(0, 2))
-        content = head + stream.read(FILE_BYTES)
+        stream.seek(0)
+        content = stream.read(FILE_BYTES + 1)
     finally:
         stream.seek(0)
     if len(content) > FILE_BYTES:
@@ -91,8 +93,8 @@ def cost_of(stream: BinaryIO) -> Cost | None:
             return _webp(content)
         if content.startswith((b"II*\0", b"MM\0*")):
             return _tiff(content)
-        if content.startswith((b"II\x2b\0", b"MM\0\x2b")) or content[4:8] == b"ftyp":
-            return None
+        if content[:2] in (b"II", b"MM") or content[4:8] == b"ftyp":
+            return None  # BigTIFF, AVIF and HEIC
     except _Unbounded:
         return None
     return Cost() if len(content) < 1_000_000 else None  # no opener accepts it
@@ -117,7 +119,7 @@ def _jpeg(content: bytes) -> Cost:
     sampling: dict[int, int] = {}
     width = height = 0
     place = 2
-    exif = b""
+    exif = several = b""
     while match := MARKER.search(content, place):
         marker, start = match[1][0], match.end()
         if scans == 0:
@@ -132,11 +134,13 @@ def _jpeg(content: bytes) -> Cost:
             continue
         length = int.from_bytes(content[start : start + 2], "big")
         if length < 2:
-            break  # libjpeg and Pillow stop here
+            if scans:
+                break  # libjpeg stops here
+            length = 2  # Pillow does not
         body, place = content[start + 2 : start + length], start + length
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and len(body) >= 6:
-            if width:
-                raise _Unbounded  # a second frame
+            if width or marker not in (0xC0, 0xC1, 0xC2):
+                raise _Unbounded  # a second frame; arithmetic code, lossless
             height, width = struct.unpack(">HH", body[1:5])
             sampling = _blocks_of_components(body[6:], width, height)
         elif marker == 0xDA:
@@ -144,19 +148,24 @@ def _jpeg(content: bytes) -> Cost:
             blocks += sum(sampling.get(each, 0) for each in body[1 : 1 + 2 * (body[0] if body else 0) : 2])
         elif marker == 0xE1 and body.startswith(b"Exif\0\0"):
             exif += body[6:]
+            if len(exif) > EXIF_BYTES:
+                raise _Unbounded
         elif marker == 0xE2 and body.startswith(b"MPF\0"):
-            copied += _bytes_of_tags(body[4:])
+            several = body[4:]
+        elif marker in (0xDB, 0xED):  # tables and Photoshop's entries, which Pillow reads one by one
+            junk += len(body)
         elif marker == 0xE2 and body.startswith(b"ICC_PROFILE\0"):
             profile += len(body)
         copied += len(body)
-    coded = len(content) - junk
-    copied += 2 * _bytes_of_tags(exif)  # Pillow reads it for the resolution, too
+    if scans == 0:
+        junk += len(content) - min(place, len(content))
+    copied += _bytes_of_tags(several) + 2 * _bytes_of_tags(exif)  # Pillow reads it for the resolution, too
     if profile > PROFILE_BYTES:
         raise _Unbounded
     cost = _pixels(width, height, drafted=True)
     coefficients = 128 * sum(sampling.values()) if scans > 1 or b"\xff\xc2" in content else 0
     cost.memory = max(cost.memory, cost.memory / 2 + coefficients) + copied + len(content)
-    cost.work += PER_SEGMENT * segments + PER_JUNK_BYTE * junk + PER_CODE_BYTE * coded + PER_COPIED_BYTE * copied
+    cost.work += PER_SEGMENT * segments + PER_JUNK_BYTE * junk + PER_CODE_BYTE * len(content) + PER_COPIED_BYTE * copied
     cost.work += PER_BLOCK * (blocks + sum(sampling.values()))
     return cost
 
@@ -179,7 +188,7 @@ def _png(content: bytes) -> Cost:
         length, kind = struct.unpack(">I4s", content[place : place + 8])
         body = slice(place + 8, place + 8 + length)
         segments += 1
-        if segments > SEGMENTS:
+        if segments > SEGMENTS or cost.work > WORK:
             raise _Unbounded
         if kind == b"IHDR":
             width, height, bits, colour = struct.unpack(">IIBB", content[body][:10].ljust(10, b"\0"))
@@ -195,9 +204,11 @@ def _png(content: bytes) -> Cost:
             cost.memory += 2_000_000 if kind != b"tEXt" else 3 * length
         elif kind == b"iCCP":
             _check_profile(content[body])
+            cost.work += PER_INFLATED_BYTE * 1_000_000
         elif kind == b"eXIf":
             copied = _bytes_of_tags(content[body])
-            cost.work, cost.memory = cost.work + PER_COPIED_BYTE * copied, cost.memory + copied
+            cost.work += PER_DEFLATED_BYTE * length + PER_COPIED_BYTE * copied
+            cost.memory += copied
         else:
             cost.work += PER_DEFLATED_BYTE * min(length, len(content))
             cost.memory += min(length, len(content)) if kind not in (b"IDAT", b"fdAT") else 0
@@ -220,7 +231,7 @@ def _gif(content: bytes) -> Cost:
     """Blocks of at most 255 bytes. Comments are put together byte string by byte string, in quadratic time."""
     width, height, flags = struct.unpack("<HHB", content[6:11].ljust(5, b"\0"))
     place = 13 + (6 << (flags & 7) if flags & 128 else 0)
-    segments, comments = 0, 0
+    segments = comments = frames = 0
     while place < len(content):
         if segments > SEGMENTS:
             raise _Unbounded
@@ -229,7 +240,9 @@ def _gif(content: bytes) -> Cost:
             break
         if kind == 0x2C:
             left, top, across, down, flags = struct.unpack("<HHHHB", content[place + 1 : place + 10].ljust(9, b"\0"))
-            width, height = max(width, left + across), max(height, top + down)
+            if frames == 0:  # the first one may be larger than the screen
+                width, height = max(width, left + across), max(height, top + down)
+            frames += 1
             place += 11 + (6 << (flags & 7) if flags & 128 else 0)
         elif kind == 0x21:
             place += 2
@@ -297,18 +310,17 @@ def _bmp(head: bytes, size: int) -> Cost | None:
 
 def _tiff(content: bytes) -> Cost:
     """Small files of the usual compressions: strips may share their bytes, so each may cost what the file does."""
-    strips, sides, compression = 0, {0x100: 0, 0x101: 0}, 1
+    strips, sides = 0, {0x100: 0, 0x101: 0}
     for tag, kind, count, value in _tags(content):
-        if tag in (0x111, 0x144):
+        short = value >> 16 if content[:1] == b"M" else value & 0xFFFF
+        if tag == 0x111:
             strips += count
         elif tag in sides:
-            sides[tag] = value >> 16 if kind == 3 and content[:1] == b"M" else value & 0xFFFF if kind == 3 else value
-        elif tag == 0x103:
-            compression = value >> 16 if content[:1] == b"M" else value & 0xFFFF
-        elif tag == 0x14A or (tag == 0x8773 and count > PROFILE_BYTES):
+            sides[tag] = max(sides[tag], short if kind == 3 else value)
+        elif tag == 0x103 and (kind != 3 or short not in TIFF_COMPRESSIONS):
             raise _Unbounded
-    if compression not in TIFF_COMPRESSIONS:
-        raise _Unbounded
+        elif tag in (0x142, 0x14A) or (tag == 0x8773 and count > PROFILE_BYTES):
+            raise _Unbounded  # tiles may be larger than the picture; further pictures
     cost = _pixels(sides[0x100], sides[0x101])
     copied = 6 * _bytes_of_tags(content)  # numbers become Python's
     cost.memory += 8 * sides[0x100] * sides[0x101] + 10 * copied + len(content)  # one strip may hold everything
@@ -349,5 +361,7 @@ def _tags(content: bytes) -> Iterator[tuple[int, int, int, int]]:
         for at in range(place + 2, min(place + 2 + 12 * entries, len(content) - 11), 12):
             tag, kind, count, value = struct.unpack(order + "HHII", content[at : at + 12])
             if tag in TAGS_OF_FOLDERS:
+                if count != 1 or kind not in (4, 13):
+                    raise _Unbounded
                 places.append(value)
             yield tag, kind, count, value

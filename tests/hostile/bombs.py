@@ -130,6 +130,17 @@ def tiff_of_tags(count: int, length: int) -> bytes:
     return tiff(64, 48, 1, bytes(max(length, 64 * 48)), more=more, extra=count)
 
 
+def tiff_of_one_tile(side: int) -> bytes:
+    """A TIFF of 64 x 48 pixels in one tile, which is far larger."""
+    data = zlib.compress(bytes(side * side), 9)
+    entries = [
+        (256, 4, 1, 64), (257, 4, 1, 48), (258, 3, 1, 8), (259, 3, 1, 8), (262, 3, 1, 1),
+        (322, 4, 1, side), (323, 4, 1, side), (324, 4, 1, 8), (325, 4, 1, len(data)),
+    ]  # fmt: skip
+    packed = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(entries)) + packed + bytes(4)
+
+
 def bmp_of_runs(size: tuple[int, int], body: bytes) -> bytes:
     palette = bytes(1024)
     header = struct.pack("<IiiHHIIiiII", 40, *size, 1, 8, 1, len(body), 0, 0, 256, 0)
@@ -160,6 +171,9 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "jpeg, a million comments": lambda: jpeg(segment(0xFE, b"") * MILLION),
     "jpeg, ten million bytes of nothing": lambda: jpeg(b"\0" * 10 * MILLION),
     "jpeg, ten million fill bytes": lambda: jpeg(b"\xff" * 10 * MILLION),
+    "jpeg, a header without an end": lambda: saved(FLAT, "JPEG")[:20] + bytes(20 * MILLION),
+    "jpeg, comments without a length": lambda: jpeg(b"\xff\xfe\0\0" * MILLION),
+    "jpeg, half a million tables": lambda: jpeg(segment(0xDB, (b"\0" + b"\1" * 64) * 1000) * 500),
     "jpeg, tags that share bytes": lambda: jpeg(segment(0xE1, EXIF + tags(5000, 65_000)[:65_000])),
     "jpeg, EXIF in a hundred parts": lambda: jpeg(
         segment(0xE1, EXIF + tags(5000, MILLION)[:65_000]), segment(0xE1, EXIF + bytes(65_000)) * 99
@@ -189,6 +203,8 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "gif, 50 megapixels": lambda: saved(flat(PHONE, "P"), "GIF"),
     "tiff, a million strips": lambda: tiff(64, MILLION // 2, MILLION // 2, bytes(64)),
     "tiff, deflated strips that share bytes": lambda: tiff(64, 2000, 2000, deflated_nothing(400_000, bytes(64)), 8),
+    "tiff, a tile larger than the picture": lambda: tiff_of_one_tile(20_000),
+    "tiff, an old signature and tags that share bytes": lambda: b"II\0*" + tiff_of_tags(20_000, 400_000)[4:],
     "tiff, tags that share bytes": lambda: tiff_of_tags(20_000, 400_000),
     "tiff, floats, 24 megapixels": lambda: saved(flat(LARGE, "F"), "TIFF", compression="tiff_deflate"),
     "tiff, floats in one strip, 50 megapixels": lambda: tiff(
