@@ -12,20 +12,22 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-import torch
-from PIL import ExifTags, Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
+from drorae.decoding import TOO_MUCH, DecodingError, decode_in_child
+from drorae.decoding_cost import FULL_PIXELS, MAX_PIXELS, is_cheap
 from drorae.errors import DRoRAEError
+
+if TYPE_CHECKING:  # the process that decodes, see drorae.decoding, starts without it
+    import torch
 
 # What a visitor may send. Pillow is told this list, so no other (rarely used, rarely fuzzed) decoder ever runs.
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "TIFF", "GIF")
 FORMATS_TEXT = "PNG, JPEG, WebP, AVIF, BMP, TIFF or a still GIF"
-MAX_PIXELS = 50_000_000  # the largest photos of phones; larger ones must be made smaller first
-FULL_PIXELS = 24_000_000  # 96 MB as Pillow holds RGB; larger pictures are read at half their sides
 MIN_SIDE = 16  # below this there is nothing to rebuild
 SETTINGS_KEY = "drorae"  # text entry of PNG files that holds how they were made
 BACKGROUND = (255, 255, 255)  # transparent pixels are shown on white
@@ -34,7 +36,7 @@ HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"
 WITH_ALPHA = {"PA": "RGBA", "La": "LA", "RGBa": "RGBA"}  # modes whose transparency is made a plain channel
 SRGB_TOLERANCE = 2  # 8-bit levels: a profile that moves no colour by more is sRGB, however it is written down
 SRGB_PROFILE_BYTES = 100_000  # profiles of sRGB are smaller
-ROWS = 256  # of a wide grey that are scaled together
+BAND_PIXELS = 1_000_000  # that are scaled, halved or flattened together
 CENTRE = (0.5, 0.5)  # of a picture, as a share of its width and of its height
 TRANSPOSE = {  # EXIF 2.3, tag 274: what brings the stored rows and columns upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -108,6 +110,10 @@ def open_photo(source: str | Path | bytes | Image.Image | np.ndarray, name: str 
     16-bit greys are scaled to 8 bits, palettes and CMYK are converted. The pixel count is checked from the header,
     before anything is decoded; pictures of more than 24 megapixels come out at half their sides.
 
+    Decoding a file takes at most 0.3 GB and ten times the processor time of a 12-megapixel JPEG: either its headers
+    say so, or a process with these limits decodes it (:mod:`drorae.decoding` says what bounds what). A PIL image is
+    taken as it is; what its file costs is for whoever opened it to know.
+
     Args:
         source: a path, the bytes of a file, a PIL image or an array (H, W), (H, W, 3) or (H, W, 4), uint8 in
             [0, 255] or float in [0, 1].
@@ -117,7 +123,7 @@ def open_photo(source: str | Path | bytes | Image.Image | np.ndarray, name: str 
         Its ``picture`` is an RGB ``PIL.Image`` without metadata, of a file of at least 16 x 16 pixels.
 
     Raises:
-        ImageError: the picture is missing, unreadable, animated, too large or too small.
+        ImageError: the picture is missing, unreadable, animated, too large, too small or too costly to decode.
     """
     given = name
     if name is None:
@@ -125,34 +131,57 @@ def open_photo(source: str | Path | bytes | Image.Image | np.ndarray, name: str 
     if isinstance(source, np.ndarray):
         source = _from_array(source, name)
     if isinstance(source, Image.Image):
-        return _to_photo(source, name)
+        return _to_photo([source], name)
 
     if isinstance(source, bytes):
-        stream: io.IOBase = io.BytesIO(source)
+        stream: BinaryIO = io.BytesIO(source)
     else:
         stream = _opened(Path(source), name, given or str(source))
     with stream:
         try:
             head = stream.read(64)
-            stream.seek(0)
+            cheap = is_cheap(stream)
         except OSError as error:
             raise ImageError(_unreadable(name, error)) from error
         if not head:
             raise ImageError(f"'{name}' is empty (0 bytes); choose another picture.")
-        formats = _heic_format(name) if _is_heic(head) else _formats()
+        if _is_heic(head):
+            _heic_format(name)
+        if cheap:
+            return decode(stream, name)
         try:
-            with warnings.catch_warnings():
-                # our own, smaller limit is checked below, with a message a person can act on
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                picture = Image.open(stream, formats=formats)
-        except Image.DecompressionBombError as error:
-            raise ImageError(_too_large(name, error)) from error
-        except Exception as error:  # damaged files make Pillow raise nearly anything
-            raise ImageError(f"'{name}' is not a picture that can be read; use {FORMATS_TEXT}.") from error
-        return _to_photo(picture, name)
+            return Photo(*decode_in_child(stream, name))
+        except DecodingError as error:
+            raise ImageError(error.sentence(name)) from error
 
 
-def _opened(path: Path, name: str, missing: str) -> io.IOBase:
+def decode(stream: BinaryIO, name: str, limited: bool = False) -> Photo:
+    """The picture in a file, as :func:`open_photo` gives it, decoded here and now, whatever it costs.
+
+    Args:
+        limited: this process has little memory, of which a failure may be a sign.
+
+    Raises:
+        ImageError: as :func:`open_photo` does.
+    """
+    head = stream.read(64)
+    stream.seek(0)
+    formats = _heic_format(name) if _is_heic(head) else _formats()
+    try:
+        with warnings.catch_warnings():
+            # our own, smaller limit is checked below, with a message a person can act on
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            held = [Image.open(stream, formats=formats)]
+    except Image.DecompressionBombError as error:
+        raise ImageError(_too_large(name, error)) from error
+    except Exception as error:  # damaged files make Pillow raise nearly anything
+        if isinstance(error, MemoryError) or (limited and not isinstance(error, UnidentifiedImageError)):
+            raise ImageError(f"'{name}' {TOO_MUCH}") from error
+        raise ImageError(f"'{name}' is not a picture that can be read; use {FORMATS_TEXT}.") from error
+    return _to_photo(held, name, limited)
+
+
+def _opened(path: Path, name: str, missing: str) -> BinaryIO:
     try:
         if path.is_file():
             return path.open("rb")
@@ -212,7 +241,9 @@ def _too_large(name: str, reason: tuple[int, int] | Image.DecompressionBombError
     return f"'{name}' {what}, more than the {limit} megapixels allowed; make it smaller and try again."
 
 
-def _to_photo(picture: Image.Image, name: str) -> Photo:
+def _to_photo(held: list[Image.Image], name: str, limited: bool = False) -> Photo:
+    """The picture that a list of one holds, which is taken from it, so that its pixels go as soon as they can."""
+    picture = held.pop()
     width, height = picture.size
     kind = picture.format
     if width * height > MAX_PIXELS:
@@ -230,9 +261,7 @@ def _to_photo(picture: Image.Image, name: str) -> Photo:
         orientation, profile = _orientation(picture), picture.info.get("icc_profile")
         if picture.mode.startswith("I") or picture.mode == "F":
             picture = _wide_grey_to_8_bit(picture, kind)
-        picture = _with_plain_channels(picture)
-        if picture.width * picture.height > FULL_PIXELS:
-            picture = picture.reduce(2)
+        picture = _with_plain_channels(picture) if _is_full(picture) else _halved(picture)
         if orientation in TRANSPOSE:
             picture = picture.transpose(TRANSPOSE[orientation])
             if orientation >= 5:  # rows become columns
@@ -240,19 +269,51 @@ def _to_photo(picture: Image.Image, name: str) -> Photo:
         picture = _to_srgb(picture, profile)
         flattened = False
         if picture.has_transparency_data:
-            picture = picture.convert("RGBA")
-            flattened = picture.getchannel("A").getextrema()[0] < 255
-            flat = Image.new("RGBA", picture.size, (*BACKGROUND, 255))
-            picture = Image.alpha_composite(flat, picture)
+            picture, flattened = _flattened(picture)
         picture = picture.convert("RGB")
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
         raise ImageError(_too_large(name, error)) from error
     except Exception as error:  # damaged files make Pillow raise nearly anything
+        if limited or isinstance(error, MemoryError):
+            raise ImageError(f"'{name}' {TOO_MUCH}") from error
         raise ImageError(f"'{name}' is damaged or cut off; save or download it again and retry.") from error
     picture.info = {}  # EXIF, ICC profiles and text chunks go no further
     return Photo(picture, width, height, flattened)
+
+
+def _is_full(picture: Image.Image) -> bool:
+    return picture.width * picture.height <= FULL_PIXELS
+
+
+def _bands(picture: Image.Image) -> list[tuple[int, int, int, int]]:
+    """Boxes of even numbers of rows that make up the picture, of about :data:`BAND_PIXELS` each."""
+    rows = max(2, BAND_PIXELS // picture.width // 2 * 2)
+    return [(0, top, picture.width, min(picture.height, top + rows)) for top in range(0, picture.height, rows)]
+
+
+def _halved(picture: Image.Image) -> Image.Image:
+    """A large picture at half its sides, with plain channels, band by band: it is never there in full twice."""
+    half = None
+    for box in _bands(picture):
+        band = _with_plain_channels(picture.crop(box)).reduce(2)
+        if half is None:
+            half = Image.new(band.mode, (-(-picture.width // 2), -(-picture.height // 2)))
+        half.paste(band, (0, box[1] // 2))
+    assert half is not None
+    return half
+
+
+def _flattened(picture: Image.Image) -> tuple[Image.Image, bool]:
+    """A picture on white, in RGB, and whether some of it was transparent; band by band."""
+    flat, transparent = Image.new("RGB", picture.size), False
+    for box in _bands(picture):
+        band = picture.crop(box).convert("RGBA")
+        transparent |= band.getchannel("A").getextrema()[0] < 255
+        white = Image.new("RGBA", band.size, (*BACKGROUND, 255))
+        flat.paste(Image.alpha_composite(white, band).convert("RGB"), box[:2])
+    return flat, transparent
 
 
 def _orientation(picture: Image.Image) -> int | None:
@@ -333,8 +394,7 @@ def _wide_grey_to_8_bit(picture: Image.Image, kind: str | None) -> Image.Image:
 
     Some rows at a time, so that a large picture is never there in several precisions.
     """
-    width, height = picture.size
-    bands = [(0, top, width, min(height, top + ROWS)) for top in range(0, height, ROWS)]
+    bands = _bands(picture)
     if picture.mode.startswith("I;16") or (picture.mode == "I" and kind == "PNG"):  # PNG has no 32-bit greys
         low, high = 0.0, 65535.0
     else:
@@ -419,12 +479,14 @@ def whole(picture: Image.Image, size: int, patch: int) -> Image.Image:
 
 def to_tensor(picture: Image.Image) -> torch.Tensor:
     """RGB picture to a float tensor (3, H, W) in [0, 1]."""
+    import torch
+
     return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).float() / 255
 
 
 def to_uint8(image: torch.Tensor) -> torch.Tensor:
     """Image tensor around [0, 1] to uint8 of the same shape: clamped and *rounded*, exactly what PNG files hold."""
-    return (image.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
+    return (image.detach().float().clamp(0, 1) * 255).round().byte()
 
 
 def png_with_settings(picture: Image.Image, settings: dict[str, Any] | None = None) -> bytes:

@@ -12,7 +12,18 @@ ORDER = {
 }
 SHELLS = {"drorae": {"cli", "__main__"}, "train": set()}
 BOTTOM = {
-    "drorae": {"bundled", "choices", "console", "devices", "errors", "images", "metrics", "checkpoints"},
+    "drorae": {
+        "bundled",
+        "choices",
+        "console",
+        "decoding",
+        "decoding_cost",
+        "devices",
+        "errors",
+        "images",
+        "metrics",
+        "checkpoints",
+    },
     "train": {"presets", "settings", "errors"},
 }
 UPWARD = {("drorae.models.autoencoder", "drorae.pretrained.rae_tokenizer")}  # from_rae builds the class it belongs to

@@ -251,7 +251,7 @@ def test_bands_of_a_wide_grey_are_scaled_alike(tmp_path, monkeypatch):
     whole = np.array(load_image(path))[..., 0]
     expected = (values - values.min()) / np.ptp(values) * 255
     assert np.abs(whole - expected).max() <= 0.51
-    monkeypatch.setattr(images, "ROWS", 7)
+    monkeypatch.setattr(images, "BAND_PIXELS", 300)
     assert np.array_equal(np.array(load_image(path))[..., 0], whole)
 
 
