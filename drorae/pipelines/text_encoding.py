@@ -65,6 +65,7 @@ def load_text_encoder(
             dtype=torch_dtype,
             use_safetensors=True,
             trust_remote_code=False,
+            attn_implementation="eager",  # the same for everybody, and what it was trained with here
             variant=variant or find_variant(Path(source), WEIGHTS),
             output_loading_info=True,
         )
