@@ -216,7 +216,7 @@ function draw() {
   const waits = store.waits("routes") || (store.photo() && !routes);
   find("root").classList.toggle("stale", Boolean(waits));
   ahead.hidden = !waits || Boolean(routes) || !store.photo().thumbnail;
-  if (!ahead.hidden) ahead.src = store.photo().source ?? store.photo().thumbnail;
+  if (!ahead.hidden) ahead.src = store.photo().thumbnail; // of an own photo all of it
   const problem = store.problem("routes");
   for (const each of [last, all]) each.say(waits ? "Rebuilding ..." : (problem ?? null));
   if (!routes) return;
