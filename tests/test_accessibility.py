@@ -161,6 +161,13 @@ def test_a_word_explains_itself_on_focus(view):
     assert tip.inner_text() in focused(view, "aria-label")
     page.keyboard.press("Escape")
     expect(tip).to_have_count(0)
+    # where the photo stands among others, too
+    density = {"from": 0, "to": 2, "counts": [1, 2, 1]}
+    value = {"size": 32, "gain": 1, "photos": 200, "below": 150, "density": density}
+    page.evaluate("(value) => store.receive('standing', { key: store.state.photo, value })", value)
+    press(view, "#picture .sure .term")
+    expect(tip).to_contain_text("Every photo the model never saw")
+    page.keyboard.press("Escape")
 
 
 def test_the_menu_is_walked_by_arrows_and_gives_the_focus_back(view):

@@ -25,8 +25,10 @@
     const { width, height } = parts.shape();
     const at = width === height ? `Measured at ${size}.` : `They are squares of ${size}; this one has about as many.`;
     const tip = `Every photo the model never saw, by what it gained; the thick line is this one. ${at}`;
-    const rank = html("span", { className: "term", tabIndex: 0, title: tip, textContent: words.rank(standing) });
-    text.append(" ", rank);
+    text.append(
+      " ",
+      parts.explained(words.rank(standing), () => tip),
+    );
     const { from, to, counts } = standing.density;
     const top = Math.max(...counts);
     const x = (at) => (100 * (at - from)) / (to - from);

@@ -20,9 +20,12 @@
     PSNR: "How close to the photo, in decibels. 6 dB more is half the error.",
     SSIM: "How alike the structures are: 1 is the same picture.",
   };
+  const term = (name, text = name) =>
+    explained(text, () => (typeof TERMS[name] === "function" ? TERMS[name]() : TERMS[name]));
+
+  // Any text that does; `tip()` is the explanation.
   let shownTerm = null;
-  function term(name, text = name) {
-    const tip = () => (typeof TERMS[name] === "function" ? TERMS[name]() : TERMS[name]);
+  function explained(text, tip) {
     const node = html(
       "span",
       { className: "term", tabIndex: 0, role: "button", "aria-label": `${text}: ${tip()}` },
@@ -52,5 +55,5 @@
     return node;
   }
 
-  Object.assign(parts, { TERMS, term });
+  Object.assign(parts, { TERMS, explained, term });
 })();
