@@ -249,6 +249,16 @@ def tiny() -> AutoencoderDRoRAE:
 
 
 @pytest.fixture(scope="session")
+def anysize() -> AutoencoderDRoRAE:
+    """A random model of any size with per-channel statistics. Do not change it."""
+    model = build(any_size=True, finetuned_decoder=True)
+    for parameter in model.decoder_finetuned.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    model.set_statistics(torch.rand(48, 1, 1) + 0.5, torch.randn(48, 1, 1))
+    return model
+
+
+@pytest.fixture(scope="session")
 def cat_reading(tiny) -> Reading:
     """The cat as that model reads it."""
     return Reading(open_photo((ROOT / "assets" / "examples" / "cat.jpg").read_bytes(), "cat"), tiny)

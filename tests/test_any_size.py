@@ -26,16 +26,6 @@ SIZES = [(32, 32), (48, 80), (104, 24)]  # height and width
 
 
 @pytest.fixture(scope="module")
-def anysize() -> AutoencoderDRoRAE:
-    """A random model of any size with per-channel statistics. Do not change it."""
-    model = build(any_size=True, finetuned_decoder=True)
-    for parameter in model.decoder_finetuned.parameters():
-        parameter.data += 0.05 * torch.randn_like(parameter)
-    model.set_statistics(torch.rand(48, 1, 1) + 0.5, torch.randn(48, 1, 1))
-    return model
-
-
-@pytest.fixture(scope="module")
 def photo() -> Image.Image:
     noise = np.random.default_rng(0).integers(0, 256, (20, 32, 3), dtype=np.uint8)
     return Image.fromarray(noise).resize((320, 200), Image.Resampling.BICUBIC)

@@ -144,14 +144,7 @@ def test_true_icons_are_recognised_and_others_are_not(network):
 @needs_data
 def test_the_command_prints_all_kinds_of_pictures(text_pipeline, tmp_path, monkeypatch, capsys):
     """On a random generator and few icons: what it draws is as good as chance, a true icon is not."""
-    load = icon_evidence.load_gallery
-
-    def small_gallery(file, network, size):
-        rows = load_photos_of_roles(file)
-        monkeypatch.setattr(icon_evidence, "load_photos", lambda *args: rows if args[1] == "train" else [])
-        return load(file, network, size)
-
-    monkeypatch.setattr(icon_evidence, "load_gallery", small_gallery)
+    keep_galleries_small(monkeypatch)
     text_pipeline.save_pretrained(tmp_path / "pipeline")
     out = tmp_path / "numbers.json"
     icon_evidence.main(
@@ -165,6 +158,18 @@ def test_the_command_prints_all_kinds_of_pictures(text_pipeline, tmp_path, monke
     assert table(report) in capsys.readouterr().out
     assert len(COLOURS) * len(THINGS) * COLOUR_SEEDS == 120
     assert unit_features(torch.rand(1, 3, 32, 32), EfficientNetLite2(WEIGHTS)).norm().item() == pytest.approx(1)
+
+
+def keep_galleries_small(monkeypatch) -> None:
+    """Let the forced choices be among a few dozen icons, not all."""
+    load = icon_evidence.load_gallery
+
+    def small_gallery(file, network, size):
+        rows = load_photos_of_roles(file)
+        monkeypatch.setattr(icon_evidence, "load_photos", lambda *args: rows if args[1] == "train" else [])
+        return load(file, network, size)
+
+    monkeypatch.setattr(icon_evidence, "load_gallery", small_gallery)
 
 
 def load_photos_of_roles(file: str) -> list[dict]:

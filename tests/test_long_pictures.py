@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import build, sent
+from conftest import sent
 from PIL import Image
 from test_encodings import frame_of, unpack
 
@@ -22,16 +22,6 @@ from train.tasks.reconstruction import router_roughness
 
 ROWS, COLUMNS, PATCH = 16, 24, 8
 PLACES = [(0, 23), (15, 0), (3, 20)]  # rows and columns that trade places in a transposed grid
-
-
-@pytest.fixture(scope="module")
-def anysize() -> AutoencoderDRoRAE:
-    """A random model of any size. Do not change it."""
-    model = build(any_size=True, finetuned_decoder=True)
-    for parameter in model.decoder_finetuned.parameters():
-        parameter.data += 0.05 * torch.randn_like(parameter)
-    model.set_statistics(torch.rand(48, 1, 1) + 0.5, torch.randn(48, 1, 1))
-    return model
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import torch
 from conftest import PHOTOS, SHAPE, build, network, smoke
 from PIL import Image
 from safetensors.torch import load_file
-from test_icon_evidence import NOTO, load_photos_of_roles
+from test_icon_evidence import NOTO, keep_galleries_small
 from torch import nn
 from torch.nn import functional as F
 
@@ -38,14 +38,7 @@ def test_a_generator_is_stored_measured_and_described(generators, tmp_path, monk
     """On a few dozen icons, with a denoiser that was trained on discs."""
     monkeypatch.setattr(publish_text, "STEPS", 2)
     monkeypatch.setattr(icon_evidence, "EfficientNetLite2", lambda weights: Coarse())
-    load = icon_evidence.load_gallery
-
-    def small_gallery(file, network, size):
-        rows = load_photos_of_roles(file)
-        monkeypatch.setattr(icon_evidence, "load_photos", lambda *args: rows if args[1] == "train" else [])
-        return load(file, network, size)
-
-    monkeypatch.setattr(icon_evidence, "load_gallery", small_gallery)
+    keep_galleries_small(monkeypatch)
     if not (generators / "smoke" / "text" / "checkpoint").is_dir():
         stage2.main([*smoke(generators), "--condition", "text"])
     tokenizer, to = str(generators / "smoke" / "finetune" / "checkpoint"), tmp_path / "published"
