@@ -28,7 +28,7 @@ import torch
 from browser import CHROMIUM, FLAGS
 from diffusers import AutoencoderKL
 from PIL import Image
-from playwright.sync_api import BrowserContext, sync_playwright
+from playwright.sync_api import BrowserContext, BrowserType, sync_playwright
 from safetensors.torch import load_file
 from torch import nn
 
@@ -233,13 +233,34 @@ def served(demo: gr.Blocks) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def browser(tmp_path_factory) -> Iterator[BrowserContext]:
+def chromium() -> Iterator[BrowserType]:
     with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            tmp_path_factory.mktemp("profile"), executable_path=CHROMIUM, headless=True, args=FLAGS
-        )
-        yield context
-        context.close()
+        yield playwright.chromium
+
+
+@pytest.fixture(scope="session")
+def browser(chromium, tmp_path_factory) -> Iterator[BrowserContext]:
+    context = chromium.launch_persistent_context(
+        tmp_path_factory.mktemp("profile"), executable_path=CHROMIUM, headless=True, args=FLAGS
+    )
+    yield context
+    context.close()
+
+
+@pytest.fixture(scope="session")
+def phone(chromium, tmp_path_factory) -> Iterator[BrowserContext]:
+    """A browser that is touched, as wide as most phones."""
+    context = chromium.launch_persistent_context(
+        tmp_path_factory.mktemp("phone"),
+        executable_path=CHROMIUM,
+        headless=True,
+        args=FLAGS,
+        has_touch=True,
+        is_mobile=True,
+        viewport={"width": 390, "height": 844},
+    )
+    yield context
+    context.close()
 
 
 @pytest.fixture(scope="session")

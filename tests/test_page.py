@@ -238,7 +238,11 @@ def test_gain_and_harm_are_those_of_the_pictures(view, result):
     page.evaluate("parts.point([10.5, 20.5])")
     value = gain.map[20, 10]
     words = "as far" if value == 0 else f"{abs(value):.1f} of 255 levels {'closer' if value > 0 else 'farther'}"
-    expect(page.locator("#picture [data-part=maps] .note").first).to_contain_text(words)
+    note = page.locator("#picture [data-part=maps] .note").first
+    expect(note).to_contain_text(words)
+    page.evaluate("parts.release()")
+    better, worse = gain.map[gain.map > 0].mean(), -gain.map[gain.map < 0].mean()
+    expect(note).to_contain_text(f"harmed, by {worse:.1f} of 255 levels on average; where it helped, by {better:.1f}.")
 
 
 def test_a_photo_goes_through_and_its_crop_can_be_moved(view, tiny, tmp_path):
@@ -360,6 +364,10 @@ def test_a_bad_file_is_one_sentence_and_loses_nothing(view, result, tmp_path, na
     view.page.evaluate("store.show('cat')")
     assert np.array_equal(panel(view, 0), result.original)
     assert view.page.locator(f"#bar .tray button[aria-label='{name}']").count() == 0
+    view.upload(tmp_path / name)
+    expect(view.page.locator("#bar .failure")).to_contain_text(sentence)
+    view.page.get_by_role("button", name="Close", exact=True).click()
+    expect(view.page.locator("#bar .failure")).to_be_hidden()
 
 
 def test_the_last_of_two_quick_photos_wins(view, tiny):
@@ -400,6 +408,24 @@ def test_the_address_follows_and_brings_back(browser, tiny_url, tmp_path):
     view.page.wait_for_url(re.compile("example=cat"))
     view.page.go_back()
     view.page.wait_for_function("store.photo()?.name === 'own.png'")
+    view.page.wait_for_url(address)
+    # Back, where the photo has to be found and sent again first, and the view is another one, too
+    view.page.go_forward()
+    view.know("routes", "cat")
+    view.open("weights")
+    view.page.wait_for_url(re.compile("tab=weights&example=cat"))
+    view.page.evaluate("store.show('rocket')")
+    view.page.wait_for_url(re.compile("tab=weights&example=rocket"))
+    last, entries = view.page.url, view.page.evaluate("history.length")
+    view.reload()
+    view.know("routes", "rocket")
+    view.page.evaluate("history.go(-3)")
+    view.page.wait_for_function("store.photo()?.name === 'own.png' && store.data('routes') && store.state.pinned")
+    view.page.wait_for_url(address)
+    assert view.page.evaluate("history.length") == entries
+    view.page.evaluate("history.go(3)")
+    view.page.wait_for_url(last)
+    view.know("routes", "rocket")
     view.check()
     view.page.close()
 
@@ -457,6 +483,40 @@ def test_a_phone_shows_the_result_at_once_and_nothing_is_wider(browser, tiny_url
         assert contrast(view.page, selector) >= 4.5
     view.check()
     view.page.close()
+
+
+def test_what_a_finger_points_at_stays_in_sight_and_can_be_read(phone, tiny_url, result):
+    """A tap reads a pixel; the map that a tap chooses is the one in sight; the tab bar says where one is."""
+    view = Watched(phone, tiny_url, width=390)
+    page = view.page
+    page.set_viewport_size({"width": 390, "height": 844})
+    view.painted()
+    handle = page.locator("#picture .handle")
+    for value in (0, 100):  # there is nothing beside the picture that the handle could reach into
+        page.evaluate(f"store.set({{ split: {value} }})")
+        view.settle()
+        box = handle.bounding_box()
+        assert 0 <= box["x"] <= box["x"] + box["width"] <= 390
+    harmed = page.locator("#picture [data-part=maps] .shot").nth(1)
+    harmed.scroll_into_view_if_needed()
+    box = harmed.bounding_box()
+    harmed.tap(position={"x": box["width"] * 0.3, "y": box["height"] * 0.6})
+    side = len(result.original)
+    value = result.gains["drorae"].map[int(0.6 * side), int(0.3 * side)]
+    note = page.locator("#picture [data-part=maps] .note").first
+    expect(note).to_contain_text(f"Pixel {int(0.3 * side)}, {int(0.6 * side)}: ")
+    expect(note).to_contain_text(f"{abs(value):.1f} of 255 levels")
+    view.open("weights")
+    last = page.locator("#weights .map").last
+    last.scroll_into_view_if_needed()
+    last.tap()
+    shot = page.locator("#weights .stage .shot").first.bounding_box()
+    assert 0 <= shot["y"] <= shot["y"] + shot["height"] <= 844 - 60
+    for name, label in (("frequency", "More"), ("tokenizers", "More"), ("layers", "Layers"), ("picture", "Picture")):
+        view.open(name)
+        expect(page.locator("#bar [data-part=tabbar] [aria-current]")).to_have_text(label)
+    view.check()
+    page.close()
 
 
 def test_results_stand_above_the_fold_on_a_laptop(browser, tiny_url):

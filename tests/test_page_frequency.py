@@ -32,6 +32,7 @@ def back(reading):
 def one_page(browser, tiny_url):
     watched = Watched(browser, tiny_url, query="?tab=frequency&example=cat", width=1440)
     watched.page.wait_for_function("store.data('frames')?.layers?.length === 3")
+    watched.painted()  # though it has no picture
     yield watched
     watched.page.close()
 

@@ -183,6 +183,8 @@ def test_it_is_readable_and_scrolls_by_itself(view):
         assert contrast(page, f"#tokenizers {part}") >= 4.5
     page.set_viewport_size({"width": 390, "height": 844})
     drawn(view)
+    names = page.locator("#tokenizers .col").evaluate_all("(nodes) => nodes.map((node) => node.ariaLabel)")
+    assert names[:2] == ["All three layers", "TAEF2"]  # the two that are seen at once
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     scroller = page.locator("#tokenizers .scroll")
     assert scroller.evaluate("(node) => node.scrollWidth > node.clientWidth")

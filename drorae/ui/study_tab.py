@@ -31,7 +31,8 @@ the steps, not the heights. {own}
 PEERS_TEXT = """
 ## Where it stands
 Left and down is better where an axis says so. The paper's three routes are joined: **rFID falls and generation
-without guidance gets worse** (2.16, 2.45, 2.68); only with AutoGuidance it gains (1.74, 1.70, 1.65).
+without guidance gets worse** (2.16, 2.45, 2.68); only with AutoGuidance it gains (1.74, 1.70, 1.65). A dot says
+whose it is when you point at it or tap it.
 """
 
 SCALING_TEXT = """

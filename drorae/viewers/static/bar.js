@@ -45,6 +45,10 @@ const shelf = (() => {
       const writing = await table("readwrite");
       for (const each of old) writing.delete(each.key);
     },
+    async remove(key) {
+      const all = await table("readwrite");
+      if (all) await result(all.delete(key));
+    },
     async get(key) {
       const all = await table("readonly");
       return all ? ((await result(all.get(key))) ?? null) : null;
@@ -81,17 +85,18 @@ async function openFile(file, { keep = true, centre = null, whole = null, size =
   const about = store.add({ key, name: file.name, thumbnail: URL.createObjectURL(file), centre, whole, size });
   about.pending = true;
   leaveFor(key);
+  if (keep) shelf.put(key, file, size); // at once: the page may be reloaded while it is sent
   try {
     const { path } = await upload(file);
     about.file = { path };
   } catch {
     store.photos.delete(key);
+    if (keep) shelf.remove(key);
     store.set({ photo: before });
     store.fail(`${file.name} could not be sent. It may be larger than this page takes; try a smaller one.`);
     return null;
   }
   about.pending = false;
-  if (keep) shelf.put(key, file, size);
   if (state.photo === key) await store.show(key);
   return key;
 }
@@ -152,9 +157,9 @@ function drawLinks() {
     link.toggleAttribute("aria-current", here);
     if (here) link.setAttribute("aria-current", "page");
   }
-  for (const button of find("tabbar").querySelectorAll("[data-view]")) {
-    button.toggleAttribute("aria-current", button.dataset.view === state.view);
-  }
+  const buttons = [...find("tabbar").querySelectorAll("button")];
+  const open = buttons.find((button) => button.dataset.view === state.view) ?? buttons.at(-1); // the others are in More
+  for (const button of buttons) button.toggleAttribute("aria-current", button === open);
 }
 
 for (const link of find("links").querySelectorAll("a"))
@@ -212,6 +217,7 @@ function turnDark(dark) {
 }
 const theme = () => turnDark(!parts.dark());
 find("theme").addEventListener("click", theme);
+find("dismiss").addEventListener("click", () => store.fail(null));
 const remembered = localStorage.getItem("drorae-theme");
 if (remembered && !new URLSearchParams(window.location.search).has("__theme")) turnDark(remembered === "dark");
 
@@ -282,7 +288,7 @@ document.addEventListener("keydown", (event) => {
 
 function drawFailure() {
   find("failure").hidden = !store.failure;
-  find("failure").textContent = store.failure ?? "";
+  find("reason").textContent = store.failure ?? "";
 }
 
 store.on(["photos", "photo", "second", "config"], drawTray);

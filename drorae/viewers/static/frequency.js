@@ -248,6 +248,7 @@ function draw() {
   drawBack(routes);
   drawMatrix(routes);
   parts.drawBars(find("bars"));
+  document.documentElement.dataset.painted = "1"; // it has no pictures to wait for
 }
 parts.whenDrawn(draw);
 store.on(["token", "pinned", "area", "against"], () => {

@@ -42,6 +42,8 @@ const guide = (() => {
       texts[0][1] = "Pull the white handle over the cat";
       texts[1][1] = "Point at the eye";
     } else texts[1][0] = "Point at the picture";
+    // what is not in this view is only named; a click goes there
+    if (state.view !== "picture") for (const text of texts.slice(0, 2)) text[1] = text[0];
     if (state.view !== "layers") texts[2][1] = "Take layer 1 away";
     box.replaceChildren(
       html("span", { className: "try", textContent: "Try it" }),

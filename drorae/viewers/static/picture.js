@@ -122,9 +122,14 @@ function gainsNow() {
   if (gains?.original !== original || gains.shown !== shown) {
     const photo = parts.pixels(original);
     const map = gainMap(photo, parts.pixels(rae), parts.pixels(shown));
-    const helped = map.filter((value) => value > 0).length / map.length;
-    const harmed = map.filter((value) => value < 0).length / map.length;
-    gains = { original, shown, map, photo, helped, harmed };
+    const [closer, farther] = [map.filter((value) => value > 0), map.filter((value) => value < 0)];
+    const mean = (values) =>
+      values.length ? values.reduce((sum, value) => sum + Math.abs(value), 0) / values.length : null;
+    gains = {
+      ...{ original, shown, map, photo },
+      ...{ helped: closer.length / map.length, harmed: farther.length / map.length },
+      ...{ better: mean(closer), worse: mean(farther) },
+    };
   }
   return gains;
 }
@@ -249,7 +254,7 @@ function draw() {
   drawCrops(routes.notes);
   parts.drawStanding(notes.all.querySelector(".sure"), name);
   drawBars();
-  handle.style.left = `${state.split}%`;
+  handle.style.setProperty("--at", `${state.split}%`);
   handle.setAttribute("aria-valuenow", Math.round(state.split));
   const original = parts.route("original");
   if (original) {
@@ -270,7 +275,7 @@ function draw() {
     drawPixel();
   }
   drawSecond();
-  parts.ways(find("how"));
+  for (const name of ["how", "how-below"]) parts.ways(find(name));
   if (original && parts.route("rae") && !swept) {
     swept = true;
     sweep();
@@ -293,14 +298,26 @@ function drawBars() {
   if (narrow.matches) parts.drawUpright(upright);
 }
 
+function aboutHarm({ better, worse }) {
+  const levels = (value) => `${number(value, 1)} of 255 levels`;
+  const how = [
+    ...(worse === null ? [] : [`Where it harmed, by ${levels(worse)} on average`]),
+    ...(better === null ? [] : [`where it helped, by ${worse === null ? levels(better) : number(better, 1)}`]),
+  ].join("; ");
+  const touch = window.matchMedia("(hover: none)").matches;
+  return `${how && `${words.capital(how)}. `}${touch ? "Tap" : "Point at"} a pixel to read it.`;
+}
+
 function drawPixel() {
   const now = gainsNow();
   const known = parts.shape();
   if (!now || !known) return;
   if (!state.pixel) {
-    pixel.textContent = "On the photo in grey. Point at a pixel to read it.";
+    // a finger that is lifted points no more; what it read stays as long as its place is pinned
+    if (!(state.pinned && pixel.dataset.token === String(state.token))) pixel.textContent = aboutHarm(now);
     return;
   }
+  pixel.dataset.token = state.token;
   const [x, y] = state.pixel.map(Math.floor);
   const value = now.map[y * known.width + x];
   const change =
@@ -353,14 +370,15 @@ let swept = false;
 function sweep() {
   if (parts.calm() || localStorage.getItem("drorae-seen") || store.framed) return;
   localStorage.setItem("drorae-seen", "1");
-  const started = performance.now();
+  const [started, before] = [performance.now(), state.split];
+  const reach = before > 35 ? -35 : 35;
   const step = (now) => {
     const t = (now - started) / 1200;
     if (handle.held || t >= 1) {
-      if (!handle.held) store.set({ split: 0 });
+      if (!handle.held) store.set({ split: before });
       return;
     }
-    store.set({ split: 35 * Math.sin(Math.PI * t) });
+    store.set({ split: before + reach * Math.sin(Math.PI * t) });
     requestAnimationFrame(step);
   };
   requestAnimationFrame(step);
@@ -373,7 +391,7 @@ for (const { move, turn } of crops) {
 find("thumb").addEventListener("click", () => store.set({ choose: Date.now() }));
 parts.whenDrawn(draw);
 store.on(["token", "pinned", "hot", "area", "against"], drawBars);
-store.on(["pixel"], drawPixel);
+store.on(["pixel", "pinned"], drawPixel);
 store.on(["photo", "data"], () => {
   if (store.data("routes")?.shares) store.need("standing");
 });

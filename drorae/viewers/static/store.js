@@ -325,6 +325,8 @@ const store = (() => {
 
   let timer = 0;
   let written = null;
+  let following = false;
+  let restoring = 0; // what an address names may take a while to be found
   const WRITTEN = [
     "view",
     "photo",
@@ -342,19 +344,11 @@ const store = (() => {
   ];
   function follow() {
     if (framed || embedded) return;
+    following = true;
     on(WRITTEN, (_, changed) => {
       clearTimeout(timer);
       const turned = changed.includes("view") || changed.includes("photo");
-      timer = setTimeout(
-        () => {
-          const text = `?${address()}`;
-          if (text === written) return;
-          const far = turned && written !== null;
-          written = text;
-          history[far ? "pushState" : "replaceState"](null, "", text === "?" ? window.location.pathname : text);
-        },
-        turned ? 0 : 250,
-      );
+      timer = setTimeout(() => write(turned && written !== null), turned ? 0 : 250);
     });
     window.addEventListener("popstate", () => {
       written = window.location.search;
@@ -362,8 +356,27 @@ const store = (() => {
     });
   }
 
-  // Show what an address names. A photo that is not here is looked for by `find(key)`, which may be asynchronous.
+  // Put what is seen into the address, as a new entry of the history or in place of the last.
+  function write(anew) {
+    const text = `?${address()}`;
+    if (!following || restoring || text === written) return;
+    written = text;
+    history[anew ? "pushState" : "replaceState"](null, "", text === "?" ? window.location.pathname : text);
+  }
+
+  // Show what an address names. A photo that is not here is looked for by `find(key)`, which may be asynchronous; on
+  // the way there nothing becomes an entry of the history.
   async function restore(search, find = finder) {
+    restoring += 1;
+    try {
+      await showNamed(search, find);
+    } finally {
+      restoring -= 1;
+      write(false);
+    }
+  }
+
+  async function showNamed(search, find) {
     const { photo: key, centre, whole, ...changes } = read(search);
     go(changes.view);
     let wanted = key ?? config.examples[0]?.name ?? null;

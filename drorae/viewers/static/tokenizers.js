@@ -32,6 +32,8 @@ const offered = () => store.config.tokenizers?.offered ?? [];
 const agreed = new Set(remembered() ?? []); // a link alone fetches nothing
 const known = (name) => MEAN.test(name) || agreed.has(name) || offered().some(({ id }) => id === name);
 
+const narrow = window.matchMedia("(max-width: 760px)");
+
 // What is known of a column: of a route of the model from its routes, of others what the server answered.
 function column(id) {
   const routes = store.data("routes");
@@ -284,7 +286,10 @@ function draw() {
   const mean = list.filter((id) => MEAN.test(id));
   const others = list.filter((id) => !MEAN.test(id));
   const all = routes && !lastRoute(routes) ? [] : ["all"];
-  const wanted = ["original", "rae", ...mean, ...all, ...others];
+  // on a phone two are seen at once: those that the headline speaks of
+  const wanted = narrow.matches
+    ? [...all, ...others, "original", "rae", ...mean]
+    : ["original", "rae", ...mean, ...all, ...others];
   for (const id of wanted) if (!made.has(id)) made.set(id, make(id));
   const nodes = wanted.map((id) => made.get(id).node);
   const host = find("columns");
