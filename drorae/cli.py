@@ -1,7 +1,7 @@
 """Command line, ``drorae`` or ``python -m drorae``: ``reconstruct IMAGE... --out DIR``, ``routing IMAGE --out FILE``,
 ``intervene IMAGE --without LAYER --out FILE``, ``report IMAGE --out FILE``, ``batch IMAGE... --out FILE``,
-``compare IMAGE --with TOKENIZER...``, ``sample --class NAME --out FILE`` or ``sample --prompt TEXT --out FILE``, and
-``app``, which serves the explorer.
+``compare IMAGE --with TOKENIZER...``, ``sample --class NAME --out FILE`` or ``sample --prompt TEXT --out FILE``,
+``bench``, and ``app``, which serves the explorer.
 
 Every command imports what it needs when it runs, so that ``--help`` and mistakes in the options are answered at once.
 Exit code 0 when everything worked, 2 with one sentence per problem on the error stream otherwise; 130 after Ctrl-C, 141
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from drorae import __version__
 from drorae.bundled import DEFAULT_GENERATOR, DEFAULT_MODEL, DEFAULT_TEXT_GENERATOR, picture_path
-from drorae.choices import DECODERS, GUIDANCE, SIDE
+from drorae.choices import CONTESTS, DECODERS, GUIDANCE, SIDE
 from drorae.console import INTERRUPTED, run_command
 from drorae.errors import DRoRAEError, count_of
 
@@ -127,6 +127,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, required=True, help="file to write (.csv)")
     command.add_argument("--json", action="store_true", help="print one JSON object per picture, too")
     command.set_defaults(run=_batch)
+
+    command = commands.add_parser("bench", help="how fast this is here, as ratios against what one would otherwise use")
+    command.add_argument("--only", nargs="+", choices=CONTESTS, metavar="NAME", help=f"of {', '.join(CONTESTS)}")
+    command.add_argument("--rounds", type=int, default=7, help="how often each is timed (default: %(default)s)")
+    command.add_argument("--device", help="cpu, cuda, ... (default: the best that is there)")
+    command.add_argument("--json", action="store_true", help="print one JSON object per ratio instead of a table")
+    command.set_defaults(run=_bench, out=None)
 
     command = commands.add_parser(
         "compare", parents=[common], help="one picture through several tokenizers, and how much each of them stores"
@@ -418,6 +425,15 @@ def _compare(args: argparse.Namespace) -> int:
             f"encoder: {column.encoder}; decoder: {column.decoder}; licence: {column.licence or 'not stated'}"
         )
     return code
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from drorae.bench.report import print_ratios
+
+    if args.rounds < 1:
+        return _fail(f"--rounds must be at least 1, not {args.rounds}.")
+    print_ratios(args.only, args.rounds, args.device, args.json)
+    return 0
 
 
 def _sample(args: argparse.Namespace) -> int:

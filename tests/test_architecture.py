@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 
 ORDER = {
-    "drorae": "cli ui viewers explorer study pipelines pretrained models .",
+    "drorae": "cli ui bench viewers explorer study pipelines pretrained models .",
     "train": "commands measure engine tasks data .",
 }
 SHELLS = {"drorae": {"cli", "__main__"}, "train": set()}
