@@ -95,7 +95,7 @@ def against_loop(device: torch.device) -> Contest:
         return layer_norm(torch.stack([network(each) for network, each in zip(networks, tokens, strict=True)]))
 
     title = "the experts of all layers / one nn.Sequential after the other"
-    return matched("experts", title, partial(experts, tokens), loop, 0.8)
+    return matched("experts", title, lambda: experts(tokens), loop, 0.8)
 
 
 def plain_expert(experts: LayerExperts, k: int) -> nn.Sequential:
@@ -173,7 +173,7 @@ def against_fp32(device: torch.device) -> Contest | str:
     model = embedded(device)
     half = copy.deepcopy(model).to(torch.bfloat16)
     images = torch.rand(BATCH, 3, model.image_size, model.image_size, device=device)
-    return matched("bf16", "all layers in bf16 / fp32", partial(half, images), partial(model, images), close=0.05)
+    return matched("bf16", "all layers in bf16 / fp32", lambda: half(images), lambda: model(images), close=0.05)
 
 
 def against_eager(device: torch.device) -> Contest | str:
@@ -186,7 +186,7 @@ def against_eager(device: torch.device) -> Contest | str:
             compiled(images)
     except Exception as error:  # whatever a compiler that is not there or too old says
         return f"torch.compile is left out: {(str(error).strip().splitlines() or [type(error).__name__])[0]}"
-    ours, theirs = partial(compiled, images), partial(model, images)
+    ours, theirs = (lambda: compiled(images)), (lambda: model(images))
     return matched("compile", "all layers, torch.compile / eager", ours, theirs)
 
 
