@@ -108,10 +108,11 @@ function drawProgress() {
   find("progress").hidden = !busy;
   find("progress").firstElementChild.style.width = `${frames ? (100 * frames.done) / frames.total : 0}%`;
   const photos = store.config.usage?.photos;
-  const legend = photos
-    ? `What each layer is worth here, in dB. Box: 8 in 10 of ${words.grouped(photos)} photos.`
-    : "What each layer is worth here, in dB.";
-  find("legend").textContent = busy ? words.oneByOne(frames) : legend;
+  if (busy) parts.drawOnce(find("legend"), words.oneByOne(frames), () => [words.oneByOne(frames)]);
+  else {
+    const box = photos ? ` Box: 8 in 10 of ${words.grouped(photos)} photos.` : "";
+    parts.drawOnce(find("legend"), box, () => ["What each layer is ", term("worth"), ` here, in dB.${box}`]);
+  }
   find("hint").hidden = !hint;
   find("hint").textContent = hint;
 }

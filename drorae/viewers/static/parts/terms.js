@@ -18,6 +18,8 @@
     token: "One place of the photo, as the encoder sees it: a small square of pixels.",
     route: "One way through the machine: which layers are kept, and which decoder paints.",
     PSNR: "How close to the photo, in decibels. 6 dB more is half the error.",
+    worth:
+      "How much closer the picture comes with this layer than without it. A layer with a large weight can be worth little: the others make up for it.",
     SSIM: "How alike the structures are: 1 is the same picture.",
   };
   const term = (name, text = name) =>
