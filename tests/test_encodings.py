@@ -7,18 +7,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from drorae.viewers.encodings import WEBP_SIDE, packed, sprite, sprite_columns, webp
+from drorae.viewers.encodings import WEBP_SIDE, difference, packed, sprite, sprite_columns, webp
 
 
 def unpack(value: dict, shape=(-1,)) -> np.ndarray:
     return value["scale"] * np.frombuffer(base64.b64decode(value["data"]), "<i2").reshape(shape).astype(np.float64)
 
 
-def frame_of(value: dict, entry: dict) -> np.ndarray:
-    """A picture of the kind ``frames``, by an entry of one of its lists."""
+def frame_of(value: dict, entry: dict, usual: np.ndarray) -> np.ndarray:
+    """A picture of the kind ``frames``, by an entry of one of its lists; ``usual`` is that of the last route."""
     row, column = divmod(entry["index"], value["columns"])
     height, width = value["height"], value["width"]
-    return decode(value["sprite"])[height * row :, width * column :][:height, :width]
+    added = decode(value["sprite"])[height * row :, width * column :][:height, :width].astype(int) - 128
+    return ((usual + added) % 256).astype(np.uint8)
 
 
 def half_step(value: dict) -> float:
@@ -57,6 +58,18 @@ def test_webp_holds_exactly_the_pixels():
     smooth = np.indices((48, 80)).sum(0)[..., None] * np.array([1, 2, 3]) % 256
     for picture in (rng.integers(0, 256, (33, 65, 3), dtype=np.uint8), smooth.astype(np.uint8)):
         assert np.array_equal(decode(webp(picture)), picture)
+
+
+def test_a_difference_brings_the_picture_back_and_takes_fewer_bytes():
+    rng = np.random.default_rng(0)
+    usual = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    picture = np.clip(usual + rng.integers(-3, 4, usual.shape), 0, 255).astype(np.uint8)
+    far = 255 - usual
+    for each in (picture, far):
+        back = decode(webp(difference(each, usual))).astype(int) - 128 + usual
+        assert np.array_equal(back % 256, each)
+    assert (difference(usual, usual) == 128).all()
+    assert len(webp(difference(picture, usual))) < 0.5 * len(webp(picture))
 
 
 def test_every_picture_is_where_its_number_says():

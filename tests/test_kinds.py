@@ -148,7 +148,7 @@ def test_frames_painted_so_far(reading):
         for entries, painted in zip(lists, frames, strict=True):
             for entry, frame in zip(entries, painted, strict=True):
                 assert set(entry) == {"index", "psnr", "ssim", "mae", *Compatibility._fields, "verdict"}
-                assert np.array_equal(frame_of(value, entry), frame.picture)
+                assert np.array_equal(frame_of(value, entry, found.pictures["drorae"]), frame.picture)
                 assert entry["psnr"] == frame.metrics["psnr"]
         before.append(value["done"])
     assert before == sorted(before)

@@ -124,7 +124,7 @@ def test_frames_are_cut_out_of_their_sprite(reading):
     value = frames_value(reading.routes, made)
     for kind in ("strengths", "removed", "alone", "experts"):
         for entry, frame in zip(value[kind], getattr(made, kind), strict=True):
-            assert np.array_equal(frame_of(value, entry), frame.picture)
+            assert np.array_equal(frame_of(value, entry, reading.usual.picture), frame.picture)
 
 
 def test_what_resembles_a_token_is_told_token_by_token(reading):

@@ -12,6 +12,7 @@ from PIL import Image
 
 STEPS = 32767  # of an int16, on either side of zero
 WEBP_SIDE = 16383  # pixels: the format holds no more
+MIDDLE = 128  # of a difference that is none
 EFFORT = 50  # of 100; from 76 on the encoder takes three times as long, for 7 % fewer bytes
 
 
@@ -42,6 +43,12 @@ def webp(picture: np.ndarray, quality: int | None = None) -> str:
     lossy = quality is not None
     Image.fromarray(picture).save(stream, "WEBP", lossless=not lossy, method=4, quality=quality if lossy else EFFORT)
     return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def difference(picture: np.ndarray, usual: np.ndarray) -> np.ndarray:
+    """What has to be added to ``usual`` for ``picture``, both uint8 of one shape, modulo 256 and moved so that 128 is
+    nothing. Of pictures that are alike it takes fewer bytes, and :func:`webp` keeps it exactly."""
+    return picture - usual + np.uint8(MIDDLE)
 
 
 def sprite_columns(count: int, width: int, height: int) -> int:

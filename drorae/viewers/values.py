@@ -23,7 +23,7 @@ from drorae.explorer.similarity import Similarity
 from drorae.explorer.spectrum import band_edges, recovery
 from drorae.explorer.standing import Standing
 from drorae.images import png_with_settings
-from drorae.viewers.encodings import base64_text, packed, sprite, sprite_columns, webp
+from drorae.viewers.encodings import base64_text, difference, packed, sprite, sprite_columns, webp
 
 TILE = 80  # pixels: the longer side of a layer's picture in the strip
 THUMB = 90  # quality of those
@@ -105,7 +105,8 @@ def tiles_value(tiles: Sequence[Frame], side: int = TILE) -> dict:
 
 def frames_value(result: Exploration, made: Interventions) -> dict:
     """The kind ``frames``: the interventions painted so far, their pictures in one sprite, which is ``None`` as long as
-    there are none.
+    there are none. It holds their differences to the picture of the last route, see
+    :func:`~drorae.viewers.encodings.difference`.
 
     ``layers`` has a row per removed layer: which share of what the last layer lost is wrong without the layer and was
     not with it, by band of frequency; ``None`` for bands in which it lost nothing.
@@ -114,7 +115,8 @@ def frames_value(result: Exploration, made: Interventions) -> dict:
         result: of the same picture.
     """
     lists = {"strengths": made.strengths, "removed": made.removed, "alone": made.alone, "experts": made.experts}
-    pictures = [frame.picture for frames in lists.values() for frame in frames]
+    *_, trained = result.pictures.values()
+    pictures = [difference(frame.picture, trained) for frames in lists.values() for frame in frames]
     height, width, _ = result.original.shape
     columns = sprite_columns(len(pictures), width, height) if pictures else 0
     indices = iter(range(len(pictures)))

@@ -62,17 +62,18 @@ function chosen() {
   const routes = store.data("routes");
   if (!routes) return { waits: "routes" };
   const all = known();
-  const usual = all?.frames.strengths[all.frames.betas.findIndex((beta) => same(beta, all.frames.beta))];
+  const trained = all?.frames.strengths[all.frames.betas.findIndex((beta) => same(beta, all.frames.beta))];
   if (asTrained() && !state.off.length) {
     const picture = parts.route(best(routes));
-    const frame = { ...usual, ...routes.metrics[best(routes)] };
+    const frame = { ...trained, ...routes.metrics[best(routes)] };
     return picture ? { frame, usual: true, paint: (context, w, h) => context.drawImage(picture, 0, 0, w, h) } : {};
   }
   const at = place({ betas: store.data("frames")?.betas, layers: routes.layers });
   if (at) {
     const frame = all?.sprite ? all.frames[at[0]][at[1]] : null;
-    if (!frame) return { waits: "frames" };
-    return { frame, paint: (context) => parts.paintFrame(context, all.sprite, frame.index, all.frames) };
+    const usual = parts.route(best(routes));
+    if (!frame || !usual) return { waits: "frames" };
+    return { frame, paint: (context) => parts.paintFrame(context, all.sprite, frame.index, all.frames, usual) };
   }
   const frame = answered(routes).get(wish());
   if (!frame) return { waits: "intervene" };

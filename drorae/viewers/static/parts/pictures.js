@@ -30,10 +30,23 @@
     return context.getImageData(0, 0, canvas.width, canvas.height).data;
   }
 
-  // The frame of a sprite, painted on a context of width x height.
-  function paintFrame(context, sprite, index, { columns, width, height }) {
+  // The frame of a sprite, painted on a context of width x height. The sprite holds what is to be added to the `usual`
+  // picture, modulo 256 and moved by MIDDLE.
+  const MIDDLE = 128;
+  const usualPixels = new WeakMap();
+  const sheet = html("canvas");
+  function paintFrame(context, sprite, index, { columns, width, height }, usual) {
     const [x, y] = [(index % columns) * width, Math.floor(index / columns) * height];
-    context.drawImage(sprite, x, y, width, height, 0, 0, context.canvas.width, context.canvas.height);
+    [sheet.width, sheet.height] = [width, height];
+    const own = sheet.getContext("2d", { willReadFrequently: true });
+    own.drawImage(sprite, x, y, width, height, 0, 0, width, height);
+    const frame = own.getImageData(0, 0, width, height);
+    if (!usualPixels.has(usual)) usualPixels.set(usual, pixels(usual));
+    const base = usualPixels.get(usual);
+    for (let i = 0; i < frame.data.length; i += 1)
+      if (i % 4 < 3) frame.data[i] = (frame.data[i] + base[i] - MIDDLE) & 255;
+    own.putImageData(frame, 0, 0);
+    context.drawImage(sheet, 0, 0, context.canvas.width, context.canvas.height);
   }
 
   // Paint one colour [r, g, b] per cell on a canvas of columns x rows pixels.
