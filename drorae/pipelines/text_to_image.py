@@ -17,9 +17,10 @@ from drorae.errors import count_of
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.models.denoiser import DiTDH
 from drorae.pipelines import flow
-from drorae.pipelines.base import MAX_PICTURES, DRoRAEPipeline, SamplerSettings, SamplingError
+from drorae.pipelines.base import MAX_PICTURES, OPTIONAL, DRoRAEPipeline, SamplerSettings, SamplingError
 from drorae.pipelines.guidance import INTERVAL, Condition
 from drorae.pipelines.text_encoding import encode, load_text_encoder, token_width
+from drorae.rules import Rules, maybe, text, whole
 
 logger = logging.get_logger(__name__)
 
@@ -39,6 +40,13 @@ class DRoRAETextPipeline(DRoRAEPipeline):
         CheckpointError: the parts do not belong together.
     """
 
+    SETTINGS: ClassVar[Rules] = {
+        **DRoRAEPipeline.SETTINGS,
+        "tokenizer": OPTIONAL,
+        "text_encoder": OPTIONAL,
+        "max_tokens": whole(3, 100_000),
+        "text_encoder_name": maybe(text()),
+    }
     USUAL_GUIDANCE: ClassVar[tuple[str, float]] = ("cfg", 6.0)
     model_cpu_offload_seq = "text_encoder->guide->denoiser->autoencoder"
     _optional_components: ClassVar = ["autoencoder", "guide", "tokenizer", "text_encoder"]
