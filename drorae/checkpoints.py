@@ -22,6 +22,7 @@ from drorae.errors import count_of
 from drorae.model_files import (
     FIX,
     FLOATS,
+    NAME_LETTERS,
     CheckpointError,
     Stored,
     check_unchanged,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from diffusers import ModelMixin  # which is loaded when a model is
 
 CONFIG = "config.json"
+QUOTED = 1000  # letters, at most, of an error that a sentence quotes
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 DISCRIMINATOR = "discriminator.safetensors"  # what training keeps beside the weights; no part of the model
 PATTERNS = ["*.json", "*.safetensors", "*.md"]  # of a Hub repository: nothing that could run
@@ -46,6 +48,7 @@ REVISIONS = {
     "nyu-visionx/RAE-siglip2-base-p16-i256-ViTXL-n08": "9ed221bb479c83f610d3b3924f8a4a2f9a763b05",
     "nyu-visionx/RAE-mae-base-p16-ViTXL-n08": "2dc45f481873a1c7159e7b94d7b85c7e33b7f2d9",
 }
+TYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 _stored_only: ContextVar[bool] = ContextVar("stored_only", default=False)
 
 
@@ -60,8 +63,10 @@ def stored_only() -> Iterator[None]:
 
 
 def reason_of(error: BaseException) -> str:
-    """The first line of an error's message, for a sentence that quotes it; its type's name where it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """The first line of an error's message without a full stop, for a sentence that quotes it; its type's name where it
+    has none."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return (line if len(line) <= QUOTED else f"{line[:QUOTED]} ...").removesuffix(".")
 
 
 def split_revision(name: str | Path) -> tuple[str, str | None]:
@@ -172,13 +177,18 @@ def check_files(folder: Path, variant: str | None = None) -> dict[Path, dict[str
     return {file: read_header(file) for file in weight_files(folder, variant)}
 
 
-def read_weights(file: Path) -> dict[str, Tensor]:
+def read_weights(file: Path, only_floats: bool = True) -> dict[str, Tensor]:
     """The weights in one file by name, in memory of their own.
 
+    Args:
+        only_floats: whether others are refused.
+
     Raises:
-        CheckpointError: it is missing or damaged, or one of them is not finite.
+        CheckpointError: it is missing or damaged, or one of them is not finite, or not a floating-point number.
     """
-    read_header(file)
+    for name, stored in read_header(file).items():
+        if only_floats and stored.type not in FLOATS:
+            raise CheckpointError(f"The weight '{name}' in '{file}' is of the type {stored.type}, not a float; {FIX}.")
     try:
         state = load(read_file(file))
     except (SafetensorError, ValueError, RuntimeError) as error:
@@ -196,7 +206,7 @@ def check_finite(state: Mapping[str, Tensor], where: str) -> None:
     for name, value in state.items():
         if value.is_complex() or (value.is_floating_point() and value.numel() and not _is_finite(value)):
             what = "is complex" if value.is_complex() else "holds values that are not finite"
-            raise CheckpointError(f"The weight '{name:.120}' in '{where}' {what}; {FIX}.")
+            raise CheckpointError(f"The weight '{name}' in '{where}' {what}; {FIX}.")
 
 
 def check_values(model: nn.Module, where: str) -> None:
@@ -270,7 +280,9 @@ def weight_files(folder: Path, variant: str | None = None, weights: str = WEIGHT
         return [folder / f"{stem}{named}.{suffix}"]
     try:
         names = sorted(set(read_json(index, "an index of weights")["weight_map"].values()))
-        inside = bool(names) and all(PurePath(name).name == name and name.endswith(suffix) for name in names)
+        inside = bool(names) and all(
+            PurePath(name).name == name and name.endswith(suffix) and len(name) < NAME_LETTERS for name in names
+        )
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"'{index}' is not a readable index of weights; {FIX}.") from error
     if not inside:
@@ -321,9 +333,9 @@ def check_fit(folder: Path, model_class: type[ModelMixin], files: Mapping[Path, 
             model = model_class.from_config(config)
     except Exception as error:  # a configuration is somebody's text: anything may be wrong in it
         raise CheckpointError(
-            f"'{folder / CONFIG}' describes no model that can be built: {reason_of(error)}"
+            f"'{folder / CONFIG}' describes no model that can be built: {reason_of(error)}."
         ) from error
-    _compare(model.state_dict(), found, f"'{folder}'")
+    check_same(model.state_dict(), found, f"'{folder}'")
 
 
 def check_stacks(config: Mapping[str, Any], stacks: Mapping[str, str], found: Mapping[str, Any], file: Path) -> None:
@@ -388,7 +400,7 @@ def load_checked(model_class: type[ModelMixin], loader: Callable[..., Any], fold
             loaded = loader(str(folder), use_safetensors=True, local_files_only=True, disable_mmap=True, **kwargs)
     except Exception as error:  # config and weights are somebody's files: many types, one thing to say
         check_unchanged(states, folder.name)
-        raise CheckpointError(f"The model in '{folder}' could not be loaded: {reason_of(error)}") from error
+        raise CheckpointError(f"The model in '{folder}' could not be loaded: {reason_of(error)}.") from error
     check_unchanged(states, folder.name)
     model = loaded[0] if isinstance(loaded, tuple) else loaded
     check_finite(model.state_dict(), str(folder))
@@ -402,13 +414,13 @@ def build_strict(model_class: type, arguments: dict[str, Any], state: Mapping[st
     Raises:
         CheckpointError: weights that are missing, unknown or of another shape; the first are named.
     """
-    found = {name: Stored(tuple(value.shape), TYPES.get(value.dtype, "")) for name, value in state.items()}
+    found = stored_as(state)
     try:
         with on_meta(len(found)):
             model = model_class(**arguments)
     except Exception as error:  # of somebody's numbers
-        raise CheckpointError(f"'{source}' describes no model that can be built: {reason_of(error)}") from error
-    _compare(model.state_dict(), found, f"'{source}'")
+        raise CheckpointError(f"'{source}' describes no model that can be built: {reason_of(error)}.") from error
+    check_same(model.state_dict(), found, f"'{source}'")
     check_finite(state, str(source))
     model = model_class(**arguments)  # once more: buffers that are not saved need their values
     model.load_state_dict({name: value.float() for name, value in state.items()}, strict=True)
@@ -416,15 +428,25 @@ def build_strict(model_class: type, arguments: dict[str, Any], state: Mapping[st
     return model
 
 
+def stored_as(state: Mapping[str, Tensor]) -> dict[str, Stored]:
+    """What a header would say of weights."""
+    return {name: Stored(tuple(value.shape), TYPES.get(value.dtype, "")) for name, value in state.items()}
+
+
 def commit(folder: Path) -> str | None:
     """The commit of a folder in the Hub's cache (``.../snapshots/<commit>``); ``None`` for any other folder."""
     return folder.name if folder.parent.name == "snapshots" else None
 
 
-TYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+def check_same(wanted: Mapping[str, Tensor], found: Mapping[str, Stored], where: str) -> None:
+    """Weights that a model has and those that were found have the same names, shapes, and floating-point types.
 
+    Args:
+        where: they were found.
 
-def _compare(wanted: Mapping[str, Tensor], found: Mapping[str, Stored], where: str) -> None:
+    Raises:
+        CheckpointError: they do not; the first ones are named.
+    """
     both = [name for name in wanted if name in found]
     shapes = [name for name in both if tuple(wanted[name].shape) != found[name].shape]
     types = [name for name in both if wanted[name].is_floating_point() != (found[name].type in FLOATS)]

@@ -21,6 +21,7 @@ from drorae.errors import DRoRAEError
 FIX = "restore it from the repository or save the model again"
 JSON_BYTES = 32_000_000  # RAE's configurations hold the statistics of their latents, 5 MB as text
 HEADER_BYTES = 100_000_000  # as the library of the format has it
+NAME_LETTERS, AXES = 500, 8  # of a tensor
 LARGEST = 2**53  # whole numbers beyond are not exact everywhere, and none is meant
 BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8}
 FLOATS = ("F64", "F32", "F16", "BF16")
@@ -172,6 +173,8 @@ def read_header(path: Path) -> dict[str, Stored]:
         tensors, places = {}, []
         for name, entry in header.items():
             shape, kind, (begin, end) = tuple(entry["shape"]), entry["dtype"], entry["data_offsets"]
+            if len(name) > NAME_LETTERS or len(shape) > AXES:
+                raise damaged
             if not all(type(value) is int and value >= 0 for value in (*shape, begin, end)):
                 raise damaged
             if kind not in BITS:

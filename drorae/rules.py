@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -100,12 +101,30 @@ def rules_of(kind: type) -> Rules:
     besides; sizes are not negative."""
     made = {}
     for name, argument in inspect.signature(kind.__init__).parameters.items():  # type: ignore[misc]
-        rule = _rule_of(argument.default)
+        rule = _rule_of(argument.default) if argument.default is not None else _rule_for(str(argument.annotation))
         if rule is not None:
-            made[name] = (
-                maybe(rule) if "None" in str(argument.annotation) or "Opt" in str(argument.annotation) else rule
-            )
+            optional = any(word in str(argument.annotation) for word in ("None", "Optional"))
+            made[name] = maybe(rule) if optional else rule
     return made
+
+
+def _rule_for(annotation: str) -> Rule | None:
+    """A rule for the types that an annotation names; none where it names another one."""
+    words = set(re.findall(r"\w+", annotation)) - {
+        "None",
+        "Optional",
+        "Union",
+        "typing",
+        "list",
+        "List",
+        "tuple",
+        "Tuple",
+    }
+    known = {"float": nested_numbers(), "int": nested_numbers(), "bool": flag(), "str": or_several(text())}
+    if not words or words - known.keys():
+        return None
+    rules = [known[word] for word in sorted(words)]
+    return Rule(lambda value: any(rule.holds(value) for rule in rules), " or ".join(rule.said for rule in rules))
 
 
 def _rule_of(default: Any) -> Rule | None:

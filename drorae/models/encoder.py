@@ -47,7 +47,7 @@ SETTINGS: Rules = {
         )
     ),
     "encoder_input_size": whole(1, 16384),
-    "encoder_mean": several(number(-1000, 1000), 3),
+    "encoder_mean": several(number(0, 1), 3),
     "encoder_std": several(number(1e-6, 1000), 3),
     "encoder_norm_eps": maybe(number(0, 1)),
 }

@@ -46,11 +46,23 @@ SCHEDULER_SETTINGS: Rules = {
     "lambda_min_clipped": Rule(lambda value: value == -math.inf or number(-1000, 0).holds(value), "a number up to 0"),
     "disable_corrector": several(whole(0, 10_000), most=10_000),
 }
-COMPONENT = Rule(  # library and class
-    lambda value: isinstance(value, list) and len(value) == 2 and all(isinstance(each, str) for each in value),
-    "a library and the name of a class",
-)
-OPTIONAL = Rule(lambda value: value == [None, None] or COMPONENT.holds(value), f"{COMPONENT.said}, or null twice")
+
+
+def component(library: str, *names: str) -> Rule:
+    """What an index says of a part: the library and the class of it, the latter one of ``names`` where there are any.
+    Neither is looked up."""
+
+    def holds(value: Any) -> bool:
+        if not isinstance(value, list) or len(value) != 2 or not all(isinstance(each, str) for each in value):
+            return False
+        return value[0].split(".")[0] == library and (not names or value[1] in names)
+
+    return Rule(holds, f"a list of '{library}' and {' or '.join(names) or 'the name of a class'}")
+
+
+def optional(part: Rule) -> Rule:
+    """A component that may be missing."""
+    return Rule(lambda value: value == [None, None] or part.holds(value), f"{part.said}, or null twice")
 
 
 @dataclass(frozen=True)
@@ -85,10 +97,10 @@ class DRoRAEPipeline(DiffusionPipeline):
     """
 
     SETTINGS: ClassVar[Rules] = {  # of the index of a pipeline's folder
-        "scheduler": COMPONENT,
-        "denoiser": COMPONENT,
-        "guide": OPTIONAL,
-        "autoencoder": OPTIONAL,
+        "scheduler": component("diffusers", *flow.SCHEDULERS),
+        "denoiser": component("drorae", "DiTDH"),
+        "guide": optional(component("drorae", "DiTDH")),
+        "autoencoder": optional(component("drorae", "AutoencoderDRoRAE")),
         "autoencoder_name": maybe(text()),
         "guidance": maybe(one_of(*GUIDANCE)),
         "guidance_scale": maybe(number(0, MAX_SCALE)),
@@ -147,7 +159,7 @@ class DRoRAEPipeline(DiffusionPipeline):
         if index.get("_class_name") != cls.__name__:
             raise CheckpointError(f"'{folder}' holds a {index.get('_class_name')!s:.80}, not a {cls.__name__}.")
         check_settings(index, cls.SETTINGS, folder / INDEX, needed=["scheduler", "denoiser"])
-        scheduler = load_scheduler(folder, index["scheduler"])
+        scheduler = load_scheduler(folder, index["scheduler"][1])
         has_guide = index.get("guide", [None])[0] is not None
         parts = {name: index.get(name) for name in ("autoencoder_name", "guidance", "guidance_scale")}
         parts["scheduler"] = scheduler
@@ -360,19 +372,12 @@ def check_scheduler(scheduler: SchedulerMixin) -> None:
         raise CheckpointError(f"With its settings the {name} adds noise, so that a seed is not one picture; {fix}.")
 
 
-def load_scheduler(folder: Path, entry: list[str]) -> SchedulerMixin:
-    """The scheduler of a pipeline's folder, as its index names it.
+def load_scheduler(folder: Path, name: str) -> SchedulerMixin:
+    """The scheduler of a pipeline's folder, one of :data:`drorae.pipelines.flow.SCHEDULERS`.
 
     Raises:
-        CheckpointError: one that is not among :data:`drorae.pipelines.flow.SCHEDULERS`, settings that it does not have,
-            or values that it cannot have.
+        CheckpointError: settings that it does not have, or values that it cannot have.
     """
-    library, name = entry
-    if library != "diffusers" or name not in flow.SCHEDULERS:
-        raise CheckpointError(
-            f"'{folder / INDEX}' names the scheduler {library:.40}.{name:.60}, which is not a flow-matching scheduler "
-            f"that ends at t = 0; use one of {', '.join(flow.SCHEDULERS)}."
-        )
     file = folder / "scheduler" / "scheduler_config.json"
     config = read_json(file, unbounded=("lambda_min_clipped",))
     if config.get("_class_name") not in (None, name):
@@ -382,7 +387,7 @@ def load_scheduler(folder: Path, entry: list[str]) -> SchedulerMixin:
     try:
         return kind.from_config({key: value for key, value in config.items() if not key.startswith("_")})
     except Exception as error:  # somebody's settings: anything may be wrong
-        raise CheckpointError(f"'{file}' describes no scheduler that can be built: {reason_of(error)}") from error
+        raise CheckpointError(f"'{file}' describes no scheduler that can be built: {reason_of(error)}.") from error
 
 
 def check_latent(name: str, network: DiTDH, autoencoder: AutoencoderDRoRAE) -> None:

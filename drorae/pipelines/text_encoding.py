@@ -24,7 +24,7 @@ from drorae import checkpoints
 from drorae.building import on_meta
 from drorae.checkpoints import CONFIG, CheckpointError, check_plain, read_config, read_weights, reason_of, resolve
 from drorae.errors import count_of
-from drorae.model_files import read_header, read_json
+from drorae.model_files import FLOATS, read_header, read_json
 
 WEIGHTS = "model.safetensors"  # of transformers
 PATTERNS = [*checkpoints.PATTERNS, "*.txt", "*.model"]  # of a repository: vocabularies, too
@@ -40,7 +40,7 @@ KINDS = frozenset(
         *("phi3", "qwen2", "qwen3", "smollm3", "stablelm"),
     }
 )
-LARGEST = 10_000_000  # of the sizes in a configuration
+LARGEST, UNSET = 10_000_000, -1  # of the numbers in a configuration
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,8 @@ def load_text_encoder(
     model = getattr(model, "text_model", model)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token is None:
+        raise CheckpointError(f"The tokenizer of '{name}' has no token to pad with; save it again.")
     return tokenizer, model.eval()
 
 
@@ -113,9 +115,10 @@ def read_text_config(folder: Path) -> PreTrainedConfig:
     if not isinstance(kind, str) or kind not in KINDS:
         raise CheckpointError(f"'{folder / CONFIG}' is of the kind {kind!r:.60}, which is not a known text encoder")
     for key, value in found.items():
-        sizes = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
-        if any(isinstance(size, int) and abs(size) > LARGEST for size in sizes):
-            raise CheckpointError(f"'{folder / CONFIG}' says {value!r:.40} for '{key}', which is too large")
+        for size in value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]:
+            number = isinstance(size, (int, float))
+            if number and (size > LARGEST or (size < 0 and size != UNSET)):
+                raise CheckpointError(f"'{folder / CONFIG}' says {size!r:.40} for '{key}', which nobody means")
     return AutoConfig.for_model(kind, **without_attention(found))
 
 
@@ -148,7 +151,9 @@ def read_text_weights(
     for name, tensor in wanted.state_dict().items():
         if name in stored and stored[name].shape != tuple(tensor.shape):
             raise CheckpointError(f"The weight '{name}' in '{folder}' is of another shape than '{CONFIG}' says")
-    return type(wanted), {name: value for file in files for name, value in read_weights(file).items()}
+        if name in stored and tensor.is_floating_point() != (stored[name].type in FLOATS):
+            raise CheckpointError(f"The weight '{name}' in '{folder}' is of the type {stored[name].type}")
+    return type(wanted), {name: value for file in files for name, value in read_weights(file, False).items()}
 
 
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

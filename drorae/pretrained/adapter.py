@@ -9,7 +9,15 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from drorae.checkpoints import CheckpointError, read_config, read_weights, resolve
+from drorae.checkpoints import (
+    CheckpointError,
+    check_same,
+    read_config,
+    read_weights,
+    reason_of,
+    resolve,
+    stored_as,
+)
 from drorae.model_files import read_json
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.rules import check_settings, text
@@ -66,9 +74,7 @@ def load_fusion(name: str | Path, revision: str | None = None, base: str | None 
         raise CheckpointError(f"'{folder}' holds no readable fusion adapter ({error}); fetch it again.") from error
     fusion = {key.removeprefix("fusion_"): config[key] for key in FUSION_KEYS}
     width = next((value.shape[-1] for key, value in state.items() if key == "fusion_module.experts.weight_in"), None)
-    if (
-        fusion["hidden_size"] is not None and fusion["fusion"] != "mean" and fusion["hidden_size"] != width
-    ):  # before anything is built
+    if fusion["fusion"] != "mean" and fusion["hidden_size"] not in (None, width):  # before anything is built
         raise CheckpointError(
             f"'{folder / CONFIG}' says {fusion['hidden_size']} for 'fusion_hidden_size', and the weights are of "
             f"{width or 'no fusion of that kind'}; fetch it again."
@@ -76,16 +82,19 @@ def load_fusion(name: str | Path, revision: str | None = None, base: str | None 
     base_model, base_revision = config["base_model"], config["base_revision"]
     model = AutoencoderDRoRAE.from_rae(base or base_model, revision=None if base else base_revision, **fusion)
     parts: dict[str, dict[str, Any]] = {"fusion_module": {}, "statistics": {}}
-    for key, value in state.items():
-        part, _, rest = key.partition(".")
-        parts.setdefault(part, {})[rest] = value.float()
     try:
+        for key, value in state.items():
+            part, _, rest = key.partition(".")
+            if part not in parts:
+                raise CheckpointError(f"the weight '{key}' is unknown")
+            parts[part][rest] = value.float()
+        check_same(model.fusion_module.state_dict(), stored_as(parts["fusion_module"]), f"'{folder}'")
         model.fusion_module.load_state_dict(parts["fusion_module"], strict=True)
         if config.get("latent_statistics"):
             model.set_statistics(parts["statistics"]["std"], parts["statistics"].get("mean"))
-    except (RuntimeError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"The fusion in '{folder}' does not fit '{base or base_model}': {reason}") from error
+    except (CheckpointError, RuntimeError, KeyError, ValueError) as error:
+        reason = reason_of(error)
+        raise CheckpointError(f"The fusion in '{folder}' does not fit '{base or base_model}': {reason}.") from error
     model.register_to_config(base_model=base_model, base_revision=base_revision)
     return model
 

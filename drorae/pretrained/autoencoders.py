@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,12 +70,15 @@ class Autoencoder(NamedTuple):
     licence: str | None
 
 
-def load_autoencoder(name: str | Path) -> Autoencoder:
+def load_autoencoder(
+    name: str | Path, fetch: Callable[[str, Sequence[str]], Path] = lambda name, patterns: resolve(name, None, patterns)
+) -> Autoencoder:
     """An autoencoder of pictures, by what its folder holds.
 
     Args:
         name: a folder, a bundled name (``taef2``), or a Hub id; the latter may be ``id@revision``, and ``:subfolder``
             after either names a folder in it (``id:vae``).
+        fetch: from a folder or Hub id and the patterns of the files that are wanted to the folder that has them.
 
     Raises:
         CheckpointError: it cannot be reached, is not an autoencoder, or its weights are missing or do not fit; in one
@@ -84,12 +88,12 @@ def load_autoencoder(name: str | Path) -> Autoencoder:
     place, subfolder = split_subfolder(name)
     prefix = f"{subfolder}/" if subfolder else ""
     small = [f"{prefix}{file}" for file in (CONFIG, adapter.CONFIG, PIPELINE, CARD)]
-    root = resolve(place, patterns=[*small, CARD])
+    root = fetch(place, [*small, CARD])
     folder = root / subfolder if subfolder else root
     try:
         kind = _class_in(folder, name)
         large = [f"{prefix}{file}" for file in (f"{STEM}*.safetensors", f"{STEM}*.json", adapter.WEIGHTS)]
-        resolve(place, patterns=[*small, CARD, *large])
+        fetch(place, [*small, CARD, *large])
         model = adapter.load_tokenizer(folder) if kind is None else _load(kind, folder)
     except CheckpointError as error:
         raise CheckpointError(str(error).replace(str(folder), name)) from error

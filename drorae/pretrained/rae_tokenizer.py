@@ -45,6 +45,7 @@ MODELS = {  # documented hub ids, all with a ViT-XL decoder
 }
 RAW_REPOSITORY = "nyu-visionx/RAE-collections"  # of RAE's own files, in PyTorch's format
 RAW_ENCODER = "facebook/dinov2-with-registers-base"
+PARTS = ("encoder.", "decoder.")
 CONSTANTS = {"encoder_mean", "encoder_std", "_latents_mean", "_latents_std"}
 SIGLIP_ARGUMENTS = {"class_token": False, "global_pool": "", "act_layer": "gelu_tanh"}
 MAE_NORM_EPS = 1e-12
@@ -226,6 +227,9 @@ def read_rae(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     check_settings(config, SETTINGS, folder / CONFIG)
     if lost := sorted(CONSTANTS - weights.keys()):
         raise CheckpointError(f"'{folder}' holds no readable RAE: the weight '{lost[0]}' is missing; fetch it again.")
+    unknown = next((name for name in weights if name not in CONSTANTS and not name.startswith(PARTS)), None)
+    if unknown is not None:
+        raise CheckpointError(f"'{folder}' holds a weight of an unknown name: '{unknown}'; fetch it again.")
     if config.get("scaling_factor", 1.0) != 1.0:
         raise CheckpointError(f"'{folder}' has scaling_factor {config['scaling_factor']}; only 1.0 is supported.")
     kind = config.get("encoder_type", "dinov2")
