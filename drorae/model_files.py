@@ -20,6 +20,7 @@ from drorae.errors import DRoRAEError
 
 FIX = "restore it from the repository or save the model again"
 JSON_BYTES = 32_000_000  # RAE's configurations hold the statistics of their latents, 5 MB as text
+KEYS = 1000  # of a configuration
 HEADER_BYTES = 100_000_000  # as the library of the format has it
 NAME_LETTERS, AXES = 500, 8  # of a tensor
 LARGEST = 2**53  # whole numbers beyond are not exact everywhere, and none is meant
@@ -134,7 +135,7 @@ def read_json(path: Path, what: str = "a configuration", unbounded: Collection[s
         found = json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"'{path}' is not readable JSON; {FIX}.") from error
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or len(found) > KEYS:
         raise CheckpointError(f"'{path}' is not {what}; {FIX}.")
     for key, value in found.items():
         wrong = next((number for number in _numbers(value) if not _is_meant(number)), None)

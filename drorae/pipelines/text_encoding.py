@@ -99,6 +99,10 @@ def load_text_encoder(
     model = getattr(model, "text_model", model)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if not isinstance(tokenizer.model_max_length, (int, float)):
+        raise CheckpointError(
+            f"The tokenizer of '{name}' has a 'model_max_length' that is not a number; save it again."
+        )
     if tokenizer.pad_token is None:
         raise CheckpointError(f"The tokenizer of '{name}' has no token to pad with; save it again.")
     return tokenizer, model.eval()

@@ -32,7 +32,7 @@ class DRoRAETextPipeline(DRoRAEPipeline):
 
     Args:
         tokenizer, text_encoder: of transformers, see :func:`drorae.pipelines.text_encoding.load_text_encoder`.
-        max_tokens: longer prompts are cut, with a warning that says what was lost.
+        max_tokens: longer prompts are cut, with a warning that says how much was lost.
         text_encoder_name: id or ``id@revision`` of a published encoder that :meth:`from_pretrained` fetches when the
             pipeline's folder has none of its own.
 
@@ -217,10 +217,12 @@ class DRoRAETextPipeline(DRoRAEPipeline):
         yield from self.follow(condition, unconditional, noise, settings)
 
     def encode_prompts(self, prompts: list[str]) -> Condition:
-        """Prompts to the denoiser's condition; a warning names what of a long prompt was lost."""
+        """Prompts to the denoiser's condition; a warning says how much of a long prompt was lost, and not what: it may
+        go to a log."""
         features = encode(self.tokenizer, self.text_encoder, prompts, self.config.max_tokens)
         for lost in filter(None, features.lost):
-            logger.warning(f"The prompt is cut after {self.config.max_tokens} tokens; lost: '{lost}'")
+            lost_letters = count_of(len(lost), "character")
+            logger.warning(f"A prompt is cut after {self.config.max_tokens} tokens; its last {lost_letters} are lost.")
         return {"encoder_hidden_states": features.tokens, "encoder_attention_mask": features.mask}
 
     def given_features(self, embeds: Tensor, mask: Tensor | None) -> Condition:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,7 +22,9 @@ from drorae.errors import DRoRAEError
 from drorae.pretrained.adapter import cast_weights, load_tokenizer
 from drorae.ui.mcp import mcp_options
 from drorae.ui.page import build_demo, launch_options
+from drorae.ui.quiet_logs import keep_logs_quiet
 from drorae.ui.reach import is_for_this_machine
+from drorae.ui.upload_folder import own_upload_folder
 
 
 def bypass_proxies(host: str | None) -> None:
@@ -29,8 +35,28 @@ def bypass_proxies(host: str | None) -> None:
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, hosts))
 
 
+@contextmanager
+def ending_as_interrupted() -> Iterator[None]:
+    """While it is active, SIGTERM ends this process as Ctrl-C does, so that it tidies up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Load the model and serve the page; returns the exit code."""
+    keep_logs_quiet()
+    with ending_as_interrupted(), own_upload_folder():
+        return serve(argv)
+
+
+def serve(argv: list[str] | None) -> int:
+    """:func:`main`, once there is a place for uploads."""
     parser = argparse.ArgumentParser(prog=_program(), description="The DRoRAE explorer.")
     parser.add_argument(
         "--model",

@@ -214,7 +214,7 @@ def code() -> Iterator[Case]:
                 may = door == "adapter" or ("/" in file and not file.startswith(("scheduler", "denoiser")))
                 may = may or (name is None and door in ("ours", "class", "text"))
                 change = _also(_plant, _set(file, ("_class_name",), name))
-                yield Case(kind, door, f"{file}: {name!r:.40}", change, may and door != "adapter")
+                yield Case(kind, door, f"{file}: {name!r:.40}", change, may)
             for more in (REMOTE, {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}):
                 may = file == "tokenizer/tokenizer_config.json" and "quantization_config" in more
                 yield Case(kind, door, f"{file}: {next(iter(more))}", _also(_plant, _add(file, more)), may)

@@ -87,7 +87,7 @@ async function openFile(file, { keep = true, centre = null, whole = null, size =
   } catch {
     store.photos.delete(key);
     store.set({ photo: before });
-    store.fail(`${file.name} could not be sent. It may be larger than this page takes; try a smaller one.`);
+    store.fail(`${file.name} could not be sent. It may be larger than this page takes, or there is no room here now.`);
     return null;
   }
   about.pending = false;
