@@ -25,6 +25,7 @@ BOTTOM = {
         "metrics",
         "model_files",
         "rules",
+        "whole_file",
         "checkpoints",
     },
     "train": {"presets", "settings", "errors"},

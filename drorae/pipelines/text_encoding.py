@@ -97,14 +97,6 @@ def load_text_encoder(
             f"The text encoder '{name}' lacks {count_of(len(missing), 'weight')} (first: {missing[0]})."
         )
     model = getattr(model, "text_model", model)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    if not isinstance(tokenizer.model_max_length, (int, float)):
-        raise CheckpointError(
-            f"The tokenizer of '{name}' has a 'model_max_length' that is not a number; save it again."
-        )
-    if tokenizer.pad_token is None:
-        raise CheckpointError(f"The tokenizer of '{name}' has no token to pad with; save it again.")
     return tokenizer, model.eval()
 
 
@@ -164,12 +156,20 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer in a folder, which names no code of its own.
 
     Raises:
-        CheckpointError: it does.
+        CheckpointError: it does, or cannot be used.
     """
     for file in (folder / "tokenizer_config.json", folder / CONFIG):
         if file.is_file():
             check_plain(read_json(file, unbounded=("model_max_length",)), file)
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    if not isinstance(tokenizer.model_max_length, (int, float)):
+        raise CheckpointError(f"The 'model_max_length' in '{folder}' is not a number")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token is None:
+        raise CheckpointError(f"The tokenizer in '{folder}' has no token to pad with")
+    tokenizer(["two words", ""], padding=True)  # some can be read, and cannot be used
+    return tokenizer
 
 
 def token_width(model: PreTrainedModel) -> int:

@@ -57,8 +57,8 @@ class Shelf:
             CheckpointError: others have taken its place since.
         """
         with self._lock:
-            if name not in self._models:
-                raise CheckpointError(f"'{name}' is no longer loaded; load it again.")
+            if not isinstance(name, str) or name not in self._models:  # anyone can send anything
+                raise CheckpointError(f"'{str(name)[:300]}' is no longer loaded; load it again.")
             if name != self.first:
                 self._models.move_to_end(name)
             return self._models[name]

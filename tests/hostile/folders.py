@@ -223,7 +223,8 @@ def code() -> Iterator[Case]:
             change = _also(_plant, _set("model_index.json", ("scheduler",), entry))
             yield Case("a scheduler of its own choice", door, f"{entry!r:.60}", change)
             change = _also(_plant, _set("scheduler/scheduler_config.json", ("_class_name",), entry))
-            yield Case("a scheduler of its own choice", door, f"in its own file: {entry!r:.60}", change, entry is None)
+            may = entry is None or entry == "FlowMatchEulerDiscreteScheduler"
+            yield Case("a scheduler of its own choice", door, f"in its own file: {entry!r:.60}", change, may)
         for entry in (["planted", "Planted"], ["diffusers", "StableDiffusionSafetyChecker"], ["os", "system"]):
             change = _also(_plant, _set("model_index.json", ("safety_checker",), entry))
             yield Case("a further component", door, f"{entry!r}", change)
