@@ -23,6 +23,7 @@ JSON_BYTES = 32_000_000  # RAE's configurations hold the statistics of their lat
 KEYS = 1000  # of a configuration
 HEADER_BYTES = 100_000_000  # as the library of the format has it
 NAME_LETTERS, AXES = 500, 8  # of a tensor
+TENSORS = 20_000  # of a file
 LARGEST = 2**53  # whole numbers beyond are not exact everywhere, and none is meant
 BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8}
 FLOATS = ("F64", "F32", "F16", "BF16")
@@ -171,6 +172,8 @@ def read_header(path: Path) -> dict[str, Stored]:
     try:
         header = json.loads(content)
         header.pop("__metadata__", None)
+        if len(header) > TENSORS:
+            raise damaged
         tensors, places = {}, []
         for name, entry in header.items():
             shape, kind, (begin, end) = tuple(entry["shape"]), entry["dtype"], entry["data_offsets"]

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,7 +20,7 @@ from drorae.ui.mcp import mcp_options
 from drorae.ui.page import build_demo, launch_options
 from drorae.ui.quiet_logs import keep_logs_quiet
 from drorae.ui.reach import is_for_this_machine
-from drorae.ui.upload_folder import own_upload_folder
+from drorae.ui.upload_folder import ending_as_interrupted, own_upload_folder
 
 
 def bypass_proxies(host: str | None) -> None:
@@ -33,19 +29,6 @@ def bypass_proxies(host: str | None) -> None:
     here = ["127.0.0.1", "localhost", host or os.environ.get("GRADIO_SERVER_NAME") or ""]
     hosts = dict.fromkeys(each.strip() for each in [*named.split(","), *here])
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, hosts))
-
-
-@contextmanager
-def ending_as_interrupted() -> Iterator[None]:
-    """While it is active, SIGTERM ends this process as Ctrl-C does, so that it tidies up."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def main(argv: list[str] | None = None) -> int:

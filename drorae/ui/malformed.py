@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from PIL import UnidentifiedImageError
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -11,14 +12,14 @@ from drorae.ui.quiet_logs import where_raised
 
 NOT_UNDERSTOOD = "This request cannot be understood.\n"
 NOT_NOW = "This could not be done here just now; try again later.\n"
-MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError)  # what a value of another type raises
+MACHINE = (OSError, MemoryError)  # all others come of values that nobody expects
 
 logger = logging.getLogger(__name__)
 
 
 class Malformed:
-    """Answers 400 or 503 where what is behind it fails before it answered; what failed goes to the log, without what was
-    asked."""
+    """Answers 400, or 503 where it is the machine's fault, when what is behind it fails before it answered. What failed
+    goes to the log, without what was asked."""
 
     def __init__(self, app: ASGIApp):
         self.app = app
@@ -37,7 +38,7 @@ class Malformed:
         except Exception as error:
             if started or scope["type"] != "http":
                 raise
-            malformed = isinstance(error, MALFORMED)
+            malformed = not isinstance(error, MACHINE) or isinstance(error, UnidentifiedImageError)
             logger.log(logging.INFO if malformed else logging.ERROR, "A request failed: %s", where_raised(error))
             answer = PlainTextResponse(NOT_UNDERSTOOD, 400) if malformed else PlainTextResponse(NOT_NOW, 503)
             await answer(scope, receive, send)

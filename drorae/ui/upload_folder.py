@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -71,6 +72,19 @@ def own_upload_folder(root: Path | None = None) -> Iterator[Path | None]:
         shutil.rmtree(folder, ignore_errors=True)
         lock.release()
         Path(lock.lock_file).unlink(missing_ok=True)
+
+
+@contextmanager
+def ending_as_interrupted() -> Iterator[None]:
+    """While it is active, SIGTERM ends this process as Ctrl-C does, so that it tidies up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _user() -> str:
