@@ -14,6 +14,7 @@ import torch
 from conftest import ROOT, build
 
 from drorae import AutoencoderDRoRAE, CheckpointError, decoding
+from drorae.cli import main
 from drorae.images import ImageError, load_image
 from drorae.whole_file import whole_file
 from tests.hostile.bombs import icc, jpeg
@@ -59,21 +60,38 @@ def test_links_and_devices_stay_what_they_are(tmp_path):
     assert not Path(os.devnull).is_file()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the full disk is Linux's")
-def test_a_full_disk_leaves_no_half_of_a_picture(tmp_path, capsys, monkeypatch):
-    """The real limit of a process: files may not grow beyond a few bytes."""
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+def test_a_disk_that_takes_no_more_leaves_what_was_there(tmp_path):
+    """The real thing: files of a process may not grow beyond a few bytes."""
     script = (
-        "import resource, signal, sys; from drorae.cli import main; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY)); sys.exit(main(sys.argv[1:]))"
+        "import resource, signal, sys; from drorae.whole_file import whole_file\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))\n"
+        "with whole_file(sys.argv[1]) as file: file.write(bytes(100_000))"
     )
-    build(finetuned_decoder=True).save_pretrained(tmp_path / "model")
-    out = tmp_path / "out"
-    command = [sys.executable, "-c", script, "reconstruct", CAT, "--model", str(tmp_path / "model"), "--out", str(out)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2
+    (tmp_path / "x").write_bytes(b"before")
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "x")], cwd=ROOT, capture_output=True, text=True)
     assert "File too large" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert [*out.iterdir()] == []
+    assert (tmp_path / "x").read_bytes() == b"before"
+    assert [*tmp_path.iterdir()] == [tmp_path / "x"]
+
+
+@pytest.mark.parametrize(
+    "command", [["reconstruct"], ["report"], ["routing"], ["intervene", "--without", "1"], ["batch"]]
+)
+def test_commands_that_find_the_disk_full_leave_nothing(tmp_path, monkeypatch, capsys, command):
+    """The disk is full where a whole file is about to get its name, so that all of them write by it."""
+    build(finetuned_decoder=True).save_pretrained(tmp_path / "model")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    out = tmp_path / "out" / "x"
+    arguments = [*command[:1], CAT, *command[1:], "--model", str(tmp_path / "model"), "--out", str(out)]
+    assert main(arguments) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
 
 
 # ---- models that change ---------------------------------------------------------------------------------------------
