@@ -3,47 +3,79 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from contextvars import ContextVar
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import hf_hub_download, snapshot_download
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
+from drorae.building import UnfilledMeta, on_meta
 from drorae.bundled import DEFAULT_MODEL, bundled
-from drorae.errors import DRoRAEError
+from drorae.errors import count_of
+from drorae.model_files import (
+    FIX,
+    FLOATS,
+    NAME_LETTERS,
+    CheckpointError,
+    Stored,
+    check_unchanged,
+    noted_files,
+    read_file,
+    read_header,
+    read_json,
+)
+from drorae.rules import check_settings, rules_of
 
 if TYPE_CHECKING:
     from diffusers import ModelMixin  # which is loaded when a model is
 
 CONFIG = "config.json"
+QUOTED = 1000  # letters, at most, of an error that a sentence quotes
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 DISCRIMINATOR = "discriminator.safetensors"  # what training keeps beside the weights; no part of the model
-FIX = "restore it from the repository or save the model again"
 PATTERNS = ["*.json", "*.safetensors", "*.md"]  # of a Hub repository: nothing that could run
+# Commits of published models that were tried by others; the Hub is asked for these unless somebody names a revision.
+# What else is published there is not pinned: its newest files are taken.
+REVISIONS = {
+    "nyu-visionx/RAE-dinov2-wReg-base-ViTXL-n08": "eb1744fb3fc4269bb37a804a1afeed1194bc105c",
+    "nyu-visionx/RAE-siglip2-base-p16-i256-ViTXL-n08": "9ed221bb479c83f610d3b3924f8a4a2f9a763b05",
+    "nyu-visionx/RAE-mae-base-p16-ViTXL-n08": "2dc45f481873a1c7159e7b94d7b85c7e33b7f2d9",
+}
+TYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+_stored_only: ContextVar[bool] = ContextVar("stored_only", default=False)
 
 
-class CheckpointError(DRoRAEError, RuntimeError):
-    """A checkpoint that cannot be used. The message names the file and what to do about it."""
+@contextmanager
+def stored_only() -> Iterator[None]:
+    """While it is active, names stand for what is on this disk already; the network is not asked."""
+    token = _stored_only.set(True)
+    try:
+        yield
+    finally:
+        _stored_only.reset(token)
 
 
 def reason_of(error: BaseException) -> str:
-    """The first line of an error's message, for a sentence that quotes it; its type's name where it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """The first line of an error's message without a full stop, for a sentence that quotes it; its type's name where it
+    has none."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return (line if len(line) <= QUOTED else f"{line[:QUOTED]} ...").removesuffix(".")
 
 
 def split_revision(name: str | Path) -> tuple[str, str | None]:
-    """Hub id and revision of ``id@revision``; a folder on this disk is itself, also with an ``@`` in its path."""
+    """Hub id and revision of ``id@revision``, or the pinned one (:data:`REVISIONS`); a folder on this disk is itself,
+    also with an ``@`` in its path."""
     if local_folder(name) is not None:
         return str(name), None
     repository, _, revision = str(name).partition("@")
-    return repository, revision or None
+    return repository, revision or REVISIONS.get(repository)
 
 
 def local_folder(name: str | Path) -> Path | None:
@@ -70,7 +102,8 @@ def resolve(name: str | Path, revision: str | None = None, patterns: Sequence[st
         return folder
     repository, named = split_revision(name)
     try:
-        return Path(snapshot_download(repository, revision=revision or named, allow_patterns=list(patterns)))
+        wanted = {"revision": revision or named, "allow_patterns": list(patterns)}
+        return Path(snapshot_download(repository, **wanted, local_files_only=_stored_only.get()))
     except Exception as error:  # no network, no such repository, a proxy's refusal: many types, one thing to do
         raise CheckpointError(
             f"There is no checkpoint folder '{name}' and no Hub repository of that name could be fetched "
@@ -124,15 +157,15 @@ def fetch_file(repository: str, file: str, revision: str | None = None) -> Path:
             raise CheckpointError(f"'{Path(repository) / file}' is missing; check the folder.")
         return Path(repository) / file
     try:
-        return Path(hf_hub_download(repository, file, revision=revision))
+        return Path(hf_hub_download(repository, file, revision=revision, local_files_only=_stored_only.get()))
     except Exception as error:  # no network, no such file, a refusal: many types, one thing to do
         raise CheckpointError(
             f"'{file}' of '{repository}' could not be fetched from the Hub ({type(error).__name__}); check the name."
         ) from error
 
 
-def check_files(folder: Path, variant: str | None = None) -> list[Path]:
-    """The files of a checkpoint's weights, once these and the config are known to exist and to be whole.
+def check_files(folder: Path, variant: str | None = None) -> dict[Path, dict[str, Stored]]:
+    """What each file of a checkpoint's weights holds, once these and the config are known to exist and to be whole.
 
     Args:
         variant: see :func:`weight_files`.
@@ -141,49 +174,78 @@ def check_files(folder: Path, variant: str | None = None) -> list[Path]:
         CheckpointError: naming the file and the fix.
     """
     read_config(folder)
-    files = weight_files(folder, variant)
-    for file in files:
-        with _reading(file), safe_open(file, framework="pt"):
-            pass
-    return files
+    return {file: read_header(file) for file in weight_files(folder, variant)}
 
 
-@contextmanager
-def _reading(file: Path) -> Iterator[None]:
-    """Turn what a missing or damaged file of weights raises into one sentence."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise CheckpointError(f"'{file}' is missing; {FIX}.") from error
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"'{file}' is damaged or incomplete; {FIX}.") from error
+def read_weights(file: Path, only_floats: bool = True) -> dict[str, Tensor]:
+    """The weights in one file by name, in memory of their own.
 
-
-def read_weights(file: Path) -> dict[str, Tensor]:
-    """The weights in one file by name.
+    Args:
+        only_floats: whether others are refused.
 
     Raises:
-        CheckpointError: it is missing or damaged.
+        CheckpointError: it is missing or damaged, or one of them is not finite, or not a floating-point number.
     """
-    with _reading(file):
-        return load_file(file)
+    for name, stored in read_header(file).items():
+        if only_floats and stored.type not in FLOATS:
+            raise CheckpointError(f"The weight '{name}' in '{file}' is of the type {stored.type}, not a float; {FIX}.")
+    try:
+        state = load(read_file(file))
+    except (SafetensorError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"'{file}' is damaged or incomplete; {FIX}.") from error
+    check_finite(state, str(file))
+    return state
+
+
+def check_finite(state: Mapping[str, Tensor], where: str) -> None:
+    """All weights are finite numbers.
+
+    Raises:
+        CheckpointError: the first one that is not is named.
+    """
+    for name, value in state.items():
+        if value.is_complex() or (value.is_floating_point() and value.numel() and not _is_finite(value)):
+            what = "is complex" if value.is_complex() else "holds values that are not finite"
+            raise CheckpointError(f"The weight '{name}' in '{where}' {what}; {FIX}.")
+
+
+def check_values(model: nn.Module, where: str) -> None:
+    """The weights of a model have the values that its own ``check_values``, if it has one, asks for.
+
+    Raises:
+        CheckpointError: they do not.
+    """
+    try:
+        getattr(model, "check_values", lambda: None)()
+    except ValueError as error:
+        raise CheckpointError(f"The weights in {where} cannot be used: {error}; {FIX}.") from error
+
+
+def _is_finite(value: Tensor) -> bool:
+    low, high = value.detach().aminmax()  # NaN, if there is any
+    return bool(low.isfinite() and high.isfinite())
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The configuration of a checkpoint.
+    """The configuration of a checkpoint, without anything that would fetch or run code, or load weights in another way.
 
     Raises:
-        CheckpointError: it is missing or cannot be read.
+        CheckpointError: it is missing or cannot be read, or asks for such a thing.
     """
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"'{folder / CONFIG}' is missing; {FIX}.") from error
-    except (ValueError, OSError) as error:
-        raise CheckpointError(f"'{folder / CONFIG}' is not readable JSON; {FIX}.") from error
-    if not isinstance(config, dict):
-        raise CheckpointError(f"'{folder / CONFIG}' is not a configuration; {FIX}.")
+    config = read_json(folder / CONFIG)
+    check_plain(config, folder / CONFIG)
     return config
+
+
+def check_plain(config: Mapping[str, Any], file: Path) -> None:
+    """A configuration names no code of its own, and no other way of loading weights.
+
+    Raises:
+        CheckpointError: it does.
+    """
+    for key in ("auto_map", "quantization_config"):
+        if config.get(key) is not None:
+            raise CheckpointError(f"'{file}' has '{key}', which is never followed here; use a model without it.")
 
 
 def find_variant(folder: Path, weights: str = WEIGHTS) -> str | None:
@@ -200,25 +262,28 @@ def find_variant(folder: Path, weights: str = WEIGHTS) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
+def weight_files(folder: Path, variant: str | None = None, weights: str = WEIGHTS) -> list[Path]:
     """The files that hold a checkpoint's weights: one, or the shards that its index lists. They may be missing.
 
     Args:
         variant: as diffusers' ``save_pretrained`` was given; the only one there is when ``None`` and all are saved so.
+        weights: what the file is called where there is one, without a variant.
 
     Raises:
         CheckpointError: an index that cannot be read.
     """
-    variant = variant or find_variant(folder)
+    variant = variant or find_variant(folder, weights)
     named = "" if variant is None else f".{variant}"
-    index = folder / f"{WEIGHTS}.index{named}.json"
-    stem, _, suffix = WEIGHTS.rpartition(".")
+    index = folder / f"{weights}.index{named}.json"
+    stem, _, suffix = weights.rpartition(".")
     if not index.is_file():
         return [folder / f"{stem}{named}.{suffix}"]
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        inside = bool(names) and all(Path(name).name == name for name in names)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        names = sorted(set(read_json(index, "an index of weights")["weight_map"].values()))
+        inside = bool(names) and all(
+            PurePath(name).name == name and name.endswith(suffix) and len(name) < NAME_LETTERS for name in names
+        )
+    except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"'{index}' is not a readable index of weights; {FIX}.") from error
     if not inside:
         raise CheckpointError(f"'{index}' lists files that are not beside it; {FIX}.")
@@ -237,44 +302,65 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
     return state
 
 
-class UnfilledMeta(TorchFunctionMode):
-    """While it is active, what would fill tensors on the meta device does nothing.
+def check_fit(folder: Path, model_class: type[ModelMixin], files: Mapping[Path, Mapping[str, Stored]]) -> None:
+    """Weights and configuration belong together: every weight is there, none is unknown, all shapes and types fit.
 
-    They have no values, and yet the initialisation of a vision transformer there takes half of the time of loading it.
-    """
-
-    FILLING = frozenset({Tensor.uniform_, Tensor.normal_, Tensor.erfinv_, Tensor.mul_, Tensor.add_, Tensor.clamp_})
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func in self.FILLING and args[0].is_meta:
-            return args[0]
-        return func(*args, **(kwargs or {}))
-
-
-def check_fit(folder: Path, model_class: type[ModelMixin], files: list[Path]) -> None:
-    """Weights and configuration belong together: every weight is there, none is unknown, all shapes fit.
+    Settings are checked one by one, and against the headers of the weights, before anything is built; then a network
+    without values is, with as many parts as there are weights for.
 
     diffusers only warns about missing or unexpected weights, which leaves a model that runs and paints noise.
 
+    Args:
+        files: what :func:`check_files` returned.
+
     Raises:
-        CheckpointError: the first weights concerned are named.
+        CheckpointError: the setting, or the first weights concerned, are named.
     """
-    kind = read_config(folder).get("_class_name")
+    config = read_config(folder)
+    kind = config.get("_class_name")
     if kind not in [None, *(base.__name__ for base in model_class.__mro__)]:
         raise CheckpointError(f"'{folder}' holds a model of the kind {kind!r:.80}, not a {model_class.__name__}.")
+    found = {name: stored for part in files.values() for name, stored in part.items()}
+    rules = getattr(model_class, "SETTINGS", None)
+    if rules is None:  # a library's class, whose newer versions may have more of them
+        rules = rules_of(model_class)
+        check_settings({name: value for name, value in config.items() if name in rules}, rules, folder / CONFIG)
+    else:
+        check_settings(config, rules, folder / CONFIG)
+    check_stacks(config, getattr(model_class, "STACKS", {}), found, folder / CONFIG)
     try:
-        with UnfilledMeta(), torch.device("meta"):
-            model = model_class.from_config(model_class.load_config(str(folder), local_files_only=True))
+        with on_meta(len(found)):
+            model = model_class.from_config(config)
     except Exception as error:  # a configuration is somebody's text: anything may be wrong in it
         raise CheckpointError(
-            f"'{folder / CONFIG}' describes no model that can be built: {reason_of(error)}"
+            f"'{folder / CONFIG}' describes no model that can be built: {reason_of(error)}."
         ) from error
-    wanted = {name: list(value.shape) for name, value in model.state_dict().items()}
-    found: dict[str, list[int]] = {}
-    for part in files:
-        with safe_open(part, framework="pt") as file:
-            found |= {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (no dictionary)
-    _compare(wanted, found, f"'{folder}'")
+    check_same(model.state_dict(), found, f"'{folder}'")
+
+
+def check_stacks(config: Mapping[str, Any], stacks: Mapping[str, str], found: Mapping[str, Any], file: Path) -> None:
+    """The numbers of layers in a configuration are those of the weights.
+
+    Args:
+        stacks: what the names of a stack's weights begin with, before the number of the layer, by setting; a setting in
+            another one, or in a list, is written ``encoder_args.depth``, ``depth.0``.
+        found: the weights, by name.
+        file: the configuration's.
+
+    Raises:
+        CheckpointError: a setting says another number.
+    """
+    for setting, prefix in stacks.items():
+        stated: Any = config
+        for part in setting.split("."):
+            where = int(part) if part.isdecimal() else part
+            stated = stated.get(where) if isinstance(stated, dict) else stated[where] if stated else None
+        numbers = {match[1] for name in found if (match := re.match(rf"{re.escape(prefix)}\.(\d+)\.", name))}
+        if stated is not None and stated != len(numbers):
+            raise CheckpointError(
+                f"'{file}' describes no model that can be built: '{setting}' is {stated}, and the weights hold "
+                f"{count_of(len(numbers), 'such layer')}."
+            )
 
 
 def load_strict(model_class: type[ModelMixin], loader: Callable[..., Any], name: str | Path, **kwargs: Any) -> Any:
@@ -288,19 +374,38 @@ def load_strict(model_class: type[ModelMixin], loader: Callable[..., Any], name:
     """
     folder = resolve(name, kwargs.pop("revision", None)) / (kwargs.pop("subfolder", None) or "")
     kwargs["variant"] = kwargs.get("variant") or find_variant(folder)
-    check_fit(folder, model_class, check_files(folder, kwargs["variant"]))
     kwargs.setdefault("torch_dtype", torch.float32)
-    kwargs.update(use_safetensors=True, local_files_only=True)
     if not kwargs.get("low_cpu_mem_usage", True):
         del kwargs["low_cpu_mem_usage"]
-    try:
-        with UnfilledMeta():
-            loaded = loader(str(folder), **kwargs)
-    except (RuntimeError, ValueError, TypeError, OSError) as error:
-        raise CheckpointError(f"The model in '{folder}' could not be loaded: {reason_of(error)}") from error
+    loaded = load_checked(model_class, loader, folder, **kwargs)
     if isinstance(loaded, tuple):  # with output_loading_info
         return loaded[0].eval(), *loaded[1:]
     return loaded.eval()
+
+
+def load_checked(model_class: type[ModelMixin], loader: Callable[..., Any], folder: Path, **kwargs: Any) -> Any:
+    """What ``loader`` makes of a folder whose files were checked, and are the same ones afterwards.
+
+    Args:
+        kwargs: of ``loader``; ``variant`` must be among them.
+
+    Raises:
+        CheckpointError: see :func:`check_files` and :func:`check_fit`; weights that are not finite; files that changed.
+    """
+    with noted_files() as states:
+        check_fit(folder, model_class, check_files(folder, kwargs["variant"]))
+    try:
+        with UnfilledMeta():
+            # into memory: a mapped file that somebody cuts short would end this process
+            loaded = loader(str(folder), use_safetensors=True, local_files_only=True, disable_mmap=True, **kwargs)
+    except Exception as error:  # config and weights are somebody's files: many types, one thing to say
+        check_unchanged(states, folder.name)
+        raise CheckpointError(f"The model in '{folder}' could not be loaded: {reason_of(error)}.") from error
+    check_unchanged(states, folder.name)
+    model = loaded[0] if isinstance(loaded, tuple) else loaded
+    check_finite(model.state_dict(), str(folder))
+    check_values(model, f"'{folder}'")
+    return loaded
 
 
 def build_strict(model_class: type, arguments: dict[str, Any], state: Mapping[str, Tensor], source: Path) -> Any:
@@ -309,16 +414,23 @@ def build_strict(model_class: type, arguments: dict[str, Any], state: Mapping[st
     Raises:
         CheckpointError: weights that are missing, unknown or of another shape; the first are named.
     """
+    found = stored_as(state)
     try:
-        with UnfilledMeta(), torch.device("meta"):
+        with on_meta(len(found)):
             model = model_class(**arguments)
-    except ValueError as error:
-        raise CheckpointError(f"'{source}' describes no model that can be built: {reason_of(error)}") from error
-    wanted = {name: list(value.shape) for name, value in model.state_dict().items()}
-    _compare(wanted, {name: list(value.shape) for name, value in state.items()}, f"'{source}'")
+    except Exception as error:  # of somebody's numbers
+        raise CheckpointError(f"'{source}' describes no model that can be built: {reason_of(error)}.") from error
+    check_same(model.state_dict(), found, f"'{source}'")
+    check_finite(state, str(source))
     model = model_class(**arguments)  # once more: buffers that are not saved need their values
     model.load_state_dict({name: value.float() for name, value in state.items()}, strict=True)
+    check_values(model, f"'{source}'")
     return model
+
+
+def stored_as(state: Mapping[str, Tensor]) -> dict[str, Stored]:
+    """What a header would say of weights."""
+    return {name: Stored(tuple(value.shape), TYPES.get(value.dtype, "")) for name, value in state.items()}
 
 
 def commit(folder: Path) -> str | None:
@@ -326,13 +438,25 @@ def commit(folder: Path) -> str | None:
     return folder.name if folder.parent.name == "snapshots" else None
 
 
-def _compare(wanted: dict[str, list[int]], found: dict[str, list[int]], where: str) -> None:
+def check_same(wanted: Mapping[str, Tensor], found: Mapping[str, Stored], where: str) -> None:
+    """Weights that a model has and those that were found have the same names, shapes, and floating-point types.
+
+    Args:
+        where: they were found.
+
+    Raises:
+        CheckpointError: they do not; the first ones are named.
+    """
+    both = [name for name in wanted if name in found]
+    shapes = [name for name in both if tuple(wanted[name].shape) != found[name].shape]
+    types = [name for name in both if wanted[name].is_floating_point() != (found[name].type in FLOATS)]
     differences = {
         "missing": [name for name in wanted if name not in found],
         "unknown": [name for name in found if name not in wanted],
-        "of another shape": [name for name in wanted if name in found and wanted[name] != found[name]],
+        "of another shape": shapes,
+        "of another type": types,
     }
-    problems = [f"{len(names)} {kind} (first: {names[0]})" for kind, names in differences.items() if names]
+    problems = [f"{len(names)} {kind} (first: {names[0]:.120})" for kind, names in differences.items() if names]
     if problems:
         raise CheckpointError(
             f"The weights and '{CONFIG}' in {where} do not belong together: weights {', '.join(problems)}; "

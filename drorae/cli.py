@@ -26,6 +26,7 @@ from drorae.bundled import DEFAULT_GENERATOR, DEFAULT_MODEL, DEFAULT_TEXT_GENERA
 from drorae.choices import CONTESTS, DECODERS, GUIDANCE, SIDE
 from drorae.console import INTERRUPTED, run_command
 from drorae.errors import DRoRAEError, count_of
+from drorae.whole_file import whole_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -212,9 +213,19 @@ def _load_model(name: str) -> AutoencoderDRoRAE:
     return load_tokenizer(name).to(best_device())
 
 
-def _reconstruct(args: argparse.Namespace) -> int:
+def _write(path: Path, content: bytes) -> None:
+    with whole_file(path) as file:
+        file.write(content)
+
+
+def _save_picture(picture: np.ndarray, path: str | Path) -> None:
     from PIL import Image
 
+    with whole_file(path) as file:
+        Image.fromarray(picture).save(file, "PNG")
+
+
+def _reconstruct(args: argparse.Namespace) -> int:
     from drorae.explorer.explore import explore
     from drorae.images import ImageError, load_image
 
@@ -229,10 +240,10 @@ def _reconstruct(args: argparse.Namespace) -> int:
             continue
         args.out.mkdir(parents=True, exist_ok=True)
         files = {"original": args.out / f"{stem}-original.png"}
-        Image.fromarray(result.original).save(files["original"])
+        _save_picture(result.original, files["original"])
         for name, picture in result.pictures.items():
             files[name] = args.out / f"{stem}-{name}.png"
-            Image.fromarray(picture).save(files[name])
+            _save_picture(picture, files[name])
         if args.json:
             print(json.dumps(_as_json(path, result, files)), flush=True)
         else:
@@ -288,7 +299,7 @@ def _routing(args: argparse.Namespace) -> int:
         return _fail(f"'{args.model}' has no fusion, so there is no routing; use a model with fusion.")
     args.out.parent.mkdir(parents=True, exist_ok=True)
     # through a handle, so that NumPy does not append .npz to the name that was asked for
-    with args.out.open("wb") as file:
+    with whole_file(args.out) as file:
         np.savez_compressed(
             file,
             weights=result.weights,
@@ -325,7 +336,7 @@ def _intervene(args: argparse.Namespace) -> int:
     settings |= {"size": args.size, "whole": args.whole or None}
     args.out.parent.mkdir(parents=True, exist_ok=True)
     kept = {key: value for key, value in settings.items() if value is not None}
-    args.out.write_bytes(png_with_settings(Image.fromarray(frame.picture), kept))
+    _write(args.out, png_with_settings(Image.fromarray(frame.picture), kept))
     if args.json:
         print(json.dumps({"image": str(args.image), **settings, **intervention_answer(frame), "file": str(args.out)}))
     else:
@@ -345,7 +356,7 @@ def _report(args: argparse.Namespace) -> int:
     reading = Reading(open_photo(args.image, str(args.image)), model, args.size, args.whole, args.centre)
     text = report(reading, args.model, str(args.image))
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(text, encoding="utf-8", errors=ESCAPED)
+    _write(args.out, text.encode("utf-8", ESCAPED))
     shown = size_of(reading.routes.original)
     print(f"{args.out}: {shown}, {len(text) / 2**20:.1f} MiB, to be opened in any browser")
     return 0
@@ -370,7 +381,7 @@ def _batch(args: argparse.Namespace) -> int:
         if not rows:
             raise
         stopped = True
-    args.out.write_text(to_csv(rows), encoding="utf-8", errors=ESCAPED)
+    _write(args.out, to_csv(rows).encode("utf-8", ESCAPED))
     for row in rows if args.json else ():
         print(json.dumps(batch_answer(row)))
     gains = [row.gain for row in rows if row.gain is not None]
@@ -386,8 +397,6 @@ def _batch(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from PIL import Image
-
     from drorae.explorer.answers import column_answer
     from drorae.explorer.explore import explore, open_picture
     from drorae.explorer.tokenizers import find_tokenizer, measure_tokenizer, route_columns
@@ -408,11 +417,11 @@ def _compare(args: argparse.Namespace) -> int:
     answers = [column_answer(column) for column in columns]
     if args.out is not None:
         args.out.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(result.original).save(args.out / f"{args.image.stem}-original.png")
+        _save_picture(result.original, args.out / f"{args.image.stem}-original.png")
         for number, (column, answer) in enumerate(zip(columns, answers, strict=True), 1):
             title = re.sub(r"[^\w.]+", "-", column.title)
             answer["file"] = str(args.out / f"{args.image.stem}-{number}-{title}.png")
-            Image.fromarray(column.picture).save(answer["file"])
+            _save_picture(column.picture, answer["file"])
     if args.json:
         print(json.dumps({"image": str(args.image), "width": width, "height": height, "columns": answers}))
         return code
@@ -465,7 +474,7 @@ def _sample(args: argparse.Namespace) -> int:
     settings |= {"negative": args.negative} if more else {}
     settings |= {"decoder": args.decoder or decoder_names(pipeline.autoencoder)[-1]}
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_bytes(png_with_settings(images[0], {"model": name, **settings}))
+    _write(args.out, png_with_settings(images[0], {"model": name, **settings}))
     listed = ", ".join(f"{key} {value}" for key, value in settings.items())
     print(f"{args.out}: {listed}, {time.perf_counter() - started:.1f} s")
     return 0

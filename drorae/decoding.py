@@ -38,11 +38,17 @@ PATIENCE = 10  # seconds of the clock for each second of the processor, on a bus
 START = 30  # seconds of the clock for the child to start
 ROWS = 256  # of a picture that are sent together
 SIGPROF = getattr(signal, "SIGPROF", 0)  # Windows has neither it nor the timer that sends it
+NAME = "\N{OBJECT REPLACEMENT CHARACTER}"  # what the child calls the picture, whose name is not its business
+CHILDREN = 2  # at the same time: each may take as much memory as is allowed
 SENTENCE = "sentence"  # key of the line that says why there is no picture
 TOO_LONG = "takes too long to decode; save it again as an ordinary JPEG or PNG and retry."
+BUSY = "has to wait too long for others that take long to decode; try again in a minute."
 TOO_MUCH = (
     "is damaged or cut off, or takes too much memory to decode; save it again as an ordinary JPEG or PNG and retry."
 )
+
+
+_places = threading.BoundedSemaphore(CHILDREN)
 
 
 class DecodingError(Exception):
@@ -83,18 +89,28 @@ def decode_in_child(stream: BinaryIO, name: str) -> tuple[Image.Image, int, int,
         DecodingError: the picture cannot be used, or a limit was reached.
     """
     limit = seconds_allowed()
+    patience = START + PATIENCE * limit
+    if not _places.acquire(timeout=patience):
+        raise DecodingError(BUSY)
+    try:
+        return _decoded(stream, name, limit, patience)
+    finally:
+        _places.release()
+
+
+def _decoded(stream: BinaryIO, name: str, limit: float, patience: float) -> tuple[Image.Image, int, int, bool]:
     paths = os.pathsep.join(filter(None, sys.path))
     settings = {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"}
     try:
         with _on_disk(stream) as file:
             child = subprocess.Popen(
-                [sys.executable, "-m", "drorae.decoding", repr(limit), name],
+                [sys.executable, "-m", "drorae.decoding", repr(limit)],  # anyone here sees these: no name
                 stdin=file,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 env=os.environ | settings,
             )
-    except (OSError, ValueError) as error:  # no processes, no temporary files, a name with a null character
+    except (OSError, ValueError) as error:  # no processes, no temporary files
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise DecodingError(
             f"needs a process of its own to decode, which could not be started ({reason}); save it again as an "
@@ -106,10 +122,10 @@ def decode_in_child(stream: BinaryIO, name: str) -> tuple[Image.Image, int, int,
         spent.set()
         child.kill()
 
-    timer = threading.Timer(START + PATIENCE * limit, stop)
+    timer = threading.Timer(patience, stop)
     timer.start()
     try:
-        answer = _received(child.stdout)
+        answer = _received(child.stdout, name)
         child.wait()
     finally:
         timer.cancel()
@@ -132,7 +148,7 @@ def _on_disk(stream: BinaryIO) -> BinaryIO:
         return file
 
 
-def _received(pipe: Any) -> tuple[Image.Image, int, int, bool] | None:
+def _received(pipe: Any, name: str) -> tuple[Image.Image, int, int, bool] | None:
     """What the child sent; ``None`` where it ended before that.
 
     Raises:
@@ -143,7 +159,7 @@ def _received(pipe: Any) -> tuple[Image.Image, int, int, bool] | None:
         return None
     said = json.loads(line)
     if SENTENCE in said:
-        raise DecodingError(said[SENTENCE], whole=True)
+        raise DecodingError(said[SENTENCE].replace(NAME, name), whole=True)
     width, height = said["size"]
     picture = Image.new("RGB", (width, height))
     for top in range(0, height, ROWS):
@@ -155,13 +171,13 @@ def _received(pipe: Any) -> tuple[Image.Image, int, int, bool] | None:
     return picture, said["width"], said["height"], said["flattened"]
 
 
-def _main(seconds: float, name: str) -> None:
+def _main(seconds: float) -> None:
     """Decode what comes in, within the limits, and send it."""
     from drorae.images import ImageError, decode
 
     _limit_resources(seconds)
     try:
-        photo = decode(sys.stdin.buffer, name, limited=True)
+        photo = decode(sys.stdin.buffer, NAME, limited=True)
     except ImageError as error:
         _send({SENTENCE: str(error)})
         return
@@ -197,4 +213,4 @@ def _limit_resources(seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    _main(float(sys.argv[1]), sys.argv[2])
+    _main(float(sys.argv[1]))

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from gate import Gate
 from huggingface_hub import close_session, constants
+
+from drorae.pretrained import download
+from drorae.pretrained.download import end_server
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PIECE = 16384
@@ -82,7 +83,7 @@ def serve(name: str, folder: Path, pieces: Gate | None = None) -> Iterator[str]:
         server.server_close()
 
 
-def reach(address: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen]:
+def reach(address: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes that are started from now on, as downloads are. Like this one, they take the hub at ``address`` for the
     one there is, with an empty cache.
 
@@ -96,11 +97,5 @@ def reach(address: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[su
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     close_session()  # it remembers whether there is a network, and its proxies
-    started, popen = [], subprocess.Popen
-
-    def start(*args: Any, **kwargs: Any) -> subprocess.Popen:
-        started.append(popen(*args, **kwargs))
-        return started[-1]
-
-    monkeypatch.setattr(subprocess, "Popen", start)
-    return started
+    end_server()  # it was started with another one
+    monkeypatch.setattr(download, "_started", None)  # and what is started now is not for other tests

@@ -13,6 +13,7 @@ ORDER = {
 SHELLS = {"drorae": {"cli", "__main__"}, "train": set()}
 BOTTOM = {
     "drorae": {
+        "building",
         "bundled",
         "choices",
         "console",
@@ -22,6 +23,9 @@ BOTTOM = {
         "errors",
         "images",
         "metrics",
+        "model_files",
+        "rules",
+        "whole_file",
         "checkpoints",
     },
     "train": {"presets", "settings", "errors"},

@@ -80,8 +80,15 @@ def found(finding):
             return said, end.value
 
 
+def already_checked(name, kind):
+    """A check that finds nothing to check."""
+    yield f"Checking {name} ..."
+    return {}
+
+
 def test_the_last_three_stay_loaded(tiny, monkeypatch):
     loaded = []
+    monkeypatch.setattr(tokenizers, "prepared", already_checked)
     monkeypatch.setattr(tokenizers, "load_picture_tokenizer", lambda name, device: loaded.append(name) or object())
     others = Tokenizers(open_to_all=True)
     for name in ("a", "b", "c", "a", "d", "c", "a", "b"):
@@ -92,12 +99,14 @@ def test_the_last_three_stay_loaded(tiny, monkeypatch):
 
 def test_waiting_is_said(tiny, monkeypatch):
     gate = Gate()
+    monkeypatch.setattr(tokenizers, "prepared", already_checked)
     monkeypatch.setattr(tokenizers, "SECONDS", 0.01)
     monkeypatch.setattr(tokenizers, "load_picture_tokenizer", lambda name, device: gate.enter())
     finding = photos(tiny, open_to_all=True).tokenizers({**CAT, "id": "some/where"})
-    value = next(finding)
-    assert value["done"] < value["total"]
-    assert value["columns"]["some/where"]["progress"].startswith("Fetching and loading: 0 s")
+    for said in ("Checking some/where ...", "Loading: 0 s"):
+        value = next(finding)
+        assert value["done"] < value["total"]
+        assert value["columns"]["some/where"]["progress"].startswith(said)
     finding.close()
     gate.open()
 
@@ -105,6 +114,8 @@ def test_waiting_is_said(tiny, monkeypatch):
 def test_what_does_not_fit_into_memory_is_said(tiny, monkeypatch):
     def load(name, device):
         raise MemoryError("too large")
+
+    monkeypatch.setattr(tokenizers, "prepared", already_checked)
 
     monkeypatch.setattr(tokenizers, "load_picture_tokenizer", load)
     with pytest.raises(CheckpointError, match="'huge' could not be loaded here: too large"):

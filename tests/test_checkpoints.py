@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from drorae import AutoencoderDRoRAE, CheckpointError, DiTDH
+from drorae.building import UnfilledMeta
 from drorae.checkpoints import (
     DISCRIMINATOR,
-    UnfilledMeta,
     local_folder,
     resolve,
     split_revision,
@@ -104,7 +104,7 @@ def test_weights_of_another_shape_are_refused(folder):
 def test_config_of_another_model_is_refused(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"decoder_num_layers": 2}))
-    assert "missing (first: decoder.decoder_layers.1" in error(folder)
+    assert "'decoder_num_layers' is 2, and the weights hold 1 such layer" in error(folder)
 
 
 @pytest.mark.parametrize(
@@ -196,8 +196,8 @@ def test_every_shard_must_be_there_and_whole(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is not a readable index"),
-        ("[]", "is not a readable index"),
+        ("{", "is not readable JSON"),
+        ("[]", "is not an index of weights"),
         ('{"weight_map": [1]}', "is not a readable index"),
         ('{"weight_map": {"a": 1}}', "is not a readable index"),
         ('{"weight_map": {"a": "../other.safetensors"}}', "lists files that are not beside it"),

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
+import time
+
 import pytest
-from conftest import build
+from conftest import ROOT, build
 from fake_hub import COMMIT, reach, serve
 from gate import Gate
 
 import drorae.pretrained.download
 from drorae import CheckpointError
-from drorae.checkpoints import stored_folder
+from drorae.checkpoints import REVISIONS, split_revision, stored_folder
 from drorae.pretrained.adapter import load_tokenizer
-from drorae.pretrained.download import fetch
+from drorae.pretrained.download import TOKENIZER, build_checked, end_server, prepare, running
+from drorae.pretrained.rae_tokenizer import MODELS
+from drorae.ui.models import unpinned
 
 NAME = "somebody/a-tokenizer"
 
@@ -29,18 +37,17 @@ def test_a_model_is_fetched_once_its_progress_seen_and_another_missed(repository
     with serve(NAME, repository, pieces) as address:
         reach(address, tmp_path, monkeypatch)
         monkeypatch.setattr(drorae.pretrained.download, "SECONDS", 0.01)
-        for state in fetch(NAME):
+        for state in prepare(NAME):
             seen.append(state)
             if 0 < state.done < state.total:  # the small files are here, and seen to be: now the weights
                 pieces.open()
-        assert list(fetch(NAME)) == []
+        assert not any(state.is_fetching for state in prepare(NAME))
         with pytest.raises(CheckpointError, match="There is no folder 'somebody/else'") as error:
-            list(fetch("somebody/else"))
-    done, total = zip(*seen, strict=True)
+            list(prepare("somebody/else"))
+    done, total = zip(*filter(lambda state: state.is_fetching, seen), strict=True)
     size = sum(path.stat().st_size for path in repository.glob("*"))
     assert set(total) == {size}
     assert list(done) == sorted(done)
-    assert done[-1] == size
     assert any(0 < value < size for value in done)
     assert load_tokenizer(NAME).config.fusion_hidden_size == build().config.fusion_hidden_size
     assert stored_folder(NAME).name == COMMIT
@@ -50,13 +57,15 @@ def test_a_model_is_fetched_once_its_progress_seen_and_another_missed(repository
 def test_closing_stops_the_download(repository, tmp_path, monkeypatch):
     pieces = Gate()
     with serve(NAME, repository, pieces) as address:
-        downloads = reach(address, tmp_path, monkeypatch)
-        states = fetch(NAME)
-        first = next(states)
+        reach(address, tmp_path, monkeypatch)
+        states = prepare(NAME)
+        first = next(state for state in states if state.is_fetching)
         pieces.wait_for(1)  # the weights are on their way
-        assert downloads[-1].returncode is None
+        (pid,) = running
+        os.kill(pid, 0)  # it is there
         states.close()
-        assert downloads[-1].returncode < 0  # by a signal
+        assert not running
+        assert_gone(pid)
         pieces.open()
     assert first.done < first.total
     assert stored_folder(NAME) is None
@@ -64,11 +73,123 @@ def test_closing_stops_the_download(repository, tmp_path, monkeypatch):
 
 def test_without_a_network_it_is_one_sentence_too():
     with pytest.raises(CheckpointError, match="no folder 'nobody/nothing'"):
-        list(fetch("nobody/nothing"))  # the tests are offline
+        list(prepare("nobody/nothing"))  # the tests are offline
 
 
-def test_folders_and_bundled_models_need_no_network(repository):
-    assert list(fetch(str(repository))) == list(fetch("assets/drorae-tiny")) == []
+def test_what_is_here_needs_no_network(repository):
     assert stored_folder(str(repository)) == repository
     assert stored_folder("nobody/nothing") is None
     assert stored_folder("no name at all ..") is None
+
+
+def checked(name: str, kind: str = TOKENIZER) -> dict:
+    """The files that were seen."""
+    steps = prepare(name, kind)
+    while True:
+        try:
+            assert not next(steps).is_fetching
+        except StopIteration as end:
+            return end.value
+
+
+def test_what_is_built_are_the_files_that_were_checked(tmp_path):
+    folder, name = tmp_path / "model", str(tmp_path / "model")
+    build().save_pretrained(folder)
+    states = checked(name)
+    assert set(states) == {str(folder / each) for each in ("config.json", "diffusion_pytorch_model.safetensors")}
+    built = build_checked(load_tokenizer, name, states)
+    assert built.config.fusion_hidden_size == build().config.fusion_hidden_size
+    config = (folder / "config.json").read_bytes()
+    for damage in (lambda file: file.write_bytes(config), lambda file: file.unlink()):
+        states = checked(name)
+        damage(folder / "config.json")  # the same bytes again are another file
+        with pytest.raises(
+            CheckpointError, match=r"'config\.json' of '.*model' changed while the model was being loaded"
+        ):
+            build_checked(load_tokenizer, name, states)
+        (folder / "config.json").write_bytes(config)
+
+
+def test_files_that_change_while_they_are_built_are_noticed(tmp_path):
+    folder, name = tmp_path / "model", str(tmp_path / "model")
+    build().save_pretrained(folder)
+    states = checked(name)
+
+    def load(name):
+        model = load_tokenizer(name)
+        (folder / "diffusion_pytorch_model.safetensors").write_bytes(b"")
+        return model
+
+    with pytest.raises(CheckpointError, match="changed while the model was being loaded; load it again"):
+        build_checked(load, name, states)
+
+
+def assert_gone(pid: int) -> None:
+    for _ in range(1000):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.01)  # the system takes it away
+    pytest.fail("the process is still there")
+
+
+def test_a_process_that_is_killed_is_a_sentence(monkeypatch):
+    here, there = socket.socketpair()
+    sleeping = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+    monkeypatch.setattr(drorae.pretrained.download, "_asked", lambda *wish: (here.makefile("rb"), sleeping.pid))
+    monkeypatch.setattr(drorae.pretrained.download, "SECONDS", 0)
+    steps = prepare("a model")
+    assert not next(steps).is_fetching
+    assert running == {sleeping.pid}
+    there.sendall(b'{"here": 1')  # in the middle of a line
+    there.close()
+    with pytest.raises(CheckpointError, match="could not be checked: the process that did it was ended"):
+        list(steps)
+    assert not running
+    sleeping.kill()
+    sleeping.wait()
+    here.close()
+
+
+def test_a_process_that_splits_off_others_is_replaced_when_it_is_gone(repository):
+    assert checked(str(repository))
+    drorae.pretrained.download._started.process.kill()
+    drorae.pretrained.download._started.process.wait()
+    assert checked(str(repository))
+
+
+def test_without_processes_it_is_a_sentence(repository, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError(1, "Operation not permitted")
+
+    end_server()
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    with pytest.raises(CheckpointError, match=r"needs a process of its own, .* \(Operation not permitted\)\.$"):
+        list(prepare(str(repository)))
+
+
+def test_all_processes_end_with_whoever_asked():
+    """The ends that it held are closed, as they are when it dies."""
+    script = (
+        "import os, sys; from drorae.pretrained import download; download.SECONDS = 0; "
+        "steps = download.prepare(sys.argv[1]); next(steps); "
+        "print(download._started.process.pid, *download.running, flush=True); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "assets/drorae-tiny"], cwd=ROOT, capture_output=True, text=True
+    )
+    numbers = [int(number) for number in done.stdout.split()]
+    assert len(numbers) == 2, done.stderr
+    for number in numbers:
+        assert_gone(number)
+
+
+def test_published_models_are_pinned_where_their_commit_is_known():
+    assert {split_revision(name)[1] is not None for name in REVISIONS} == {True}
+    pinned = {key for key, name in MODELS.items() if split_revision(name)[1]}
+    assert pinned == {"dinov2-base", "siglip2-base", "mae-base"}
+    assert split_revision(f"{MODELS['mae-base']}@main") == (MODELS["mae-base"], "main")
+    said = {key: unpinned(name) for key, name in MODELS.items()}
+    assert {key for key, text in said.items() if not text} == pinned
+    assert "not pinned to a revision" in said["dinov2-large"]

@@ -15,7 +15,7 @@ from conftest import SHAPE, build, network, photos
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from drorae import LatentStatistics
-from drorae.checkpoints import UnfilledMeta
+from drorae.building import UnfilledMeta
 from train import latent_stats, stage2
 from train.data import held_out
 from train.data.batches import Batch

@@ -9,7 +9,7 @@ from conftest import ROOT
 from torch.utils.flop_counter import FlopCounterMode
 
 from drorae import AutoencoderDRoRAE, DiTDH
-from drorae.checkpoints import UnfilledMeta
+from drorae.building import UnfilledMeta
 from drorae.study.published import WIDTHS
 from train import stage1
 from train.engine.dry_run import build_on_meta, describe, step_cost

@@ -191,7 +191,7 @@ def test_no_key_is_missing_or_left_over(tmp_path, edit, message):
     [
         ({"_class_name": "AutoencoderKL"}, "is a AutoencoderKL, not an AutoencoderRAE"),
         ({"scaling_factor": 2.0}, "scaling_factor 2.0"),
-        ({"encoder_type": "clip"}, "encoder of type 'clip'"),
+        ({"encoder_type": "clip"}, "'encoder_type' must be one of dinov2, siglip2, mae, not 'clip'"),
     ],
 )
 def test_other_models_are_refused_in_one_sentence(tmp_path, changes, message):
@@ -251,7 +251,7 @@ def test_half_a_vit_l_is_refused(tmp_path):
     sizes = {"encoder_hidden_size": 1024, "encoder_num_hidden_layers": 12, "decoder_num_attention_heads": 16}
     with torch.device("meta"):
         model = AutoencoderRAE(**{**SIZES, **KINDS["dinov2"], **sizes})
-    state = {key: torch.empty(value.shape, dtype=torch.float16) for key, value in model.state_dict().items()}
+    state = {key: torch.zeros(value.shape, dtype=torch.float16) for key, value in model.state_dict().items()}
     (tmp_path / CONFIG).write_text(json.dumps({"_class_name": "AutoencoderRAE", **SIZES, **KINDS["dinov2"], **sizes}))
     save_file(state, tmp_path / WEIGHTS)
     with pytest.raises(CheckpointError, match="holds 12 of the 24 layers"):

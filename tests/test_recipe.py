@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from drorae import AutoencoderDRoRAE
-from drorae.checkpoints import UnfilledMeta
+from drorae.building import UnfilledMeta
 from drorae.models.fusion import MeanFusion
 from train import stage1
 from train.data.batches import Batch

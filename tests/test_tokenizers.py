@@ -286,7 +286,9 @@ def test_what_is_not_an_autoencoder_of_pictures(tmp_path):
     )
     sound = AutoencoderOobleck(4, [2, 2], [1, 2], 2, 4, 2, 8000)
     sound.save_pretrained(tmp_path / "sound")
-    assert "is not made for pictures (it is of the kind AutoencoderOobleck)" in sentence(str(tmp_path / "sound"))
+    assert "is not an autoencoder of pictures that diffusers knows (it is of the kind AutoencoderOobleck)" in sentence(
+        str(tmp_path / "sound")
+    )
 
 
 def test_weights_that_are_missing_or_others(tmp_path):
@@ -295,7 +297,7 @@ def test_weights_that_are_missing_or_others(tmp_path):
     state = load_file(folder / WEIGHTS)
     for change, told in {
         "missing": {key: value for key, value in state.items() if key != "quant_conv.bias"},
-        "unexpected": {**state, "more.weight": torch.zeros(1)},
+        "unknown": {**state, "more.weight": torch.zeros(1)},
     }.items():
         save_file(told, folder / WEIGHTS, {"format": "pt"})
         assert f"do not belong together: weights 1 {change}" in sentence(str(folder))

@@ -29,7 +29,7 @@ from drorae.pretrained.taef2 import AutoencoderTAEF2
 VISION, PIXELS = "vision, frozen", "pixels only"  # what the encoder was made for
 OWN, OF_RAE = "its own", "that of RAE"  # the decoder: trained on this latent, or on the last layer's
 MEAN = re.compile(r"mean-(\d+)")
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 
 
 class RoundTrip(NamedTuple):
@@ -113,11 +113,7 @@ def load_picture_tokenizer(name: str, device: str | torch.device = "cpu") -> Pic
     model.to(device)
     if isinstance(model, AutoencoderDRoRAE):
         return own_tokenizer(model, name, licence)
-    first = next((module for module in model.modules() if isinstance(module, CONVOLUTIONS)), None)
-    if first is None or isinstance(first, nn.Conv1d):
-        raise CheckpointError(
-            f"'{name}' is not made for pictures (it is of the kind {type(model).__name__}); name another."
-        )
+    first = next(module for module in model.modules() if isinstance(module, CONVOLUTIONS))
     title = "TAEF2" if isinstance(model, AutoencoderTAEF2) else _title(name)
     return PictureTokenizer(name, title, PIXELS, OWN, licence, _rebuild_of(model, name, isinstance(first, nn.Conv3d)))
 

@@ -19,10 +19,12 @@ from torch import Tensor, nn
 from drorae import checkpoints
 from drorae.choices import DECODERS
 from drorae.models.decoder import PixelDecoder, decode_tokens
-from drorae.models.encoder import VisionEncoder
-from drorae.models.fusion import Fusion, FusionOutput, Routing, build_fusion, join_outputs, layer_norm
-from drorae.models.latents import LatentStatistics
+from drorae.models.encoder import SETTINGS, VisionEncoder
+from drorae.models.fusion import FUSIONS, Fusion, FusionOutput, Routing, build_fusion, join_outputs, layer_norm
+from drorae.models.latents import KINDS, LatentStatistics
+from drorae.rules import Rules, flag, maybe, number, one_of, several, text, whole
 
+MAX_GRID = 256  # tokens per side; their positions are computed when the model is built
 RANGE_TOLERANCE = 0.01  # what resampling and half precision may add to images in [0, 1]
 
 
@@ -75,6 +77,26 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
         ValueError: a configuration that contradicts itself, naming the value.
     """
 
+    SETTINGS: ClassVar[Rules] = {
+        **SETTINGS,
+        "fusion": maybe(one_of(*FUSIONS)),
+        "fusion_hidden_size": maybe(whole(1, 1_000_000)),
+        "fusion_beta": number(0, 1),
+        "fusion_mean_layers": maybe(whole(1, 1000)),
+        "decoder_hidden_size": whole(1, 100_000),
+        "decoder_num_layers": whole(1, 1000),
+        "decoder_num_heads": whole(1, 1000),
+        "decoder_intermediate_size": whole(1, 1_000_000),
+        "decoder_patch_size": whole(1, 256),
+        "finetuned_decoder": flag(),
+        "latent_statistics": maybe(one_of(*filter(None, KINDS))),
+        "latent_distance": maybe(number(0, 1e6)),
+        "departure_limits": maybe(several(number(0, 1e6), 2)),
+        "any_size": flag(),
+        "base_model": maybe(text()),
+        "base_revision": maybe(text()),
+    }
+    STACKS: ClassVar = {"encoder_args.depth": "encoder.model.blocks", "decoder_num_layers": "decoder.decoder_layers"}
     _supports_gradient_checkpointing = True
     _keep_in_fp32_modules: ClassVar = ["statistics"]  # small, and every digit of them scales a latent
 
@@ -117,6 +139,8 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
         rows, columns = self.encoder.grid_size
         if rows != columns:
             raise ValueError(f"the encoder's token grid must be square, not {rows} x {columns}")
+        if not 0 < rows <= MAX_GRID:
+            raise ValueError(f"the encoder's token grid has 1 to {MAX_GRID} tokens a side, not {rows}")
         if any_size and self.encoder.patch_size != decoder_patch_size:
             raise ValueError(
                 f"with any_size the decoder's patch must be the encoder's {self.encoder.patch_size} pixels, not "
@@ -151,6 +175,11 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
             CheckpointError: what is missing, damaged or does not fit, and what to do.
         """
         return checkpoints.load_strict(cls, super().from_pretrained, pretrained_model_name_or_path, **kwargs)
+
+    def check_values(self) -> None:
+        """Raise a ``ValueError`` if the latent's statistics are not those of any latent."""
+        if self.statistics is not None and self.statistics.std.min() <= 0:
+            raise ValueError("the std of the latent must be positive everywhere")
 
     @classmethod
     def from_rae(

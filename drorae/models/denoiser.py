@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from drorae import checkpoints
+from drorae.rules import Rules, maybe, number, several, text, whole
 
 NORM_EPS = 1e-6
 NUM_FREQUENCIES = 256
@@ -105,6 +106,19 @@ class DiTDH(ModelMixin, ConfigMixin):
         ValueError: sizes that do not fit together.
     """
 
+    SETTINGS: ClassVar[Rules] = {
+        "sample_size": whole(1, 256),
+        "in_channels": whole(1, 100_000),
+        "hidden_size": several(whole(4, 100_000), 2),
+        "depth": several(whole(0, 1000), 2),
+        "num_heads": several(whole(1, 1000), 2),
+        "mlp_ratio": number(0.01, 100),
+        "num_classes": maybe(whole(1, 10_000_000)),
+        "trunk_patch_size": whole(1, 256),
+        "text_dim": maybe(whole(1, 100_000)),
+        "latent_fingerprint": maybe(text()),
+    }
+    STACKS: ClassVar = {"depth.0": "trunk", "depth.1": "head"}
     _supports_gradient_checkpointing = True
     _no_split_modules: ClassVar = ["DiTBlock"]
     _keep_in_fp32_modules: ClassVar = ["frequencies"]

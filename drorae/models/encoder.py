@@ -6,10 +6,51 @@ from typing import Any
 
 import timm
 import torch
+from timm.models import is_model_in_modules
 from torch import Tensor, nn
+
+from drorae.rules import Rule, Rules, flag, maybe, number, one_of, settings, several, whole
 
 # timm arguments that would load weights from somewhere else
 WEIGHT_ARGUMENTS = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
+FAMILIES = ["vision_transformer", "deit", "eva"]  # modules of timm whose architectures are plain vision transformers
+
+
+def is_architecture(name: Any) -> bool:
+    """Whether a name is that of a vision transformer that timm builds."""
+    return isinstance(name, str) and is_model_in_modules(name.partition(".")[0], FAMILIES)  # after a dot: its weights
+
+
+# What a checkpoint may say of its encoder. timm takes more arguments; some name classes or files.
+SETTINGS: Rules = {
+    "encoder_name": Rule(is_architecture, "the name of a vision transformer of timm"),
+    "encoder_args": maybe(
+        settings(
+            {
+                "patch_size": whole(1, 256),
+                "img_size": whole(1, 16384),
+                "embed_dim": whole(1, 100_000),
+                "depth": whole(1, 1000),
+                "num_heads": whole(1, 1000),
+                "mlp_ratio": number(0.01, 100),
+                "init_values": maybe(number(0, 100)),
+                "reg_tokens": whole(0, 1000),
+                "qkv_bias": flag(),
+                "qk_norm": flag(),
+                "class_token": flag(),
+                "no_embed_class": flag(),
+                "pre_norm": flag(),
+                "dynamic_img_size": flag(),
+                "global_pool": Rule(lambda value: value in ("", "token", "avg"), '"", "token" or "avg"'),
+                "act_layer": one_of("gelu", "gelu_tanh", "quick_gelu", "relu", "silu"),
+            }
+        )
+    ),
+    "encoder_input_size": whole(1, 16384),
+    "encoder_mean": several(number(0, 1), 3),
+    "encoder_std": several(number(1e-6, 1000), 3),
+    "encoder_norm_eps": maybe(number(0, 1)),
+}
 
 
 class VisionEncoder(nn.Module):

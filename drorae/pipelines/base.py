@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -20,17 +19,50 @@ from drorae.checkpoints import CheckpointError, reason_of
 from drorae.choices import GUIDANCE
 from drorae.errors import DRoRAEError, count_of
 from drorae.images import to_uint8
+from drorae.model_files import read_json
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.models.denoiser import DiTDH
 from drorae.pipelines import flow
 from drorae.pipelines.guidance import INTERVAL, AutoGuidance, ClassifierFreeGuidance, Condition, Unguided
 from drorae.pretrained.adapter import cast_weights, load_tokenizer
+from drorae.rules import Rule, Rules, check_settings, maybe, number, one_of, rules_of, several, text, whole
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 MAX_STEPS, MAX_SCALE, MAX_PICTURES = 1000, 100.0, 256
 MAX_SCHEDULER_ERROR = 1e-4  # of an exact velocity; a right one has rounding errors only
 MAX_SEED = 2**32 - 1  # PyTorch's generator on the CPU takes no more bits
 INDEX = "model_index.json"
+# numbers that a scheduler computes tables of, and such without a default that says what they are
+SCHEDULER_SETTINGS: Rules = {
+    "num_train_timesteps": whole(2, 10_000),
+    "solver_order": whole(1, 3),
+    "trained_betas": maybe(several(number(0, 1), most=10_000)),
+    "shift_terminal": maybe(number(0, 1)),
+    "timestep_type": maybe(text()),
+    "sigma_min": maybe(number(0, 1000)),
+    "sigma_max": maybe(number(0, 1000)),
+    "variance_type": maybe(text()),
+    "solver_p": maybe(text()),
+    "lambda_min_clipped": Rule(lambda value: value == -math.inf or number(-1000, 0).holds(value), "a number up to 0"),
+    "disable_corrector": several(whole(0, 10_000), most=10_000),
+}
+
+
+def component(library: str, *names: str) -> Rule:
+    """What an index says of a part: the library and the class of it, the latter one of ``names`` where there are any.
+    Neither is looked up."""
+
+    def holds(value: Any) -> bool:
+        if not isinstance(value, list) or len(value) != 2 or not all(isinstance(each, str) for each in value):
+            return False
+        return value[0].split(".")[0] == library and (not names or value[1] in names)
+
+    return Rule(holds, f"a list of '{library}' and {' or '.join(names) or 'the name of a class'}")
+
+
+def optional(part: Rule) -> Rule:
+    """A component that may be missing."""
+    return Rule(lambda value: value == [None, None] or part.holds(value), f"{part.said}, or null twice")
 
 
 @dataclass(frozen=True)
@@ -64,6 +96,15 @@ class DRoRAEPipeline(DiffusionPipeline):
         CheckpointError: the parts do not belong together.
     """
 
+    SETTINGS: ClassVar[Rules] = {  # of the index of a pipeline's folder
+        "scheduler": component("diffusers", *flow.SCHEDULERS),
+        "denoiser": component("drorae", "DiTDH"),
+        "guide": optional(component("drorae", "DiTDH")),
+        "autoencoder": optional(component("drorae", "AutoencoderDRoRAE")),
+        "autoencoder_name": maybe(text()),
+        "guidance": maybe(one_of(*GUIDANCE)),
+        "guidance_scale": maybe(number(0, MAX_SCALE)),
+    }
     USUAL_GUIDANCE: ClassVar[tuple[str, float]] = ("none", 1.5)  # where nothing is saved
     model_cpu_offload_seq = "guide->denoiser->autoencoder"
     _optional_components: ClassVar = ["autoencoder", "guide"]
@@ -110,17 +151,16 @@ class DRoRAEPipeline(DiffusionPipeline):
             CheckpointError: what is missing, damaged or could not be fetched.
         """
         try:
-            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-            scheduler_class = getattr(diffusers, index["scheduler"][1])
-            scheduler = scheduler_class.from_pretrained(str(folder / "scheduler"))
-            has_guide = index.get("guide", [None])[0] is not None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            reason = reason_of(error)
+            index = read_json(folder / INDEX, "an index of a pipeline")
+        except CheckpointError as error:
             raise CheckpointError(
-                f"'{folder}' holds no readable pipeline ({reason}); fetch or save it again."
+                f"'{folder}' holds no readable pipeline ({error}); fetch or save it again."
             ) from error
         if index.get("_class_name") != cls.__name__:
-            raise CheckpointError(f"'{folder}' holds a {index.get('_class_name')}, not a {cls.__name__}.")
+            raise CheckpointError(f"'{folder}' holds a {index.get('_class_name')!s:.80}, not a {cls.__name__}.")
+        check_settings(index, cls.SETTINGS, folder / INDEX, needed=["scheduler", "denoiser"])
+        scheduler = load_scheduler(folder, index["scheduler"][1])
+        has_guide = index.get("guide", [None])[0] is not None
         parts = {name: index.get(name) for name in ("autoencoder_name", "guidance", "guidance_scale")}
         parts["scheduler"] = scheduler
         parts["denoiser"] = DiTDH.from_pretrained(folder / "denoiser", torch_dtype=torch_dtype, variant=variant)
@@ -313,8 +353,10 @@ def check_scheduler(scheduler: SchedulerMixin) -> None:
         CheckpointError: another one.
     """
     name, config = type(scheduler).__name__, scheduler.config
-    if not name.startswith("FlowMatch") and not config.get("use_flow_sigmas"):
-        raise CheckpointError(f"{name} is not a flow-matching scheduler; use FlowMatchEulerDiscreteScheduler.")
+    if name not in flow.SCHEDULERS or not (name.startswith("FlowMatch") or config.get("use_flow_sigmas")):
+        raise CheckpointError(
+            f"{name} is not a flow-matching scheduler that ends at t = 0; use FlowMatchEulerDiscreteScheduler."
+        )
     if config.get("use_dynamic_shifting"):
         raise CheckpointError(f"The {name} shifts its times dynamically; use one with a fixed shift.")
     fix = "use FlowMatchEulerDiscreteScheduler, or other settings of this one"
@@ -328,6 +370,24 @@ def check_scheduler(scheduler: SchedulerMixin) -> None:
         )
     if difference:
         raise CheckpointError(f"With its settings the {name} adds noise, so that a seed is not one picture; {fix}.")
+
+
+def load_scheduler(folder: Path, name: str) -> SchedulerMixin:
+    """The scheduler of a pipeline's folder, one of :data:`drorae.pipelines.flow.SCHEDULERS`.
+
+    Raises:
+        CheckpointError: settings that it does not have, or values that it cannot have.
+    """
+    file = folder / "scheduler" / "scheduler_config.json"
+    config = read_json(file, unbounded=("lambda_min_clipped",))
+    if config.get("_class_name") not in (None, name):
+        raise CheckpointError(f"'{file}' is of a {config['_class_name']!s:.80}, and '{folder / INDEX}' names a {name}.")
+    kind = getattr(diffusers, name)
+    check_settings(config, {**rules_of(kind), **SCHEDULER_SETTINGS}, file)
+    try:
+        return kind.from_config({key: value for key, value in config.items() if not key.startswith("_")})
+    except Exception as error:  # somebody's settings: anything may be wrong
+        raise CheckpointError(f"'{file}' describes no scheduler that can be built: {reason_of(error)}.") from error
 
 
 def check_latent(name: str, network: DiTDH, autoencoder: AutoencoderDRoRAE) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from drorae.models.denoiser import DiTDH
 from drorae.pipelines import flow
 from drorae.pipelines.base import MAX_PICTURES, DRoRAEPipeline, SamplerSettings, SamplingError
 from drorae.pipelines.guidance import INTERVAL
+from drorae.rules import Rules, maybe, several, text
 
 
 class DRoRAEClassPipeline(DRoRAEPipeline):
@@ -29,6 +31,8 @@ class DRoRAEClassPipeline(DRoRAEPipeline):
     Raises:
         CheckpointError: the parts do not belong together.
     """
+
+    SETTINGS: ClassVar[Rules] = {**DRoRAEPipeline.SETTINGS, "labels": maybe(several(text(1000)))}
 
     def __init__(
         self,

@@ -15,6 +15,14 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, SchedulerMixin
 from torch import Tensor
 
+# Those of diffusers that end at t = 0 where the flow leads; others stop before, or draw noise of their own.
+SCHEDULERS = (
+    "FlowMatchEulerDiscreteScheduler",
+    "FlowMatchHeunDiscreteScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "UniPCMultistepScheduler",
+)
 BASE_DIMENSION = 4096  # of the latent that the time shift is relative to (RAE section 4.2)
 LAST_TIME = 1 / 1000  # before the shift: RAE's grid runs from 1 to here
 

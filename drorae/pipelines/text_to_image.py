@@ -17,9 +17,10 @@ from drorae.errors import count_of
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.models.denoiser import DiTDH
 from drorae.pipelines import flow
-from drorae.pipelines.base import MAX_PICTURES, DRoRAEPipeline, SamplerSettings, SamplingError
+from drorae.pipelines.base import MAX_PICTURES, DRoRAEPipeline, SamplerSettings, SamplingError, component, optional
 from drorae.pipelines.guidance import INTERVAL, Condition
 from drorae.pipelines.text_encoding import encode, load_text_encoder, token_width
+from drorae.rules import Rules, maybe, text, whole
 
 logger = logging.get_logger(__name__)
 
@@ -31,7 +32,7 @@ class DRoRAETextPipeline(DRoRAEPipeline):
 
     Args:
         tokenizer, text_encoder: of transformers, see :func:`drorae.pipelines.text_encoding.load_text_encoder`.
-        max_tokens: longer prompts are cut, with a warning that says what was lost.
+        max_tokens: longer prompts are cut, with a warning that says how much was lost.
         text_encoder_name: id or ``id@revision`` of a published encoder that :meth:`from_pretrained` fetches when the
             pipeline's folder has none of its own.
 
@@ -39,6 +40,13 @@ class DRoRAETextPipeline(DRoRAEPipeline):
         CheckpointError: the parts do not belong together.
     """
 
+    SETTINGS: ClassVar[Rules] = {
+        **DRoRAEPipeline.SETTINGS,
+        "tokenizer": optional(component("transformers")),
+        "text_encoder": optional(component("transformers")),
+        "max_tokens": whole(3, 100_000),
+        "text_encoder_name": maybe(text()),
+    }
     USUAL_GUIDANCE: ClassVar[tuple[str, float]] = ("cfg", 6.0)
     model_cpu_offload_seq = "text_encoder->guide->denoiser->autoencoder"
     _optional_components: ClassVar = ["autoencoder", "guide", "tokenizer", "text_encoder"]
@@ -209,10 +217,12 @@ class DRoRAETextPipeline(DRoRAEPipeline):
         yield from self.follow(condition, unconditional, noise, settings)
 
     def encode_prompts(self, prompts: list[str]) -> Condition:
-        """Prompts to the denoiser's condition; a warning names what of a long prompt was lost."""
+        """Prompts to the denoiser's condition; a warning says how much of a long prompt was lost, and not what: it may
+        go to a log."""
         features = encode(self.tokenizer, self.text_encoder, prompts, self.config.max_tokens)
         for lost in filter(None, features.lost):
-            logger.warning(f"The prompt is cut after {self.config.max_tokens} tokens; lost: '{lost}'")
+            lost_letters = count_of(len(lost), "character")
+            logger.warning(f"A prompt is cut after {self.config.max_tokens} tokens; its last {lost_letters} are lost.")
         return {"encoder_hidden_states": features.tokens, "encoder_attention_mask": features.mask}
 
     def given_features(self, embeds: Tensor, mask: Tensor | None) -> Condition:

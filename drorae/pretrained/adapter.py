@@ -7,14 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from drorae.checkpoints import CheckpointError, read_config, reason_of, resolve
+from drorae.checkpoints import (
+    CheckpointError,
+    check_same,
+    read_config,
+    read_weights,
+    reason_of,
+    resolve,
+    stored_as,
+)
+from drorae.model_files import read_json
 from drorae.models.autoencoder import AutoencoderDRoRAE
+from drorae.rules import check_settings, text
 
 CONFIG, WEIGHTS = "fusion_config.json", "fusion.safetensors"
 FUSION_KEYS = ("fusion", "fusion_hidden_size", "fusion_beta", "fusion_mean_layers")
+SETTINGS = {key: AutoencoderDRoRAE.SETTINGS[key] for key in (*FUSION_KEYS, "latent_statistics", "base_revision")}
+SETTINGS["base_model"] = text()
 
 
 def save_fusion(model: AutoencoderDRoRAE, folder: str | Path) -> None:
@@ -54,25 +65,36 @@ def load_fusion(name: str | Path, revision: str | None = None, base: str | None 
     """
     folder = resolve(name, revision)
     try:
-        config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        state = load_file(folder / WEIGHTS)
-        fusion = {key.removeprefix("fusion_"): config[key] for key in FUSION_KEYS}
-        base_model, base_revision = config["base_model"], config["base_revision"]
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = reason_of(error)
-        raise CheckpointError(f"'{folder}' holds no readable fusion adapter ({reason}); fetch it again.") from error
+        config: dict[str, Any] = read_json(folder / CONFIG)
+        check_settings(config, SETTINGS, folder / CONFIG, needed=[*FUSION_KEYS, "base_model", "base_revision"])
+        state = read_weights(folder / WEIGHTS)
+        if config["fusion"] is None:
+            raise CheckpointError(f"'{folder / CONFIG}' names no fusion.")
+    except CheckpointError as error:
+        raise CheckpointError(f"'{folder}' holds no readable fusion adapter ({error}); fetch it again.") from error
+    fusion = {key.removeprefix("fusion_"): config[key] for key in FUSION_KEYS}
+    width = next((value.shape[-1] for key, value in state.items() if key == "fusion_module.experts.weight_in"), None)
+    if fusion["fusion"] != "mean" and fusion["hidden_size"] not in (None, width):  # before anything is built
+        raise CheckpointError(
+            f"'{folder / CONFIG}' says {fusion['hidden_size']} for 'fusion_hidden_size', and the weights are of "
+            f"{width or 'no fusion of that kind'}; fetch it again."
+        )
+    base_model, base_revision = config["base_model"], config["base_revision"]
     model = AutoencoderDRoRAE.from_rae(base or base_model, revision=None if base else base_revision, **fusion)
     parts: dict[str, dict[str, Any]] = {"fusion_module": {}, "statistics": {}}
-    for key, value in state.items():
-        part, _, rest = key.partition(".")
-        parts.setdefault(part, {})[rest] = value.float()
     try:
+        for key, value in state.items():
+            part, _, rest = key.partition(".")
+            if part not in parts:
+                raise CheckpointError(f"the weight '{key}' is unknown")
+            parts[part][rest] = value.float()
+        check_same(model.fusion_module.state_dict(), stored_as(parts["fusion_module"]), f"'{folder}'")
         model.fusion_module.load_state_dict(parts["fusion_module"], strict=True)
         if config.get("latent_statistics"):
             model.set_statistics(parts["statistics"]["std"], parts["statistics"].get("mean"))
-    except (RuntimeError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"The fusion in '{folder}' does not fit '{base or base_model}': {reason}") from error
+    except (CheckpointError, RuntimeError, KeyError, ValueError) as error:
+        reason = reason_of(error)
+        raise CheckpointError(f"The fusion in '{folder}' does not fit '{base or base_model}': {reason}.") from error
     model.register_to_config(base_model=base_model, base_revision=base_revision)
     return model
 

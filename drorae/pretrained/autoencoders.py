@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,11 +16,10 @@ from drorae.checkpoints import (
     CONFIG,
     WEIGHTS,
     CheckpointError,
-    check_files,
     find_variant,
+    load_checked,
     local_folder,
     read_config,
-    reason_of,
     resolve,
     stored_folder,
 )
@@ -30,7 +30,37 @@ PIPELINE = "model_index.json"
 CARD = "README.md"
 OURS = ("AutoencoderDRoRAE", "AutoencoderRAE")
 STEM = WEIGHTS.partition(".")[0]
-LOADING = ("missing_keys", "unexpected_keys", "mismatched_keys")
+# diffusers' autoencoders of pictures, and of clips, which pictures are the shortest of. No other class is looked up.
+KINDS = frozenset(
+    {
+        "AsymmetricAutoencoderKL",
+        "AutoencoderDC",
+        "AutoencoderKL",
+        "AutoencoderKLAllegro",
+        "AutoencoderKLCogVideoX",
+        "AutoencoderKLCosmos",
+        "AutoencoderKLFlux2",
+        "AutoencoderKLHunyuanImage",
+        "AutoencoderKLHunyuanImageRefiner",
+        "AutoencoderKLHunyuanVideo",
+        "AutoencoderKLHunyuanVideo15",
+        "AutoencoderKLKVAE",
+        "AutoencoderKLKVAEVideo",
+        "AutoencoderKLLTX2Video",
+        "AutoencoderKLLTXVideo",
+        "AutoencoderKLMagvit",
+        "AutoencoderKLMiniMaxH3",
+        "AutoencoderKLMochi",
+        "AutoencoderKLQwenImage",
+        "AutoencoderKLQwenImage21",
+        "AutoencoderKLTemporalDecoder",
+        "AutoencoderKLWan",
+        "AutoencoderTiny",
+        "AutoencoderVidTok",
+        "ConsistencyDecoderVAE",
+        "VQModel",
+    }
+)
 
 
 class Autoencoder(NamedTuple):
@@ -40,12 +70,15 @@ class Autoencoder(NamedTuple):
     licence: str | None
 
 
-def load_autoencoder(name: str | Path) -> Autoencoder:
+def load_autoencoder(
+    name: str | Path, fetch: Callable[[str, Sequence[str]], Path] = lambda name, patterns: resolve(name, None, patterns)
+) -> Autoencoder:
     """An autoencoder of pictures, by what its folder holds.
 
     Args:
         name: a folder, a bundled name (``taef2``), or a Hub id; the latter may be ``id@revision``, and ``:subfolder``
             after either names a folder in it (``id:vae``).
+        fetch: from a folder or Hub id and the patterns of the files that are wanted to the folder that has them.
 
     Raises:
         CheckpointError: it cannot be reached, is not an autoencoder, or its weights are missing or do not fit; in one
@@ -55,12 +88,12 @@ def load_autoencoder(name: str | Path) -> Autoencoder:
     place, subfolder = split_subfolder(name)
     prefix = f"{subfolder}/" if subfolder else ""
     small = [f"{prefix}{file}" for file in (CONFIG, adapter.CONFIG, PIPELINE, CARD)]
-    root = resolve(place, patterns=[*small, CARD])
+    root = fetch(place, [*small, CARD])
     folder = root / subfolder if subfolder else root
     try:
         kind = _class_in(folder, name)
         large = [f"{prefix}{file}" for file in (f"{STEM}*.safetensors", f"{STEM}*.json", adapter.WEIGHTS)]
-        resolve(place, patterns=[*small, CARD, *large])
+        fetch(place, [*small, CARD, *large])
         model = adapter.load_tokenizer(folder) if kind is None else _load(kind, folder)
     except CheckpointError as error:
         raise CheckpointError(str(error).replace(str(folder), name)) from error
@@ -105,32 +138,23 @@ def _class_in(folder: Path, name: str) -> type[ModelMixin] | None:
     if (folder / PIPELINE).is_file() and not (folder / CONFIG).is_file():
         raise CheckpointError(f"'{name}' is a whole pipeline; name the folder of its autoencoder, as in '{name}:vae'.")
     kind = read_config(folder).get("_class_name")
-    if kind in OURS:
+    if isinstance(kind, str) and kind in OURS:
         return None
     if kind == AutoencoderTAEF2.__name__:
         return AutoencoderTAEF2
-    found = getattr(diffusers, kind, None) if isinstance(kind, str) else None
-    is_model = isinstance(found, type) and issubclass(found, ModelMixin)
-    if not (is_model and hasattr(found, "encode") and hasattr(found, "decode")):
+    found = getattr(diffusers, kind, None) if isinstance(kind, str) and kind in KINDS else None
+    if found is None:  # also where the installed diffusers is older than the kind
         what = f" (it is of the kind {kind:.80})" if isinstance(kind, str) else ""
-        raise CheckpointError(f"'{name}' is not an autoencoder that diffusers knows{what}; name another model.")
+        raise CheckpointError(
+            f"'{name}' is not an autoencoder of pictures that diffusers knows{what}; name another model."
+        )
     return found
 
 
 def _load(kind: type[ModelMixin], folder: Path) -> nn.Module:
     """An autoencoder of diffusers, strictly: diffusers alone would go on with random weights for missing ones."""
-    check_files(folder)
-    options = {"torch_dtype": torch.float32, "variant": find_variant(folder), "local_files_only": True}
-    try:
-        model, info = kind.from_pretrained(str(folder), use_safetensors=True, output_loading_info=True, **options)
-    except CheckpointError:
-        raise
-    except Exception as error:  # config and weights are somebody's files: many types, one thing to say
-        raise CheckpointError(f"The model in '{folder}' could not be loaded: {reason_of(error)}") from error
-    wrong = [f"{len(info[key])} {key.removesuffix('_keys')} (first: {info[key][0]})" for key in LOADING if info[key]]
-    if wrong:
-        raise CheckpointError(
-            f"The weights and '{CONFIG}' in '{folder}' do not belong together: weights {', '.join(wrong)}; "
-            "restore both from one source."
-        )
-    return model.eval()
+    if kind is AutoencoderTAEF2:
+        return AutoencoderTAEF2.from_pretrained(folder)
+    return load_checked(
+        kind, kind.from_pretrained, folder, torch_dtype=torch.float32, variant=find_variant(folder)
+    ).eval()

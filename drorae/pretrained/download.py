@@ -1,84 +1,198 @@
-"""Fetching a model from the Hub while somebody watches, who may change their mind."""
+"""Fetching and checking a model while somebody watches, who may change their mind.
+
+Another process does both (:mod:`drorae.pretrained.checking`), and whatever a model does to it, ends with it. This one
+builds the model afterwards, from the very files that were checked, and asks no network.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from queue import Empty, SimpleQueue
+from threading import RLock, Thread
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
-from huggingface_hub import constants, snapshot_download
-from huggingface_hub.file_download import repo_folder_name
-
-from drorae.checkpoints import PATTERNS, CheckpointError, local_folder, split_revision
+from drorae.checkpoints import CheckpointError, stored_only
+from drorae.model_files import State, States, check_unchanged
 
 SECONDS = 0.5  # between two looks at a running download
-SCRIPT = (
-    "import json, sys; from huggingface_hub import snapshot_download; "
-    "snapshot_download(sys.argv[1], **json.loads(sys.argv[2]))"
-)
+TOKENIZER, AUTOENCODER = "tokenizer", "autoencoder"  # what a model is loaded as
+
+T = TypeVar("T")
 
 
-class Fetched(NamedTuple):
-    """Bytes on this disk and in all."""
+class Progress(NamedTuple):
+    """How far a model is: bytes on this disk and in all while it is fetched; both are 0 while it is checked."""
 
     done: int
     total: int
 
+    @property
+    def is_fetching(self) -> bool:
+        return self.total > 0
 
-def fetch(name: str) -> Iterator[Fetched]:
-    """Bytes on this disk, again and again, while a model (``id`` or ``id@revision``) is downloaded.
 
-    Nothing is done for a folder, a bundled model, or one that is already here.
+def prepare(name: str, kind: str = TOKENIZER) -> Generator[Progress, None, States]:
+    """Fetch a model, unless it is here already, and load it once in a process of its own, to see that it can be.
 
-    Another process downloads, and ends with this iterator: closing it stops the download at once. What has arrived is
-    kept by the Hub's library for the next attempt.
+    Closing the iterator ends that process at once. What has arrived is kept by the Hub's library for the next attempt.
+
+    Args:
+        name: a folder, a bundled name, or a Hub id, as :func:`build_checked` is given it afterwards.
+        kind: what it is to be loaded as, ``"tokenizer"`` or ``"autoencoder"``.
+
+    Returns:
+        The files that were read, as they were.
 
     Raises:
-        CheckpointError: there is no such repository, or it cannot be reached or stored.
+        CheckpointError: it cannot be reached, stored or loaded, in one sentence.
     """
-    if local_folder(name) is not None:
-        return
-    repository, revision = split_revision(name)
-    wanted = {"revision": revision, "allow_patterns": PATTERNS}
+    line, pid = _asked(name, kind)
+    running.add(pid)
+    lines: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+    reader = Thread(target=_read_lines, args=(line, lines), daemon=True)
+    reader.start()
+    fetching = _Fetching()
     try:
-        files = snapshot_download(repository, **wanted, dry_run=True)
-    except Exception:  # no network, no such repository, a proxy's refusal: many types, one thing to do
-        try:
-            snapshot_download(repository, **wanted, local_files_only=True)
-            return
-        except Exception as error:
-            raise CheckpointError(
-                f"There is no folder '{name}', and no Hub repository of that name could be reached "
-                f"({type(error).__name__}); check the name and the network."
-            ) from error
-    total, missing = sum(file.file_size or 0 for file in files), [file for file in files if file.will_download]
-    if not missing:
-        return
-    here = total - sum(file.file_size or 0 for file in missing)
-    blobs = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository, repo_type="model") / "blobs"
-    before = size_of(blobs)
-    child = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, repository, json.dumps(wanted)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    assert child.stderr is not None  # it is a pipe
-    try:
-        while child.poll() is None:
-            yield Fetched(min(here + max(size_of(blobs) - before, 0), total), total)
-            time.sleep(SECONDS)
-        if child.returncode:
-            lines = child.stderr.read().decode(errors="replace").strip().splitlines()
-            raise CheckpointError(f"'{name}' could not be fetched: {lines[-1] if lines else 'the download stopped.'}")
-        yield Fetched(total, total)
+        while True:
+            try:
+                said = lines.get(timeout=SECONDS)
+            except Empty:
+                yield fetching.progress()
+                continue
+            if said is None:
+                raise CheckpointError(
+                    f"'{name}' could not be checked: the process that did it was ended; it may need more memory than "
+                    "there is."
+                )
+            if "sentence" in said:
+                raise CheckpointError(said["sentence"])
+            if "states" in said:
+                return {path: State(*state) for path, state in said["states"].items()}
+            fetching.hear(said)
+            yield fetching.progress()
     finally:
-        child.kill()
-        child.wait()
-        child.stderr.close()
+        if reader.is_alive():  # so is the process, which holds the other end
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        reader.join()
+        line.close()
+        running.discard(pid)
+
+
+def _asked(name: str, kind: str) -> tuple[BinaryIO, int]:
+    """What a new process says of a model, line by line, and the number of the process.
+
+    Raises:
+        CheckpointError: it could not be started.
+    """
+    wish = json.dumps({"name": name, "kind": kind}).encode() + b"\n"
+    for attempt in range(2):
+        try:
+            with _lock:
+                here, there = socket.socketpair()
+                with there:
+                    here.sendall(wish)
+                    socket.send_fds(_server(), [b"."], [there.fileno()])
+            with here:
+                line = here.makefile("rb")
+            return line, json.loads(line.readline())["pid"]
+        except (OSError, ValueError, KeyError) as error:  # it ended, of idleness or for want of memory
+            reason = getattr(error, "strerror", None) or "it ended"
+            end_server()
+            if attempt:
+                raise CheckpointError(
+                    f"'{name}' needs a process of its own, which could not be started ({reason})."
+                ) from error
+    raise AssertionError("not reached")
+
+
+def _server() -> socket.socket:
+    """The line to the process that has imported everything, which takes seconds, and splits off another for each model.
+    It is started when it is first needed."""
+    global _started
+    if _started is None:
+        here, there = socket.socketpair()
+        with there:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "drorae.pretrained.checking", str(there.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[there.fileno()],
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUTF8": "1"},
+            )
+        _started = _Server(here, child)
+    return _started.line
+
+
+def end_server() -> None:
+    """End the process that splits off others; the next model starts a new one."""
+    global _started
+    with _lock:
+        if _started is not None:
+            _started.line.close()
+            _started.process.kill()
+            _started.process.wait()
+            _started = None
+
+
+class _Server(NamedTuple):
+    line: socket.socket
+    process: subprocess.Popen[bytes]
+
+
+_lock = RLock()
+_started: _Server | None = None
+running: set[int] = set()  # numbers of the processes that fetch and check
+
+
+class _Fetching:
+    """The bytes that have arrived, by what the child said before it began to fetch."""
+
+    def __init__(self) -> None:
+        self.here = self.total = self.before = 0
+        self.blobs: Path | None = None
+
+    def hear(self, said: Mapping[str, Any]) -> None:
+        self.here, self.total = said["here"], said["total"]
+        self.blobs = Path(said["blobs"]) if self.total else None
+        self.before = said["before"]
+
+    def progress(self) -> Progress:
+        if self.blobs is None:
+            return Progress(0, 0)
+        return Progress(min(self.here + max(size_of(self.blobs) - self.before, 0), self.total), self.total)
+
+
+def _read_lines(line: BinaryIO, lines: SimpleQueue[dict[str, Any] | None]) -> None:
+    try:
+        for said in line:
+            lines.put(json.loads(said))
+    except (OSError, ValueError):  # it was ended in the middle of one
+        pass
+    finally:
+        lines.put(None)
+
+
+def build_checked(load: Callable[[str], T], name: str, states: Mapping[str, State]) -> T:
+    """What ``load`` makes of ``name``, from the files that :func:`prepare` saw; the network is not asked.
+
+    Raises:
+        CheckpointError: they changed, or what ``load`` raises.
+    """
+    check_unchanged(states, name)
+    with stored_only():
+        loaded = load(name)
+    check_unchanged(states, name)
+    return loaded
 
 
 def size_of(folder: Path) -> int:

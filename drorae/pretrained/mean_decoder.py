@@ -16,8 +16,15 @@ from safetensors.torch import save_file
 from drorae.checkpoints import CheckpointError, module_hash, read_config, read_weights
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.models.decoder import PixelDecoder
+from drorae.rules import Rules, check_settings, text, whole
 
 CONFIG, OWN, RAE = "config.json", "decoder.safetensors", "rae.safetensors"
+SETTINGS: Rules = {
+    "layers": whole(1, 1000),
+    "steps": whole(0, 10**9),
+    "command": text(10_000),
+    "encoder": text(),
+}
 
 
 class MeanDecoders(NamedTuple):
@@ -65,6 +72,7 @@ def load_mean_decoders(model: AutoencoderDRoRAE, layers: int) -> MeanDecoders | 
     if not (place / OWN).is_file():
         return None
     about = read_config(place)
+    check_settings(about, SETTINGS, place / CONFIG)
     if about.get("encoder") != module_hash(model.encoder):
         raise CheckpointError(f"The decoder in '{place}' belongs to another encoder; publish the model again.")
 

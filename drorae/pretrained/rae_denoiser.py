@@ -12,8 +12,9 @@ from torch import Tensor
 
 from drorae.checkpoints import CheckpointError, build_strict, fetch_file, reason_of
 from drorae.models.denoiser import DiTDH, rotary
+from drorae.pretrained.rae_tokenizer import RAW_REPOSITORY as REPOSITORY
+from drorae.pretrained.rae_tokenizer import check_published
 
-REPOSITORY = "nyu-visionx/RAE-collections"
 FOLDER = "DiTs/Dinov2/wReg_base/ImageNet256"
 FILES = {"DiTDH-XL": f"{FOLDER}/DiTDH-XL/stage2_model.pt", "DiTDH-S": f"{FOLDER}/DiTDH-S_ep14/stage2_model.pt"}
 HEAD_DIMS = {1152: 72, 384: 64, 768: 64, 1024: 64, 2048: 128}  # channels per head by width, where no rope tells
@@ -143,11 +144,12 @@ def load_rae_denoiser(
     """A published denoiser, strictly.
 
     Args:
-        file: in ``repository``, a folder or a Hub repository at ``revision``.
+        file: in ``repository``, which is RAE's on the Hub, at ``revision``, or a folder with a copy of it.
 
     Raises:
         CheckpointError: it could not be fetched or read, or its keys are not the known ones.
     """
+    check_published(repository)
     path = fetch_file(repository, file, revision)
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)

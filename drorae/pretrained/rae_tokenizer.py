@@ -13,24 +13,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 from torch.nn import functional as F
 
 from drorae.checkpoints import (
+    CONFIG,
     CheckpointError,
     build_strict,
+    check_stacks,
     commit,
     fetch_file,
     load_weights,
+    local_folder,
     read_config,
+    read_weights,
     reason_of,
     resolve,
     split_revision,
 )
-from drorae.models.autoencoder import AutoencoderDRoRAE
+from drorae.models.autoencoder import MAX_GRID, AutoencoderDRoRAE
+from drorae.rules import Rules, check_settings, flag, maybe, nested_numbers, number, one_of, several, whole
 
 MODELS = {  # documented hub ids, all with a ViT-XL decoder
     "dinov2-base": "nyu-visionx/RAE-dinov2-wReg-base-ViTXL-n08",
@@ -40,9 +43,36 @@ MODELS = {  # documented hub ids, all with a ViT-XL decoder
     "siglip2-base": "nyu-visionx/RAE-siglip2-base-p16-i256-ViTXL-n08",
     "mae-base": "nyu-visionx/RAE-mae-base-p16-ViTXL-n08",
 }
+RAW_REPOSITORY = "nyu-visionx/RAE-collections"  # of RAE's own files, in PyTorch's format
+RAW_ENCODER = "facebook/dinov2-with-registers-base"
+PARTS = ("encoder.", "decoder.")
+CONSTANTS = {"encoder_mean", "encoder_std", "_latents_mean", "_latents_std"}
 SIGLIP_ARGUMENTS = {"class_token": False, "global_pool": "", "act_layer": "gelu_tanh"}
 MAE_NORM_EPS = 1e-12
 DINOV2_DEPTHS = {384: 12, 768: 12, 1024: 24}  # layers of DINOv2 by width
+
+SETTINGS: Rules = {  # of a saved diffusers AutoencoderRAE
+    "encoder_type": one_of("dinov2", "siglip2", "mae"),
+    "encoder_hidden_size": whole(64, 100_000),
+    "encoder_patch_size": whole(1, 256),
+    "encoder_num_hidden_layers": whole(1, 1000),
+    "decoder_hidden_size": whole(1, 100_000),
+    "decoder_num_hidden_layers": whole(1, 1000),
+    "decoder_num_attention_heads": whole(1, 1000),
+    "decoder_intermediate_size": whole(1, 1_000_000),
+    "patch_size": whole(1, 256),
+    "encoder_input_size": whole(1, 16384),
+    "image_size": maybe(whole(1, 65536)),
+    "num_channels": whole(3, 3),
+    "encoder_norm_mean": maybe(several(number(-1000, 1000), 3)),
+    "encoder_norm_std": maybe(several(number(1e-6, 1000), 3)),
+    "latents_mean": maybe(nested_numbers()),
+    "latents_std": maybe(nested_numbers()),
+    "noise_tau": number(0, 1000),
+    "reshape_to_2d": flag(),
+    "use_encoder_loss": flag(),
+    "scaling_factor": number(1e-6, 1e6),
+}
 
 # Patterns of every transformers era to timm's names; q, k and v are joined afterwards.
 BLOCK = r"(?:encoder\.)?(?:layers|layer)\.(\d+)\."
@@ -190,21 +220,35 @@ def read_rae(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """
     try:
         config, weights = read_config(folder), load_weights(folder)
-    except (CheckpointError, OSError, SafetensorError) as error:
+    except CheckpointError as error:
         raise CheckpointError(f"'{folder}' holds no readable RAE ({error}); fetch it again.") from error
     if config.get("_class_name") != "AutoencoderRAE":
-        raise CheckpointError(f"'{folder}' is a {config.get('_class_name')}, not an AutoencoderRAE.")
+        raise CheckpointError(f"'{folder}' is a {config.get('_class_name')!s:.80}, not an AutoencoderRAE.")
+    check_settings(config, SETTINGS, folder / CONFIG)
+    if lost := sorted(CONSTANTS - weights.keys()):
+        raise CheckpointError(f"'{folder}' holds no readable RAE: the weight '{lost[0]}' is missing; fetch it again.")
+    unknown = next((name for name in weights if name not in CONSTANTS and not name.startswith(PARTS)), None)
+    if unknown is not None:
+        raise CheckpointError(f"'{folder}' holds a weight of an unknown name: '{unknown}'; fetch it again.")
     if config.get("scaling_factor", 1.0) != 1.0:
         raise CheckpointError(f"'{folder}' has scaling_factor {config['scaling_factor']}; only 1.0 is supported.")
     kind = config.get("encoder_type", "dinov2")
-    if kind not in RENAMES:
-        raise CheckpointError(f"'{folder}' has an encoder of type {kind!r}; known are {', '.join(RENAMES)}.")
     encoder = {key.removeprefix("encoder."): value for key, value in weights.items() if key.startswith("encoder.")}
     dim, heads = config.get("encoder_hidden_size", 768), config.get("decoder_num_attention_heads", 16)
     published = kind == "dinov2" and heads == 16  # as opposed to somebody's own small model
     patch, size = config.get("encoder_patch_size", 14), config.get("encoder_input_size", 224)
     grid = size // patch
-    encoder = convert_encoder(kind, encoder, grid)
+    if not 1 <= grid <= MAX_GRID:
+        raise CheckpointError(f"'{folder}' has a grid of {grid} tokens a side; there can be 1 to {MAX_GRID}.")
+    check_stacks(config, {"decoder_num_hidden_layers": "decoder.decoder_layers"}, weights, folder / CONFIG)
+    try:
+        encoder = convert_encoder(kind, encoder, grid)
+        shapes = _encoder_arguments(kind, encoder, patch)
+    except CheckpointError:
+        raise
+    except (KeyError, RuntimeError, ValueError, IndexError, ZeroDivisionError) as error:  # missing, of another shape
+        reason = f"the weight {error} is missing" if isinstance(error, KeyError) else reason_of(error)
+        raise CheckpointError(f"The encoder in '{folder}' cannot be read: {reason}; fetch it again.") from error
     stated = config.get("encoder_num_hidden_layers", 12)
     if f"blocks.{stated - 1}.norm1.weight" not in encoder or f"blocks.{stated}.norm1.weight" in encoder:
         # diffusers' converter does not write the number down, so that deeper encoders would lose layers
@@ -214,7 +258,7 @@ def read_rae(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"'{folder}' holds {stated} of the {DINOV2_DEPTHS[dim]} layers of its encoder: convert it again."
         )
     arguments = {
-        **_encoder_arguments(kind, encoder, patch),
+        **shapes,
         "encoder_input_size": size,
         "encoder_mean": tuple(weights["encoder_mean"].flatten().tolist()),
         "encoder_std": tuple(weights["encoder_std"].flatten().tolist()),
@@ -230,7 +274,7 @@ def read_rae(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     mean, std = weights["_latents_mean"], weights["_latents_std"]
     shape = (dim, grid, grid)
     arguments["latent_statistics"] = "std" if not mean.any() else "mean and std"
-    state["statistics.std"] = std.expand(shape).clone() if std.ndim == 1 else std
+    state["statistics.std"] = std.expand(shape).clone() if std.shape == (1,) else std
     if mean.any():
         state["statistics.mean"] = mean
     return arguments, state
@@ -239,8 +283,8 @@ def read_rae(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def load_raw_rae(
     decoder: str = "decoders/dinov2/wReg_base/ViTXL_n08/model.pt",
     statistics: str | None = "stats/dinov2/wReg_base/imagenet1k/stat.pt",
-    repository: str = "nyu-visionx/RAE-collections",
-    encoder: str = "facebook/dinov2-with-registers-base",
+    repository: str = RAW_REPOSITORY,
+    encoder: str = RAW_ENCODER,
     revision: str | None = None,
     grid_size: int = 16,
     decoder_num_heads: int = 16,
@@ -249,7 +293,8 @@ def load_raw_rae(
     mode.
 
     Args:
-        decoder, statistics: files in ``repository``, which is a folder or a Hub repository at ``revision``.
+        decoder, statistics: files in ``repository``, which is RAE's on the Hub, at ``revision``, or a folder with a
+            copy of it. They are in PyTorch's format, so no other repository is asked for them.
         encoder: folder or Hub repository with the ``model.safetensors`` of a transformers DINOv2 with registers.
         grid_size: tokens per side, 32 for the 512 px decoder.
         decoder_num_heads: cannot be read from the weights; 16 in every published decoder.
@@ -257,6 +302,7 @@ def load_raw_rae(
     Raises:
         CheckpointError: files that could not be fetched or read, or keys that are not known, missing or left over.
     """
+    check_published(repository)
     arguments, state = read_raw_rae(
         encoder=fetch_file(encoder, "model.safetensors"),
         decoder=fetch_file(repository, decoder, revision),
@@ -265,6 +311,19 @@ def load_raw_rae(
         decoder_num_heads=decoder_num_heads,
     )
     return build_strict(AutoencoderDRoRAE, {**arguments, "fusion": None}, state, Path(repository)).eval()
+
+
+def check_published(repository: str) -> None:
+    """Files in PyTorch's format come from RAE's own repository, or from a folder.
+
+    Raises:
+        CheckpointError: another repository.
+    """
+    if repository != RAW_REPOSITORY and local_folder(repository) is None:
+        raise CheckpointError(
+            f"Files in PyTorch's format are taken from '{RAW_REPOSITORY}' or a folder with a copy of it, not from "
+            f"'{repository:.120}'; name another model, saved as safetensors."
+        )
 
 
 def read_raw_rae(
@@ -276,7 +335,7 @@ def read_raw_rae(
         CheckpointError: a file that cannot be read, or keys that are not known.
     """
     try:
-        encoder_state = load_file(encoder)
+        encoder_state = read_weights(encoder)
         state = convert_decoder(torch.load(decoder, map_location="cpu", weights_only=True))
         hidden, latent_dim = state["decoder_embed.weight"].shape
         patch = round((state["decoder_pred.weight"].shape[0] / 3) ** 0.5)

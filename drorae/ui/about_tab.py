@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -31,9 +32,9 @@ each, on a scale that is the same for every photo. The line under the third pict
 model never saw it gained less. Leaving a layer out shows what depended on it in this photo, for this model, and a
 decoder that never saw one missing. A layer's weight says how much it is used, not how much it matters.
 
-**Your photo** stays on the machine that serves this page and is deleted there within two hours. Your own browser keeps
-the last eight, so that a reload brings them back. Links carry settings, never photos. A report carries both and is made
-only when you ask for it.
+**Your photo** stays on the machine that serves this page and is deleted there within two hours; neither its name nor
+what you type is written down. Your own browser keeps the last eight, so that a reload brings them back. Links carry
+settings, never photos. A report carries both and is made only when you ask for it.
 
 ## Keys
 
@@ -63,6 +64,8 @@ CITATION = """@article{drorae2026,
   url           = {https://arxiv.org/abs/2605.10780}
 }"""
 
+PICTURE = re.compile(r"!(?=\[)")  # without which it is a link
+HTML = re.compile(r"<(?=[A-Za-z/!?])")  # what begins a tag: it does not where anything comes between, in code, too
 NO_CARD = "There is no model card beside this checkpoint, so nothing is known here about its training."
 
 
@@ -88,8 +91,8 @@ def model_facts(model: AutoencoderDRoRAE, name: str) -> str:
 
 
 def model_card(name: str) -> str:
-    """The card of a checkpoint with smaller headings, without the lines for machines at its start and without pictures,
-    whose files the page does not serve."""
+    """The card of a checkpoint with smaller headings, without the lines for machines at its start, without pictures,
+    which could be anywhere, and with HTML as the text that it is."""
     folder = stored_folder(name)
     try:
         text = (folder / "README.md").read_text(encoding="utf-8") if folder is not None else ""
@@ -100,6 +103,7 @@ def model_card(name: str) -> str:
     if not text.strip():
         return NO_CARD
     lines = [line for line in text.strip().splitlines() if not line.startswith("![")]
+    lines = [HTML.sub("<\N{ZERO WIDTH SPACE}", PICTURE.sub("", line)) for line in lines]
     return "\n".join(f"##{line}" if line.startswith(("# ", "## ")) else line for line in lines)
 
 

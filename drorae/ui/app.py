@@ -18,7 +18,9 @@ from drorae.errors import DRoRAEError
 from drorae.pretrained.adapter import cast_weights, load_tokenizer
 from drorae.ui.mcp import mcp_options
 from drorae.ui.page import build_demo, launch_options
+from drorae.ui.quiet_logs import keep_logs_quiet
 from drorae.ui.reach import is_for_this_machine
+from drorae.ui.upload_folder import ending_as_interrupted, own_upload_folder
 
 
 def bypass_proxies(host: str | None) -> None:
@@ -31,6 +33,13 @@ def bypass_proxies(host: str | None) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Load the model and serve the page; returns the exit code."""
+    keep_logs_quiet()
+    with ending_as_interrupted(), own_upload_folder():
+        return serve(argv)
+
+
+def serve(argv: list[str] | None) -> int:
+    """:func:`main`, once there is a place for uploads."""
     parser = argparse.ArgumentParser(prog=_program(), description="The DRoRAE explorer.")
     parser.add_argument(
         "--model",

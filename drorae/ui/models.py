@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from threading import Lock
 from typing import Any, NamedTuple
 
 import gradio as gr
 
 from drorae.bundled import EXAMPLE_NAMES
-from drorae.checkpoints import CheckpointError, reason_of, stored_folder
+from drorae.checkpoints import REVISIONS, CheckpointError, reason_of, stored_folder
 from drorae.devices import best_device, precision_name
 from drorae.explorer.layer_usage import read_layer_usage
 from drorae.explorer.reading import default_size
+from drorae.model_files import States
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.pretrained.adapter import cast_weights, load_tokenizer
 from drorae.pretrained.autoencoders import licence_of
-from drorae.pretrained.download import fetch
+from drorae.pretrained.download import TOKENIZER, build_checked, prepare
 from drorae.pretrained.rae_tokenizer import MODELS
 from drorae.ui import about_tab, study_tab
 from drorae.ui.status import status_line
@@ -29,6 +31,7 @@ from drorae.viewers.values import usage_value
 
 KEPT = 2  # models besides the first: they are large
 SECONDS = 0.5  # between two looks at a model that is being loaded
+NOTHING_CHANGED = "This page shows the same model as before."
 
 
 class Shelf:
@@ -54,8 +57,8 @@ class Shelf:
             CheckpointError: others have taken its place since.
         """
         with self._lock:
-            if name not in self._models:
-                raise CheckpointError(f"'{name}' is no longer loaded; load it again.")
+            if not isinstance(name, str) or name not in self._models:  # anyone can send anything
+                raise CheckpointError(f"'{str(name)[:300]}' is no longer loaded; load it again.")
             if name != self.first:
                 self._models.move_to_end(name)
             return self._models[name]
@@ -80,13 +83,12 @@ class Shelf:
         with self._lock:
             if name in self._models:
                 return
-        yield f"Looking for {name} ..."
-        for state in fetch(name):
-            yield f"Fetching {name}: {megabytes(state.done)} of {megabytes(state.total)} ..."
+        yield f"Looking for {name}{unpinned(name)} ..."
+        states = yield from prepared(name, TOKENIZER)
         # in a thread of its own, so that whoever cancels need not wait for it
         pool = ThreadPoolExecutor(1)
         try:
-            loading, started = pool.submit(load_tokenizer, name), time.monotonic()
+            loading, started = pool.submit(build_checked, load_tokenizer, name, states), time.monotonic()
             while not loading.done():
                 yield f"Loading {name}: {time.monotonic() - started:.0f} s ..."
                 time.sleep(SECONDS)
@@ -106,6 +108,23 @@ class Shelf:
                 self._hashes.pop(other, None)
                 for call in self.on_drop:
                     call(dropped)
+
+
+def prepared(name: str, kind: str) -> Generator[str, None, States]:
+    """What :func:`drorae.pretrained.download.prepare` returns, while it takes in sentences that say how far it is."""
+    with closing(prepare(name, kind)) as steps:
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as end:
+                return end.value
+            how_far = f"Fetching {name}: {megabytes(step.done)} of {megabytes(step.total)} ..."
+            yield how_far if step.is_fetching else f"Checking {name} ..."
+
+
+def unpinned(name: str) -> str:
+    """What is said after the name of a published model that is not pinned to a revision; nothing after other names."""
+    return " (not pinned to a revision: its newest files)" if name in MODELS.values() and name not in REVISIONS else ""
 
 
 def megabytes(size: int) -> str:
@@ -165,7 +184,7 @@ def model_controls(shelf: Shelf, status: str) -> ModelControls:
     with gr.Column(visible=shelf.open_to_all, elem_id="model"):
         gr.Markdown("## Another model\nEverything on this page then speaks of it. It is loaded for you alone.")
         name = gr.Dropdown(
-            [shelf.first, *MODELS.values()],
+            [shelf.first, *((f"{name}{unpinned(name)}", name) for name in MODELS.values())],
             value=shelf.first,
             label="Folder or Hub id",
             info="A checkpoint folder on this machine, or a repository on the Hugging Face Hub (also id@revision).",
@@ -204,7 +223,10 @@ def switch_model(shelf: Shelf, wish: str | None, plane: str) -> Iterator[tuple[A
             yield (*control_states(text, True), *kept)
         model = shelf.get(name)
     except CheckpointError as error:
-        yield (*control_states(str(error), False, error=True), *kept)
+        yield (*control_states(f"Loading failed: {error}", False, error=True), *kept)
+        return
+    except Exception as error:  # nobody foresaw it; it is no reason to say that somebody cancelled
+        yield (*control_states(f"Loading failed: {type(error).__name__}. {NOTHING_CHANGED}", False, error=True), *kept)
         return
     yield (
         *control_states(model_line(model, name), False),
@@ -219,3 +241,15 @@ def cancel_load(name: str) -> tuple[Any, ...]:
     """The :func:`control_states` once loading was cancelled; ``name`` is the model shown, the new one if it was there
     just before."""
     return control_states(f"Cancelled; this page shows {name}.", False)
+
+
+def end_load(name: str, cancelled: bool) -> tuple[Any, ...]:
+    """The :func:`control_states` once a run ended without an answer: as Gradio counts, a cancelled one failed, too.
+
+    Args:
+        name: the model shown.
+        cancelled: whether somebody pressed *Cancel*.
+    """
+    if cancelled:
+        return cancel_load(name)
+    return control_states(f"Loading failed. {NOTHING_CHANGED}", False, error=True)

@@ -83,6 +83,7 @@ class Photos:
         """The kind ``standing``: where the photo's gain stands among those of held-out photos, measured at their size;
         empty where they were not measured of this model."""
         name = wish.get("model") or self.shelf.first
+        self.shelf.get(name)  # one that is loaded: others name any folder
         if name not in self.spreads:
             folder = stored_folder(name)
             self.spreads[name] = None if folder is None else read_spread(folder)
@@ -218,7 +219,7 @@ def photo_path(wish: Wish) -> str:
     """
     example, file = wish.get("example"), wish.get("file")
     if example is not None:
-        if example not in EXAMPLES:
+        if not isinstance(example, str) or example not in EXAMPLES:
             raise ImageError(f"There is no example '{str(example)[:40]}'; there are {', '.join(NAMES)}.")
         return EXAMPLES[example]
     return uploaded_path(file)

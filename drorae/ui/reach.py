@@ -18,6 +18,7 @@ OTHER_NAME = (
     "This page was started for this machine only, and was asked for as '{}'. "
     "Start it with --host 127.0.0.1 to serve it by other names; visitors cannot load other models then.\n"
 )
+NO_ROOM = "There is no room for files here just now ({}); examples still work.\n"
 OTHER_SITE = "Files for this page are sent from the page itself.\n"
 
 
@@ -60,18 +61,24 @@ class HereOnly:
 
 
 class OwnUploads:
-    """Refuses files that another site sends."""
+    """Refuses files that another site sends, and says so where there is no room for them."""
 
     def __init__(self, app: ASGIApp):
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        app: ASGIApp = self.app
         sent = scope["type"] == "http" and scope["method"] == "POST" and route_path(scope) == UPLOAD
-        if sent and is_cross_site(Headers(scope=scope)):
-            app = PlainTextResponse(OTHER_SITE, 403)
-        await app(scope, receive, send)
+        if not sent:
+            await self.app(scope, receive, send)
+        elif is_cross_site(Headers(scope=scope)):
+            await PlainTextResponse(OTHER_SITE, 403)(scope, receive, send)
+        else:
+            try:
+                await self.app(scope, receive, send)
+            except OSError as error:  # the disk is full, or may not be written to: nothing was answered yet
+                reason = error.strerror or type(error).__name__
+                await PlainTextResponse(NO_ROOM.format(reason), 507)(scope, receive, send)
 
 
 def is_cross_site(headers: Headers) -> bool:

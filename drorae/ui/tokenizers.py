@@ -6,14 +6,19 @@ import time
 from collections import OrderedDict
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Lock
 from typing import Any
 
+from drorae.bundled import is_bundled
 from drorae.checkpoints import CheckpointError, local_folder, reason_of
 from drorae.explorer.tokenizers import MEAN, PictureTokenizer, load_picture_tokenizer, mean_tokenizer
+from drorae.model_files import States
 from drorae.models.autoencoder import AutoencoderDRoRAE
+from drorae.pretrained.download import AUTOENCODER, build_checked
 from drorae.pretrained.rae_tokenizer import MODELS
 from drorae.pretrained.taef2 import TAEF2
+from drorae.ui.models import prepared
 
 KEPT = 3  # loaded tokenizers
 SECONDS = 0.5  # between two looks at one that is being loaded
@@ -69,18 +74,23 @@ class Tokenizers:
             return mean_tokenizer(model, int(found[1]), licence)
         if not self.open_to_all and name not in self.allowed:
             raise CheckpointError("On this page the list of tokenizers is fixed; run your own copy to add others.")
+        place = (name, str(model.device))
+        with self._lock:
+            states: States = {}
+            known = place in self._loaded or is_bundled(name)
+        if not known:
+            states = yield from prepared(name, AUTOENCODER)
         # in a thread of its own, so that whoever gives up need not wait for it
         pool = ThreadPoolExecutor(1)
         try:
-            loading, started = pool.submit(self._load, name, str(model.device)), time.monotonic()
+            loading, started = pool.submit(self._load, *place, states), time.monotonic()
             while True:
                 try:
                     return loading.result(SECONDS)
                 except TimeoutError:
                     if loading.done():  # its own
                         raise
-                what = "Loading" if local_folder(name) is not None else "Fetching and loading"
-                yield f"{what}: {time.monotonic() - started:.0f} s ..."
+                yield f"Loading: {time.monotonic() - started:.0f} s ..."
         except CheckpointError:
             raise
         except (MemoryError, OSError, RuntimeError) as error:
@@ -88,12 +98,13 @@ class Tokenizers:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _load(self, name: str, device: str) -> PictureTokenizer:
-        """The one that is kept, or a new one, which is kept then."""
+    def _load(self, name: str, device: str, states: States) -> PictureTokenizer:
+        """The one that is kept, or a new one of files that were checked, which is kept then."""
         place = (name, device)
         with self._lock:
             if place not in self._loaded:
-                self._loaded[place] = load_picture_tokenizer(name, device)
+                load = partial(load_picture_tokenizer, device=device)
+                self._loaded[place] = build_checked(load, name, states)
             self._loaded.move_to_end(place)
             while len(self._loaded) > KEPT:
                 self._loaded.popitem(last=False)

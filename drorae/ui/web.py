@@ -25,6 +25,7 @@ from drorae.ui.addresses import page_address, route_path
 from drorae.ui.examples import NAMES
 from drorae.ui.front_end import FrontEnd
 from drorae.ui.head_start import with_head_start
+from drorae.ui.malformed import Malformed
 from drorae.ui.reach import HereOnly, OwnUploads
 
 TITLE = "DRoRAE: see what the layers see"
@@ -63,7 +64,7 @@ def app_kwargs(here_only: bool = False) -> dict[str, Any]:
     Args:
         here_only: whether requests that name another host than this machine are refused.
     """
-    guards = [*([Middleware(HereOnly)] if here_only else []), Middleware(OwnUploads)]
+    guards = [*([Middleware(HereOnly)] if here_only else []), Middleware(Malformed), Middleware(OwnUploads)]
     return {
         "middleware": [*guards, Middleware(FrontEnd), Middleware(Compression), Middleware(Card)],
         "routes": [Mount(FILES, BundledFiles(directory=ASSETS, check_dir=False))],

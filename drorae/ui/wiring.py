@@ -6,10 +6,8 @@ views and take plain values, so they can be called without a page.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from types import MethodType
-from typing import Any
 
 import gradio as gr
 from gradio.events import Dependency
@@ -18,7 +16,7 @@ from drorae.ui import generate, many_photos
 from drorae.ui.about_tab import AboutTab
 from drorae.ui.components import Channel, View
 from drorae.ui.generators import Generator
-from drorae.ui.models import ModelControls, Shelf, cancel_load, switch_model
+from drorae.ui.models import ModelControls, Shelf, cancel_load, end_load, switch_model
 from drorae.ui.photo import Photos, answered, failed
 from drorae.ui.study_tab import StudyTab, figures
 
@@ -58,35 +56,19 @@ def wire_models(shelf: Shelf, controls: ModelControls, about: AboutTab, study: S
         concurrency_id="load",
         **QUIET,
     )
-    wire_stop(controls.cancel, [run], cancel_load, controls.current, states)
+    # A cancelled run may still deliver its last value, after the first answer, and would write over it: it is said
+    # again once it has ended.
+    cancelled = gr.State(False)
+    controls.load.click(lambda: False, None, cancelled, queue=False, **QUIET)
+    controls.cancel.click(cancel_load, controls.current, states, cancels=[run], queue=False, **QUIET)
+    controls.cancel.click(lambda: True, None, cancelled, queue=False, **QUIET)
+    run.failure(end_load, [controls.current, cancelled], states, queue=False, **QUIET)
 
 
 def wire_study(opened: gr.Tab, tab: StudyTab) -> None:
     """Draw the charts when somebody looks at them."""
     charts = [tab.phases, tab.peers, *tab.fixed]
     opened.select(figures, [tab.plane, tab.own], charts, **QUIET)
-
-
-def wire_stop(
-    button: gr.Button,
-    runs: list[Dependency],
-    say: Callable[..., tuple[Any, ...]],
-    inputs: gr.State | None,
-    outputs: list[Any],
-) -> None:
-    """Let a button cancel runs and say so: at once, and again when they have ended.
-
-    A cancelled run may still deliver its last value, after the first answer, and would write over it. Gradio counts a
-    cancelled run as a failed one.
-
-    Args:
-        button: the button.
-        runs: the events it cancels.
-        say: from ``inputs`` to ``outputs``; called twice, so it must also hold for a run that came to its end.
-    """
-    button.click(say, inputs, outputs, cancels=runs, queue=False, **QUIET)
-    for run in runs:
-        run.failure(say, inputs, outputs, queue=False, **QUIET)
 
 
 def wire_many(shelf: Shelf, channel: Channel) -> None:

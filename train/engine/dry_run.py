@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import vgg11_bn, vgg16
 
 from drorae import AutoencoderDRoRAE, DiTDH
-from drorae.checkpoints import UnfilledMeta
+from drorae.building import UnfilledMeta
 from train.data.batches import Batch
 from train.errors import RunError
 from train.settings import PerceptualPreset, Preset, Schedule, Stage1Preset, Stage2Preset

@@ -93,7 +93,7 @@ async function openFile(file, { keep = true, centre = null, whole = null, size =
     store.photos.delete(key);
     if (keep) shelf.remove(key);
     store.set({ photo: before });
-    store.fail(`${file.name} could not be sent. It may be larger than this page takes; try a smaller one.`);
+    store.fail(`${file.name} could not be sent. It may be larger than this page takes, or there is no room here now.`);
     return null;
   }
   about.pending = false;
