@@ -137,11 +137,13 @@ def assert_gone(pid: int) -> None:
 def test_a_process_that_is_killed_is_a_sentence(monkeypatch):
     here, there = socket.socketpair()
     sleeping = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
-    monkeypatch.setattr(drorae.pretrained.download, "_asked", lambda *wish: (here.makefile("rb"), sleeping.pid))
+    monkeypatch.setattr(drorae.pretrained.download, "_asked", lambda *wish: here)
     monkeypatch.setattr(drorae.pretrained.download, "SECONDS", 0)
     steps = prepare("a model")
-    assert not next(steps).is_fetching
-    assert running == {sleeping.pid}
+    assert not next(steps).is_fetching  # it is not split off yet, and may be cancelled
+    there.sendall(b'{"pid": %d}\n' % sleeping.pid)
+    while not running:
+        next(steps)
     there.sendall(b'{"here": 1')  # in the middle of a line
     there.close()
     with pytest.raises(CheckpointError, match="could not be checked: the process that did it was ended"):
@@ -149,7 +151,17 @@ def test_a_process_that_is_killed_is_a_sentence(monkeypatch):
     assert not running
     sleeping.kill()
     sleeping.wait()
-    here.close()
+
+
+def test_closing_before_a_process_is_there_ends_the_line(monkeypatch):
+    here, there = socket.socketpair()
+    monkeypatch.setattr(drorae.pretrained.download, "_asked", lambda *wish: here)
+    monkeypatch.setattr(drorae.pretrained.download, "SECONDS", 0)
+    steps = prepare("a model")
+    next(steps)
+    steps.close()
+    assert there.recv(1) == b""  # what is split off later finds nobody
+    there.close()
 
 
 def test_a_process_that_splits_off_others_is_replaced_when_it_is_gone(repository):
@@ -172,8 +184,8 @@ def test_without_processes_it_is_a_sentence(repository, monkeypatch):
 def test_all_processes_end_with_whoever_asked():
     """The ends that it held are closed, as they are when it dies."""
     script = (
-        "import os, sys; from drorae.pretrained import download; download.SECONDS = 0; "
-        "steps = download.prepare(sys.argv[1]); next(steps); "
+        "import os, sys; from drorae.pretrained import download; "
+        "steps = download.prepare(sys.argv[1]); next(step for step in steps if download.running); "
         "print(download._started.process.pid, *download.running, flush=True); os.kill(os.getpid(), 9)"
     )
     done = subprocess.run(

@@ -90,8 +90,11 @@ def answer(connection: socket.socket) -> None:
         line.write(json.dumps(values).encode() + b"\n")
         line.flush()
 
-    say(pid=os.getpid())
-    wish = json.loads(line.readline())
+    try:
+        say(pid=os.getpid())
+        wish = json.loads(line.readline())
+    except (OSError, ValueError):  # whoever asked has gone
+        os._exit(1)
     threading.Thread(target=_end_with, args=(connection,), daemon=True).start()
     check(wish["name"], wish["kind"], say)
     os._exit(0)  # not waiting for what libraries still do

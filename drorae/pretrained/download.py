@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import RLock, Thread
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from drorae.checkpoints import CheckpointError, stored_only
 from drorae.model_files import State, States, check_unchanged
@@ -54,12 +54,23 @@ def prepare(name: str, kind: str = TOKENIZER) -> Generator[Progress, None, State
     Raises:
         CheckpointError: it cannot be reached, stored or loaded, in one sentence.
     """
-    line, pid = _asked(name, kind)
-    running.add(pid)
+    for attempt in range(2):
+        states = yield from _prepared(name, kind, again=attempt > 0)
+        if states is not None:
+            return states
+        end_server()  # it had ended, of idleness or for want of memory
+    raise AssertionError("not reached")
+
+
+def _prepared(name: str, kind: str, again: bool) -> Generator[Progress, None, States | None]:
+    """:func:`prepare`, once; ``None`` where no process was split off for it, unless it is tried ``again``."""
+    connection = _asked(name, kind, again)
+    if connection is None:
+        return None
     lines: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
-    reader = Thread(target=_read_lines, args=(line, lines), daemon=True)
+    reader = Thread(target=_read_lines, args=(connection, lines), daemon=True)
     reader.start()
-    fetching = _Fetching()
+    pid, fetching = 0, _Fetching()
     try:
         while True:
             try:
@@ -67,51 +78,52 @@ def prepare(name: str, kind: str = TOKENIZER) -> Generator[Progress, None, State
             except Empty:
                 yield fetching.progress()
                 continue
+            if said is None and not pid and not again:
+                return None
             if said is None:
                 raise CheckpointError(
                     f"'{name}' could not be checked: the process that did it was ended; it may need more memory than "
                     "there is."
                 )
-            if "sentence" in said:
+            if "pid" in said:
+                pid = said["pid"]
+                running.add(pid)
+            elif "sentence" in said:
                 raise CheckpointError(said["sentence"])
-            if "states" in said:
+            elif "states" in said:
                 return {path: State(*state) for path, state in said["states"].items()}
-            fetching.hear(said)
+            else:
+                fetching.hear(said)
             yield fetching.progress()
     finally:
-        if reader.is_alive():  # so is the process, which holds the other end
+        if pid and reader.is_alive():  # so is the process, which holds the other end
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        with suppress(OSError):  # the other end has gone
+            connection.shutdown(socket.SHUT_RDWR)  # what is not split off yet will find nobody
         reader.join()
-        line.close()
+        connection.close()
         running.discard(pid)
 
 
-def _asked(name: str, kind: str) -> tuple[BinaryIO, int]:
-    """What a new process says of a model, line by line, and the number of the process.
+def _asked(name: str, kind: str, again: bool) -> socket.socket | None:
+    """The line to a process that is going to be split off for a model; ``None`` where it cannot be asked for.
 
     Raises:
-        CheckpointError: it could not be started.
+        CheckpointError: it could not be started, ``again``.
     """
-    wish = json.dumps({"name": name, "kind": kind}).encode() + b"\n"
-    for attempt in range(2):
-        try:
-            with _lock:
-                here, there = socket.socketpair()
-                with there:
-                    here.sendall(wish)
-                    socket.send_fds(_server(), [b"."], [there.fileno()])
-            with here:
-                line = here.makefile("rb")
-            return line, json.loads(line.readline())["pid"]
-        except (OSError, ValueError, KeyError) as error:  # it ended, of idleness or for want of memory
-            reason = getattr(error, "strerror", None) or "it ended"
-            end_server()
-            if attempt:
-                raise CheckpointError(
-                    f"'{name}' needs a process of its own, which could not be started ({reason})."
-                ) from error
-    raise AssertionError("not reached")
+    here, there = socket.socketpair()
+    try:
+        with _lock, there:
+            here.sendall(json.dumps({"name": name, "kind": kind}).encode() + b"\n")
+            socket.send_fds(_server(), [b"."], [there.fileno()])
+    except OSError as error:
+        here.close()
+        if not again:
+            return None
+        reason = error.strerror or type(error).__name__
+        raise CheckpointError(f"'{name}' needs a process of its own, which could not be started ({reason}).") from error
+    return here
 
 
 def _server() -> socket.socket:
@@ -172,10 +184,11 @@ class _Fetching:
         return Progress(min(self.here + max(size_of(self.blobs) - self.before, 0), self.total), self.total)
 
 
-def _read_lines(line: BinaryIO, lines: SimpleQueue[dict[str, Any] | None]) -> None:
+def _read_lines(connection: socket.socket, lines: SimpleQueue[dict[str, Any] | None]) -> None:
     try:
-        for said in line:
-            lines.put(json.loads(said))
+        with connection.makefile("rb") as file:
+            for said in file:
+                lines.put(json.loads(said))
     except (OSError, ValueError):  # it was ended in the middle of one
         pass
     finally:

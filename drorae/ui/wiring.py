@@ -60,8 +60,14 @@ def wire_models(shelf: Shelf, controls: ModelControls, about: AboutTab, study: S
     # again once it has ended.
     cancelled = gr.State(False)
     controls.load.click(lambda: False, None, cancelled, queue=False, **QUIET)
-    controls.cancel.click(cancel_load, controls.current, states, cancels=[run], queue=False, **QUIET)
-    controls.cancel.click(lambda: True, None, cancelled, queue=False, **QUIET)
+    controls.cancel.click(
+        lambda name: (*cancel_load(name), True),
+        controls.current,
+        [*states, cancelled],
+        cancels=[run],
+        queue=False,
+        **QUIET,
+    )
     run.failure(end_load, [controls.current, cancelled], states, queue=False, **QUIET)
 
 
