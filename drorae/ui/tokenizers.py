@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import Any
 
+import torch
+
 from drorae.checkpoints import CheckpointError, local_folder, reason_of
 from drorae.explorer.tokenizers import MEAN, PictureTokenizer, load_picture_tokenizer, mean_tokenizer
 from drorae.models.autoencoder import AutoencoderDRoRAE
@@ -88,6 +90,15 @@ class Tokenizers:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
+    def load_allowed(self, device: torch.device) -> None:
+        """Load all that visitors may ask for, as a page on ZeroGPU must before it is served.
+
+        Raises:
+            CheckpointError: one cannot be loaded.
+        """
+        for name in self.allowed:
+            self._load(name, str(device))
+
     def _load(self, name: str, device: str) -> PictureTokenizer:
         """The one that is kept, or a new one, which is kept then."""
         place = (name, device)
@@ -95,6 +106,6 @@ class Tokenizers:
             if place not in self._loaded:
                 self._loaded[place] = load_picture_tokenizer(name, device)
             self._loaded.move_to_end(place)
-            while len(self._loaded) > KEPT:
+            while len(self._loaded) > max(KEPT, len(self.allowed)):
                 self._loaded.popitem(last=False)
             return self._loaded[place]
