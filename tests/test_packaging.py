@@ -41,8 +41,13 @@ CARRIED = {
     "pydantic": "gradio",
     "tokenizers": "transformers",
 }
-# imported in a function, where it is missing with a sentence that names it
-OPTIONAL = {"core": {"pillow-heif", "plotly"}, "train": {"resvg-py", "torch-fidelity"}, "test": {"pillow-heif"}}
+# imported in a function, where it is missing with a sentence that names it, or tried, where all works without it
+OPTIONAL = {
+    "core": {"pillow-heif", "plotly"},
+    "ui": {"spaces"},
+    "train": {"resvg-py", "torch-fidelity"},
+    "test": {"pillow-heif"},
+}
 # required without being imported
 NOT_IMPORTED = {
     "core": {"accelerate": "diffusers loads with it", "torchvision": "timm imports it"},
@@ -53,7 +58,7 @@ NOT_IMPORTED = {
 
 
 def imported(path: Path) -> Iterator[tuple[str, bool]]:
-    """Top-level names a file imports when it runs, and whether that happens inside a function."""
+    """Top-level names a file imports when it runs, and whether that happens inside a function or is only tried."""
     nodes: list[tuple[ast.AST, bool]] = [(ast.parse(path.read_text(encoding="utf-8")), False)]
     while nodes:
         node, inside = nodes.pop()
@@ -63,8 +68,13 @@ def imported(path: Path) -> Iterator[tuple[str, bool]]:
             yield from ((alias.name.split(".")[0], inside) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield (node.module or "").split(".")[0], inside
-        inside = inside or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        inside = inside or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) or is_attempt(node)
         nodes += [(child, inside) for child in ast.iter_child_nodes(node)]
+
+
+def is_attempt(node: ast.AST) -> bool:
+    """Whether a block goes on where an import fails."""
+    return isinstance(node, ast.Try) and any(getattr(each.type, "id", "") == "ImportError" for each in node.handlers)
 
 
 def names(lines: list[str]) -> set[str]:

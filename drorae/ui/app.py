@@ -11,8 +11,9 @@ from pathlib import Path
 # Before Gradio is imported: no version check, no telemetry.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
-from drorae.ui import gpu  # isort: split (before anything that could touch CUDA)
+from drorae.ui import gpu  # before anything that could touch CUDA
 
+# isort: split
 from drorae.bundled import DEFAULT_GENERATOR, DEFAULT_MODEL, DEFAULT_TEXT_GENERATOR, bundled, is_bundled
 from drorae.checkpoints import local_folder
 from drorae.devices import DEVICE, PRECISION, PRECISIONS, best_device, multiplies_bf16, page_precision

@@ -1,4 +1,4 @@
-"""How long a GPU is asked for: upper ends, since ZeroGPU ends what takes longer, and lends less to whoever asks for much.
+"""How long a GPU is asked for: upper ends, since ZeroGPU ends what takes longer.
 
 They grow with what is asked for. The rates are guesses on the safe side for the larger published models; a Space on
 other hardware does not look at them.
