@@ -312,6 +312,7 @@ def test_a_space_serves_the_page_from_a_checkout(tmp_path, explored):
         "SPACE_ID": "somebody/drorae",
         "GRADIO_SSR_MODE": "True",
         "DRORAE_DEVICE": "cpu",
+        "SYSTEM": "spaces",
     }
     given |= {"GRADIO_SERVER_PORT": str(port), "GRADIO_SERVER_NAME": "127.0.0.1", "PYTHONPATH": str(STAND_IN)}
     given |= {"OMP_NUM_THREADS": "1"}

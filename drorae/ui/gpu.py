@@ -120,7 +120,11 @@ def _task(seconds: float, function: Callable[..., Any], *args: Any) -> Iterator[
         yield Raised(RuntimeError(str(error)))  # of torch's own kinds not all can be pickled
 
 
-_compute = _task if spaces is None else spaces.GPU(_task, duration=_asked)
+if spaces is None:
+    _compute = _task
+else:
+    spaces.disable_gradio_auto_wrap()  # or Gradio may let every event's function be a fork's
+    _compute = spaces.GPU(_task, duration=_asked)
 
 
 def _place(value: Any) -> Any:

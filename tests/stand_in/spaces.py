@@ -28,6 +28,21 @@ _weights: list[tuple[Any, Any]] = []
 _workers: dict[Callable, tuple[Any, Any]] = {}
 
 
+_auto_wrap = True
+
+
+def disable_gradio_auto_wrap() -> None:
+    """Events stay in this process."""
+    global _auto_wrap
+    _auto_wrap = False
+
+
+def gradio_auto_wrap(task: Any) -> Any:
+    """Gradio passes the function of every event through this on a Space."""
+    assert not _auto_wrap, "an event's function would run in a fork"
+    return task
+
+
 class Strict(pickle.Pickler):
     """Refuses tensors, which may be on a GPU that is taken away."""
 
