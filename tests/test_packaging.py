@@ -150,7 +150,8 @@ def test_the_lock_pins_versions_in_the_ranges_on_every_platform(platform, python
     for name, entries in locked().items():
         held = [each for each, _ in entries if each.marker is None or each.marker.evaluate(here)]
         assert len(held) <= 1, held
-        pinned |= {name: next(iter(each.specifier)).version for each in held}
+        if held:
+            pinned[name] = next(iter(held[0].specifier)).version
     for line in CORE + EXTRAS["ui"]:
         requirement = Requirement(line)
         version = pinned[canonicalize_name(requirement.name)]
