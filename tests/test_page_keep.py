@@ -14,6 +14,7 @@ from conftest import ROOT
 from playwright.sync_api import expect
 
 import drorae.ui.looking
+import drorae.ui.photo
 from drorae.explorer.explore import intervene
 from drorae.explorer.interventions import Intervention
 from drorae.images import load_image

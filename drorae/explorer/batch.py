@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from drorae.explorer.exploration import Exploration
 from drorae.explorer.explore import explore
 from drorae.explorer.reading import Cut, check_size
 from drorae.images import ImageError, load_image, square
@@ -78,7 +79,11 @@ def row_of(
     picture: Image.Image | Cut, model: AutoencoderDRoRAE, name: str, size: int | None = None, whole: bool = False
 ) -> BatchRow:
     """The row of one picture; arguments and errors as those of :func:`drorae.explorer.explore.explore`."""
-    result = explore(picture, model, interventions=False, size=size, whole=whole)
+    return row_from(explore(picture, model, interventions=False, size=size, whole=whole), name)
+
+
+def row_from(result: Exploration, name: str) -> BatchRow:
+    """The row of a picture that was explored."""
     *_, last = result.metrics
     fused = last != "rae"
     small = square(Image.fromarray(result.original), THUMBNAIL)
