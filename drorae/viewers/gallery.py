@@ -151,15 +151,14 @@ def summary(entries: Iterable[Entry]) -> str:
 def card(each: Entry) -> str:
     """One photo of the list, as HTML."""
     row, (width, height) = each.row, each.size
-    numbers: dict[str, Any] = {"name": each.title, "gain": row.gain, "harmed": row.harmed, "layer": row.layer}
-    data = " ".join(
-        f'data-{key}="{escape(_script_number(value))}"' for key, value in numbers.items() if _is_known(value)
-    )
+    known = {"gain": row.gain, "harmed": row.harmed, "layer": row.layer}
+    numbers = {"name": each.title} | {key: _script_number(value) for key, value in known.items() if _is_known(value)}
+    data = " ".join(f'data-{key}="{escape(value)}"' for key, value in numbers.items())
     facts = [("last layer", f"{row.metrics['rae']['psnr']:.1f} dB")]
     if row.gain is not None and row.harmed is not None:
         *_, last = row.metrics
         facts += [("all layers", f"{row.metrics[last]['psnr']:.1f} dB"), ("gain", f"{row.gain:+.1f} dB")]
-        facts += [("harmed", f"{100 * row.harmed:.0f} % of pixels")]
+        facts += [("harmed", f"{100 * row.harmed:.0f} %")]
     if row.layer is not None:
         facts += [("most weight", f"layer {row.layer}")]
     listed = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
