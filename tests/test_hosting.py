@@ -67,7 +67,8 @@ def hosted(tiny, tmp_path_factory) -> Iterator[tuple[str, dict[str, str], Path]]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GRADIO_", "DRORAE_", "HF_"))}
+    others = ("GRADIO_", "DRORAE_", "HF_", "TORCH")  # of this process
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     given = kept | variables(place / "data") | {"GRADIO_SERVER_PORT": str(port), "DRORAE_MODEL": str(place / "model")}
     given |= {"GRADIO_SERVER_NAME": "127.0.0.1", "DRORAE_DEVICE": "cpu", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     with (place / "errors").open("w") as errors:
@@ -91,7 +92,7 @@ def test_a_page_writes_to_one_folder_alone(hosted):
     address, given, errors = hosted
     client = Client(address, verbose=False)
     _, numbers = client.predict(handle_file(CAT), api_name="/reconstruct")
-    assert numbers["drorae"]["width" if "width" in numbers["drorae"] else "psnr"]
+    assert numbers["drorae"]["psnr"] > 0
     assert len(client.predict([handle_file(CAT)] * 2, api_name="/batch")) == 2
     assert any(Path(given["GRADIO_TEMP_DIR"]).rglob("cat.jpg"))
     assert "refused" not in errors.read_text()
@@ -147,7 +148,5 @@ def test_a_device_that_is_named_is_taken(monkeypatch, name):
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", "xpu:7", "cpu:1", "meta"])
 def test_a_device_that_is_not_here_is_a_sentence(monkeypatch, name):
     monkeypatch.setenv(devices.DEVICE, name)
-    with pytest.raises(
-        DRoRAEError, match=f"DRORAE_DEVICE is cpu or an accelerator that this machine has, not '{name}'"
-    ):
+    with pytest.raises(DRoRAEError, match=f"is cpu or an accelerator that this machine has, not '{name}'"):
         best_device()
