@@ -20,7 +20,7 @@ except ImportError:
 
 import re
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
@@ -103,7 +103,7 @@ def _asked(seconds: float, *_: Any) -> int:
     return round(seconds)
 
 
-def _task(seconds: float, function: Callable[..., Any], *args: Any) -> Iterator[Any]:
+def _task(seconds: float, function: Callable[..., Any], *args: Any) -> Generator[Any, None, None]:
     """What a function answers or yields, and its error as a last value."""
     try:
         found = function(*(_object(value) for value in args))
@@ -120,9 +120,8 @@ def _task(seconds: float, function: Callable[..., Any], *args: Any) -> Iterator[
         yield Raised(RuntimeError(str(error)))  # of torch's own kinds not all can be pickled
 
 
-if spaces is None:
-    _compute = _task
-else:
+_compute: Callable[..., Generator[Any, None, None]] = _task
+if spaces is not None:
     spaces.disable_gradio_auto_wrap()  # or Gradio may let every event's function be a fork's
     _compute = spaces.GPU(_task, duration=_asked)
 

@@ -152,7 +152,7 @@ def card(each: Entry) -> str:
     """One photo of the list, as HTML."""
     row, (width, height) = each.row, each.size
     known = {"gain": row.gain, "harmed": row.harmed, "layer": row.layer}
-    numbers = {"name": each.title} | {key: _script_number(value) for key, value in known.items() if _is_known(value)}
+    numbers = {"name": each.title} | {key: text for key, value in known.items() if (text := _script_number(value))}
     data = " ".join(f'data-{key}="{escape(value)}"' for key, value in numbers.items())
     facts = [("last layer", f"{row.metrics['rae']['psnr']:.1f} dB")]
     if row.gain is not None and row.harmed is not None:
@@ -170,12 +170,11 @@ def card(each: Entry) -> str:
     )
 
 
-def _is_known(value: float | None) -> bool:
-    return value is not None and not math.isnan(value)  # as a gain from infinite to infinite is
-
-
-def _script_number(value: float) -> str:
-    return "Infinity" if value == np.inf else str(value)
+def _script_number(value: float | None) -> str:
+    """A number as JavaScript reads it; empty for none, and for a gain from infinite to infinite."""
+    if value is None or math.isnan(value):
+        return ""
+    return "Infinity" if value == math.inf else str(value)
 
 
 def _number(value: float | None, without: float) -> float:

@@ -9,7 +9,8 @@
   const [tools, order, layer, search, list] = ["tools", "order", "layer", "search", "photos"].map(find);
   const photos = [...list.children];
   const byName = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
-  const value = (photo, key) => (photo.dataset[key] === undefined ? Number.NEGATIVE_INFINITY : Number(photo.dataset[key]));
+  const value = (photo, key) =>
+    photo.dataset[key] === undefined ? Number.NEGATIVE_INFINITY : Number(photo.dataset[key]);
   const compare = (a, b) =>
     (order.value === "name" ? 0 : value(b, order.value) - value(a, order.value) || 0) ||
     byName.compare(a.dataset.name, b.dataset.name);
