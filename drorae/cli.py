@@ -1,7 +1,7 @@
 """Command line, ``drorae`` or ``python -m drorae``: ``reconstruct IMAGE... --out DIR``, ``routing IMAGE --out FILE``,
 ``intervene IMAGE --without LAYER --out FILE``, ``report IMAGE --out FILE``, ``batch IMAGE... --out FILE``,
-``compare IMAGE --with TOKENIZER...``, ``sample --class NAME --out FILE`` or ``sample --prompt TEXT --out FILE``,
-``bench``, and ``app``, which serves the explorer.
+``gallery IMAGE... --out DIR``, ``compare IMAGE --with TOKENIZER...``, ``sample --class NAME --out FILE`` or ``sample
+--prompt TEXT --out FILE``, ``bench``, and ``app``, which serves the explorer.
 
 Every command imports what it needs when it runs, so that ``--help`` and mistakes in the options are answered at once.
 Exit code 0 when everything worked, 2 with one sentence per problem on the error stream otherwise; 130 after Ctrl-C, 141
@@ -137,6 +137,19 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_bench, out=None)
 
     command = commands.add_parser(
+        "gallery", parents=[common], help="a static site: an index of pictures, and a report for each"
+    )
+    command.add_argument("images", nargs="+", type=picture_path, metavar="IMAGE", help="pictures to read")
+    command.add_argument(
+        "--captions",
+        type=Path,
+        metavar="FILE",
+        help="JSON: a sentence for each file name, what the picture shows and whose it is",
+    )
+    command.add_argument("--out", type=Path, required=True, help="folder for the site; any web server can show it")
+    command.set_defaults(run=_gallery)
+
+    command = commands.add_parser(
         "compare", parents=[common], help="one picture through several tokenizers, and how much each of them stores"
     )
     command.add_argument("image", type=picture_path, metavar="IMAGE", help="picture to read")
@@ -185,6 +198,11 @@ def _misdirected(args: argparse.Namespace) -> str | None:
     """Error message if ``--out`` would overwrite an input, else ``None``. Nothing has been computed yet."""
     pictures = args.images if "images" in args else [args.image] if "image" in args else []
     if args.out is None:
+        return None
+    if args.run is _gallery:
+        within = [path for path in pictures if args.out.resolve() in Path(os.path.realpath(path)).parents]
+        if within:
+            return f"--out '{args.out}' holds '{within[0].name}', which could be overwritten; choose another folder."
         return None
     if args.run in (_reconstruct, _compare):
         if any(_is_same(Path(os.path.realpath(path)).parent, args.out) for path in pictures):
@@ -360,6 +378,63 @@ def _report(args: argparse.Namespace) -> int:
     shown = size_of(reading.routes.original)
     print(f"{args.out}: {shown}, {len(text) / 2**20:.1f} MiB, to be opened in any browser")
     return 0
+
+
+def _gallery(args: argparse.Namespace) -> int:
+    from tqdm.auto import tqdm
+
+    from drorae.explorer.batch import distinct_names
+    from drorae.explorer.reading import Reading
+    from drorae.images import ImageError, open_photo
+    from drorae.viewers import gallery
+    from drorae.viewers.report import model_facts
+
+    captions = _read_captions(args.captions)
+    unknown = sorted(set(captions) - {path.name for path in args.images})
+    if unknown:
+        return _fail(f"--captions '{args.captions}' speaks of '{unknown[0]}', which is not among the pictures.")
+    model = _load_model(args.model)
+    names = distinct_names(args.images)
+    entries, bad = [], []
+    (args.out / "photos").mkdir(parents=True, exist_ok=True)
+    (args.out / "thumbnails").mkdir(exist_ok=True)
+    told = zip(args.images, names, gallery.slugs(names), strict=True)
+    for path, name, slug in tqdm(list(told), disable=None):
+        try:
+            reading = Reading(open_photo(path, str(path)), model, args.size, args.whole)
+            each = gallery.entry(reading, args.model, str(path), slug, name, captions.get(path.name, ""))
+        except ImageError as error:  # the other pictures are still worth doing
+            bad.append(str(error))
+            continue
+        (args.out / "photos" / f"{slug}.html").write_text(each.report, encoding="utf-8", errors=ESCAPED)
+        entries.append(each)
+    if not entries:
+        return _fail("\n".join(bad))
+    facts = model_facts(model, args.model)
+    for name, content in gallery.files(entries, facts).items():
+        (args.out / name).write_bytes(content)
+    largest = max((args.out / "photos" / f"{each.slug}.html").stat().st_size for each in entries)
+    print(f"{args.out / 'index.html'}: {gallery.summary(entries)}; reports of at most {largest / 1e6:.2f} MB")
+    return _fail("\n".join(bad)) if bad else 0
+
+
+def _read_captions(path: Path | None) -> dict[str, str]:
+    """Sentences by file name.
+
+    Raises:
+        DRoRAEError: the file cannot be read, or holds something else.
+    """
+    if path is None:
+        return {}
+    try:
+        captions = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DRoRAEError(f"--captions '{path}' cannot be read ({error.strerror}).") from None
+    except ValueError:  # not JSON, or not UTF-8
+        captions = None
+    if not isinstance(captions, dict) or not all(isinstance(each, str) for each in captions.values()):
+        raise DRoRAEError(f'--captions \'{path}\' must be JSON of sentences by file name: {{"cat.jpg": "A cat"}}.')
+    return captions
 
 
 def _batch(args: argparse.Namespace) -> int:

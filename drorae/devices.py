@@ -8,18 +8,38 @@ import torch
 
 from drorae.errors import DRoRAEError
 
+DEVICE = "DRORAE_DEVICE"  # variable of the environment: where networks run
 PRECISION = "DRORAE_PRECISION"  # variable of the environment: what a page computes in
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def best_device() -> torch.device:
-    """The accelerator of this machine (``cuda``, ``mps``, ...), else the CPU.
+    """The device that ``DRORAE_DEVICE`` names (``cpu``, ``cuda``, ``cuda:1``, ``mps``), else the accelerator of this
+    machine, else its CPU.
 
     Seeded noise is drawn on the CPU and moved (:func:`drorae.pipelines.flow.draw_noise`), so a seed is the same picture
     on each of them, up to rounding.
+
+    Raises:
+        DRoRAEError: the device that is named does not exist here.
     """
+    name = os.environ.get(DEVICE)
+    if name:
+        return _named_device(name)
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     return torch.device("cpu") if accelerator is None else accelerator
+
+
+def _named_device(name: str) -> torch.device:
+    unknown = DRoRAEError(f"{DEVICE} is cpu or an accelerator that this machine has, not '{name[:40]}'.")
+    try:
+        device = torch.device(name)
+        found = 1 if device.type == "cpu" else torch.get_device_module(device).device_count()
+    except (AttributeError, RuntimeError):  # no such kind, or one that torch was built without
+        raise unknown from None
+    if (device.index or 0) >= found:
+        raise unknown
+    return device
 
 
 def page_precision() -> torch.dtype:

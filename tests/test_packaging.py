@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import itertools
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import drorae
@@ -41,8 +43,13 @@ CARRIED = {
     "pydantic": "gradio",
     "tokenizers": "transformers",
 }
-# imported in a function, where it is missing with a sentence that names it
-OPTIONAL = {"core": {"pillow-heif", "plotly"}, "train": {"resvg-py", "torch-fidelity"}, "test": {"pillow-heif"}}
+# imported in a function, where it is missing with a sentence that names it, or tried, where all works without it
+OPTIONAL = {
+    "core": {"pillow-heif", "plotly"},
+    "ui": {"spaces"},
+    "train": {"resvg-py", "torch-fidelity"},
+    "test": {"pillow-heif"},
+}
 # required without being imported
 NOT_IMPORTED = {
     "core": {"accelerate": "diffusers loads with it", "torchvision": "timm imports it"},
@@ -53,7 +60,7 @@ NOT_IMPORTED = {
 
 
 def imported(path: Path) -> Iterator[tuple[str, bool]]:
-    """Top-level names a file imports when it runs, and whether that happens inside a function."""
+    """Top-level names a file imports when it runs, and whether that happens inside a function or is only tried."""
     nodes: list[tuple[ast.AST, bool]] = [(ast.parse(path.read_text(encoding="utf-8")), False)]
     while nodes:
         node, inside = nodes.pop()
@@ -63,8 +70,13 @@ def imported(path: Path) -> Iterator[tuple[str, bool]]:
             yield from ((alias.name.split(".")[0], inside) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield (node.module or "").split(".")[0], inside
-        inside = inside or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        inside = inside or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) or is_attempt(node)
         nodes += [(child, inside) for child in ast.iter_child_nodes(node)]
+
+
+def is_attempt(node: ast.AST) -> bool:
+    """Whether a block goes on where an import fails."""
+    return isinstance(node, ast.Try) and any(getattr(each.type, "id", "") == "ImportError" for each in node.handlers)
 
 
 def names(lines: list[str]) -> set[str]:
@@ -94,9 +106,111 @@ def test_what_is_carried_is_declared_by_its_carrier():
         assert name in names(requires(carrier)), f"{carrier} no longer requires {name}"
 
 
-def test_a_space_installs_the_core_and_the_page():
-    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    assert [line for line in lines if line and not line.startswith("#")] == CORE + EXTRAS["ui"]
+def lines_of(name: str) -> list[str]:
+    """Requirements in a file."""
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def test_the_requirements_are_the_core_and_the_page():
+    assert lines_of("requirements.txt") == CORE + EXTRAS["ui"]
+
+
+def locked() -> dict[str, list[tuple[Requirement, list[str]]]]:
+    """What the lock pins, by name: requirements with their hashes."""
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    found: dict[str, list[tuple[Requirement, list[str]]]] = {}
+    for line in re.sub(r" *\\\n *", " ", re.sub(r"^#.*\n", "", text, flags=re.M)).splitlines():
+        stated, *hashes = line.split(" --hash=")
+        requirement = Requirement(stated)
+        found.setdefault(canonicalize_name(requirement.name), []).append((requirement, hashes))
+    return found
+
+
+def test_the_lock_has_one_version_and_hashes_for_all_that_is_needed_and_no_address():
+    assert "://" not in (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    for entries in locked().values():
+        for requirement, hashes in entries:
+            assert [specifier.operator for specifier in requirement.specifier] == ["=="], requirement
+            assert requirement.url is None
+            assert hashes, requirement
+            assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", each) for each in hashes), requirement
+
+
+PLATFORMS = [("Linux", "linux", "x86_64"), ("Linux", "linux", "aarch64"), ("Darwin", "darwin", "arm64")]
+PLATFORMS += [("Windows", "win32", "AMD64")]
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("platform", PLATFORMS, ids=lambda platform: "-".join(platform[1:]))
+def test_the_lock_pins_versions_in_the_ranges_on_every_platform(platform, python):
+    keys = ("platform_system", "sys_platform", "platform_machine")
+    here = dict(zip(keys, platform, strict=True)) | {"python_version": python, "python_full_version": f"{python}.0"}
+    pinned = {}
+    for name, entries in locked().items():
+        held = [each for each, _ in entries if each.marker is None or each.marker.evaluate(here)]
+        assert len(held) <= 1, held
+        if held:
+            pinned[name] = next(iter(held[0].specifier)).version
+    for line in CORE + EXTRAS["ui"]:
+        requirement = Requirement(line)
+        version = pinned[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version), f"{line} does not hold {version}; renew requirements.lock"
+
+
+# a Space
+
+SPACE = ".github/space"
+ZEROGPU = {"torch": "2.11.0", "torchvision": "0.26.0"}  # the newest pair that ZeroGPU lists
+PYTHON = "3.12"  # of those that it lists, the one that the package works with
+
+
+def front_matter() -> dict[str, str]:
+    """One-line fields at the top of the Space's README."""
+    text = (ROOT / SPACE / "README.md").read_text(encoding="utf-8")
+    block = re.match(r"---\n(.*?)\n---\n", text, re.S)[1]
+    return {name: value.strip('"') for name, value in re.findall(r"^(\w+): +(.+)$", block, re.M)}
+
+
+def test_a_space_installs_the_same_but_gradio_and_torch_as_zerogpu_has_it():
+    brought = [line for line in CORE + EXTRAS["ui"] if Requirement(line).name not in ("gradio", *ZEROGPU)]
+    pins = [f"{name}=={version}" for name, version in ZEROGPU.items()]
+    assert lines_of(f"{SPACE}/requirements.txt") == [*pins, *brought, "spaces>=0.51,<1"]
+    ranges = {Requirement(line).name: Requirement(line).specifier for line in CORE + EXTRAS["ui"]}
+    assert all(ranges[name].contains(version) for name, version in ZEROGPU.items())
+
+
+def test_the_front_matter_of_a_space_is_within_its_rules():
+    fields = front_matter()
+    gradio = next(each for each, _ in locked()["gradio"])
+    assert fields["sdk"] == "gradio"
+    assert gradio.specifier.contains(fields["sdk_version"])
+    assert fields["python_version"] == PYTHON
+    assert SpecifierSet(PROJECT["requires-python"]).contains(PYTHON)
+    assert (ROOT / fields["app_file"]).is_file()
+    assert len(fields["short_description"]) <= 60
+    assert PROJECT["license"].lower() == fields["license"]
+    assert not (ROOT / "README.md").read_text(encoding="utf-8").startswith("---")  # GitHub would show it as a table
+
+
+def test_a_space_gets_the_page_its_models_and_its_own_readme(tmp_path):
+    program = [sys.executable, ROOT / SPACE / "collect.py", tmp_path / "space"]
+    done = subprocess.run(program, capture_output=True, encoding="utf-8")
+    if "not a git repository" in done.stderr:
+        pytest.skip("this is not a checkout, so it is not known what belongs to it")
+    assert done.returncode == 0, done.stderr
+    files = {path.relative_to(tmp_path / "space").as_posix(): path for path in (tmp_path / "space").rglob("*.*")}
+    assert {"app.py", "README.md", "requirements.txt", "drorae/ui/app.py", "assets/drorae-tiny/config.json"} <= set(
+        files
+    )
+    assert not [name for name in files if name.startswith(("tests", "train", "assets/legs", "assets/screenshots"))]
+    assert files["README.md"].read_bytes() == (ROOT / SPACE / "README.md").read_bytes()
+    large = [name for name, path in files.items() if path.is_file() and path.stat().st_size > 10_000_000]
+    assert all(name.endswith(".safetensors") for name in large)  # which the Hub stores apart, without being told
+    assert sum(path.stat().st_size for path in files.values() if path.is_file()) < 120 * 2**20
+    again = subprocess.run(program, capture_output=True, encoding="utf-8")
+    assert again.returncode == 1
+    assert "not there yet" in again.stderr
 
 
 def test_ranges_have_both_ends():

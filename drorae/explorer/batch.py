@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from drorae.explorer.exploration import Exploration
 from drorae.explorer.explore import explore
-from drorae.explorer.reading import check_size
+from drorae.explorer.reading import Cut, check_size
 from drorae.images import ImageError, load_image, square
 from drorae.models.autoencoder import AutoencoderDRoRAE
 
@@ -69,23 +70,38 @@ def explore_batch(
     check_size(model, size, whole)
     for path, name in zip(paths, distinct_names(paths) if names is None else names, strict=True):
         try:
-            result = explore(read(path, name), model, interventions=False, size=size, whole=whole)
+            yield row_of(read(path, name), model, name, size, whole)
         except ImageError as error:
-            yield BatchRow(name, {}, None, None, None, None, None, None, str(error))
-            continue
-        *_, last = result.metrics
-        fused = last != "rae"
-        small = square(Image.fromarray(result.original), THUMBNAIL)
-        yield BatchRow(
-            name,
-            result.metrics,
-            result.metrics[last]["psnr"] - result.metrics["rae"]["psnr"] if fused else None,
-            result.gains[last].harmed if fused else None,
-            int(result.shares.mean(0).argmax()) + 1 if result.shares is not None else None,
-            np.array(small),
-            result.original.shape[1],
-            result.original.shape[0],
-        )
+            yield bad_row(name, error)
+
+
+def row_of(
+    picture: Image.Image | Cut, model: AutoencoderDRoRAE, name: str, size: int | None = None, whole: bool = False
+) -> BatchRow:
+    """The row of one picture; arguments and errors as those of :func:`drorae.explorer.explore.explore`."""
+    return row_from(explore(picture, model, interventions=False, size=size, whole=whole), name)
+
+
+def row_from(result: Exploration, name: str) -> BatchRow:
+    """The row of a picture that was explored."""
+    *_, last = result.metrics
+    fused = last != "rae"
+    small = square(Image.fromarray(result.original), THUMBNAIL)
+    return BatchRow(
+        name,
+        result.metrics,
+        result.metrics[last]["psnr"] - result.metrics["rae"]["psnr"] if fused else None,
+        result.gains[last].harmed if fused else None,
+        int(result.shares.mean(0).argmax()) + 1 if result.shares is not None else None,
+        np.array(small),
+        result.original.shape[1],
+        result.original.shape[0],
+    )
+
+
+def bad_row(name: str, error: ImageError) -> BatchRow:
+    """The row of a picture that cannot be used."""
+    return BatchRow(name, {}, None, None, None, None, None, None, str(error))
 
 
 def distinct_names(paths: Sequence[str | Path]) -> list[str]:

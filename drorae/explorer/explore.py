@@ -12,7 +12,7 @@ from PIL import Image
 
 from drorae.explorer.exploration import Exploration, Frame, Gain, Interventions
 from drorae.explorer.interventions import Intervention
-from drorae.explorer.reading import Painted, Reading, default_size, open_picture
+from drorae.explorer.reading import Cut, Painted, Reading, default_size, open_picture
 from drorae.explorer.routes import ROUTES, Route, available_routes, paint_routes
 from drorae.images import Photo
 from drorae.models.autoencoder import AutoencoderDRoRAE
@@ -34,7 +34,7 @@ __all__ = [
 
 
 def explore(
-    picture: Image.Image,
+    picture: Image.Image | Cut,
     model: AutoencoderDRoRAE,
     interventions: bool = True,
     progress: Painted | None = None,
@@ -45,7 +45,7 @@ def explore(
     and other layers.
 
     Args:
-        picture: as returned by :func:`drorae.images.load_image`.
+        picture: as returned by :func:`drorae.images.load_image`, or a part that was cut for this model.
         model: any :class:`~drorae.models.autoencoder.AutoencoderDRoRAE`; what it lacks is left out of the result.
         interventions: ``False`` leaves them out; they are most of the work.
         progress: called while the interventions are painted.
@@ -55,7 +55,7 @@ def explore(
         ImageError: a size that the model does not work at.
     """
     started = time.perf_counter()
-    reading = Reading(Photo.of(picture), model, size, whole)
+    reading = Reading(picture if isinstance(picture, Cut) else Photo.of(picture), model, size, whole)
     result = reading.routes
     if not interventions or not reading.can_intervene():
         return result
@@ -66,16 +66,18 @@ def explore(
 
 
 def intervene(
-    picture: Image.Image,
+    picture: Image.Image | Cut,
     model: AutoencoderDRoRAE,
     intervention: Intervention,
     size: int | None = None,
     whole: bool = False,
 ) -> Frame:
-    """One intervention on an RGB picture; ``size`` and ``whole`` as in :func:`~drorae.explorer.reading.open_picture`.
+    """One intervention on an RGB picture, or on a part that was cut; ``size`` and ``whole`` as in
+    :func:`~drorae.explorer.reading.open_picture`.
 
     Raises:
         InterventionError: it cannot be made, or the model has no router.
         ImageError: a size that the model does not work at.
     """
-    return Reading(Photo.of(picture), model, size, whole).intervene(intervention)
+    photo = picture if isinstance(picture, Cut) else Photo.of(picture)
+    return Reading(photo, model, size, whole).intervene(intervention)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -29,6 +30,23 @@ BATCH = 4  # interventions that are mixed and decoded together; between two batc
 Painted = Callable[[int, int], None]  # is told how many interventions are painted, and how many there will be
 
 
+@dataclass(frozen=True)
+class Cut:
+    """The part of a photo that a model reads: plain values, small, and decoded.
+
+    Attributes:
+        picture: (H, W, 3) uint8.
+        size, whole, centre: as they were asked for, see :func:`open_picture`; ``size`` is a number here.
+        facts: what was done to the file, see :meth:`drorae.images.Photo.facts`.
+    """
+
+    picture: np.ndarray
+    size: int
+    whole: bool
+    centre: tuple[float, ...]
+    facts: dict[str, Any]
+
+
 class Reading:
     """One picture as one model reads it: its encoder runs here, once.
 
@@ -36,9 +54,10 @@ class Reading:
     compute the same.
 
     Args:
-        photo: as returned by :func:`drorae.images.open_photo`; of a plain picture, ``Photo.of(picture)``.
+        photo: as returned by :func:`drorae.images.open_photo`; of a plain picture, ``Photo.of(picture)``; or a part
+            that was cut for this model.
         model: any :class:`~drorae.models.autoencoder.AutoencoderDRoRAE`.
-        size, whole, centre: see :func:`open_picture`.
+        size, whole, centre: see :func:`open_picture`; a part that was cut has its own.
 
     Attributes:
         images: (1, 3, H, W) in [0, 1], fp32, what the model worked on.
@@ -56,18 +75,16 @@ class Reading:
     @torch.inference_mode()
     def __init__(
         self,
-        photo: Photo,
+        photo: Photo | Cut,
         model: AutoencoderDRoRAE,
         size: int | None = None,
         whole: bool = False,
         centre: Sequence[float] = CENTRE,
     ):
         started = time.perf_counter()
-        self.model, self.whole, self.centre = model, whole, tuple(centre)
-        self.size = check_size(model, size, whole)
-        self.images = open_picture(photo.picture, model, self.size, whole, centre)
-        height, width = self.images.shape[-2:]
-        self.facts: dict[str, Any] = photo.facts(width, height, whole, centre)
+        cut = photo if isinstance(photo, Cut) else cut_photo(photo, model, size, whole, centre)
+        self.model, self.size, self.whole, self.centre, self.facts = model, cut.size, cut.whole, cut.centre, cut.facts
+        self.images = images_of(cut, model)
         self.grid_size = model.encoder.grid_of(self.images)
         self.layers = model.encoder(self.images)
         self.base = model.fuse(self.layers, fusion=False).tokens
@@ -294,6 +311,32 @@ def check_size(model: AutoencoderDRoRAE, size: int | None = None, whole: bool = 
     return model.check_size(default_size(model) if size is None else size, ImageError)
 
 
+def cut_photo(
+    photo: Photo,
+    model: AutoencoderDRoRAE,
+    size: int | None = None,
+    whole: bool = False,
+    centre: Sequence[float] = CENTRE,
+) -> Cut:
+    """The part of a photo that a model reads; no network runs.
+
+    Args:
+        size, whole, centre: see :func:`open_picture`.
+
+    Raises:
+        ImageError: as :func:`open_picture` does.
+    """
+    size = check_size(model, size, whole)
+    shown = np.array(_cut(photo.picture, model, size, whole, centre).convert("RGB"))
+    height, width, _ = shown.shape
+    return Cut(shown, size, whole, tuple(centre), photo.facts(width, height, whole, centre))
+
+
+def images_of(cut: Cut, model: AutoencoderDRoRAE) -> Tensor:
+    """A part of a photo as a model takes it, see :func:`open_picture`."""
+    return pictures_of.to_tensor(Image.fromarray(cut.picture)).unsqueeze(0).to(model.device)
+
+
 def open_picture(
     picture: Image.Image,
     model: AutoencoderDRoRAE,
@@ -313,12 +356,16 @@ def open_picture(
         ImageError: the model works at one size only, and on squares, or the side is not a multiple of its patch; the
             centre is not one; the picture is too long to be taken whole.
     """
-    size = check_size(model, size, whole)
-    if whole:
-        cut = pictures_of.whole(picture, size, model.encoder.patch_size)
-    else:
-        cut = pictures_of.square(picture, size, centre)
+    cut = _cut(picture, model, check_size(model, size, whole), whole, centre)
     return pictures_of.to_tensor(cut).unsqueeze(0).to(model.device)
+
+
+def _cut(
+    picture: Image.Image, model: AutoencoderDRoRAE, size: int, whole: bool, centre: Sequence[float]
+) -> Image.Image:
+    if whole:
+        return pictures_of.whole(picture, size, model.encoder.patch_size)
+    return pictures_of.square(picture, size, centre)
 
 
 def measure(output: Tensor, images: Tensor) -> dict[str, float]:

@@ -1,13 +1,20 @@
-"""The last few readings: the same photo again is instant, and later questions start from the encoder's layers."""
+"""The last few readings, and what was found in them: the same photo again is instant.
+
+A reading holds tensors, and lies where networks run. What was found is plain, and lies where visitors ask: where these
+are two processes (:mod:`drorae.ui.gpu`), a finding outlives the reading that it came from.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from threading import Lock
+from typing import Generic, Protocol, TypeVar
 
-from drorae.explorer.reading import Reading, default_size
+from drorae.explorer.exploration import Exploration, Frame, Interventions
+from drorae.explorer.reading import Cut, Reading, default_size
 from drorae.images import CENTRE, Photo
 from drorae.models.autoencoder import AutoencoderDRoRAE
 
@@ -15,8 +22,18 @@ COUNT = 12  # readings
 LIMIT = 600_000_000  # bytes; about 60 MB each for the embedded model at 256 pixels with all its interventions
 
 
-class RecentReadings:
-    """Readings by model, photo, size and crop: those that were asked for last. Threads may share it.
+class Sized(Protocol):
+    """What knows how many bytes it takes."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+
+Value = TypeVar("Value", bound=Sized)
+
+
+class Recent(Generic[Value]):
+    """Values by place: those that were asked for last. Threads may share it.
 
     Args:
         count: how many are kept, at most.
@@ -25,21 +42,46 @@ class RecentReadings:
 
     def __init__(self, count: int = COUNT, limit: int = LIMIT):
         self.count, self.limit = count, limit
-        self._readings: OrderedDict[tuple, Reading] = OrderedDict()
+        self._values: OrderedDict[Hashable, Value] = OrderedDict()
         self._lock = Lock()
+
+    def get(self, place: Hashable, make: Callable[[], Value]) -> Value:
+        """The value at a place: the one that is kept, or a new one. What two threads make at once is made by both, and
+        one of them is kept."""
+        with self._lock:
+            value = self._values.get(place)
+        if value is None:
+            value = make()
+        with self._lock:
+            value = self._values.setdefault(place, value)
+            self._values.move_to_end(place)
+            self._trim()
+        return value
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def _trim(self) -> None:
+        """Drop the oldest until the rest fits; values grow while they are used, so sizes are taken anew."""
+        sizes = [value.nbytes for value in self._values.values()]
+        while len(sizes) > max(1, self.count) or (len(sizes) > 1 and sum(sizes) > self.limit):
+            self._values.popitem(last=False)
+            del sizes[0]
+
+
+class RecentReadings(Recent[Reading]):
+    """Readings by model, photo, size and crop."""
 
     def read(
         self,
         key: str,
-        load: Callable[[], Photo],
+        load: Callable[[], Photo | Cut],
         model: AutoencoderDRoRAE,
         size: int | None = None,
         whole: bool = False,
         centre: Sequence[float] = CENTRE,
     ) -> Reading:
-        """The reading of a photo: the one that is kept, or a new one.
-
-        A photo that two threads ask for at once is read by both, and one of the readings is kept.
+        """The reading of a photo, see :meth:`get`.
 
         Args:
             key: which photo it is, see :func:`photo_key`.
@@ -51,31 +93,43 @@ class RecentReadings:
         """
         # a reading holds its model, so the number is not another's as long as the reading is here
         place = (id(model), key, default_size(model) if size is None else size, whole, tuple(centre))
-        with self._lock:
-            reading = self._readings.get(place)
-        if reading is None:
-            reading = Reading(load(), model, size, whole, centre)
-        with self._lock:
-            reading = self._readings.setdefault(place, reading)
-            self._readings.move_to_end(place)
-            self._trim()
-        return reading
+        return self.get(place, lambda: Reading(load(), model, size, whole, centre))
 
     def forget(self, model: AutoencoderDRoRAE) -> None:
         """Drop what a model has read, and with it the last reference to the model that is here."""
         with self._lock:
-            for place in [place for place, reading in self._readings.items() if reading.model is model]:
-                del self._readings[place]
+            for place in [place for place, reading in self._values.items() if reading.model is model]:
+                del self._values[place]
 
-    def __len__(self) -> int:
-        return len(self._readings)
 
-    def _trim(self) -> None:
-        """Drop the oldest until the rest fits; readings grow while they are used, so sizes are taken anew."""
-        sizes = [reading.nbytes for reading in self._readings.values()]
-        while len(sizes) > max(1, self.count) or (len(sizes) > 1 and sum(sizes) > self.limit):
-            self._readings.popitem(last=False)
-            del sizes[0]
+@dataclass
+class Findings:
+    """What was found in a photo so far. Whoever finds more puts it here.
+
+    Attributes:
+        cut: the part of the photo that is looked at.
+        routes, tiles, interventions: as :class:`~drorae.explorer.reading.Reading` finds them; the interventions only
+            once all are painted.
+        gain: that of :func:`~drorae.explorer.standing.photo_gain`, dB.
+    """
+
+    cut: Cut
+    routes: Exploration | None = None
+    tiles: list[Frame] | None = None
+    interventions: Interventions | None = None
+    gain: float | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of its pictures and maps."""
+        arrays = [self.cut.picture, *(frame.picture for frame in self.tiles or ())]
+        if self.interventions is not None:
+            made = self.interventions
+            arrays += [frame.picture for frame in (*made.strengths, *made.removed, *made.alone, *made.experts)]
+        if self.routes is not None:
+            arrays += [self.routes.original, self.routes.components, *self.routes.pictures.values()]
+            arrays += [gain.map for gain in self.routes.gains.values()]
+        return sum({id(array): array.nbytes for array in arrays}.values())
 
 
 def photo_key(content: bytes) -> str:

@@ -11,9 +11,12 @@ from pathlib import Path
 # Before Gradio is imported: no version check, no telemetry.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
+from drorae.ui import gpu  # before anything that could touch CUDA
+
+# isort: split
 from drorae.bundled import DEFAULT_GENERATOR, DEFAULT_MODEL, DEFAULT_TEXT_GENERATOR, bundled, is_bundled
 from drorae.checkpoints import local_folder
-from drorae.devices import PRECISION, PRECISIONS, best_device, multiplies_bf16, page_precision
+from drorae.devices import DEVICE, PRECISION, PRECISIONS, best_device, multiplies_bf16, page_precision
 from drorae.errors import DRoRAEError
 from drorae.pretrained.adapter import cast_weights, load_tokenizer
 from drorae.ui.mcp import mcp_options
@@ -31,6 +34,12 @@ def bypass_proxies(host: str | None) -> None:
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, hosts))
 
 
+MODEL, GENERATOR, TEXT_GENERATOR = "DRORAE_MODEL", "DRORAE_GENERATOR", "DRORAE_TEXT_GENERATOR"
+TOKENIZERS, TOOLS = "DRORAE_TOKENIZERS", "DRORAE_MCP"  # where nobody types options: in a container, on a Space
+FIXED = "On ZeroGPU all models are loaded before the page is served; leave --any-model out and name them with --model "
+FIXED += "and --tokenizers."
+
+
 def main(argv: list[str] | None = None) -> int:
     """Load the model and serve the page; returns the exit code."""
     keep_logs_quiet()
@@ -43,13 +52,17 @@ def serve(argv: list[str] | None) -> int:
     parser = argparse.ArgumentParser(prog=_program(), description="The DRoRAE explorer.")
     parser.add_argument(
         "--model",
-        default=DEFAULT_MODEL,
+        default=os.environ.get(MODEL) or DEFAULT_MODEL,
         help="folder or Hub id (id@revision); RAE and adapters too (default: %(default)s)",
     )
     parser.add_argument(
-        "--generator", help="pipeline folder or Hub id for Generate (default: the embedded one, if it fits)"
+        "--generator",
+        default=os.environ.get(GENERATOR),
+        help="pipeline folder or Hub id for Generate (default: the embedded one, if it fits)",
     )
-    parser.add_argument("--text-generator", help="the same, of a text-to-image pipeline")
+    parser.add_argument(
+        "--text-generator", default=os.environ.get(TEXT_GENERATOR), help="the same, of a text-to-image pipeline"
+    )
     parser.add_argument("--host", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
     parser.add_argument("--browser", action="store_true", help="open the page in a browser")
@@ -61,18 +74,27 @@ def serve(argv: list[str] | None) -> int:
     parser.add_argument(
         "--tokenizers",
         nargs="+",
-        default=[],
+        default=os.environ.get(TOKENIZERS, "").split(),
         metavar="NAME",
         help="folders or Hub ids of tokenizers that visitors may compare with also where they may not load models",
     )
-    parser.add_argument("--mcp", action="store_true", help="also serve the endpoints as MCP tools")
+    parser.add_argument(
+        "--mcp",
+        action="store_true",
+        default=os.environ.get(TOOLS, "").lower() in ("1", "true"),
+        help="also serve the endpoints as MCP tools",
+    )
     parser.epilog = (
         f"{PRECISION}=bf16 in the environment computes in bf16: faster on machines that have it, and with numbers that "
-        "differ a little from those that others see (default: fp32)."
+        f"differ a little from those that others see (default: fp32). {DEVICE} chooses where networks run. {MODEL}, "
+        f"{GENERATOR}, {TEXT_GENERATOR}, {TOKENIZERS} and {TOOLS}=1 stand for the options of these names."
     )
     args = parser.parse_args(argv)
     if args.mcp and find_spec("mcp") is None:
         print('--mcp needs the package mcp; install it with: pip install "gradio[mcp]"', file=sys.stderr)
+        return 2
+    if gpu.ON_ZEROGPU and args.any_model:
+        print(FIXED, file=sys.stderr)
         return 2
     try:
         precision, device = page_precision(), best_device()

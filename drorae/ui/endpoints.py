@@ -14,19 +14,20 @@ from drorae.checkpoints import CheckpointError
 from drorae.choices import LARGEST
 from drorae.explorer import explore
 from drorae.explorer.answers import batch_answer, intervention_answer, reconstruction_answer, routing_answer
-from drorae.explorer.batch import explore_batch
 from drorae.explorer.interventions import InterventionError
+from drorae.explorer.reading import Cut, cut_photo
 from drorae.explorer.sampling import Generation, Request, sample_to_end
-from drorae.images import ImageError
+from drorae.images import ImageError, Photo
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.pipelines.base import SamplingError
+from drorae.ui import durations, gpu
 from drorae.ui.components import PictureInput, hide
 from drorae.ui.generators import CLASS, TEXT, Generator
-from drorae.ui.many_photos import MAX_PHOTOS
+from drorae.ui.many_photos import MAX_PHOTOS, explore_files
 from drorae.ui.parsing import as_int, intervention_of
 from drorae.ui.uploads import as_unicode, open_upload, upload_names
 
-KNOWN = (CheckpointError, ImageError, InterventionError, SamplingError)
+KNOWN = (CheckpointError, ImageError, InterventionError, SamplingError, gpu.GPUError)
 
 
 def add_endpoints(model: AutoencoderDRoRAE, generators: list[Generator]) -> None:
@@ -72,6 +73,20 @@ def read_picture(path: str | None) -> Image.Image:
     return open_upload(path)
 
 
+def cut_of(model: AutoencoderDRoRAE, picture: str | None, size: int | None, whole: bool) -> Cut:
+    """The part of a picture that was sent which the model reads.
+
+    Raises:
+        ImageError: as :func:`read_picture`, :func:`side_of` and the model do.
+    """
+    return cut_photo(Photo.of(read_picture(picture)), model, side_of(size), whole)
+
+
+def explore_cut(model: AutoencoderDRoRAE, cut: Cut) -> explore.Exploration:
+    """A part of a picture through every route, where networks run."""
+    return gpu.run(explore.explore, cut, model, False, seconds=durations.painting_seconds(cut))
+
+
 def side_of(size: float | None) -> Any:
     """The side in pixels that was asked for, which the model checks; ``None`` is its usual one.
 
@@ -96,7 +111,7 @@ def reconstruct(
         size: side of that square in pixels, a multiple of the model's patch; null for the usual one.
         whole: take all of the picture, with about as many pixels, instead of the square.
     """
-    result = explore.explore(read_picture(picture), model, interventions=False, size=side_of(size), whole=whole)
+    result = explore_cut(model, cut_of(model, picture, size, whole))
     return Image.fromarray(list(result.pictures.values())[-1]), reconstruction_answer(result)
 
 
@@ -111,7 +126,7 @@ def routing(
         size: side of that square in pixels, a multiple of the model's patch; null for the usual one.
         whole: take all of the picture, with about as many pixels, instead of the square.
     """
-    result = explore.explore(read_picture(picture), model, interventions=False, size=side_of(size), whole=whole)
+    result = explore_cut(model, cut_of(model, picture, size, whole))
     if result.weights is None:
         raise InterventionError("This model has no fusion, so there is no routing.")
     return routing_answer(result)
@@ -138,7 +153,8 @@ def intervene(
         whole: take all of the picture, with about as many pixels, instead of the square.
     """
     intervention = intervention_of({"layers": layers, "beta": beta, "tokens": tokens})
-    frame = explore.intervene(read_picture(picture), model, intervention, side_of(size), whole)
+    cut = cut_of(model, picture, size, whole)
+    frame = gpu.run(explore.intervene, cut, model, intervention, seconds=durations.painting_seconds(cut))
     return Image.fromarray(frame.picture), intervention_answer(frame)
 
 
@@ -155,7 +171,7 @@ def batch(
     """
     if not pictures or len(pictures) > MAX_PHOTOS:
         raise ImageError(f"Send between 1 and {MAX_PHOTOS} pictures, not {len(pictures or ())}.")
-    rows = explore_batch(pictures, model, side_of(size), whole, upload_names(pictures), open_upload)
+    rows = explore_files(pictures, model, upload_names(pictures), open_upload, side_of(size), whole)
     return [batch_answer(row) for row in rows]
 
 
@@ -200,7 +216,8 @@ def sample_text(
 def sample_one(generators: list[Generator], kind: str, request: Request) -> tuple[Image.Image, dict[str, Any]]:
     """The picture of a request and its settings, from the first generator of a kind."""
     generator = next(generator for generator in generators if generator.kind == kind)
-    return picture_and_settings(sample_to_end(generator.load(), request, generator.title))
+    seconds = durations.sampling_seconds(request)
+    return picture_and_settings(gpu.run(sample_to_end, generator.load(), request, generator.title, seconds=seconds))
 
 
 def picture_and_settings(made: Generation) -> tuple[Image.Image, dict[str, Any]]:

@@ -6,13 +6,22 @@ from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
-import torch
 
 from drorae.checkpoints import CheckpointError, reason_of
-from drorae.explorer.journeys import PhotoJourney, morph, sample_from_photo, sample_grid, sample_walk
+from drorae.explorer.journeys import (
+    MAX_SCALES,
+    WALK,
+    PhotoJourney,
+    morph,
+    sample_from_photo,
+    sample_grid,
+    sample_walk,
+)
 from drorae.explorer.sampling import Progress, Request, check, sample_with_progress
-from drorae.images import ImageError
+from drorae.images import ImageError, square
 from drorae.pipelines.base import SamplingError
+from drorae.ui import gpu
+from drorae.ui.durations import READING, sampling_seconds
 from drorae.ui.generators import CLASS, RAE_NEEDS, RAE_TITLE, TEXT, Generator
 from drorae.ui.models import Shelf
 from drorae.ui.parsing import as_int
@@ -41,7 +50,7 @@ PROMPTS = (
     "a photo of a golf ball",
 )
 EMPTY = "Say what to make first."
-KNOWN = (CheckpointError, ImageError, SamplingError)
+KNOWN = (CheckpointError, ImageError, SamplingError, gpu.GPUError)
 UNFORESEEN = "This could not be made here. Try again, or with other settings."
 Wish = dict[str, Any]
 
@@ -51,7 +60,7 @@ def page_config(generators: list[Generator]) -> dict[str, Any]:
     return {
         "generators": [generator_config(generator) for generator in generators],
         "none": NO_GENERATOR,
-        "needs": None if torch.cuda.is_available() else RAE_NEEDS,
+        "needs": None if any(generator.title == RAE_TITLE for generator in generators) else RAE_NEEDS,
         "guidance": GUIDANCE,
     }
 
@@ -155,7 +164,8 @@ def make_pictures(_shelf: Shelf, generators: list[Generator], wish: Wish) -> Ite
     generator = generator_of(generators, wish)
     request = request_of(generator, wish)
     yield from loading(generator)
-    for state in sample_with_progress(generator.load(), request, generator.title):
+    given = (generator.load(), request, generator.title)
+    for state in gpu.stream(sample_with_progress, *given, seconds=sampling_seconds(request)):
         yield progress_value(state) if isinstance(state, Progress) else generation_value(state)
 
 
@@ -164,7 +174,10 @@ def make_grid(_shelf: Shelf, generators: list[Generator], wish: Wish) -> Iterato
     generator = generator_of(generators, wish)
     request = request_of(generator, wish)
     yield from loading(generator)
-    yield from map(journey_value, sample_grid(generator.load(), request, wish.get("scales")))
+    scales = wish.get("scales")
+    rows = min(len(scales), MAX_SCALES) if isinstance(scales, list) else 1
+    given = (generator.load(), request, scales)
+    yield from map(journey_value, gpu.stream(sample_grid, *given, seconds=sampling_seconds(request, rows=rows)))
 
 
 def make_walk(_shelf: Shelf, generators: list[Generator], wish: Wish) -> Iterator[dict[str, Any]]:
@@ -174,7 +187,8 @@ def make_walk(_shelf: Shelf, generators: list[Generator], wish: Wish) -> Iterato
     if len(request.seeds) != 2:
         raise SamplingError("A walk leads from one seed to another; give two.")
     yield from loading(generator)
-    yield from map(journey_value, sample_walk(generator.load(), request, request.seeds[1], end.subject))
+    given = (generator.load(), request, request.seeds[1], end.subject)
+    yield from map(journey_value, gpu.stream(sample_walk, *given, seconds=sampling_seconds(request, WALK, 1)))
 
 
 def make_from_photo(_shelf: Shelf, generators: list[Generator], wish: Wish) -> Iterator[dict[str, Any]]:
@@ -183,14 +197,17 @@ def make_from_photo(_shelf: Shelf, generators: list[Generator], wish: Wish) -> I
     request = request_of(generator, wish)
     picture = open_upload(photo_path(photos_of(wish, 1)[0]))
     yield from loading(generator)
-    for state in sample_from_photo(generator.load(), request, picture, wish.get("time")):
+    pipeline = generator.load()
+    given = (pipeline, request, square(picture, pipeline.autoencoder.image_size), wish.get("time"))
+    for state in gpu.stream(sample_from_photo, *given, seconds=sampling_seconds(request, rows=1)):
         yield photo_journey_value(state) if isinstance(state, PhotoJourney) else journey_value(state)
 
 
 def make_morph(shelf: Shelf, _generators: list[Generator], wish: Wish) -> Iterator[dict[str, Any]]:
     """Between two photos, along their latents."""
-    start, end = (open_upload(photo_path(photo)) for photo in photos_of(wish, 2))
-    yield morph_value(morph(shelf.get(wish.get("model") or shelf.first), start, end))
+    model = shelf.get(wish.get("model") or shelf.first)
+    ends = [square(open_upload(photo_path(photo)), model.image_size) for photo in photos_of(wish, 2)]
+    yield morph_value(gpu.run(morph, model, *ends, seconds=READING + WALK))
 
 
 ANSWERS = {

@@ -18,6 +18,7 @@ from drorae.pipelines.base import DRoRAEPipeline
 from drorae.pipelines.class_to_image import DRoRAEClassPipeline
 from drorae.pipelines.rae_generator import imagenet_names, load_rae_pipeline
 from drorae.pipelines.text_to_image import DRoRAETextPipeline
+from drorae.ui import gpu
 
 RAE_TITLE = "RAE DiT^DH-XL, ImageNet"
 RAE_NEEDS = (
@@ -68,6 +69,9 @@ class Generator:
             if self._pipeline is None:
                 self._pipeline = self._build()
                 self._pipeline.set_progress_bar_config(disable=True)
+                gpu.keep(self._pipeline)
+                if self._has(CHOSEN) or self._has(FIRST):  # later the weights may be where nobody can read them
+                    self._weights = weights_of(self._pipeline)
             return self._pipeline
 
     def names(self) -> list[str]:
@@ -93,16 +97,20 @@ class Generator:
 
     def has_first(self) -> bool:
         """Whether :meth:`first` has pictures."""
-        return self._folder is not None and (self._folder / FIRST).is_file()
+        return self._has(FIRST)
 
     def first(self) -> dict[str, Any] | None:
         """Finished pictures that ship with the generator; ``None`` where there are none, or of other weights."""
         return self._beside(FIRST)
 
+    def _has(self, name: str) -> bool:
+        return self._folder is not None and (self._folder / name).is_file()
+
     def _beside(self, name: str) -> dict[str, Any] | None:
-        if self._folder is None or not (self._folder / name).is_file():
+        if not self._has(name):
             return None  # without loading it
-        self._weights = self._weights or weights_of(self.load())
+        pipeline = self.load()
+        self._weights = self._weights or weights_of(pipeline)  # of a file that was not there yet
         return read_beside(self._folder, name, self._weights)
 
 
@@ -135,6 +143,8 @@ def available_generators(
 ) -> list[Generator]:
     """What this machine can offer; those that were named are loaded with the page.
 
+    RAE's generator is loaded when somebody chooses it, which ZeroGPU does not allow: a fork would lose it again.
+
     Raises:
         CheckpointError: a named pipeline cannot be used.
     """
@@ -142,6 +152,6 @@ def available_generators(
     generators = [local_generator(name, kind, autoencoder) for kind, name in named.items() if name is not None]
     for generator in generators:
         generator.load()
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and not gpu.ON_ZEROGPU:
         generators.append(rae_generator())
     return generators

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
 from drorae.checkpoints import CheckpointError
-from drorae.explorer.batch import distinct_names, explore_batch
-from drorae.images import ImageError, load_image
+from drorae.explorer.batch import BatchRow, bad_row, distinct_names
+from drorae.explorer.reading import check_size, cut_photo
+from drorae.images import ImageError, Photo, load_image
+from drorae.models.autoencoder import AutoencoderDRoRAE
+from drorae.ui import durations, gpu, looking
 from drorae.ui.models import Shelf
 from drorae.ui.photo import photo_path
 from drorae.ui.uploads import GONE, as_unicode, number_names
@@ -19,6 +22,7 @@ from drorae.viewers.values import batch_value
 
 MAX_PHOTOS = 500
 SECONDS = 1.0  # between two answers
+TOGETHER = 16  # photos that are decoded before a GPU is asked for; one at the beginning, so that something is seen soon
 UNFORESEEN = "These photos could not all be read here. Try again, or choose others."
 Wish = dict[str, Any]
 
@@ -39,7 +43,7 @@ def answer(shelf: Shelf, wish: Wish) -> Iterator[dict[str, Any]]:
     try:
         for value in explore_all(shelf, wish):
             yield gr.update(answer={"id": number, "value": value})
-    except (CheckpointError, ImageError) as error:
+    except (CheckpointError, ImageError, gpu.GPUError) as error:
         yield gr.update(answer={"id": number, "error": as_unicode(str(error))})
 
 
@@ -66,11 +70,43 @@ def explore_all(shelf: Shelf, wish: Wish) -> Iterator[dict[str, Any]]:
         raise ImageError(f"{len(files)} photos are too many; choose at most {MAX_PHOTOS}.")
     model = shelf.get(wish.get("model") or shelf.first)
     rows, sent = [], -SECONDS
-    for row in explore_batch(files, model, names=names_of(wish, len(files)), read=read_upload):
+    for row in explore_files(files, model, names_of(wish, len(files)), read_upload):
         rows.append(row)
         if len(rows) == len(files) or time.monotonic() - sent >= SECONDS:
             sent = time.monotonic()
             yield batch_value(rows, len(files))
+
+
+def explore_files(
+    files: Sequence[Any],
+    model: AutoencoderDRoRAE,
+    names: Sequence[str],
+    read: Callable[[Any, str], Image.Image],
+    size: int | None = None,
+    whole: bool = False,
+) -> Iterator[BatchRow]:
+    """What :func:`drorae.explorer.batch.explore_batch` yields: photos are decoded here, some at a time, and go where
+    networks run.
+
+    Raises:
+        ImageError: a size that the model does not work at, or whole pictures, where it takes squares only.
+        GPUError: there is no GPU.
+    """
+    check_size(model, size, whole)
+    both = list(zip(files, names, strict=True))
+    for some in [both[:1], *(both[start : start + TOGETHER] for start in range(1, len(both), TOGETHER))]:
+        bad, cuts = {}, []
+        for place, (file, name) in enumerate(some):
+            try:
+                cuts.append((name, cut_photo(Photo.of(read(file, name)), model, size, whole)))
+            except ImageError as error:
+                bad[place] = bad_row(name, error)
+        seconds = durations.painting_seconds(*(cut for _, cut in cuts))
+        good = gpu.stream(looking.rows, model, cuts, seconds=seconds) if cuts else iter(())
+        for place in range(len(some)):
+            yield bad[place] if place in bad else next(good)
+        for _ in good:  # there is none; a stream that was not left early gives its process back
+            pass
 
 
 def names_of(wish: Wish, count: int) -> list[str]:

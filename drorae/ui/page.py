@@ -9,7 +9,7 @@ import gradio as gr
 
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.study import published
-from drorae.ui import about_tab, generate, many_photos, study_tab
+from drorae.ui import about_tab, generate, gpu, many_photos, study_tab
 from drorae.ui.components import Channel, View, fetch_when_opened
 from drorae.ui.endpoints import add_endpoints
 from drorae.ui.examples import EXAMPLES, example_thumbnails
@@ -58,11 +58,13 @@ def build_demo(
         tokenizers: names of tokenizers that visitors may put beside the model also where ``switch`` is off.
 
     Raises:
-        CheckpointError: a generator cannot be used.
+        CheckpointError: a generator cannot be used; on ZeroGPU also, a tokenizer.
     """
     generators = available_generators(generator, text_generator, model)
     shelf = Shelf(model, name, switch)
     others = Tokenizers(switch, tokenizers)
+    if gpu.ON_ZEROGPU:
+        others.load_allowed(model.device)
     photos = Photos(shelf, others)
     with gr.Blocks(title=TITLE, delete_cache=(3600, 3600)) as demo:
         config = {

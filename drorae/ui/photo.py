@@ -1,4 +1,8 @@
-"""What the page asks about a photo, by kind: plain functions of a wish (see ``store.js``), tested without a browser."""
+"""What the page asks about a photo, by kind: plain functions of a wish (see ``store.js``), tested without a browser.
+
+The photo is decoded and cut here, and what was found in it is kept here. What runs networks is in
+:mod:`drorae.ui.looking`, and may be another process.
+"""
 
 from __future__ import annotations
 
@@ -6,78 +10,115 @@ import base64
 import io
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 import numpy as np
 
 from drorae.checkpoints import CheckpointError, stored_folder
 from drorae.explorer.answers import frame_answer
+from drorae.explorer.exploration import Exploration, Interventions
 from drorae.explorer.interventions import InterventionError
-from drorae.explorer.reading import Reading
-from drorae.explorer.recent import RecentReadings, photo_key
-from drorae.explorer.similarity import similarity
-from drorae.explorer.standing import Spread, photo_gain, place, read_spread
-from drorae.explorer.tokenizers import measure_tokenizer
+from drorae.explorer.reading import cut_photo, default_size
+from drorae.explorer.recent import Findings, Recent, RecentReadings, photo_key
+from drorae.explorer.standing import Spread, place, read_spread
+from drorae.explorer.tokenizers import TokenizerColumn
 from drorae.images import CENTRE, ImageError, open_photo
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.pretrained.autoencoders import licence_of
+from drorae.ui import durations, gpu, looking
 from drorae.ui.examples import EXAMPLES, NAMES, example_path
 from drorae.ui.models import Shelf
 from drorae.ui.parsing import intervention_of
 from drorae.ui.tokenizers import Tokenizers
 from drorae.ui.uploads import uploaded_path
 from drorae.viewers.encodings import webp
-from drorae.viewers.report import report
 from drorae.viewers.tokenizers_value import column_value
 from drorae.viewers.values import frames_value, routes_value, similar_value, standing_value, tiles_value
 
-KNOWN = (CheckpointError, ImageError, InterventionError)
+KNOWN = (CheckpointError, ImageError, InterventionError, gpu.GPUError)
+COUNT, LIMIT = 24, 300_000_000  # photos whose findings are kept, and bytes of all; about 12 MB each at 256 pixels
 UNFORESEEN = "This could not be computed here. Try again, or choose another photo."
 Wish = dict[str, Any]
 
 
+class Look(NamedTuple):
+    """A part of a photo, as one model looks at it.
+
+    Attributes:
+        name: of the model.
+        photo: which one it is, see :func:`drorae.explorer.recent.photo_key`.
+        findings: what is known of it.
+    """
+
+    name: str
+    model: AutoencoderDRoRAE
+    photo: str
+    findings: Findings
+
+
 class Photos:
-    """The photos that visitors look at, as the models of a shelf read them. The last readings are kept."""
+    """The photos that visitors look at, as the models of a shelf read them. What was found in the last ones is kept."""
 
     def __init__(self, shelf: Shelf, others: Tokenizers | None = None):
-        self.shelf, self.recent = shelf, RecentReadings()
+        self.shelf, self.found = shelf, Recent[Findings](COUNT, LIMIT)
+        self.recent = RecentReadings()  # where networks run
         self.others = others or Tokenizers(shelf.open_to_all)
         shelf.on_drop.append(self.recent.forget)
         self.spreads: dict[str, Spread | None] = {}  # by name of the model
+        gpu.keep(self.recent, self.others, shelf.get(shelf.first))
 
-    def reading(self, wish: Wish) -> Reading:
-        """The photo of a wish, read by its model.
+    def look(self, wish: Wish) -> Look:
+        """The photo of a wish, decoded and cut for its model; no network runs.
 
         Raises:
             CheckpointError: the model is no longer loaded.
             ImageError: the photo cannot be read, or is gone.
         """
         path, name = photo_path(wish), photo_name(wish)
-        model = self.shelf.get(wish.get("model") or self.shelf.first)
+        model_name = wish.get("model") or self.shelf.first
+        model = self.shelf.get(model_name)
         content = Path(path).read_bytes()
-        load = partial(open_photo, content, name)
-        size, whole, centre = own_size(wish, model), is_whole(wish), centre_of(wish)
-        return self.recent.read(photo_key(content), load, model, size, whole=whole, centre=centre)
+        photo, size, whole, centre = photo_key(content), own_size(wish, model), is_whole(wish), centre_of(wish)
+        spot = (self.shelf.hash(model_name), photo, size or default_size(model), whole, centre)
+
+        def cut() -> Findings:
+            return Findings(cut_photo(open_photo(content, name), model, size, whole, centre))
+
+        return Look(model_name, model, photo, self.found.get(spot, cut))
+
+    def ask(self, look: Look, function: Callable[..., Any], *args: Any, seconds: float) -> Any:
+        """What a function of :mod:`drorae.ui.looking` finds in a photo."""
+        return gpu.run(function, self.recent, look.model, look.photo, look.findings.cut, *args, seconds=seconds)
+
+    def explored(self, look: Look) -> Exploration:
+        """A photo through every route."""
+        found = look.findings
+        if found.routes is None:
+            found.routes = self.ask(look, looking.routes, seconds=durations.painting_seconds(found.cut))
+        return found.routes
 
     def routes(self, wish: Wish) -> dict[str, Any]:
         """The kind ``routes``: the only thing that a new photo waits for."""
-        reading = self.reading(wish)
-        name = wish.get("model") or self.shelf.first
+        look = self.look(wish)
         return routes_value(
-            reading.routes,
+            self.explored(look),
             key=str(wish.get("key")),
             name=photo_name(wish),
-            model={"name": name, "hash": self.shelf.hash(name)},
-            facts=reading.facts,
+            model={"name": look.name, "hash": self.shelf.hash(look.name)},
+            facts=look.findings.cut.facts,
             example=wish.get("example"),
         )
 
     def tiles(self, wish: Wish) -> dict[str, Any]:
         """The kind ``tiles``: what each layer alone can paint, for the strip."""
-        return tiles_value(self.reading(wish).tiles())
+        look = self.look(wish)
+        found = look.findings
+        if found.tiles is None:
+            count = look.model.encoder.num_layers
+            found.tiles = self.ask(look, looking.tiles, seconds=durations.painting_seconds(found.cut, count=count))
+        return tiles_value(found.tiles)
 
     def standing(self, wish: Wish) -> dict[str, Any]:
         """The kind ``standing``: where the photo's gain stands among those of held-out photos, measured at their size;
@@ -90,28 +131,38 @@ class Photos:
         spread = self.spreads[name]
         if spread is None:
             return {}
-        reading = self.reading(wish)
-        routes = reading.routes
-        if routes.size == spread.size:  # measured there already
-            *_, last = routes.metrics
-            gain = routes.metrics[last]["psnr"] - routes.metrics["rae"]["psnr"]
-        else:
-            photo = open_photo(photo_path(wish), photo_name(wish))
-            gain = photo_gain(photo.picture, reading.model, spread, is_whole(wish), centre_of(wish))
-        return standing_value(place(spread, gain))
+        look = self.look(wish)
+        found = look.findings
+        if found.gain is None:
+            routes = self.explored(look)
+            if routes.size == spread.size:  # measured there already
+                *_, last = routes.metrics
+                found.gain = routes.metrics[last]["psnr"] - routes.metrics["rae"]["psnr"]
+            else:
+                photo = open_photo(photo_path(wish), photo_name(wish))
+                cut = cut_photo(photo, look.model, spread.size, found.cut.whole, found.cut.centre)
+                found.gain = gpu.run(looking.gain, look.model, cut, seconds=durations.painting_seconds(cut, count=2))
+        return standing_value(place(spread, found.gain))
 
     def frames(self, wish: Wish) -> Iterator[dict[str, Any]]:
         """The kind ``frames``: every intervention the page has at hand. Pictures come twice, once strengths and
         removals are painted and at the end; in between only how far it is."""
-        reading = self.reading(wish)
-        sent = False
-        for made in reading.interventions():
-            whole = made.done == made.total
-            if whole or (not sent and len(made.removed) == reading.parts.num_layers):
-                sent = True
-                yield frames_value(reading.routes, made)
-            elif not whole:
-                yield {"done": made.done, "total": made.total}
+        look = self.look(wish)
+        found = look.findings
+        routes = self.explored(look)
+        if found.interventions is not None:
+            yield frames_value(routes, found.interventions)
+            return
+        seconds = durations.intervening_seconds(found.cut, look.model.encoder.num_layers)
+        given = (self.recent, look.model, look.photo, found.cut)
+        for made in gpu.stream(looking.interventions, *given, seconds=seconds):
+            if isinstance(made, Interventions):
+                if made.done == made.total:
+                    found.interventions = made
+                yield frames_value(routes, made)
+            else:
+                done, total = made
+                yield {"done": done, "total": total}
 
     def intervene(self, wish: Wish) -> dict[str, Any]:
         """The kind ``intervene``: one intervention that is not among the frames, under the ``id`` of the wish.
@@ -119,7 +170,9 @@ class Photos:
         Raises:
             InterventionError: it cannot be made, or the model has no router.
         """
-        frame = self.reading(wish).intervene(intervention_of(wish))
+        look = self.look(wish)
+        seconds = durations.painting_seconds(look.findings.cut)
+        frame = self.ask(look, looking.intervene, intervention_of(wish), seconds=seconds)
         return {"id": wish.get("id"), "picture": webp(frame.picture), **frame_answer(frame)}
 
     def tokenizers(self, wish: Wish) -> Iterator[dict[str, Any]]:
@@ -129,16 +182,13 @@ class Photos:
         Raises:
             CheckpointError: there is no such tokenizer, or it does not work at this size.
         """
-        name, reading = str(wish.get("id") or "").strip(), self.reading(wish)
-        finding = self.others.find(name, reading.model, licence_of(wish.get("model") or self.shelf.first))
-        while True:
-            try:
-                progress = next(finding)
-            except StopIteration as found:
-                column = measure_tokenizer(reading.images, found.value)
-                yield {"columns": {name: column_value(column)}, "done": 1, "total": 1}
-                return
-            yield {"columns": {name: {"id": name, "progress": progress}}, "done": 0, "total": 1}
+        name, look = str(wish.get("id") or "").strip(), self.look(wish)
+        given = (self.others, name, look.model, licence_of(look.name), look.findings.cut)
+        for state in gpu.stream(looking.column, *given, seconds=durations.LOADING):
+            if isinstance(state, TokenizerColumn):
+                yield {"columns": {name: column_value(state)}, "done": 1, "total": 1}
+            else:
+                yield {"columns": {name: {"id": name, "progress": state}}, "done": 0, "total": 1}
 
     def similar(self, wish: Wish) -> dict[str, Any]:
         """The kind ``similar``: what resembles the ``token`` of the wish, on its photo and on the ``second`` one.
@@ -149,16 +199,19 @@ class Photos:
         token, second = wish.get("token"), wish.get("second")
         if isinstance(token, bool) or not isinstance(token, int):
             raise InterventionError(f"A token is a whole number from 0, not {str(token)[:40]!r}.")
-        reading = self.reading(wish)
-        found = {str(wish.get("key")): similarity(reading, token)}
+        look, keys, other = self.look(wish), [str(wish.get("key"))], None
+        cuts = [look.findings.cut]
         if isinstance(second, dict):
-            other = self.reading({**second, "model": wish.get("model")})
-            found[str(second.get("key"))] = similarity(reading, token, other)
-        return similar_value(found)
+            there = self.look({**second, "model": wish.get("model")})
+            keys.append(str(second.get("key")))
+            cuts.append(there.findings.cut)
+            other = (there.photo, cuts[1])
+        found = self.ask(look, looking.similarities, token, other, seconds=durations.painting_seconds(*cuts))
+        return similar_value(dict(zip(keys, found, strict=True)))
 
     def arrays(self, wish: Wish) -> dict[str, Any]:
         """A file of NumPy with every array of the photo in full precision: ``name``, ``type`` and ``base64``."""
-        result = self.reading(wish).routes
+        result = self.explored(self.look(wish))
         arrays = {
             "original": result.original,
             "weights": result.weights,
@@ -182,13 +235,10 @@ class Photos:
         """One HTML file of the photo, opened as the page stood: ``name``, ``type`` and ``text``."""
         example = wish.get("example")
         picture = example_path(example) or photo_name(wish)  # as the command can take it
-        state = wish.get("state")
-        text = report(
-            self.reading(wish),
-            wish.get("model") or self.shelf.first,
-            picture,
-            state if isinstance(state, dict) else None,
-        )
+        state, look = wish.get("state"), self.look(wish)
+        chosen = state if isinstance(state, dict) else None
+        seconds = durations.intervening_seconds(look.findings.cut, look.model.encoder.num_layers)
+        text = self.ask(look, looking.report_text, look.name, picture, chosen, seconds=seconds)
         return {
             "name": f"drorae-{Path(picture).stem}.html",
             "type": "text/html",

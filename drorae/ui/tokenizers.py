@@ -11,6 +11,8 @@ from threading import Lock
 from typing import Any
 
 from drorae.bundled import is_bundled
+import torch
+
 from drorae.checkpoints import CheckpointError, local_folder, reason_of
 from drorae.explorer.tokenizers import MEAN, PictureTokenizer, load_picture_tokenizer, mean_tokenizer
 from drorae.model_files import States
@@ -98,6 +100,16 @@ class Tokenizers:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
+    def load_allowed(self, device: torch.device) -> None:
+        """Load all that visitors may ask for, as a page on ZeroGPU must before it is served.
+
+        Raises:
+            CheckpointError: one cannot be loaded.
+        """
+        for name in self.allowed:
+            place = (name, str(device))
+            self._loaded[place] = load_picture_tokenizer(*place)  # the host's own choice, which may be fetched now
+
     def _load(self, name: str, device: str, states: States) -> PictureTokenizer:
         """The one that is kept, or a new one of files that were checked, which is kept then."""
         place = (name, device)
@@ -106,6 +118,6 @@ class Tokenizers:
                 load = partial(load_picture_tokenizer, device=device)
                 self._loaded[place] = build_checked(load, name, states)
             self._loaded.move_to_end(place)
-            while len(self._loaded) > KEPT:
+            while len(self._loaded) > max(KEPT, len(self.allowed)):
                 self._loaded.popitem(last=False)
             return self._loaded[place]

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Mapping
 from html import escape
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -46,12 +46,25 @@ store.set(%(state)s);
 """
 
 
+class Frames(NamedTuple):
+    """How small the pictures of interventions are.
+
+    Attributes:
+        side: the longer one, pixels.
+        quality: of the picture that holds them all, 1 to 100.
+    """
+
+    side: int
+    quality: int
+
+
 def report(
     reading: Reading,
     model_name: str,
     picture_name: str,
     state: Mapping[str, Any] | None = None,
     standing: Mapping[str, Any] | None = None,
+    frames: Frames | None = None,
 ) -> str:
     """The HTML text. It asks for nothing from outside; what was computed for the page can be moved in it.
 
@@ -60,6 +73,7 @@ def report(
         model_name, picture_name: as they are to be named, and as the command that makes the report again takes them.
         state: what was chosen on the page, to begin with (see ``store.js``).
         standing: the kind ``standing`` of the photo, where it is known.
+        frames: how the pictures of interventions are made smaller; ``None`` keeps all their pixels.
     """
     model, result = reading.model, reading.routes
     value = routes_value(
@@ -72,7 +86,7 @@ def report(
     kinds = {"routes": value, **({"standing": dict(standing)} if standing else {})}
     if reading.can_intervene():
         *_, made = reading.interventions()
-        kinds["frames"] = frames_value(result, made)
+        kinds["frames"] = frames_value(result, made, *(frames or ()))
         kinds["tiles"] = tiles_value(reading.tiles())
     argument = f"./{picture_name}" if picture_name.startswith("-") else picture_name  # or it would be an option
     height, width, _ = result.original.shape
@@ -81,19 +95,16 @@ def report(
     part = ["--whole"] if result.whole else ["--centre", *map(str, reading.centre)] if moved else []
     options = [*size, *part, "--out", "report.html"]
     command = shlex.join(["python", "-m", "drorae", "report", argument, "--model", model_name, *options])
-    versions = {
-        "drorae": __version__,
-        **{name: version(name) for name in PACKAGES},
-        "Python": platform.python_version(),
-    }
+    known = model_facts(model, model_name, value["model"]["hash"])
     facts = {
         "picture": f"{picture_name}, {'all of it' if result.whole else 'a square of it'} at {width} x {height} pixels",
-        "model": f"{model_name}, sha256 of its weights {value['model']['hash']}{_files_hash(model_name)}",
-        "layers": f"{model.encoder.num_layers}, of {model.config.encoder_name}; {math.prod(result.grid_size)} tokens",
-        "computed in": f"{str(model.dtype).removeprefix('torch.')} on {model.device.type}",
-        "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
+        **known,
+        "layers": f"{known['layers']}; {math.prod(result.grid_size)} tokens",
         "made by": command,
     }
+    if frames is not None and reading.can_intervene():
+        facts["what if"] = f"pictures at most {frames.side} pixels wide or high, quality {frames.quality} of 100, to "
+        facts["what if"] += "keep this file small; their numbers are those of the full pictures"
     shown = [name for name in VIEWS if name in ("strip", "picture") or reading.can_intervene()]
     config = {
         "layers": model.encoder.num_layers,
@@ -125,6 +136,26 @@ def report(
         f"<script>\ndocument.body.classList.toggle('dark', matchMedia('(prefers-color-scheme: dark)').matches);\n"
         f"{static_files.page_script()}\nconst views = {{\n{functions}\n}};\n{start}</script>\n</body>\n</html>\n"
     )
+
+
+def model_facts(model: AutoencoderDRoRAE, name: str, code: str | None = None) -> dict[str, str]:
+    """Which model computed something, in which precision and where, and versions of what it ran with.
+
+    Args:
+        name: as it is to be named.
+        code: its :func:`model_hash`, where that is known.
+    """
+    versions = {
+        "drorae": __version__,
+        **{package: version(package) for package in PACKAGES},
+        "Python": platform.python_version(),
+    }
+    return {
+        "model": f"{name}, sha256 of its weights {code or model_hash(model)}{_files_hash(name)}",
+        "layers": f"{model.encoder.num_layers}, of {model.config.encoder_name}",
+        "computed in": f"{str(model.dtype).removeprefix('torch.')} on {model.device.type}",
+        "versions": ", ".join(f"{package} {number}" for package, number in versions.items()),
+    }
 
 
 def model_hash(model: AutoencoderDRoRAE) -> str:

@@ -94,8 +94,7 @@ def tiles_value(tiles: Sequence[Frame], side: int = TILE) -> dict:
     """
     height, width, _ = tiles[0].picture.shape
     side = min(side, max(height, width))
-    size = tuple(max(1, round(length * side / max(height, width))) for length in (width, height))
-    small = [np.asarray(Image.fromarray(tile.picture).resize(size, Image.Resampling.LANCZOS)) for tile in tiles]
+    small = [_resized(tile.picture, scaled(width, height, side)) for tile in tiles]
     return {
         "side": side,
         "sprite": webp(sprite(small, len(small)), THUMB),
@@ -103,7 +102,16 @@ def tiles_value(tiles: Sequence[Frame], side: int = TILE) -> dict:
     }
 
 
-def frames_value(result: Exploration, made: Interventions) -> dict:
+def scaled(width: int, height: int, side: int) -> tuple[int, int]:
+    """Width and height of the same shape whose longer side is ``side``."""
+    return tuple(max(1, round(length * side / max(width, height))) for length in (width, height))  # type: ignore
+
+
+def _resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
+
+
+def frames_value(result: Exploration, made: Interventions, side: int | None = None, quality: int | None = None) -> dict:
     """The kind ``frames``: the interventions painted so far, their pictures in one sprite, which is ``None`` as long as
     there are none. It holds their differences to the picture of the last route, see
     :func:`~drorae.viewers.encodings.difference`.
@@ -113,11 +121,16 @@ def frames_value(result: Exploration, made: Interventions) -> dict:
 
     Args:
         result: of the same picture.
+        side: the longer side in pixels that pictures are made smaller to; their numbers stay those of the large ones.
+        quality: of the sprite, 1 to 100; ``None`` keeps every pixel.
     """
     lists = {"strengths": made.strengths, "removed": made.removed, "alone": made.alone, "experts": made.experts}
     *_, trained = result.pictures.values()
     pictures = [difference(frame.picture, trained) for frames in lists.values() for frame in frames]
     height, width, _ = result.original.shape
+    if side is not None and side < max(height, width):
+        width, height = scaled(width, height, side)
+        pictures = [_resized(picture, (width, height)) for picture in pictures]
     columns = sprite_columns(len(pictures), width, height) if pictures else 0
     indices = iter(range(len(pictures)))
     *_, usual = result.energies.values()
@@ -130,7 +143,7 @@ def frames_value(result: Exploration, made: Interventions) -> dict:
         "columns": columns,
         "width": width,
         "height": height,
-        "sprite": webp(sprite(pictures, columns)) if pictures else None,
+        "sprite": webp(sprite(pictures, columns), quality) if pictures else None,
         **{
             kind: [{"index": next(indices), **frame_answer(frame)} for frame in frames]
             for kind, frames in lists.items()
