@@ -10,9 +10,9 @@ from functools import partial
 from threading import Lock
 from typing import Any
 
-from drorae.bundled import is_bundled
 import torch
 
+from drorae.bundled import is_bundled
 from drorae.checkpoints import CheckpointError, local_folder, reason_of
 from drorae.explorer.tokenizers import MEAN, PictureTokenizer, load_picture_tokenizer, mean_tokenizer
 from drorae.model_files import States
