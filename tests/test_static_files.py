@@ -1,4 +1,4 @@
-"""The scripts of the page and of its views are made of all files there are, each once."""
+"""The scripts of the page, of its views and of a gallery are made of all files there are, each once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ AROUND = ("bar", "strip")  # views that are always there
 
 def test_no_file_is_left_out_or_taken_twice():
     views = [script(name) for name in (*VIEWS, *AROUND)]
-    whole = "\n".join([page_script(), *views, read_static("channel.js")])
+    whole = "\n".join([page_script(), *views, read_static("channel.js"), read_static("gallery.js")])
     files = sorted(FOLDER.rglob("*.js"))
     assert len(files) > 40
     for file in files:
