@@ -201,11 +201,12 @@ def sample_text(
 def sample_one(generators: list[Generator], kind: str, request: Request) -> tuple[Image.Image, dict[str, Any]]:
     """The picture of a request and its settings, from the first generator of a kind."""
     generator = next(generator for generator in generators if generator.kind == kind)
-    last: Any = None
-    for last in sample_with_progress(generator.load(), request, generator.title):
+    for state in sample_with_progress(generator.load(), request, generator.title):
+        if isinstance(state, Generation):
+            return picture_and_settings(state)
         if not goes_on():
-            raise SamplingError("Whoever asked for this picture has left.")
-    return picture_and_settings(last)
+            break
+    raise SamplingError("Whoever asked for this picture has left.")
 
 
 def picture_and_settings(made: Generation) -> tuple[Image.Image, dict[str, Any]]:

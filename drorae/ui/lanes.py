@@ -22,7 +22,7 @@ from gradio.server_messages import EventMessage, ProcessCompletedMessage
 
 from drorae.errors import count_of
 from drorae.ui.components import Channel
-from drorae.ui.jobs import ANSWERED, FAILED, LEFT, REFUSED, STOPPED, TOLD, Job, Jobs
+from drorae.ui.jobs import ANSWERED, FAILED, LEFT, REFUSED, STOPPED, TOLD, Job, Jobs, log_jobs
 from drorae.ui.limits import EXPLORE, GENERATE, LANES, LAYERS, LOAD, PHOTOS, SHARED, STUDY, TOKENIZE, Limits
 from drorae.ui.visitors import Visitor, visitor_of
 
@@ -184,6 +184,8 @@ def enter_lanes(blocks: gr.Blocks, limits: Limits, refuse: Refuse) -> gr.Blocks:
     """The page with :class:`LaneQueue` in the place of Gradio's queue, which nobody gets past."""
     # more than the lanes take together, for what does not compute: said by Gradio, so it should not come to that
     blocks.queue(max_size=sum(limits.sizes.values()) + 200, api_open=False)
+    if limits.token:
+        log_jobs()
     blocks._queue = LaneQueue(blocks, limits, refuse, Jobs(LANES))
     return blocks
 
@@ -220,7 +222,7 @@ def says_error(output: dict[str, Any]) -> bool:
     """Whether an answer on a channel, or what changed in it since the last one, is an ``error``."""
     first = next(iter(output.get("data") or ()), None)
     if isinstance(first, dict):
-        answer = first.get("answer")
+        answer = (first.get("props") or {}).get("answer")
         return isinstance(answer, dict) and "error" in answer
     if isinstance(first, list):  # of changes, each an action and where
         return any(change[0] != "delete" and change[1][-1:] == ["error"] for change in first)

@@ -26,7 +26,8 @@ def refuse(fn: BlockFunction, data: list[Any], sentence: str) -> list[Any] | Non
     if isinstance(first, Channel):
         about = about_wish(first.preprocess(data[0] if data else None))
         # busy: the page may ask the same again
-        return [gr.update(answer=about | {"error": sentence, "busy": True, "moment": time.time()})]
+        answer = about | {"error": sentence, "busy": True, "moment": time.time()}
+        return [{"__type__": "update", "props": {"answer": answer}}]
     if fn.concurrency_id == LOAD:
         buttons = [{"__type__": "update", "interactive": interactive} for interactive in (True, False)]
         told = [status_line(sentence, error=True), *buttons]

@@ -84,10 +84,11 @@ async function openFile(file, { keep = true, centre = null, whole = null, size =
   try {
     const { path } = await upload(file);
     about.file = { path };
-  } catch {
+  } catch (error) {
     store.photos.delete(key);
     store.set({ photo: before });
-    store.fail(`${file.name} could not be sent. It may be larger than this page takes; try a smaller one.`);
+    const reason = lib.refusal(error) ?? "It may be larger than this page takes; try a smaller one.";
+    store.fail(`${file.name} could not be sent. ${reason}`);
     return null;
   }
   about.pending = false;
@@ -283,6 +284,10 @@ document.addEventListener("keydown", (event) => {
 function drawFailure() {
   find("failure").hidden = !store.failure;
   find("failure").textContent = store.failure ?? "";
+  if (!store.failure || !store.retry) return;
+  const button = html("button", { type: "button", className: "btn small", textContent: "Try again" });
+  button.addEventListener("click", store.retry);
+  find("failure").append(" ", button);
 }
 
 store.on(["photos", "photo", "second", "config"], drawTray);
