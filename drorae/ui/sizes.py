@@ -4,7 +4,7 @@ need say beforehand how much it is."""
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,11 +20,11 @@ from drorae.ui.limits import MB, Limits
 from drorae.ui.reach import UPLOAD
 from drorae.ui.visitors import address_of
 
-HOUR = 3600.0
+HOUR, MINUTE = 3600.0, 60.0
 QUESTION = "A request without files may have {} MB here; send pictures as files."
 TOO_LARGE = "A request may bring {} MB of files here; send fewer at a time, or smaller ones."
 TOO_MANY = "A request may bring {} files here; send the others after them."
-ENOUGH = "Your address has sent {} of files within an hour, and this page takes no more. Try again later."
+ENOUGH = "Your address has sent {} within an hour, and this page takes no more. Try again later."
 CLOSED = "This page has no use for that.\n"
 # what Gradio serves for other pages than this one: some of it computes, without waiting in any lane
 UNUSED = (
@@ -59,25 +59,28 @@ class Sent:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
-        self._times: deque[tuple[float, str, int, int]] = deque()
+        self._parts: dict[tuple[int, str], list[int]] = {}  # bytes and files by minute and address, oldest first
         self.size: Counter[str] = Counter()  # bytes by address
         self.files: Counter[str] = Counter()
 
     def add(self, address: str, size: int, files: int) -> None:
         """Count what an address has sent now."""
-        self._times.append((self._clock(), address, size, files))
+        self.forget()
+        part = self._parts.setdefault((int(self._clock() // MINUTE), address), [0, 0])
+        part[0] += size
+        part[1] += files
         self.size[address] += size
         self.files[address] += files
-        self.forget()
 
     def forget(self) -> None:
         """Drop what is more than an hour old."""
-        while self._times and self._times[0][0] <= self._clock() - HOUR:
-            _, address, size, files = self._times.popleft()
-            for counter, number in ((self.size, size), (self.files, files)):
-                counter[address] -= number
-                if not counter[address]:
-                    del counter[address]
+        oldest = (self._clock() - HOUR) // MINUTE
+        while self._parts and next(iter(self._parts))[0] <= oldest:
+            place = next(iter(self._parts))
+            for counter, number in zip((self.size, self.files), self._parts.pop(place), strict=True):
+                counter[place[1]] -= number
+                if not counter[place[1]]:
+                    del counter[place[1]]
 
 
 class RequestSizes:
@@ -134,6 +137,7 @@ class Body:
     def excess(self, more: int = 0) -> Excess | None:
         """What this request has too much of, were there so many more bytes; ``None`` where nothing."""
         limits, size = self.limits, self.size + more
+        self.sent.forget()
         if not self.upload:
             if size > limits.body:
                 self.refusal = Excess("body", 413, QUESTION.format(limits.body // MB))
@@ -142,7 +146,7 @@ class Body:
         elif self.files > limits.upload_files:
             self.refusal = Excess("files", 413, TOO_MANY.format(limits.upload_files))
         elif self.sent.size[self.address] + more > limits.visitor:
-            self.refusal = Excess("visitor", 429, ENOUGH.format(f"{limits.visitor // MB} MB"))
+            self.refusal = Excess("visitor", 429, ENOUGH.format(f"{limits.visitor // MB} MB of files"))
         elif self.sent.files[self.address] > limits.visitor_files:
             self.refusal = Excess("visitor", 429, ENOUGH.format(f"{limits.visitor_files} files"))
         return self.refusal
