@@ -40,6 +40,7 @@ class PageClient:
         limits = httpx.Limits(max_keepalive_connections=2)
         self.http = httpx.AsyncClient(headers=headers, timeout=timeout, limits=limits, trust_env=False)
         self.functions: dict[str, int] = {}  # by kind of question
+        self._props: dict[str, Any] = {}  # of views
         self._answers: dict[str, asyncio.Queue[dict[str, Any]]] = {}
         self._stream: asyncio.Task[None] | None = None
         self.connected = asyncio.Event()  # the server knows that somebody listens
@@ -49,6 +50,7 @@ class PageClient:
         page = await self.http.get(f"{self.url}/")
         config = (await self.http.get(f"{self.url}/config")).raise_for_status().json()
         page.raise_for_status()
+        self._props = {each["props"].get("elem_id"): each["props"].get("props") for each in config["components"]}
         kinds = {
             each["id"]: each["props"]["props"]["kind"]
             for each in config["components"]
@@ -58,6 +60,16 @@ class PageClient:
             for number, event in each["targets"]:
                 if event == "ask" and each["outputs"] and number in kinds:
                     self.functions[kinds[number]] = each["id"]
+
+    def prop(self, view: str, name: str) -> Any:
+        """What the page gives a view."""
+        return (self._props[view] or {})[name]
+
+    async def cancel(self, kind: str, number: str) -> None:
+        """End what is computed for a question."""
+        body = {"session_hash": self.session, "fn_index": self.functions[kind], "event_id": number}
+        await self.http.post(f"{self.url}/gradio_api/cancel", json=body)
+        self._answers.pop(number, None)
 
     async def close(self) -> None:
         """Leave."""
