@@ -37,7 +37,7 @@ class PageClient:
     def __init__(self, url: str, address: str | None = None, timeout: float = 300.0):
         self.url, self.session = url.rstrip("/"), uuid.uuid4().hex[:12]
         headers = {} if address is None else {"x-forwarded-for": address}
-        limits = httpx.Limits(max_keepalive_connections=2)
+        limits = httpx.Limits(max_keepalive_connections=2, keepalive_expiry=1.0)  # before the server ends them
         self.http = httpx.AsyncClient(headers=headers, timeout=timeout, limits=limits, trust_env=False)
         self.functions: dict[str, int] = {}  # by kind of question
         self._props: dict[str, Any] = {}  # of views

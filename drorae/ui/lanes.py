@@ -28,7 +28,7 @@ from drorae.ui.visitors import Visitor, visitor_of
 
 SAID = "said"  # a sentence about what was asked, in a job that has not ended
 BATCHES = 4  # that take turns, picture by picture
-PAINTERS = 2  # of the views' many frames, likewise
+PAINTERS = 2  # of what follows behind the routes, likewise
 
 
 def lane(name: str, limit: int = 1) -> dict[str, Any]:
@@ -41,7 +41,7 @@ IN_LAYERS, IN_PHOTOS = lane(LAYERS, PAINTERS), lane(PHOTOS, BATCHES)
 
 WHAT = {
     EXPLORE: "questions about photos",
-    LAYERS: "photos whose layers are painted",
+    LAYERS: "photos whose layers are looked at",
     PHOTOS: "sets of photos",
     GENERATE: "pictures to be made",
     TOKENIZE: "photos for other tokenizers",

@@ -29,10 +29,10 @@ EXPLORE, LAYERS, PHOTOS, GENERATE, TOKENIZE, LOAD, STUDY = LANES = (
     "study",
 )
 SIZES = MappingProxyType(
-    {EXPLORE: 100, LAYERS: 30, PHOTOS: 12, GENERATE: 20, TOKENIZE: 20, LOAD: 4, STUDY: 50},
+    {EXPLORE: 60, LAYERS: 60, PHOTOS: 12, GENERATE: 20, TOKENIZE: 20, LOAD: 4, STUDY: 50},
 )
-# a page asks for eight kinds of things about a photo, each once at a time
-SHARES = MappingProxyType({EXPLORE: 10, LAYERS: 2, PHOTOS: 2, GENERATE: 4, TOKENIZE: 3, LOAD: 2, STUDY: 4})
+# a page asks for each kind of thing about a photo once at a time: five in EXPLORE, three in LAYERS
+SHARES = MappingProxyType({EXPLORE: 10, LAYERS: 5, PHOTOS: 2, GENERATE: 4, TOKENIZE: 3, LOAD: 2, STUDY: 4})
 SHARED = 30  # visitors behind one address
 # where the Hub's own proxies stand; what reaches them comes from elsewhere
 PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8", "fc00::/7", "::1")

@@ -29,7 +29,9 @@ bind = MethodType
 
 PRIVATE = {"api_visibility": "private"}
 QUIET = {**PRIVATE, "show_progress": "hidden"}
-LANES = {"tokenizers": IN_TOKENIZE, "frames": IN_LAYERS}  # of kinds of questions about photos; others are in IN_EXPLORE
+# Lanes of kinds of questions about photos; others are in IN_EXPLORE. What follows behind the routes does not stand
+# before those of somebody else.
+LANES = {"tokenizers": IN_TOKENIZE, "frames": IN_LAYERS, "tiles": IN_LAYERS, "standing": IN_LAYERS}
 
 
 def wire_photos(photos: Photos, channels: dict[str, Channel]) -> None:
@@ -46,9 +48,9 @@ def wire_photos(photos: Photos, channels: dict[str, Channel]) -> None:
             # there, the frames that it would cancel are the new photo's.
             channel.ask(None, cancels=[runs["frames"]], queue=False, **QUIET)
         lane, answer = LANES.get(kind, IN_EXPLORE), answered(function)
-        if lane is IN_LAYERS:
+        if kind == "frames":
             answer = in_turns(answer, turns)
-        elif lane is IN_EXPLORE:
+        elif lane is not IN_TOKENIZE:
             answer = turns.at_once(answer)
         runs[kind] = channel.ask(answer, channel, channel, trigger_mode="always_last", **QUIET, **lane)
         runs[kind].failure(failed, channel, channel, queue=False, **QUIET)
