@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from conftest import ROOT
 
 from drorae.errors import DRoRAEError
 from drorae.ui.limits import LANES, MB, SHARES, SIZES, Limits, read_limits
@@ -62,3 +63,21 @@ def test_a_value_that_makes_no_sense_is_one_sentence_that_names_it(name, value, 
     assert len(sentence) < 250
     assert "\n" not in sentence
     assert name != "DRORAE_HOST_TOKEN" or value not in sentence
+
+
+def test_the_documents_say_what_the_limits_are():
+    text = (ROOT / "docs" / "hosting.md").read_text(encoding="utf-8")
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    lanes = {row[0]: (int(row[2]), int(row[3])) for row in rows if row[0] in LANES}
+    assert lanes == {lane: (SIZES[lane], SHARES[lane]) for lane in LANES}
+    usual = Limits()
+    amounts = {row[0]: int(row[2]) for row in rows if row[0].startswith("DRORAE_")}
+    assert amounts == {
+        "DRORAE_BODY_MB": usual.body // MB,
+        "DRORAE_UPLOAD_MB": usual.upload // MB,
+        "DRORAE_UPLOAD_FILES": usual.upload_files,
+        "DRORAE_VISITOR_MB": usual.visitor // MB,
+        "DRORAE_VISITOR_FILES": usual.visitor_files,
+    }
+    for name in ("DRORAE_QUEUES", "DRORAE_VISITOR_QUEUES", "DRORAE_PROXIES", "DRORAE_HOST_TOKEN"):
+        assert name in text
