@@ -181,7 +181,8 @@ class Visitor:
     def note_broken(self, kind: str, error: Exception) -> None:
         """Count what is neither an answer nor a refusal."""
         self.tally.broken[kind] += 1
-        self.tally.reasons[f"broken: {kind}: {type(error).__name__} {error}"[:200]] += 1
+        where = f" at {error.request.url.path}" if isinstance(error, httpx.RequestError) else ""
+        self.tally.reasons[f"broken: {kind}: {type(error).__name__}{where} {error}"[:200]] += 1
 
 
 class Sampler(Visitor):
