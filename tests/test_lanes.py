@@ -16,7 +16,7 @@ from gate import PATIENCE, Gate
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from page_client import PageClient, RefusedError, ToldError
-from test_turns import Watched, wait_for
+from test_turns import wait_for
 
 import drorae.explorer.batch
 import drorae.ui.endpoints
@@ -24,6 +24,7 @@ from drorae.ui.lanes import LaneQueue
 from drorae.ui.limits import LANES, SHARED, SHARES, SIZES, Limits
 from drorae.ui.page import build_demo
 from drorae.ui.photo import Photos
+from drorae.ui.turns import Turns
 
 CAT = {"key": "cat", "example": "cat"}
 CAT_FILE = str(ROOT / "assets" / "examples" / "cat.jpg")
@@ -264,7 +265,7 @@ def test_pictures_that_a_program_asked_for_are_not_read_once_it_left(tiny, monke
 
 
 def test_photos_of_two_visitors_are_read_in_turns(tiny, monkeypatch):
-    gate, explore, read, turns = Gate(), drorae.explorer.batch.explore, [], Watched()
+    gate, explore, read, turns = Gate(), drorae.explorer.batch.explore, [], Turns()
 
     def wait(*arguments, **settings):
         gate.enter()

@@ -17,23 +17,8 @@ def wait_for(turns: Turns, count: int) -> None:
         assert turns._changed.wait_for(lambda: len(turns) == count, PATIENCE)
 
 
-class Watched(Turns):
-    """Turns that tell when somebody comes."""
-
-    def __init__(self):
-        super().__init__()
-        line = self._line
-
-        class Line(type(line)):
-            def append(inner, ticket):
-                super().append(ticket)
-                self._changed.notify_all()
-
-        self._line = Line(line)
-
-
 def test_a_long_job_waits_for_others_after_every_step():
-    turns, gate, made = Watched(), Gate(), []
+    turns, gate, made = Turns(), Gate(), []
 
     def steps(name, count):
         for number in range(count):
@@ -92,3 +77,20 @@ def test_a_step_that_fails_gives_its_turn_back():
         assert len(turns) == 0
     with turns.turn():
         assert len(turns) == 1
+
+
+def test_what_somebody_waits_for_has_the_next_turn():
+    turns, made = Turns(), []
+
+    def step(name):
+        made.append(name)
+        yield name
+
+    with ThreadPoolExecutor() as pool:
+        with turns.turn():
+            running = []
+            for count, name in enumerate("abc", 2):
+                running.append(pool.submit(turns.at_once(step, ahead=name == "c"), name))
+                wait_for(turns, count)
+        assert [each.result(PATIENCE) for each in running] == ["a", "b", "c"]
+    assert made == ["c", "a", "b"]

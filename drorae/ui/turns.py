@@ -19,11 +19,16 @@ class Turns:
         self._line: deque[object] = deque()
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Wait for a turn, and keep it until the block ends."""
+    def turn(self, ahead: bool = False) -> Iterator[None]:
+        """Wait for a turn, and keep it until the block ends.
+
+        Args:
+            ahead: have the next one. Who does is one at a time elsewhere, so others come between two of these.
+        """
         ticket = object()
         with self._changed:
-            self._line.append(ticket)
+            self._line.insert(1 if ahead else len(self._line), ticket)
+            self._changed.notify_all()
         try:
             with self._changed:
                 self._changed.wait_for(lambda: self._line[0] is ticket)
@@ -54,11 +59,11 @@ class Turns:
                     return
             yield step
 
-    def at_once(self, function: Callable[..., Iterator[Step]]) -> Callable[..., Step]:
-        """A function of one step that is made in a turn, from one that yields it."""
+    def at_once(self, function: Callable[..., Iterator[Step]], ahead: bool = False) -> Callable[..., Step]:
+        """A function of one step that is made in a turn, from one that yields it; ``ahead`` as in :meth:`turn`."""
 
         def call(*arguments: Any) -> Step:
-            with self.turn():
+            with self.turn(ahead):
                 return next(function(*arguments))
 
         return call

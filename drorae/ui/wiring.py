@@ -51,7 +51,7 @@ def wire_photos(photos: Photos, channels: dict[str, Channel]) -> None:
         if kind == "frames":
             answer = in_turns(answer, turns)
         elif lane is not IN_TOKENIZE:
-            answer = turns.at_once(answer)
+            answer = turns.at_once(answer, ahead=lane is IN_EXPLORE)
         runs[kind] = channel.ask(answer, channel, channel, trigger_mode="always_last", **QUIET, **lane)
         runs[kind].failure(failed, channel, channel, queue=False, **QUIET)
 
