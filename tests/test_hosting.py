@@ -135,7 +135,8 @@ def test_every_variable_is_in_the_docs_and_the_docs_name_no_other():
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "drorae").rglob("*.py")]
     read = {name for text in sources for name in re.findall(r'"(DRORAE_[A-Z_]+)"', text)}
     docs = (ROOT / "docs" / "hosting.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"^\| `(DRORAE_[A-Z_]+)`", docs, re.M)) == read
+    rows = "\n".join(re.findall(r"^\| (`DRORAE_.*?) \|", docs, re.M))
+    assert set(re.findall(r"DRORAE_[A-Z_]+", rows)) == read
     assert set(re.findall(r"DRORAE_[A-Z_]+", docs)) == read
 
 

@@ -163,3 +163,16 @@ def test_the_file_leaves_one_name(browser):
     assert set(page.evaluate("Object.getOwnPropertyNames(window)")) == before  # a constant is not a property
     assert page.evaluate("typeof lib") == "object"
     page.close()
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("HTTP 429: Your address has sent enough.\n", "Your address has sent enough."),
+        ("HTTP 413: too large", None),
+        ("Connection errored out. ", None),
+    ],
+)
+def test_the_servers_sentence_about_files_is_found_in_an_error(evaluate, message, said):
+    assert evaluate("lib.refusal(new Error(x))", message) == said
+    assert evaluate("lib.refusal(x)", None) is None

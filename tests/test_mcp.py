@@ -28,6 +28,7 @@ from drorae.ui.endpoints import add_endpoints
 from drorae.ui.generators import available_generators
 from drorae.ui.mcp import mcp_options
 from drorae.ui.page import build_demo, launch_options
+from drorae.ui.visitors import Visitor
 
 CAT, COFFEE = (ROOT / "assets" / "examples" / f"{name}.jpg" for name in ("cat", "coffee"))
 OF_PICTURES = {"reconstruct", "routing", "intervene", "batch"}
@@ -197,3 +198,12 @@ def test_without_the_package_app_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "mcp", None)  # as if it were not installed
     assert app.main(["--mcp"]) == 2
     assert 'pip install "gradio[mcp]"' in capsys.readouterr().err
+
+
+def test_agents_are_visitors_of_their_own(demo, monkeypatch):
+    """Gradio asks the page in one session for all of them, from this machine."""
+    seen, refusal = [], demo._queue.refusal
+    monkeypatch.setattr(demo._queue, "refusal", lambda lane, visitor: seen.append(visitor) or refusal(lane, visitor))
+    monkeypatch.setattr("drorae.ui.visitors.address_of", lambda connection: "203.0.113.9")
+    call(demo, "reconstruct", picture=data_url(CAT))
+    assert seen == [Visitor("none at 203.0.113.9", "203.0.113.9")]

@@ -186,3 +186,56 @@ def test_what_ships_with_the_page_is_of_the_middle(parts):
     assert parts("fetched.length") == 0
     parts("store.crop('cat', { centre: null })")
     assert parts("fetched.length") == 1
+
+
+BUSY = (
+    "const busy = (kind, key, more = {}) =>"
+    " store.receive(kind, { key, error: 'Too many people.', busy: true, ...more });"
+)
+
+
+def test_a_photo_that_the_page_is_too_busy_for_stays_and_can_be_asked_for_again(evaluate):
+    evaluate(f"{BUSY} store.show('a'); answer('routes', 'a', {{}}); store.show('b'); busy('routes', 'b')")
+    assert evaluate("[store.state.photo, store.failure, store.photos.has('b')]") == ["a", "Too many people.", True]
+    assert evaluate("store.data('routes', 'a')") == {}
+    evaluate("store.retry()")
+    assert evaluate("[asked.at(-1), store.state.photo, store.failure]") == [["routes", "b"], "b", None]
+    evaluate("answer('routes', 'b', { x: 1 })")
+    assert evaluate("store.data('routes').x") == 1
+    assert evaluate("store.retry") is None
+    evaluate("refuse('routes', 'cat', 'No model.')")
+    assert evaluate("store.retry") is None  # the same again would be the same
+
+
+def test_a_part_of_a_photo_that_the_page_is_too_busy_for_leaves_the_part_that_was_shown(parts):
+    parts("store.show('a'); answer({ x: 1 })")
+    parts("store.crop('a', { centre: [0.2, 0.4], whole: false })")
+    parts("store.receive('routes', { key: 'a', version: 1, error: 'Too many people.', busy: true })")
+    assert parts("[store.data('routes').x, store.photo().centre, store.state.photo]") == [1, None, "a"]
+    assert parts("store.failure") == "Too many people."
+    count = parts("asked.length")
+    parts("store.retry()")
+    assert parts("asked.length") == count + 1
+    assert parts("asked.at(-1).centre") == [0.2, 0.4]
+    assert parts("store.data('routes')") is None
+
+
+def test_the_results_of_another_model_do_not_come_back(evaluate):
+    evaluate("store.show('a'); answer('routes', 'a', {}); store.changeModel({ model: { name: 'n', hash: 'i' } })")
+    evaluate(f"{BUSY} busy('routes', 'a', {{ version: 1 }})")
+    assert evaluate("[store.data('routes'), store.failure]") == [None, "Too many people."]
+
+
+def test_what_nobody_misses_is_asked_for_again_after_a_while(evaluate):
+    evaluate("store.on(['data'], () => { if (!store.problem('tiles')) store.need('tiles'); })")
+    evaluate("store.show('a'); answer('routes', 'a', {})")
+    count = evaluate("asked.length")
+    evaluate("window.later = []; window.setTimeout = (call, wait) => wait > 1000 && later.push([call, wait])")
+    evaluate(f"{BUSY} busy('tiles', 'a')")
+    assert evaluate("asked.length") == count  # not at once
+    (wait,) = evaluate("later.map(([, wait]) => wait)")
+    assert 15_000 <= wait <= 30_000
+    evaluate("later.pop()[0]()")
+    assert evaluate("asked.slice(-1)") == [["tiles", "a"]]
+    evaluate("refuse('tiles', 'a', 'Gone.')")
+    assert evaluate("[asked.length, later.length]") == [count + 1, 0]  # what failed is not asked for again

@@ -68,6 +68,11 @@ class Channel(gr.HTML):
             **{"answer": None, **kwargs},
         )
 
+    @property
+    def kind(self) -> str:
+        """What is asked here."""
+        return self.props["kind"]
+
     def preprocess(self, payload: Any) -> dict[str, Any]:
         """The wish as it is; empty for anything but an object, which anyone can send."""
         return payload if isinstance(payload, dict) else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from functools import wraps
 from types import MethodType
 from typing import Any
@@ -16,15 +17,17 @@ from drorae.explorer import explore
 from drorae.explorer.answers import batch_answer, intervention_answer, reconstruction_answer, routing_answer
 from drorae.explorer.interventions import InterventionError
 from drorae.explorer.reading import Cut, cut_photo
-from drorae.explorer.sampling import Generation, Request, sample_to_end
+from drorae.explorer.sampling import Generation, Request, sample_with_progress
 from drorae.images import ImageError, Photo
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.pipelines.base import SamplingError
 from drorae.ui import durations, gpu
 from drorae.ui.components import PictureInput, hide
 from drorae.ui.generators import CLASS, TEXT, Generator
+from drorae.ui.lanes import IN_EXPLORE, IN_GENERATE, IN_PHOTOS, goes_on
 from drorae.ui.many_photos import MAX_PHOTOS, explore_files
 from drorae.ui.parsing import as_int, intervention_of
+from drorae.ui.turns import BATCHES
 from drorae.ui.uploads import as_unicode, open_upload, upload_names
 
 KNOWN = (CheckpointError, ImageError, InterventionError, SamplingError, gpu.GPUError)
@@ -48,18 +51,17 @@ def add_endpoints(model: AutoencoderDRoRAE, generators: list[Generator]) -> None
     both, sampler = [image, numbers], [seed, steps, guidance, scale]
     kinds = {generator.kind for generator in generators}
     calls = [
-        ("explore", MethodType(reconstruct, model), [picture, *frame], both),
-        ("explore", MethodType(routing, model), [picture, *frame], numbers),
-        ("explore", MethodType(intervene, model), [picture, layers, beta, tokens, *frame], both),
-        ("explore", MethodType(batch, model), [files, *frame], numbers),
+        (IN_EXPLORE, MethodType(reconstruct, model), [picture, *frame], both),
+        (IN_EXPLORE, MethodType(routing, model), [picture, *frame], numbers),
+        (IN_EXPLORE, MethodType(intervene, model), [picture, layers, beta, tokens, *frame], both),
+        (IN_PHOTOS, MethodType(batch, model), [files, *frame], numbers),
     ]
     if CLASS in kinds:
-        calls.append(("generate", MethodType(sample_class, generators), [label, *sampler], both))
+        calls.append((IN_GENERATE, MethodType(sample_class, generators), [label, *sampler], both))
     if TEXT in kinds:
-        calls.append(("generate", MethodType(sample_text, generators), [prompt, negative, *sampler], both))
+        calls.append((IN_GENERATE, MethodType(sample_text, generators), [prompt, negative, *sampler], both))
     for lane, call, inputs, outputs in calls:
-        lanes = {"concurrency_limit": 1, "concurrency_id": lane}  # those of the page
-        button.click(errors_as_sentences(call), inputs, outputs, api_name=call.__name__, **lanes)
+        button.click(errors_as_sentences(call), inputs, outputs, api_name=call.__name__, **lane)
 
 
 def read_picture(path: str | None) -> Image.Image:
@@ -172,7 +174,7 @@ def batch(
     if not pictures or len(pictures) > MAX_PHOTOS:
         raise ImageError(f"Send between 1 and {MAX_PHOTOS} pictures, not {len(pictures or ())}.")
     rows = explore_files(pictures, model, upload_names(pictures), open_upload, side_of(size), whole)
-    return [batch_answer(row) for row in rows]
+    return [batch_answer(row) for row in BATCHES.step_by_step(rows, goes_on)]
 
 
 def sample_class(
@@ -216,8 +218,14 @@ def sample_text(
 def sample_one(generators: list[Generator], kind: str, request: Request) -> tuple[Image.Image, dict[str, Any]]:
     """The picture of a request and its settings, from the first generator of a kind."""
     generator = next(generator for generator in generators if generator.kind == kind)
-    seconds = durations.sampling_seconds(request)
-    return picture_and_settings(gpu.run(sample_to_end, generator.load(), request, generator.title, seconds=seconds))
+    given = generator.load(), request, generator.title
+    with closing(gpu.stream(sample_with_progress, *given, seconds=durations.sampling_seconds(request))) as states:
+        for state in states:
+            if isinstance(state, Generation):
+                return picture_and_settings(state)
+            if not goes_on():
+                break
+    raise SamplingError("Whoever asked for this picture has left.")
 
 
 def picture_and_settings(made: Generation) -> tuple[Image.Image, dict[str, Any]]:

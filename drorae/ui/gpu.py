@@ -83,7 +83,7 @@ def run(function: Callable[..., Any], *args: Any, seconds: float) -> Any:
     return value
 
 
-def stream(function: Callable[..., Any], *args: Any, seconds: float) -> Iterator[Any]:
+def stream(function: Callable[..., Any], *args: Any, seconds: float) -> Generator[Any, None, None]:
     """What a plain function yields, see :func:`run`; closing the iterator ends the computing."""
     places = [_place(value) for value in args]
     try:

@@ -15,8 +15,10 @@ from drorae.explorer.reading import check_size, cut_photo
 from drorae.images import ImageError, Photo, load_image
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.ui import durations, gpu, looking
+from drorae.ui.lanes import goes_on
 from drorae.ui.models import Shelf
 from drorae.ui.photo import photo_path
+from drorae.ui.turns import BATCHES
 from drorae.ui.uploads import GONE, as_unicode, number_names
 from drorae.viewers.values import batch_value
 
@@ -70,7 +72,8 @@ def explore_all(shelf: Shelf, wish: Wish) -> Iterator[dict[str, Any]]:
         raise ImageError(f"{len(files)} photos are too many; choose at most {MAX_PHOTOS}.")
     model = shelf.get(wish.get("model") or shelf.first)
     rows, sent = [], -SECONDS
-    for row in explore_files(files, model, names_of(wish, len(files)), read_upload):
+    reading = explore_files(files, model, names_of(wish, len(files)), read_upload)
+    for row in BATCHES.step_by_step(reading, goes_on):
         rows.append(row)
         if len(rows) == len(files) or time.monotonic() - sent >= SECONDS:
             sent = time.monotonic()

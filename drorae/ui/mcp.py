@@ -15,6 +15,8 @@ from gradio_client import handle_file
 from gradio_client.utils import is_file_obj_with_meta
 from pydantic import TypeAdapter
 
+from drorae.ui.visitors import vouch
+
 PICTURES = (
     " A picture is given as a public http(s) URL, as a data URL, as the path that uploading a local file answers"
     " (curl -F files=@photo.jpg SERVER/gradio_api/upload), or as the URL of an earlier answer."
@@ -79,6 +81,14 @@ class ToolServer(GradioMCPServer):
         if picture.startswith("data:"):
             self.blocks.upload_file_set.add(file["path"])  # to be deleted as all pictures are
         return file
+
+    def _prepare_tool_call_args(
+        self, name: str, arguments: dict[str, Any]
+    ) -> tuple[str, list[Any], dict[str, str], Any]:
+        """What to call and how; for whom, too, since Gradio asks the page in one session for all agents."""
+        endpoint, values, headers, function = super()._prepare_tool_call_args(name, arguments)
+        request = self.mcp_server.request_context.request
+        return endpoint, values, headers | ({} if request is None else vouch(request)), function
 
     async def _execute_tool_without_progress(self, job: Any) -> list[Any]:
         with plain_errors():

@@ -14,8 +14,11 @@ from drorae.ui.components import Channel, View, fetch_when_opened
 from drorae.ui.endpoints import add_endpoints
 from drorae.ui.examples import EXAMPLES, example_thumbnails
 from drorae.ui.generators import available_generators
+from drorae.ui.lanes import enter_lanes
+from drorae.ui.limits import Limits, read_limits
 from drorae.ui.models import Shelf, model_config, model_controls, model_line
 from drorae.ui.photo import Photos
+from drorae.ui.refusals import refuse
 from drorae.ui.status import status_line
 from drorae.ui.tokenizers import Tokenizers
 from drorae.ui.web import TITLE, web_options
@@ -48,6 +51,7 @@ def build_demo(
     text_generator: str | None = None,
     switch: bool = False,
     tokenizers: Sequence[str] = (),
+    limits: Limits | None = None,
 ) -> gr.Blocks:
     """The page for a model. Nothing is explored or sampled before somebody looks at it.
 
@@ -56,9 +60,11 @@ def build_demo(
         generator, text_generator: folders or Hub ids of pipelines for the page Generate, of classes and of texts.
         switch: whether visitors may load other models, each for themselves. They would fill a shared machine.
         tokenizers: names of tokenizers that visitors may put beside the model also where ``switch`` is off.
+        limits: what visitors may take of the machine; ``None`` is what the environment says.
 
     Raises:
         CheckpointError: a generator cannot be used; on ZeroGPU also, a tokenizer.
+        DRoRAEError: a limit in the environment makes no sense.
     """
     generators = available_generators(generator, text_generator, model)
     shelf = Shelf(model, name, switch)
@@ -107,7 +113,7 @@ def build_demo(
         wire_study(studied, study)
         wire_models(shelf, models, about, study, bar)
         add_endpoints(model, generators)
-    return demo.queue(max_size=32, api_open=False)  # nobody gets past the queue
+    return enter_lanes(demo, limits or read_limits(), refuse)
 
 
 def launch_options(here_only: bool = False) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import gradio as gr
 from drorae.checkpoints import stored_folder
 from drorae.study import charts, published
 from drorae.study.fits import Measured, read_measurements, refits
+from drorae.ui.lanes import IN_STUDY
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go  # which is loaded when a chart is drawn
@@ -144,7 +145,7 @@ def build(own: Measured | None) -> StudyTab:
             rows = [(name, *scores) for name, scores in published.GENEVAL.items()]
             gr.Markdown(markdown_table(("tokenizer (tables 2, 7)", *published.GENEVAL_TASKS), rows))
     state = gr.State(own)
-    plane.input(charts.peers, [plane, state], peers, queue=False, api_visibility="private")
+    plane.input(charts.peers, [plane, state], peers, api_visibility="private", **IN_STUDY)
     return StudyTab(plane, heading, phases, table, peers, state, [scaling, designs, strategies, geneval])
 
 

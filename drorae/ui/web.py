@@ -25,8 +25,12 @@ from drorae.ui.addresses import page_address, route_path
 from drorae.ui.examples import NAMES
 from drorae.ui.front_end import FrontEnd
 from drorae.ui.head_start import with_head_start
+from drorae.ui.host_view import Counted, Requests, host_routes
+from drorae.ui.limits import read_limits
 from drorae.ui.malformed import Malformed
 from drorae.ui.reach import HereOnly, OwnUploads
+from drorae.ui.sizes import Closed, RequestSizes, Sent
+from drorae.ui.visitors import Forwarded, trust_nobody
 
 TITLE = "DRoRAE: see what the layers see"
 DESCRIPTION = (
@@ -55,6 +59,7 @@ def web_options(here_only: bool = False) -> dict[str, Any]:
     the browser all the same. Where somebody turns it on, the variable that is set here makes Node ask Python for it.
     """
     os.environ.setdefault("GRADIO_SERVER_MODE_ENABLED", "1")
+    trust_nobody()
     return {"app_kwargs": app_kwargs(here_only), "favicon_path": str(ASSETS / "icon.svg"), "ssr_mode": False}
 
 
@@ -63,11 +68,24 @@ def app_kwargs(here_only: bool = False) -> dict[str, Any]:
 
     Args:
         here_only: whether requests that name another host than this machine are refused.
+
+    Raises:
+        DRoRAEError: a limit in the environment makes no sense.
     """
-    guards = [*([Middleware(HereOnly)] if here_only else []), Middleware(Malformed), Middleware(OwnUploads)]
+    limits, requests = read_limits(), Requests()
+    guards = [
+        Middleware(Forwarded, limits.proxies),
+        *([Middleware(HereOnly)] if here_only else []),
+        Middleware(Counted, requests),
+        Middleware(Malformed),
+        Middleware(OwnUploads),
+        Middleware(Closed),
+        Middleware(RequestSizes, limits, Sent(), requests.refuse),
+    ]
+    files = Mount(FILES, BundledFiles(directory=ASSETS, check_dir=False))
     return {
         "middleware": [*guards, Middleware(FrontEnd), Middleware(Compression), Middleware(Card)],
-        "routes": [Mount(FILES, BundledFiles(directory=ASSETS, check_dir=False))],
+        "routes": [*host_routes(limits.token, requests), files],
     }
 
 

@@ -89,11 +89,12 @@ async function openFile(file, { keep = true, centre = null, whole = null, size =
   try {
     const { path } = await upload(file);
     about.file = { path };
-  } catch {
+  } catch (error) {
     store.photos.delete(key);
     if (keep) shelf.remove(key);
     store.set({ photo: before });
-    store.fail(`${file.name} could not be sent. It may be larger than this page takes, or there is no room here now.`);
+    const reason = lib.refusal(error) ?? "It may be larger than this page takes, or there is no room here now.";
+    store.fail(`${file.name} could not be sent. ${reason}`);
     return null;
   }
   about.pending = false;
@@ -289,6 +290,10 @@ document.addEventListener("keydown", (event) => {
 function drawFailure() {
   find("failure").hidden = !store.failure;
   find("reason").textContent = store.failure ?? "";
+  if (!store.failure || !store.retry) return;
+  const button = html("button", { type: "button", className: "btn small", textContent: "Try again" });
+  button.addEventListener("click", store.retry);
+  find("reason").append(" ", button);
 }
 
 store.on(["photos", "photo", "second", "config"], drawTray);

@@ -154,6 +154,9 @@ const lib = (() => {
     return runs.map(([low, high]) => (low === high ? `${low}` : `${low}-${high}`)).join(".");
   }
 
+  // What the server says when it takes no more files for now, from the error that the page's upload makes of it.
+  const refusal = (error) => /^HTTP 429: (.*\S)/s.exec(error?.message ?? "")?.[1] ?? null;
+
   return {
     clamp,
     decodeBase64,
@@ -168,6 +171,7 @@ const lib = (() => {
     number,
     percent,
     readNumbers,
+    refusal,
     signedNumber,
     tokensBetween,
     tokensWithin,

@@ -90,9 +90,9 @@ async function begin(entries) {
 async function send(entry) {
   try {
     entry.path = (await upload(entry.file)).path;
-  } catch {
+  } catch (error) {
     entry.row = { name: entry.name, psnr: {}, gain: null, harmed: null, layer: null, thumbnail: null };
-    entry.row.error = "It could not be sent. It may be larger than this page takes.";
+    entry.row.error = `It could not be sent. ${lib.refusal(error) ?? "It may be larger than this page takes."}`;
   }
 }
 

@@ -393,6 +393,6 @@ parts.whenDrawn(draw);
 store.on(["token", "pinned", "hot", "area", "against"], drawBars);
 store.on(["pixel", "pinned"], drawPixel);
 store.on(["photo", "data"], () => {
-  if (store.data("routes")?.shares) store.need("standing");
+  if (store.data("routes")?.shares && !store.problem("standing")) store.need("standing");
 });
 draw();

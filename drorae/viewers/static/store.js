@@ -8,6 +8,8 @@ const store = (() => {
   const VIEWS = [...EXPLORE, "generate", "photos", "study", "about"];
   const OLDER = { compare: "picture", intervene: "layers", routing: "weights", batch: "photos" }; // names in older links
   const LATER = ["tiles", "standing", "frames", "similar", "tokenizers"]; // ended by a new photo, asked again when it is looked at
+  const UNSEEN = ["tiles", "standing"]; // nobody is told that they are not there, so nobody asks for them again
+  const LULL = 15_000; // milliseconds after which they are, where the page was too busy
   const KEPT = 8; // photos in the tray
   const NOWHERE = { token: null, pixel: null, pinned: false, area: [], against: null, region: [] }; // of a grid
   const BESIDE = 8; // tokenizers beside the model's own
@@ -127,13 +129,36 @@ const store = (() => {
     }
     const about = photos.get(answer.key);
     if (!about || (answer.version ?? about.version) !== about.version) return; // or of another part, or model
-    const { value, error } = answer;
+    const { value, error, busy } = answer;
     if (error && kind !== "routes" && !about.waiting.has(kind)) return; // of a question that was ended
     if (error) about.problems[kind] = error;
     else if (value) about.kinds[kind] = { ...about.kinds[kind], ...value, ...together(about.kinds[kind], value) }; // of what comes in parts, some say only how far it is
     if (error || !(value?.done < value?.total)) about.waiting.delete(kind);
-    if (kind === "routes" && error && !about.kinds.routes) drop(answer.key, error);
+    if (kind === "routes" && value) about.before = null;
+    if (kind === "routes" && error && !about.kinds.routes) {
+      if (busy) putOff(about, error);
+      else drop(answer.key, error);
+    }
+    if (busy && UNSEEN.includes(kind)) setTimeout(() => askAgain(kind, about), LULL * (1 + Math.random()));
     tell(["data"]);
+  }
+
+  function askAgain(kind, about) {
+    delete about.problems[kind];
+    tell(["data"]);
+  }
+
+  // The page is too busy for a photo. It stays in the tray, and what was shown before comes back: another part of it, or
+  // another photo.
+  function putOff(about, reason) {
+    const { key, centre, whole, before } = about;
+    if (before) {
+      Object.assign(about, before, { version: about.version + 1, before: null });
+      fail(reason, () => crop(key, { centre, whole }));
+      return;
+    }
+    if (state.photo === key && seen !== key) set({ photo: photos.has(seen) ? seen : null });
+    fail(reason, () => show(key));
   }
 
   // A photo that could not be read leaves, unless it is an example; what was shown before comes back, and the reason is
@@ -152,8 +177,11 @@ const store = (() => {
   });
 
   let failure = null;
-  function fail(text) {
+  let retry = null;
+  // Say that something failed; `again` does it once more, where that may help.
+  function fail(text, again = null) {
     failure = text;
+    retry = again;
     tell(["failure"]);
   }
 
@@ -187,7 +215,9 @@ const store = (() => {
 
   // Everything that is known was about another part of the photo, or by another model; what is still to come, too.
   function forget(about, changes) {
-    Object.assign(about, changes, { version: about.version + 1, kinds: {}, problems: {}, tried: false });
+    const { kinds, centre, whole } = about;
+    const before = kinds.routes ? { kinds, centre, whole } : about.before;
+    Object.assign(about, changes, { version: about.version + 1, kinds: {}, problems: {}, tried: false, before });
     about.waiting.clear();
   }
 
@@ -248,7 +278,10 @@ const store = (() => {
 
   // Another model: everything known was about the first one.
   function changeModel(values) {
-    for (const each of photos.values()) forget(each, values.whole ? {} : { whole: false });
+    for (const each of photos.values()) {
+      forget(each, values.whole ? {} : { whole: false });
+      each.before = null; // by the other model
+    }
     set({ ...NOWHERE, beta: null, off: [] });
     configure(values);
     if (state.photo) show(state.photo);
@@ -402,9 +435,9 @@ const store = (() => {
   }
 
   async function showKeepingFailure(key) {
-    const text = failure;
+    const [text, again] = [failure, retry];
     await show(key);
-    fail(text);
+    fail(text, again);
   }
 
   let finder = null;
@@ -468,6 +501,9 @@ const store = (() => {
     },
     get failure() {
       return failure;
+    },
+    get retry() {
+      return retry;
     },
   };
 })();

@@ -357,7 +357,7 @@ store.on(["token", "pinned", "area"], () => {
 });
 store.on(["hot"], drawHot);
 store.on(["photo", "data"], () => {
-  if (store.data("routes")?.shares) store.need("tiles");
+  if (store.data("routes")?.shares && !store.problem("tiles")) store.need("tiles");
 });
 store.on(["film"], draw);
 new ResizeObserver(() => drawFlow()).observe(strip);

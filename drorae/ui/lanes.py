@@ -1,0 +1,236 @@
+"""Lanes: a queue for each kind of work with a size of its own, and a share of it for each visitor.
+
+This is the only place that reaches into Gradio's queue. Its own ``max_size`` counts all lanes together, so a crowd in
+one would close the others, and its refusal is a sentence of Gradio's, shown beside the page. Here who waits and who is
+served is read from Gradio's queue itself, so there is nothing to keep in step with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from asyncio import Queue as MessageQueue
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import gradio as gr
+from gradio.block_function import BlockFunction
+from gradio.context import LocalContext
+from gradio.queueing import Event, Queue
+from gradio.route_utils import get_fn
+from gradio.server_messages import EventMessage, ProcessCompletedMessage
+
+from drorae.errors import count_of
+from drorae.ui.components import Channel
+from drorae.ui.jobs import ANSWERED, FAILED, LEFT, REFUSED, STOPPED, TOLD, Job, Jobs, log_jobs
+from drorae.ui.limits import EXPLORE, GENERATE, LANES, LAYERS, LOAD, PHOTOS, SHARED, STUDY, TOKENIZE, Limits
+from drorae.ui.visitors import Visitor, visitor_of
+
+SAID = "said"  # a sentence about what was asked, in a job that has not ended
+BATCHES = 4  # that take turns, picture by picture
+PAINTERS = 2  # of what follows behind the routes, likewise
+
+
+def lane(name: str, limit: int = 1) -> dict[str, Any]:
+    """Arguments of an event that waits in a lane of which ``limit`` are served at a time."""
+    return {"concurrency_limit": limit, "concurrency_id": name}
+
+
+IN_EXPLORE, IN_GENERATE, IN_TOKENIZE, IN_LOAD, IN_STUDY = map(lane, (EXPLORE, GENERATE, TOKENIZE, LOAD, STUDY))
+IN_LAYERS, IN_PHOTOS = lane(LAYERS, PAINTERS), lane(PHOTOS, BATCHES)
+
+WHAT = {
+    EXPLORE: "questions about photos",
+    LAYERS: "photos whose layers are looked at",
+    PHOTOS: "sets of photos",
+    GENERATE: "pictures to be made",
+    TOKENIZE: "photos for other tokenizers",
+    LOAD: "models to be loaded",
+    STUDY: "charts",
+}
+FULL = "Too many people are here right now: {ahead} {what} are in line before this one. Try again {soon}."
+OWN = "You already wait for {count} here. Try again when one of them is there."
+NEIGHBOURS = "Too many people at your address ask at once: {ahead} {what} of theirs are in line. Try again {soon}."
+
+# What a refused question is answered with, in the place of what its function would return: data of Gradio's outputs.
+# None is for programs, and for what has no place to say it: an error.
+Refuse = Callable[[BlockFunction, list[Any], str], list[Any] | None]
+
+
+class Refusal(NamedTuple):
+    """Why a question is not taken: ``reason`` for the host, ``sentence`` for the visitor."""
+
+    reason: str
+    sentence: str
+
+
+class LaneQueue(Queue):
+    """Gradio's queue, with room for a fixed number in each lane, and for a part of those by one visitor.
+
+    Args:
+        blocks: the page.
+        limits: sizes of the lanes, and shares of visitors.
+        refuse: what refused questions are answered with.
+        jobs: where every job is noted.
+    """
+
+    def __init__(self, blocks: gr.Blocks, limits: Limits, refuse: Refuse, jobs: Jobs):
+        before = blocks._queue
+        super().__init__(
+            live_updates=before.live_updates,
+            concurrency_count=before.max_thread_count,
+            update_intervals=before.update_intervals,
+            max_size=before.max_size,
+            blocks=blocks,
+            default_concurrency_limit=before.default_concurrency_limit,
+        )
+        self.limits, self.refuse, self.jobs = limits, refuse, jobs
+        self._outcomes: dict[str, str] = {}  # of running events
+        self._admission = asyncio.Lock()  # who asks at the same moment is counted one after the other
+        self.ANALYTICS_MAX_EVENTS = 1  # for a page of Gradio's about all visitors, which is closed
+
+    def compute_analytics_summary(self, records: Any) -> dict[str, Any]:
+        """Nothing: Gradio would make a table of the last 10,000 events after each one."""
+        return {}
+
+    async def push(self, body: Any, request: Any, username: str | None) -> Any:
+        """Take a question, or answer it with the reason why not."""
+        if body.fn_index is None:
+            return await super().push(body, request, username)
+        try:
+            fn = get_fn(self.blocks, None, body)
+        except KeyError:
+            return False, "There is no such question on this page.", "error"
+        visitor = visitor_of(request, body.session_hash)
+        request.state.visitor = visitor
+        async with self._admission:
+            refusal = self.refusal(fn.concurrency_id, visitor)
+            if refusal is None:
+                return await super().push(body, request, username)
+        self.jobs.note(Job(fn.concurrency_id, kind_of(fn), REFUSED, reason=refusal.reason))
+        return await self.answer_refused(fn, body, request, username, refusal.sentence)
+
+    def refusal(self, name: str, visitor: Visitor) -> Refusal | None:
+        """Why a visitor's question cannot wait in a lane; ``None`` where it can, and of what waits in none."""
+        if name not in self.limits.sizes:
+            return None
+        waiting, share = self.waiting(name), self.limits.shares[name]
+        here = [asked_by(event) for event in [*waiting, *self.running(name)]]
+        if sum(each.session == visitor.session for each in here) >= share:
+            return Refusal("visitor", OWN.format(count=count_of(share, "answer")))
+        near = sum(each.address == visitor.address for each in here)
+        if near >= SHARED * share:
+            return Refusal("address", NEIGHBOURS.format(ahead=near, what=WHAT[name], soon=self.soon(name)))
+        if len(waiting) >= self.limits.sizes[name]:
+            return Refusal("full", FULL.format(ahead=len(waiting), what=WHAT[name], soon=self.soon(name)))
+        return None
+
+    def waiting(self, name: str) -> list[Event]:
+        """Who waits in a lane, in the order in which they are served."""
+        known = self.event_queue_per_concurrency_id.get(name)
+        return [] if known is None else list(known.queue)
+
+    def running(self, name: str) -> list[Event]:
+        """Who is served in a lane."""
+        return [event for events in self.active_jobs if events for event in events if event.concurrency_id == name]
+
+    def soon(self, name: str) -> str:
+        """When a lane will have moved on, as far as its last jobs tell."""
+        seconds = self.jobs.usual_seconds(name) * len(self.waiting(name)) / 2
+        if seconds < 45:
+            return "in half a minute"
+        return f"in about {count_of(round(seconds / 60) or 1, 'minute')}"
+
+    async def answer_refused(
+        self, fn: BlockFunction, body: Any, request: Any, username: str | None, sentence: str
+    ) -> tuple[bool, str, str]:
+        """Answer at once, as Gradio answers what it finds in its cache: nothing waits and nothing is computed."""
+        event = Event(body.session_hash, fn, request, username)
+        async with self.pending_message_lock:
+            if event.session_hash not in self.pending_messages_per_session:
+                self.pending_messages_per_session[event.session_hash] = MessageQueue()
+            self.pending_event_ids_session.setdefault(event.session_hash, set()).add(event._id)
+        data = self.refuse(fn, body.data, sentence)
+        error = {"error": sentence, "title": "Busy", "visible": True, "duration": 10}
+        output = error if data is None else {"data": data, "is_generating": False}
+        self.send_message(event, ProcessCompletedMessage(output=output, success=data is not None))
+        return True, event._id, "success"
+
+    def send_message(self, event: Event, event_message: EventMessage) -> None:
+        """Send what Gradio sends, and note how a job ended."""
+        if event.alive and event._id in self._outcomes:
+            self._outcomes[event._id] = outcome_of(event_message, self._outcomes[event._id])
+        super().send_message(event, event_message)
+
+    async def process_events(self, events: list[Event], batch: bool, begin_time: float, fn: BlockFunction) -> None:
+        """Serve a job, and note it."""
+        started = time.monotonic()
+        waited = started - events[0].enqueue_time
+        for event in events:
+            self._outcomes[event._id] = STOPPED
+        try:
+            await super().process_events(events, batch, begin_time, fn)
+        finally:
+            seconds = time.monotonic() - started
+            for event in events:
+                outcome = self._outcomes.pop(event._id)
+                if outcome in (STOPPED, SAID) and not event.alive:
+                    outcome = LEFT
+                if event.concurrency_id in self.limits.sizes:
+                    self.jobs.note(Job(event.concurrency_id, kind_of(fn), outcome, waited, seconds))
+
+
+def enter_lanes(blocks: gr.Blocks, limits: Limits, refuse: Refuse) -> gr.Blocks:
+    """The page with :class:`LaneQueue` in the place of Gradio's queue, which nobody gets past."""
+    # more than the lanes take together, for what does not compute: said by Gradio, so it should not come to that
+    blocks.queue(max_size=sum(limits.sizes.values()) + 200, api_open=False)
+    if limits.token:
+        log_jobs()
+    blocks._queue = LaneQueue(blocks, limits, refuse, Jobs(LANES))
+    return blocks
+
+
+def asked_by(event: Event) -> Visitor:
+    """Who asked for what waits or is served."""
+    return event.request.state.visitor
+
+
+def kind_of(fn: BlockFunction) -> str:
+    """What a function is called in what the host sees: the page's name of a kind of question, or an endpoint's."""
+    kinds = [block.kind for block in fn.outputs if isinstance(block, Channel)]
+    return kinds[0] if kinds else str(fn.api_name or fn.concurrency_id)
+
+
+def outcome_of(message: EventMessage, before: str) -> str:
+    """How a job has ended so far: an answer, a sentence about what was asked, or a failure that nobody foresaw.
+
+    Args:
+        message: what is sent of it.
+        before: the same before this message.
+    """
+    output = getattr(message, "output", None) or {}
+    if says_error(output):
+        before = SAID
+    if not isinstance(message, ProcessCompletedMessage):
+        return before
+    if not message.success:
+        return TOLD if output.get("error") else FAILED  # show_error is off: only sentences of ours are sent
+    return TOLD if before == SAID else ANSWERED
+
+
+def says_error(output: dict[str, Any]) -> bool:
+    """Whether an answer on a channel, or what changed in it since the last one, is an ``error``."""
+    first = next(iter(output.get("data") or ()), None)
+    if isinstance(first, dict):
+        answer = (first.get("props") or {}).get("answer")
+        return isinstance(answer, dict) and "error" in answer
+    if isinstance(first, list):  # of changes, each an action and where
+        return any(change[0] != "delete" and change[1][-1:] == ["error"] for change in first)
+    return False
+
+
+def goes_on() -> bool:
+    """Whether whoever asked for what is being computed here is still there."""
+    blocks, number = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
+    event = blocks._queue.event_ids_to_events.get(number) if blocks is not None else None
+    return event is None or event.alive
