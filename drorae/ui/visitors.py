@@ -33,7 +33,7 @@ class Forwarded:
     """
 
     def __init__(self, app: ASGIApp, proxies: Sequence[str] = ()):
-        self.app: Any = ProxyHeadersMiddleware(app, list(proxies)) if proxies else app  # type: ignore[arg-type]
+        self.app: Any = ProxyHeadersMiddleware(app, list(proxies)) if proxies else app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request."""

@@ -47,7 +47,8 @@ def wire_photos(photos: Photos, channels: dict[str, Channel]) -> None:
             # An event of its own before the other: Gradio takes them one after the other, and once the routes are
             # there, the frames that it would cancel are the new photo's.
             channel.ask(None, cancels=[runs["frames"]], queue=False, **QUIET)
-        lane, answer = LANES.get(kind, IN_EXPLORE), answered(function)
+        lane = LANES.get(kind, IN_EXPLORE)
+        answer: Callable[..., Any] = answered(function)
         if kind == "frames":
             answer = in_turns(answer, turns)
         elif lane is not IN_TOKENIZE:
