@@ -25,7 +25,7 @@ from drorae.explorer.interventions import InterventionError
 from drorae.explorer.standing import Spread
 from drorae.images import ImageError, load_image, whole
 from drorae.ui import about_tab, endpoints, many_photos, study_tab
-from drorae.ui.models import Shelf, cancel_load, model_line, switch_model
+from drorae.ui.models import Shelf, cancel_load, end_load, load_model, model_line, switch_model
 from drorae.ui.parsing import as_int
 from drorae.ui.photo import UNFORESEEN, Photos, answered, failed
 from drorae.ui.status import status_line
@@ -289,6 +289,25 @@ def test_a_cancelled_load_names_the_model_that_is_shown():
     status, load, cancel = cancel_load("<x>")
     assert "this page shows &lt;x&gt;." in status
     assert pressable((load, cancel)) == [True, False]
+
+
+def test_only_who_cancelled_is_told_so(shelf, monkeypatch):
+    assert "Cancelled; this page shows tiny." in end_load("tiny", True)[0]
+    status, *buttons = end_load("tiny", False)
+    assert "Loading failed." in status
+    assert "Cancelled" not in status
+    assert pressable(buttons) == [True, False]
+
+    def load(name):
+        yield "Looking for it ..."
+        raise KeyError("a secret")
+
+    monkeypatch.setattr(shelf, "load", load)
+    first, last = load_model(shelf, "x", "PSNR and rFID")
+    assert first[-1] is False
+    assert last[-1] == UNCHANGED  # a last value may still arrive when somebody has cancelled
+    assert "Loading failed: KeyError." in last[0]
+    assert "secret" not in last[0]
 
 
 # many photos

@@ -237,6 +237,14 @@ def switch_model(shelf: Shelf, wish: str | None, plane: str) -> Iterator[tuple[A
     )
 
 
+def load_model(shelf: Shelf, wish: str | None, plane: str) -> Iterator[tuple[Any, ...]]:
+    """What :func:`switch_model` yields, and whether somebody cancelled: not at the start, and it is not said again."""
+    cancelled: Any = False
+    for values in switch_model(shelf, wish, plane):
+        yield (*values, cancelled)
+        cancelled = gr.skip()
+
+
 def cancel_load(name: str) -> tuple[Any, ...]:
     """The :func:`control_states` once loading was cancelled; ``name`` is the model shown, the new one if it was there
     just before."""

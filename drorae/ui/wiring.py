@@ -19,7 +19,7 @@ from drorae.ui.about_tab import AboutTab
 from drorae.ui.components import Channel, View
 from drorae.ui.generators import Generator
 from drorae.ui.lanes import IN_EXPLORE, IN_GENERATE, IN_LAYERS, IN_LOAD, IN_PHOTOS, IN_STUDY, IN_TOKENIZE, goes_on
-from drorae.ui.models import ModelControls, Shelf, cancel_load, end_load, switch_model
+from drorae.ui.models import ModelControls, Shelf, cancel_load, end_load, load_model
 from drorae.ui.photo import Photos, answered, failed
 from drorae.ui.study_tab import StudyTab, figures
 from drorae.ui.turns import Turns
@@ -69,17 +69,16 @@ def in_turns(function: Callable[..., Iterator[Any]], turns: Turns) -> Callable[.
 def wire_models(shelf: Shelf, controls: ModelControls, about: AboutTab, study: StudyTab, bar: View) -> None:
     """Load the model that was asked for; what it changes besides the picture's views follows it."""
     states = [controls.status, controls.load, controls.cancel]
+    cancelled = gr.State(False)
     run = controls.load.click(
-        bind(switch_model, shelf),
+        bind(load_model, shelf),
         [controls.name, study.plane],
-        [*states, controls.current, *about, *study.following(), bar],
+        [*states, controls.current, *about, *study.following(), bar, cancelled],
         **IN_LOAD,
         **QUIET,
     )
-    # A cancelled run may still deliver its last value, after the first answer, and would write over it: it is said
-    # again once it has ended.
-    cancelled = gr.State(False)
-    controls.load.click(lambda: False, None, cancelled, queue=False, **QUIET)
+    # Gradio counts a cancelled run as a failed one. It may still deliver its last value, after the first answer, and
+    # would write over it: it is said again once it has ended.
     controls.cancel.click(
         lambda name: (*cancel_load(name), True),
         controls.current,
