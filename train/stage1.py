@@ -124,10 +124,8 @@ def load_run(
     if leg is None:
         return AutoencoderDRoRAE.from_pretrained(folder)
     start = preset.stage1[name].starts_from
-    if start == ENCODER:
-        model = load_encoder(preset, weights)
-    else:
-        model = load_run(preset, start, phase, runs, legs, weights)
+    first = start == ENCODER
+    model = load_encoder(preset, weights) if first else load_run(preset, start, phase, runs, legs, weights)
     if name == "fusion":
         _add_fusion(model, preset)
     elif name == "finetune":

@@ -155,7 +155,7 @@ def _add_points(
 
 
 def rules_figure(study: OwnStudy) -> go.Figure:
-    """What each change does to the measure that decides, with its interval; each against the row it is compared with."""
+    """What each change does to the measure that decides, with its interval, against the row it is compared with."""
     import plotly.graph_objects as go
 
     rows = [row for row in study.summary if row["table"] == "rules" and row["axis"] == "True" and row["difference"]]

@@ -12,7 +12,7 @@ from drorae.study import published
 from drorae.study.fits import Fit, refits
 from train.evaluate import METRICS
 from train.experiments.experiment import RAE
-from train.experiments.rows import BASES, DEFAULT, PHASE3, RETRAINED, TOGETHER, Base
+from train.experiments.rows import BASES, DEFAULT, LONG, PHASE3, RETRAINED, TOGETHER, Base
 from train.experiments.statistics import (
     UNDECIDED,
     Estimate,
@@ -35,10 +35,9 @@ Tables = Mapping[str, Sequence[Record]]
 
 @dataclass(frozen=True)
 class Difference:
-    """``row`` rebuilds better than ``reference``, seed by seed; worse with ``better=False``; or its ``measure`` is above
-    (+1) or below (-1) by ``sign``."""
+    """``row`` rebuilds better than ``reference``, seed by seed; worse with ``better=False``; or its ``measure`` is
+    above (+1) or below (-1) by ``sign``."""
 
-    table: str
     row: str
     reference: str
     better: bool = True
@@ -50,7 +49,6 @@ class Difference:
 class Level:
     """``measure`` of a row is above (+1) or below 0 (-1)."""
 
-    table: str
     row: str
     measure: str
     sign: int
@@ -101,14 +99,13 @@ def claims_of(bases: str = "study") -> list[Claim]:
     )
     wider = "Wider experts rebuild better"
     deeper = "More of the deepest layers rebuild better"
-    rules = "rules"
     claims = [
         Claim(
             "fusion",
             "All layers rebuild better than the last one, through the same decoder",
             "table 1",
             "rFID 0.57 to 0.47",
-            Difference("scaling", DEFAULT, RAE),
+            Difference(DEFAULT, RAE),
         ),
         Claim("widths", wider, "table 8, refitted", table8, widths),
         Claim("layers", deeper, "table 9, refitted", table9, layers),
@@ -124,63 +121,63 @@ def claims_of(bases: str = "study") -> list[Claim]:
             "All layers rebuild better than an expert upon the last one alone",
             "table 9",
             "rFID 0.570 to 0.471",
-            Difference("layers", f"deepest-{most}", "deepest-1"),
+            Difference(f"deepest-{most}", "deepest-1"),
         ),
         Claim(
             "signed-free",
             "Without the correction, signed weights rebuild better than a softmax",
             "table 3",
             "rFID 0.475 to 0.447",
-            Difference(rules, "beta-1", "softmax-1"),
+            Difference("beta-1", "softmax-1"),
         ),
         Claim(
             "signed",
             "With the correction, signed weights rebuild better than a softmax",
             "table 3",
             "rFID 0.512 to 0.470",
-            Difference(rules, "beta-0.2", "softmax-0.2"),
+            Difference("beta-0.2", "softmax-0.2"),
         ),
         Claim(
             "correction",
             "The correction costs reconstruction",
             "table 3",
             "rFID 0.447 to 0.470",
-            Difference(rules, "beta-0.2", "beta-1", better=False),
+            Difference("beta-0.2", "beta-1", better=False),
         ),
         Claim(
             "phase3",
             "Phase 3 rebuilds better than phase 2",
             "tables 1 and 4",
             "rFID 0.47 to 0.29",
-            Difference(rules, PHASE3, DEFAULT),
+            Difference(PHASE3, DEFAULT),
         ),
         Claim(
             "method",
             "The whole method rebuilds better than RAE, whose decoder was trained on here for as long as phase 3",
             "table 1",
             "rFID 0.57 to 0.29",
-            Difference(rules, PHASE3, RETRAINED),
+            Difference(PHASE3, RETRAINED),
         ),
         Claim(
             "joint",
             "Trained together, fusion and decoder move the latent farther from the last layer than the phases do",
             "section 3.4",
             "no number",
-            Difference(rules, TOGETHER, PHASE3, measure="cosine_final_base", sign=-1),
+            Difference(TOGETHER, PHASE3, measure="cosine_final_base", sign=-1),
         ),
         Claim(
             "cosine",
             "z_fuse points away from z_base",
             "figures 7 and 9",
             f"cosine about {np.mean(published.COSINES):.2f}",
-            Level("scaling", DEFAULT, "cosine_fused_base", -1),
+            Level(DEFAULT, "cosine_fused_base", -1),
         ),
         Claim(
             "mean",
             "The plain mean of layers rebuilds better than the last one, each with its decoder trained on for it",
             "RAEv2, arXiv 2605.18324",
             "PSNR 18.9 to 22.6 dB, on another encoder",
-            Difference(rules, "mean", RETRAINED),
+            Difference("mean", RETRAINED),
         ),
         Claim("widths-2", wider, "table 8, refitted", table8, widths, second=True),
         Claim("layers-2", deeper, "table 9, refitted", table9, layers, second=True),
@@ -190,9 +187,13 @@ def claims_of(bases: str = "study") -> list[Claim]:
     return claims
 
 
-def axis_of(tables: Tables) -> str:
+def all_records(tables: Tables) -> list[Record]:
+    """The records of all tables, once each: a row of one name is the same experiment in every table."""
+    return list({(r["base"], r["row"], r["seed"]): r for table in tables.values() for r in table}.values())
+
+
+def axis_of(records: Sequence[Record]) -> str:
     """The measure that decides: the first of :data:`AXES` that every record has."""
-    records = [record for table in tables.values() for record in table]
     return next(name for name in AXES if all(record[name] is not None for record in records) or name == AXES[-1])
 
 
@@ -227,30 +228,27 @@ class Sized(NamedTuple):
     values: list[float]
 
 
-def sized_rows(tables: Tables, base: str, slope: Slope, measure: str) -> list[Sized]:
+def sized_rows(records: Sequence[Record], base: str, slope: Slope, measure: str) -> list[Sized]:
     """The rows that a slope is fitted to, equal ones once, in order of size."""
-    found: dict[tuple[str, ...], Sized] = {}
-    for table in ("scaling", "layers"):
-        for record in tables.get(table, ()):
-            name = record["row"]
-            if record["base"] != base or not name.startswith(slope.rows) or name.endswith("-longer"):
-                continue
-            values = by_seed(tables[table], base, name, measure)
-            if isinstance(values, dict):
-                size = len(record["layers"].split()) if slope.by_layers else float(np.log10(record["parameters"]))
-                runs = [r["hash"] for r in tables[table] if (r["base"], r["row"]) == (base, name)]
-                found.setdefault(tuple(runs), Sized(name, size, list(values.values())))
+    found: dict[frozenset[str], Sized] = {}
+    mine = [r for r in records if r["base"] == base and r["row"].startswith(slope.rows)]
+    for record in mine:
+        name = record["row"]
+        values = by_seed(mine, base, name, measure)
+        if isinstance(values, dict) and not name.endswith(LONG):
+            size = len(record["layers"].split()) if slope.by_layers else float(np.log10(record["parameters"]))
+            runs = frozenset(r["hash"] for r in mine if r["row"] == name)
+            found.setdefault(runs, Sized(name, size, list(values.values())))
     return sorted(found.values(), key=lambda row: row.size)
 
 
-def judge(claim: Claim, tables: Tables, bases: str = "study") -> Outcome:
+def judge(claim: Claim, records: Sequence[Record], bases: str = "study") -> Outcome:
     """What the numbers say of a claim."""
     base = BASES[bases][int(claim.second)]
     test = claim.test
     if isinstance(test, Slope):
-        return _judge_slope(claim, test, tables, base)
-    measure = test.measure or axis_of(tables)
-    records = tables.get(test.table, ())
+        return _judge_slope(claim, test, records, base)
+    measure = test.measure or axis_of(records)
     if isinstance(test, Level):
         values = by_seed(records, base.name, test.row, measure)
         estimate, sign = student(list(values.values())) if isinstance(values, dict) else None, test.sign
@@ -260,9 +258,7 @@ def judge(claim: Claim, tables: Tables, bases: str = "study") -> Outcome:
         sign = test.sign or improvement(measure) * (1 if test.better else -1)
         compared = f"`{test.row}` against `{test.reference}`"
     if estimate is None:
-        return Outcome(
-            claim, NOT_RUN, measure, None, _sentence(claim, NOT_RUN, f"{compared}, table {test.table}", base)
-        )
+        return Outcome(claim, NOT_RUN, measure, None, _sentence(claim, NOT_RUN, compared, base))
     said = verdict(estimate.low, estimate.high, sign)
     words = f"{TITLES[measure]} {signed(estimate.mean)}{interval(estimate)}, {compared}, {seeds(estimate.count)}"
     if isinstance(test, Difference) and test.measure is None and measure != "psnr":
@@ -271,9 +267,9 @@ def judge(claim: Claim, tables: Tables, bases: str = "study") -> Outcome:
     return Outcome(claim, said, measure, estimate, _sentence(claim, said, words, base))
 
 
-def _judge_slope(claim: Claim, test: Slope, tables: Tables, base: Base) -> Outcome:
-    measure = axis_of(tables)
-    rows = sized_rows(tables, base.name, test, measure)
+def _judge_slope(claim: Claim, test: Slope, records: Sequence[Record], base: Base) -> Outcome:
+    measure = axis_of(records)
+    rows = sized_rows(records, base.name, test, measure)
     needed = f"three rows {' or '.join(f'`{name}...`' for name in test.rows)}"
     if len({row.size for row in rows}) < 3:
         return Outcome(claim, NOT_RUN, measure, None, _sentence(claim, NOT_RUN, needed, base))
@@ -287,7 +283,7 @@ def _judge_slope(claim: Claim, test: Slope, tables: Tables, base: Base) -> Outco
         f"{len(rows)} rows of at least {seeds(fewest)}; one row left out: {signed(min(line.without))} to "
         f"{signed(max(line.without))}"
     )
-    alone = by_seed(tables.get("scaling", tables.get("layers", ())), base.name, RAE, measure)
+    alone = by_seed(records, base.name, RAE, measure)
     if isinstance(alone, float) and measure != "psnr":
         share, paper = line.fit.slope / alone, test.paper.slope / published.ROUTE_SCORES[0].rfid
         words += f"; as a share of RAE's distance {share:+.1%}, the paper's {paper:+.1%}"

@@ -82,10 +82,7 @@ def _panel(
             parts.append(f'<path d="M{place_x(x)} {top}V{bottom}" stroke="{GRID}"/>')
             parts.append(f'<text x="{place_x(x)}" y="{bottom + 17}" text-anchor="middle">{x:g}</text>')
     for y in names or ticks(bottom_y, top_y):
-        if names:
-            text = escape(str(y))
-        else:
-            text = f"{y:g}"
+        text = escape(str(y)) if names else f"{y:g}"
         if top <= place_y(y) <= bottom:
             parts.append(f'<path d="M{left:.1f} {place_y(y)}H{right:.1f}" stroke="{GRID}"/>')
             parts.append(f'<text x="{left - 8:.1f}" y="{place_y(y) + 4}" text-anchor="end">{text}</text>')

@@ -59,11 +59,10 @@ class Experiment:
     def canonical(self) -> Experiment:
         """The same experiment as it is hashed: beta = 0 *is* RAE, a mean has no experts, and so on."""
         fusion = _canonical(self.fusion, len_layers(self.base))
-        if fusion is None and self.phase == FUSION:
+        mean = self.fusion is not None and self.fusion.rule == MEAN  # has no phase 2: its decoder is trained
+        if self.phase == RAE or (self.phase == FUSION and fusion is None and not mean):
             return Experiment(self.base, RAE, None, 0)
-        if self.phase == RAE:
-            return Experiment(self.base, RAE, None, 0)
-        phase = DECODER if fusion is None or fusion.rule == MEAN else self.phase
+        phase = DECODER if fusion is None or mean else self.phase
         return dataclasses.replace(self, phase=phase, fusion=fusion)
 
     @property

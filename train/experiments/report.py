@@ -14,6 +14,7 @@ from train.experiments.claims import (
     TITLES,
     Outcome,
     Tables,
+    all_records,
     axis_of,
     by_seed,
     claims_of,
@@ -24,7 +25,7 @@ from train.experiments.claims import (
     sized_rows,
 )
 from train.experiments.drawings import figure_svg
-from train.experiments.rows import BASES, TABLES
+from train.experiments.rows import BASES, LONG, TABLES
 from train.experiments.statistics import Estimate, holm, same_order, student
 from train.experiments.tables import LATENT, MEASURES, Record, check_alike, read_table
 
@@ -56,12 +57,13 @@ def write_report(folder: Path) -> str:
         raise RunError(f"there is no table of the study in '{folder}'; run python -m train.study first, or give --to.")
     check_alike([record for table in tables.values() for record in table], folder)
     bases = bases_of(tables)
-    outcomes = [judge(claim, tables, bases) for claim in claims_of(bases)]
+    records = all_records(tables)
+    outcomes = [judge(claim, records, bases) for claim in claims_of(bases)]
     summary = summarise(tables)
     with writing(folder):
         write_csv(folder / SUMMARY, summary)
-        write_csv(folder / FITS, describe_lines(outcomes, tables, bases))
-        write_csv(folder / CLAIMS, describe_claims(outcomes, tables, bases))
+        write_csv(folder / FITS, describe_lines(outcomes, records, bases))
+        write_csv(folder / CLAIMS, describe_claims(outcomes, records, bases))
         study = read_study(folder)
         if study is None:
             raise RunError(f"the report in '{folder}' cannot be read back; remove {SUMMARY} and {CLAIMS} there.")
@@ -90,7 +92,7 @@ def bases_of(tables: Tables) -> str:
 def summarise(tables: Tables) -> list[Row]:
     """One line per table, base, row and measure: the mean over seeds with its interval, and the difference to the row
     it is compared with. Holm's adjustment is over the rows of a table, base and measure."""
-    axis, lines = axis_of(tables), []
+    axis, lines = axis_of(all_records(tables)), []
     for table, records in tables.items():
         for base in dict.fromkeys(record["base"] for record in records):
             names = dict.fromkeys(record["row"] for record in records if record["base"] == base)
@@ -140,14 +142,14 @@ def _estimate(estimate: Estimate) -> Row:
     return {"seeds": estimate.count, "mean": estimate.mean, "low": estimate.low, "high": estimate.high}
 
 
-def describe_lines(outcomes: Sequence[Outcome], tables: Tables, bases: str) -> list[Row]:
+def describe_lines(outcomes: Sequence[Outcome], records: Sequence[Record], bases: str) -> list[Row]:
     """The fitted lines, one line per row of each: with the residual of the row, and the slope without it."""
     lines = []
     for outcome in outcomes:
         if outcome.line is None:
             continue
         base = BASES[bases][int(outcome.claim.second)]
-        rows = sized_rows(tables, base.name, outcome.claim.test, outcome.measure)
+        rows = sized_rows(records, base.name, outcome.claim.test, outcome.measure)
         line = outcome.line
         for row, residual, without in zip(rows, line.residuals, line.without, strict=True):
             lines.append(
@@ -171,10 +173,10 @@ def describe_lines(outcomes: Sequence[Outcome], tables: Tables, bases: str) -> l
     return lines or [{"fit": ""}]
 
 
-def describe_claims(outcomes: Sequence[Outcome], tables: Tables, bases: str) -> list[Row]:
+def describe_claims(outcomes: Sequence[Outcome], records: Sequence[Record], bases: str) -> list[Row]:
     """The sentence that says how all was measured, then one for each claim, and one on the length of the runs."""
     empty = {"verdict": "", "measure": "", "estimate": None, "low": None, "high": None, "seeds": None}
-    lines = [{"key": PROTOCOL, **empty, "sentence": protocol(tables, bases)}]
+    lines = [{"key": PROTOCOL, **empty, "sentence": protocol(records, bases)}]
     for outcome in outcomes:
         estimate = outcome.estimate
         numbers = {
@@ -185,13 +187,12 @@ def describe_claims(outcomes: Sequence[Outcome], tables: Tables, bases: str) -> 
         }
         line = {"key": outcome.claim.key, "verdict": outcome.verdict, "measure": outcome.measure, **numbers}
         lines.append({**line, "sentence": outcome.sentence})
-    return [*lines, {"key": "longer", **empty, "sentence": order_kept(tables)}]
+    return [*lines, {"key": "longer", **empty, "sentence": order_kept(records)}]
 
 
-def protocol(tables: Tables, bases: str) -> str:
+def protocol(records: Sequence[Record], bases: str) -> str:
     """How all was trained and measured, in sentences."""
     said = []
-    records = [record for table in tables.values() for record in table]
     for base in BASES[bases]:
         mine = {record["hash"]: record for record in records if record["base"] == base.name}
         if not mine:
@@ -201,13 +202,14 @@ def protocol(tables: Tables, bases: str) -> str:
         hours = sum(record["seconds"] + record["measuring_seconds"] for record in mine.values()) / 3600
         usual = sorted({record["pictures"] for record in runs})
         said.append(
-            f"`{base.name}` ({base.title}): encoder {one['encoder']}, decoder of phase 1 {one['decoder']}, both shared by "
-            f"all {len(runs)} runs, which differ in the seed of everything after them; "
-            f"{' or '.join(f'{count:,}' for count in usual) or 'no'} pictures a run; measured on {one['photos']:,} photos "
-            f"of {one['validation']} at {one['size']} px; {hours:.1f} hours."
+            f"`{base.name}` ({base.title}): encoder {one['encoder']}, decoder of phase 1 {one['decoder']}, both shared "
+            f"by all {len(runs)} runs, which differ in the seed of everything after them; "
+            f"{' or '.join(f'{count:,}' for count in usual) or 'no'} pictures a run; measured on {one['photos']:,} "
+            f"photos of {one['validation']} at {one['size']} px; {hours:.1f} hours."
         )
-    title = TITLES[axis_of(tables)]
-    stand_in = "" if axis_of(tables) == "rfid" else f", which stands in for the paper's rFID: {title} is not rFID"
+    axis = axis_of(records)
+    title = TITLES[axis]
+    stand_in = "" if axis == "rfid" else f", which stands in for the paper's rFID: {title} is not rFID"
     said.append(
         f"What decides is {title}{stand_in}. Intervals are of 95 %: Student's t over the seeds of one row, or over the "
         "differences of two rows seed by seed; of a slope, from resampled seeds."
@@ -215,15 +217,14 @@ def protocol(tables: Tables, bases: str) -> str:
     return " ".join(said)
 
 
-def order_kept(tables: Tables) -> str:
+def order_kept(records: Sequence[Record]) -> str:
     """Whether runs on more pictures keep the order of the usual ones."""
-    records, axis = tables.get("scaling", ()), axis_of(tables)
-    pairs = []
+    axis, pairs = axis_of(records), []
     for record in records:
-        name = record["row"].removesuffix("-longer")
+        name = record["row"].removesuffix(LONG)
         usual = [
             other
-            for other in (*records, *tables.get("layers", ()))
+            for other in records
             if (other["base"], other["row"], other["seed"]) == (record["base"], name, record["seed"])
         ]
         if name != record["row"] and usual:
@@ -234,8 +235,8 @@ def order_kept(tables: Tables) -> str:
     by = [", ".join(f"`{pair[0]}`" for pair in sorted(pairs, key=lambda pair, at=at: pair[at])) for at in (1, 2)]
     kept = "the same order" if tau == 1 else "another order"
     return (
-        f"{len(pairs)} runs on {pairs[0][3]:.0f} times as many pictures come in {kept} (Kendall's tau {tau:.2f}; from the "
-        f"least {TITLES[axis]}: {by[0]}; longer: {by[1]})."
+        f"{len(pairs)} runs on {pairs[0][3]:.0f} times as many pictures come in {kept} (Kendall's tau {tau:.2f}; from "
+        f"the least {TITLES[axis]}: {by[0]}; longer: {by[1]})."
     )
 
 
@@ -243,20 +244,21 @@ def readme(
     tables: Tables, summary: Sequence[Row], outcomes: Sequence[Outcome], names: Sequence[tuple[str, str]], bases: str
 ) -> str:
     """The report as Markdown."""
+    records = all_records(tables)
     lines = [
         "# The study",
         "",
         "Written by `python -m train.study --report` from the tables in this folder, which `python -m train.study all` "
         "trained and measured. Open marks and all numbers here are this project's; filled circles are the paper's.",
         "",
-        protocol(tables, bases),
+        protocol(records, bases),
         "",
-        order_kept(tables),
+        order_kept(records),
         "",
         "## Claims",
         "",
-        "*Confirmed*: the interval leaves out 0 with the claim's sign; *contradicted*: with the other sign; *not decided at "
-        "this scale*: it includes 0.",
+        "*Confirmed*: the interval leaves out 0 with the claim's sign; *contradicted*: with the other sign; *not "
+        "decided at this scale*: it includes 0.",
         "",
         *(f"- {outcome.sentence}" for outcome in outcomes),
     ]
@@ -272,7 +274,7 @@ def readme(
             "",
         ]
         lines += table_lines(mine, LATENT if table == "generation" else ())
-    lines += ["", "## Lines", "", *line_lines(outcomes, tables, bases)]
+    lines += ["", "## Lines", "", *line_lines(outcomes, records, bases)]
     return "\n".join(lines) + "\n"
 
 
@@ -281,7 +283,7 @@ def table_lines(summary: Sequence[Row], latent: Sequence[str]) -> list[str]:
     axis = next((line["measure"] for line in summary if line["axis"]), "psnr")
     there = [name for name in (*MEASURES, *latent) if any(line["measure"] == name for line in summary)]
     titles = [TITLES.get(name) or LATENT_TITLES[name] for name in there]
-    head = ["row", "base", "M parameters", "seeds", *titles, f"{TITLES[axis]}, difference", "p", "Holm"]
+    head = ["row", "base", "M trained", "seeds", *titles, f"{TITLES[axis]}, difference", "p", "Holm"]
     lines = [f"| {' | '.join(head)} |", "|---|---|" + "---:|" * (len(head) - 2)]
     for base, row in dict.fromkeys((line["base"], line["row"]) for line in summary):
         mine = {line["measure"]: line for line in summary if (line["base"], line["row"]) == (base, row)}
@@ -308,7 +310,7 @@ def _difference_cells(line: Row | None) -> list[str]:
     return [f"{signed(estimate.mean)}{interval(estimate)} to `{line['compared_with']}`", *p]
 
 
-def line_lines(outcomes: Sequence[Outcome], tables: Tables, bases: str) -> list[str]:
+def line_lines(outcomes: Sequence[Outcome], records: Sequence[Record], bases: str) -> list[str]:
     """The fitted lines beside the paper's, and what each row leaves over, as Markdown."""
     fitted = [outcome for outcome in outcomes if outcome.line is not None]
     if not fitted:
@@ -327,7 +329,7 @@ def line_lines(outcomes: Sequence[Outcome], tables: Tables, bases: str) -> list[
     lines += ["", "What rows leave over:", ""]
     for outcome in fitted:
         base = BASES[bases][int(outcome.claim.second)]
-        rows = sized_rows(tables, base.name, outcome.claim.test, outcome.measure)
+        rows = sized_rows(records, base.name, outcome.claim.test, outcome.measure)
         left = ", ".join(
             f"`{row.name}` {signed(value)}" for row, value in zip(rows, outcome.line.residuals, strict=True)
         )

@@ -29,6 +29,7 @@ WIDTHS = (24, 48, 96, 192, 384, 768, 1536)
 BETAS = (0.1, 0.2, 0.3, 0.5, 1.0)
 TI16_WIDTHS, TI16_COUNTS = (48, 192, 768), (1, 4, 8, 12)
 LONGER, LONGER_WIDTHS, LONGER_COUNT = 3, (24, 192, 1536), 1
+LONG = "-longer"  # at the end of a row's name
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def _scaling(base: Base) -> list[Row]:
     for name, fusion in more.items():
         title = f"{name.replace('-', ' ')}, {LONGER} times the pictures"
         changes = {"pictures": LONGER * base.pictures, "seeds": 1}
-        rows.append(_row("scaling", base, f"{name}-longer", title, None, fusion, **changes))
+        rows.append(_row("scaling", base, f"{name}{LONG}", title, None, fusion, **changes))
     return rows
 
 
