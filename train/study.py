@@ -125,7 +125,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{number} of {len(runs)}, {experiment.base}/{experiment.hash}: {numbers}")
         for name, some in tables.items():
             if experiment.hash in {one.hash for row in some for one in row.runs}:
-                write_table(collect(rows_of_all(name, args), args.out), args.to, name)
+                write_table(collect(rows_of_all(name, args), args.out, study.fits), args.to, name)
 
 
 def rows_of_all(table: str, args: argparse.Namespace) -> list[Row]:

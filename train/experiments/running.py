@@ -165,7 +165,7 @@ class Study:
                 f"the one that is there ({origin['encoder']}, {origin['decoder']}); give another --out, or remove it."
             )
         protocol = self.protocol(one.base)
-        if result is None or {name: result.get(name) for name in protocol} != protocol:
+        if result is None or not self.fits(result):
             started = time.monotonic()
             numbers = self.measure(task, one.base)
             spent = {"measuring_seconds": round(time.monotonic() - started, 1)}
@@ -239,6 +239,12 @@ class Study:
             "size": photos.size,
             "metrics": list(self.metrics(len(photos))),
         }
+
+    def fits(self, result: dict[str, Any]) -> bool:
+        """Whether an experiment was measured on the photos of this call, by its metrics or more."""
+        protocol = self.protocol(result["experiment"]["base"])
+        wanted, measured = set(protocol.pop("metrics")), set(result.get("metrics", ()))
+        return wanted <= measured and {name: result.get(name) for name in protocol} == protocol
 
     def metrics(self, photos: int) -> tuple[str, ...]:
         """Names out of :data:`train.evaluate.METRICS`."""

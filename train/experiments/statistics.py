@@ -106,7 +106,7 @@ def fit_line(x: Sequence[float], values: Sequence[Sequence[float]], resamples: i
     without = []
     for index in range(len(xs)):
         keep = np.arange(len(xs)) != index
-        without.append(least_squares(xs[keep], means[keep]).slope if np.ptp(xs[keep]) else float("nan"))
+        without.append(float(np.polyfit(xs[keep], means[keep], 1)[0]) if np.ptp(xs[keep]) else float("nan"))
     low = high = None
     if max(map(len, values)) > 1:
         rng = np.random.default_rng(seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,11 @@ SCHEMA = pa.schema(list(COLUMNS.items()))
 Record = dict[str, Any]
 
 
-def collect(rows: Iterable[Row], out: Path) -> list[Record]:
+def collect(rows: Iterable[Row], out: Path, fits: Callable[[dict[str, Any]], bool]) -> list[Record]:
     """What was measured of some rows so far, one record per row and seed, in their order.
+
+    Args:
+        fits: whether a result is one of those to compare; others, measured on other photos, are left out.
 
     Raises:
         RunError: results that cannot be compared: of other frozen weights, photos or data.
@@ -61,7 +64,7 @@ def collect(rows: Iterable[Row], out: Path) -> list[Record]:
     for row in rows:
         for experiment in row.runs:
             result = read_result(out, experiment)
-            if result is not None:
+            if result is not None and fits(result):
                 records.append(_record(row, experiment, result))
     check_alike(records, out)
     return records
