@@ -4,11 +4,13 @@ import re
 import shutil
 import xml.etree.ElementTree as ET
 
+import gradio as gr
 import numpy as np
 import pyarrow.parquet
 import pytest
 
-from drorae.study import own, published
+from drorae.study import charts, own_study, published
+from drorae.ui import study_tab
 from train import study
 from train.errors import RunError
 from train.experiments.report import write_report
@@ -73,7 +75,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def claims(folder):
-    return {row["key"]: row for row in own.read_study(folder).claims}
+    return {row["key"]: row for row in own_study.read_study(folder).claims}
 
 
 @pytest.mark.parametrize(
@@ -116,7 +118,7 @@ def test_a_sentence_has_the_numbers_and_the_papers(claims):
 
 
 def test_the_protocol_names_weights_pictures_photos_and_what_stands_in(claims):
-    text = claims[own.PROTOCOL]["sentence"]
+    text = claims[own_study.PROTOCOL]["sentence"]
     for part in ("encoder e0", "decoder of phase 1 d0", "130 runs", "7,500", "1,500 photos of photos20", "is not rFID"):
         assert part in text
 
@@ -130,16 +132,16 @@ def test_longer_runs_keep_the_planted_order(claims):
 def test_the_paper_s_axis_is_taken_where_every_run_has_it(tmp_path):
     write_table(records("rules", "rfid"), tmp_path, "rules")
     write_report(tmp_path)
-    rows = {row["key"]: row for row in own.read_study(tmp_path).claims}
+    rows = {row["key"]: row for row in own_study.read_study(tmp_path).claims}
     assert rows["correction"]["measure"] == "rfid"
-    assert "is not rFID" not in rows[own.PROTOCOL]["sentence"]
+    assert "is not rFID" not in rows[own_study.PROTOCOL]["sentence"]
 
 
 def test_rows_that_are_not_there_are_not_run(tmp_path):
     some = [record for record in records("rules") if record["row"] != "softmax-1"]
     write_table(some, tmp_path, "rules")
     write_report(tmp_path)
-    rows = {row["key"]: row for row in own.read_study(tmp_path).claims}
+    rows = {row["key"]: row for row in own_study.read_study(tmp_path).claims}
     assert rows["signed-free"]["verdict"] == rows["widths"]["verdict"] == "not run"
     assert "it takes `beta-1` against `softmax-1`" in rows["signed-free"]["sentence"]
 
@@ -147,7 +149,7 @@ def test_rows_that_are_not_there_are_not_run(tmp_path):
 def test_one_seed_decides_nothing(tmp_path):
     write_table([record for record in records("rules") if record["seed"] in (None, 0)], tmp_path, "rules")
     write_report(tmp_path)
-    rows = {row["key"]: row for row in own.read_study(tmp_path).claims}
+    rows = {row["key"]: row for row in own_study.read_study(tmp_path).claims}
     assert rows["method"]["verdict"] == UNDECIDED
     assert rows["method"]["sentence"].endswith("one seed decides nothing.")
 
@@ -171,7 +173,7 @@ def test_a_table_is_the_same_in_both_formats(folder):
 
 
 def test_the_summary_has_students_t_and_holms_p(folder):
-    rows = [row for row in own.read_study(folder).summary if row["table"] == "rules" and row["axis"] == "True"]
+    rows = [row for row in own_study.read_study(folder).summary if row["table"] == "rules" and row["axis"] == "True"]
     tested = [row for row in rows if row["p"]]
     assert [float(row["holm"]) for row in tested] == pytest.approx(holm([float(row["p"]) for row in tested]))
     mean = next(row for row in rows if row["row"] == "mean")
@@ -183,25 +185,38 @@ def test_the_summary_has_students_t_and_holms_p(folder):
 
 
 def test_figures_show_ours_open_and_the_papers_filled(folder):
-    figure = own.figures(own.read_study(folder))["scaling"]
-    paper = [trace for trace in figure.data if trace.marker.symbol is None]
+    figure = own_study.figures(own_study.read_study(folder))["scaling"]
+    marks = [trace for trace in figure.data if trace.mode == "markers"]
+    paper = [trace for trace in marks if trace.marker.symbol is None]
     assert [list(trace.y) for trace in paper] == [
         pytest.approx([row.rfid / 0.57 for row in rows]) for rows in (published.WIDTHS, published.LAYERS)
     ]
-    ours = [trace for trace in figure.data if trace.marker.symbol]
+    ours = [trace for trace in marks if trace.marker.symbol]
     assert all(trace.marker.symbol.endswith("-open") for trace in ours)
     # both encoders by width; then the deepest layers of both, and the first one's shallowest
     assert [len(trace.x) for trace in ours] == [7, 3, 12, 12, 4]
     widest = ours[0].y[-1] * 150
     assert widest == pytest.approx(100 - 20 * np.log10(2), abs=0.2)
+    lines = [trace for trace in figure.data if trace.mode == "lines"]
+    assert [(trace.line.dash, len(trace.x)) for trace in lines] == [
+        ("solid", 8),
+        ("dot", 7),
+        ("dot", 3),
+        ("solid", 12),
+        ("dot", 12),
+        ("dot", 4),
+    ]
+    planted_at_widest = (100 - 20 * np.log10(2)) / 150
+    assert (lines[1].x[-1], lines[1].y[-1]) == pytest.approx((ours[0].x[-1], planted_at_widest), rel=2e-3)
 
 
 def test_a_figure_file_has_every_mark_and_interval(folder):
     """The SVG beside the plotly figure that it was made of."""
-    for name, figure in own.figures(own.read_study(folder)).items():
+    for name, figure in own_study.figures(own_study.read_study(folder)).items():
         tree = ET.fromstring((folder / f"{name}.svg").read_text())
         text = ET.tostring(tree, encoding="unicode")
-        marks = sum(len(trace.x) for trace in figure.data)
+        marks = sum(len(trace.x) for trace in figure.data if trace.mode == "markers")
+        assert text.count("polyline") == sum(trace.mode == "lines" for trace in figure.data)
         bars = sum(len(trace.x) for trace in figure.data if trace.error_x.array is not None)
         bars += sum(len(trace.x) for trace in figure.data if trace.error_y.array is not None)
         in_legend = len({trace.name for trace in figure.data if trace.showlegend})
@@ -227,6 +242,21 @@ def test_tables_that_are_not_there_or_not_tables_are_said(tmp_path):
 
 
 def test_a_page_without_a_study_has_none(tmp_path):
-    assert own.read_study(tmp_path) is None
-    (tmp_path / own.SUMMARY).write_text("row\n")
-    assert own.read_study(tmp_path) is None
+    assert own_study.read_study(tmp_path) is None
+    (tmp_path / own_study.SUMMARY).write_text("row\n")
+    assert own_study.read_study(tmp_path) is None
+
+
+def test_the_page_shows_results_where_there_are_some(folder, monkeypatch):
+    """As text and as charts, in as many places as are drawn; none without them."""
+    without = len(study_tab.figures(next(iter(charts.PLANES)), None))
+    found = own_study.read_study(folder)
+    monkeypatch.setattr(study_tab, "results", lambda: found)
+    drawn = study_tab.figures(next(iter(charts.PLANES)), None)
+    assert len(drawn) == without + len(own_study.FIGURES)
+    with gr.Blocks() as demo:
+        tab = study_tab.build(None)
+    assert len(tab.fixed) == len(drawn) - 2
+    texts = [block.value for block in demo.blocks.values() if isinstance(block, gr.Markdown)]
+    report = next(text for text in texts if "a study of small models" in text)
+    assert all(claim["sentence"] in report for claim in found.claims)

@@ -28,6 +28,7 @@ def figure_svg(figure: go.Figure, label: str) -> str:
     layout, traces = content["layout"], content["data"]
     height = int(layout["height"])
     left = int(layout["margin"]["l"])
+    shared = traces if any("matches" in axis for key, axis in layout.items() if key.startswith("yaxis")) else None
     legend = list(dict.fromkeys(t["name"] for t in traces if t.get("showlegend", len(traces) > 1)))
     top = TOP + LINE_HEIGHT * len(legend)
     parts = [
@@ -44,7 +45,7 @@ def figure_svg(figure: go.Figure, label: str) -> str:
     for name in sorted(key for key in layout if key.startswith("xaxis")):
         suffix = name.removeprefix("xaxis")
         mine = [t for t in traces if t.get("xaxis", "x") == f"x{suffix}"]
-        parts += _panel(mine, layout, suffix, (left, top, WIDTH - RIGHT, height + top - BOTTOM))
+        parts += _panel(mine, shared or mine, layout, suffix, (left, top, WIDTH - RIGHT, height + top - BOTTOM))
     for note in layout.get("annotations", ()):  # the titles of the panels
         x = left + (WIDTH - RIGHT - left) * note["x"]
         parts.append(f'<text x="{x:.1f}" y="{top - 8}" text-anchor="middle">{escape(note["text"])}</text>')
@@ -52,16 +53,21 @@ def figure_svg(figure: go.Figure, label: str) -> str:
 
 
 def _panel(
-    traces: list[dict[str, Any]], layout: dict[str, Any], suffix: str, area: tuple[float, float, float, float]
+    traces: list[dict[str, Any]],
+    beside: list[dict[str, Any]],
+    layout: dict[str, Any],
+    suffix: str,
+    area: tuple[float, float, float, float],
 ) -> list[str]:
-    """Axes and marks of one chart within ``area`` (left, top, right, bottom), of which its domain is a part."""
+    """Axes and marks of one chart within ``area`` (left, top, right, bottom), of which its domain is a part. Its
+    heights hold the traces ``beside``."""
     across, down = layout[f"xaxis{suffix}"], layout.get(f"yaxis{suffix}", {})
     left, top, right, bottom = area
     start, end = across.get("domain", (0, 1))
     left, right = left + (right - left) * start, left + (right - left) * end
     names = list(dict.fromkeys(y for t in traces for y in t["y"] if isinstance(y, str)))
     xs = [x for t in traces for x in _ends(t, "x")]
-    ys = [y for t in traces for y in (range(len(names)) if names else _ends(t, "y"))]
+    ys = [y for t in beside for y in (range(len(names)) if names else _ends(t, "y"))]
     log = across.get("type") == "log"
     if not xs:
         return []
@@ -89,6 +95,12 @@ def _panel(
     if names:
         parts.append(f'<path d="M{place_x(0)} {top}V{bottom}" stroke="{INK}" stroke-dasharray="4 3"/>')
     for trace in traces:
+        if trace["mode"] == "lines":
+            path = " ".join(f"{place_x(x)},{place_y(y)}" for x, y in zip(trace["x"], trace["y"], strict=True))
+            dash = ' stroke-dasharray="2 4"' if trace["line"]["dash"] == "dot" else ""
+            colour = trace["line"]["color"]
+            parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"{dash}/>')
+            continue
         for index, (x, y) in enumerate(zip(trace["x"], trace["y"], strict=True)):
             colour = trace["marker"]["color"]
             for axis, value in (("x", x), ("y", y)):

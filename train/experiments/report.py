@@ -8,7 +8,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from drorae.study.own import CLAIMS, FITS, PROTOCOL, SUMMARY, figures, read_study
+from drorae.study.own_study import CLAIMS, FITS, PROTOCOL, SUMMARY, figures, read_study
 from train.errors import RunError, writing
 from train.experiments.claims import (
     TITLES,

@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from drorae.bundled import ASSETS
 from drorae.study import published
 from drorae.study.charts import legend_above
 from drorae.study.colours import OTHER, OURS, PAPER, STATED
+from drorae.study.fits import magnitudes, refits
 from drorae.study.plots import apply_style
 
 if TYPE_CHECKING:
@@ -97,9 +100,15 @@ def scaling_figure(study: OwnStudy) -> go.Figure:
     from plotly.subplots import make_subplots
 
     figure = make_subplots(1, 2, horizontal_spacing=0.1, shared_yaxes=True, subplot_titles=("by width", "by layers"))
-    for column, (table, rows, name) in enumerate(
-        (("scaling", published.WIDTHS, "table 8"), ("layers", published.LAYERS, "table 9")), 1
+    fits = refits()
+    for column, (table, rows, name, fit, xs) in enumerate(
+        (
+            ("scaling", published.WIDTHS, "table 8", fits.widths, magnitudes(published.WIDTHS)),
+            ("layers", published.LAYERS, "table 9", fits.layers, np.array([row.setting for row in published.LAYERS])),
+        ),
+        1,
     ):
+        _add_line(figure, shown(xs, column), fit.at(xs) / RFID_OF_RAE, "refit of the paper's points", PAPER, column)
         figure.add_scatter(
             x=[row.parameters if column == 1 else row.setting for row in rows],
             y=[row.rfid / RFID_OF_RAE for row in rows],
@@ -118,6 +127,9 @@ def scaling_figure(study: OwnStudy) -> go.Figure:
             else [("deepest-", "diamond-open"), ("shallowest-", "square-open")]
         )
         for base, colour in zip(bases(study), (OURS, OTHER), strict=False):
+            line = fitted(study, {1: "widths", 2: "layers"}[column], base)
+            if line is not None:
+                _add_line(figure, shown(line[0], column), line[1], f"{base}: least squares", colour, column)
             for prefix, symbol in kinds:
                 points = relative(study, table, prefix, base)
                 if points:
@@ -127,6 +139,40 @@ def scaling_figure(study: OwnStudy) -> go.Figure:
     figure.update_xaxes(title="layers fused", row=1, col=2)
     figure.update_yaxes(title="share of RAE's distance", row=1, col=1)
     return legend_above(apply_style(figure, 420), titles=True)
+
+
+def shown(sizes: np.ndarray, column: int) -> np.ndarray:
+    """Sizes as the charts have them: millions of parameters instead of their log10, or layers."""
+    return 10.0**sizes / 1e6 if column == 1 else sizes
+
+
+def fitted(study: OwnStudy, name: str, base: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """A fitted line at the rows it was fitted to: their sizes, and its values as shares of RAE's distance; ``None``
+    where none was fitted."""
+    rows = [row for row in study.fits if row["fit"].startswith(name) and row.get("base") == base]
+    alone = [
+        float(row["mean"])
+        for row in study.summary
+        if rows and (row["base"], row["row"], row["measure"]) == (base, "rae", rows[0]["measure"])
+    ]
+    if not alone:
+        return None
+    x = np.array([float(row["x"]) for row in rows])
+    return x, (float(rows[0]["slope"]) * x + float(rows[0]["intercept"])) / alone[0]
+
+
+def _add_line(figure: go.Figure, x: np.ndarray, y: np.ndarray, name: str, colour: str, column: int) -> None:
+    figure.add_scatter(
+        x=x.tolist(),
+        y=y.tolist(),
+        mode="lines",
+        line={"color": colour, "width": 1.5, "dash": "solid" if colour == PAPER else "dot"},
+        hovertemplate="%{y:.3f}<extra>" + name + "</extra>",
+        name=name,
+        showlegend=False,
+        row=1,
+        col=column,
+    )
 
 
 def _add_points(
@@ -187,6 +233,9 @@ def rules_figure(study: OwnStudy) -> go.Figure:
     return figure.update_layout(margin={"l": 230})
 
 
+FIGURES = {"scaling": scaling_figure, "rules": rules_figure}
+
+
 def figures(study: OwnStudy) -> dict[str, go.Figure]:
     """All figures of the study by name."""
-    return {"scaling": scaling_figure(study), "rules": rules_figure(study)}
+    return {name: figure(study) for name, figure in FIGURES.items()}
