@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,10 @@ def write_report(folder: Path) -> str:
     """Write everything that follows from the tables in ``folder`` beside them; what was found, as text.
 
     Raises:
-        RunError: there is no table.
+        RunError: there is no table, or no plotly.
     """
+    if find_spec("plotly") is None:
+        raise RunError("the report draws its figures with plotly, which is not installed; pip install plotly")
     tables = {name: records for name in TABLES if (records := read_table(folder, name))}
     if not tables:
         raise RunError(f"there is no table of the study in '{folder}'; run python -m train.study first, or give --to.")
