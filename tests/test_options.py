@@ -42,6 +42,9 @@ def said(command: str, arguments: list[str], capsys) -> str:
         ("train.stage1", "--shares", "0", "a number of turns"),
         ("train.stage2", "--classes", "\u00b2", "a number of classes"),
         ("train.dit_probe", "--steps", "0.5", "a number of steps"),
+        ("train.study", "--seeds", "0", "a number of seeds"),
+        ("train.study", "--limit", "0", "a number of photos"),
+        ("train.study", "--rate", "0", "pictures a second; give a number above 0"),
     ],
 )
 def test_a_number_that_cannot_be_used_is_said_in_its_unit(command, option, value, unit, capsys):

@@ -58,7 +58,7 @@ def test_every_run_starts_from_a_run_that_a_preset_makes():
     made |= {f"{name}/{phase}" for name, preset in PRESETS.items() for phase in preset.stage1}
     for preset in PRESETS.values():
         for row in preset.stage1.values():
-            needed = [row.starts_from, row.adversary.continues]
+            needed = [row.starts_from, row.adversary and row.adversary.continues]
             assert all(name in made for name in needed if name not in (None, "encoder"))
 
 

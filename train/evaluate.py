@@ -103,11 +103,15 @@ class Measure:
             return self.networks[name](images)[0]
         return self.networks[name]((images * 255).to(torch.uint8))
 
+    def features_of_originals(self, images: Tensor) -> dict[str, Tensor]:
+        """Features of a batch of 8-bit originals by metric, see :meth:`features`."""
+        return {name: self.features(name, images) for name in self.metrics if name in FEATURES}
+
     @torch.no_grad()
     def update(self, images: Tensor, outputs: Iterable[tuple[str, Tensor]], rounding: str) -> None:
         """Add a batch: originals (B, 3, H, W) in [0, 1] and, per route, what was rebuilt of them."""
         reference = quantize(images, "round")
-        wanted = {name: self.features(name, reference) for name in self.metrics if name in FEATURES}
+        wanted = self.features_of_originals(reference)
         targets = dict.fromkeys(self.networks, reference)
         targets |= {name: self.networks[name].taps(reference) for name in TAPPED if name in self.networks}
         for route, output in outputs:

@@ -1,7 +1,8 @@
 """One row per experiment: what trains, from where, on how many pictures, and the number it should reach.
 
 ``tiny`` makes ``assets/drorae-tiny``; ``dinov2-b`` is the paper's tokenizer and ``dinov2-b-{h}`` its scaling study;
-``smoke`` runs every phase in seconds on generated pictures, for the tests.
+``study`` and ``study-ti16`` are the base models of ``train.study``; ``smoke`` and ``study-smoke`` run everything in
+seconds on generated pictures, for the tests.
 """
 
 from __future__ import annotations
@@ -299,6 +300,59 @@ TINY_DECODER = Stage1Preset(
     expected="at least 17.5 dB at 224 px",
 )
 
+
+# ---- the base models of the study -----------------------------------------------------------------------------------
+
+STUDY_SIZE, STUDY_BATCH, STUDY_PICTURES = 128, 16, 7500
+STUDY_MODEL = {**TINY_MODEL, "encoder_input_size": STUDY_SIZE, "any_size": False}
+STUDY_TI16_MODEL = {
+    **STUDY_MODEL,
+    "encoder_args": None,
+    "encoder_input_size": 224,
+    "decoder_patch_size": 16,
+}
+SMALLEST_MODEL = {**SMOKE_MODEL, "any_size": False}
+
+
+def ema_decay(steps: int) -> float:
+    """An average over the last tenth of a short run, over 500 steps of a long one."""
+    return min(0.998, max(0.5, 1 - 10 / steps))
+
+
+def _study(phase: str, starts_from: str, pictures: int, lr: float) -> Stage1Preset:
+    """One recipe for whatever trains: the optimiser of ``tiny``, one loss, no adversary, no noise. Not compiled: of so
+    many short runs each would compile anew."""
+    steps = -(-pictures // STUDY_BATCH)
+    schedule = Schedule(
+        steps,
+        STUDY_BATCH,
+        lr,
+        warmup_steps=30,
+        optimizer="muon",
+        lr_floor=0.05,
+        ema_decay=ema_decay(steps),
+        precision="no",
+        crop_scale=ANY_SCALE,
+        save_every=250,
+    )
+    return Stage1Preset(schedule, phase, starts_from, perceptual=_vgg11(0.02), loss_crop=64)
+
+
+def _study_phases(name: str, encoder: str, decoder: int = 32_000) -> dict[str, Stage1Preset]:
+    """Phase 1, which all experiments upon it share, and the phases 2 and 3 that they change."""
+    return {
+        "decoder": _study("decoder", encoder, decoder, 2e-3),
+        "fusion": _study("fusion", f"{name}/decoder", STUDY_PICTURES, 1.5e-3),
+        "finetune": _study("finetune", f"{name}/fusion", STUDY_PICTURES, 1.5e-3),
+    }
+
+
+def _study_smoke(name: str, encoder: str) -> dict[str, Stage1Preset]:
+    schedule = Schedule(6, 4, 1e-3, 1, ema_decay=0.5, precision="no", save_every=3, workers=0)
+    starts = {"decoder": encoder, "fusion": f"{name}/decoder", "finetune": f"{name}/fusion"}
+    return {phase: Stage1Preset(schedule, phase, start) for phase, start in starts.items()}
+
+
 PRESETS = {
     "tiny": Preset(
         model=TINY_MODEL,
@@ -349,6 +403,21 @@ PRESETS = {
         )
         for row in WIDTHS
     },
+    # 128 px, patch 8, the distilled encoder of "tiny"; and the published ViT-Ti/16 that it was distilled from
+    "study": Preset(STUDY_MODEL, TINY_ENCODER, _study_phases("study", "tiny/encoder")),
+    "study-ti16": Preset(
+        STUDY_TI16_MODEL,
+        None,
+        _study_phases("study-ti16", "encoder"),
+        encoder_weights="vit_tiny_patch16_224_fp16.safetensors",
+    ),
+    "study-smoke": Preset(SMALLEST_MODEL, None, _study_smoke("study-smoke", "encoder"), encoder_weights="random"),
+    "study-smoke-ti16": Preset(
+        {**SMALLEST_MODEL, "encoder_args": {**SMOKE_MODEL["encoder_args"], "patch_size": 16}, "decoder_patch_size": 16},
+        None,
+        _study_smoke("study-smoke-ti16", "encoder"),
+        encoder_weights="random",
+    ),
     "smoke": Preset(
         model=SMOKE_MODEL,
         encoder=EncoderPreset(

@@ -170,7 +170,8 @@ class Stage2Preset:
 
 @dataclass(frozen=True)
 class Preset:
-    """Everything needed to make one checkpoint. ``encoder`` is ``None`` where timm's own weights are used.
+    """Everything needed to make one checkpoint. ``encoder`` is ``None`` where timm's own weights are used: those of the
+    file ``encoder_weights`` in the weights folder, of timm's hub when that is ``None`` too, or ``"random"`` ones.
 
     ``stage2`` has the denoisers by run: ``"class"``, ``"class-guide"`` (the weak network of AutoGuidance), ``"text"``.
     """
@@ -179,3 +180,4 @@ class Preset:
     encoder: EncoderPreset | None
     stage1: dict[str, Stage1Preset] = field(default_factory=dict)
     stage2: dict[str, Stage2Preset] = field(default_factory=dict)
+    encoder_weights: str | None = None

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 from drorae import AutoencoderDRoRAE
 from drorae.checkpoints import DISCRIMINATOR, CheckpointError, read_weights
@@ -42,20 +42,26 @@ from train.engine.session import (
 )
 from train.presets import PHASES, PRESETS
 from train.settings import Preset, Stage1Preset
-from train.tasks.backbones import pretrained
+from train.tasks.backbones import load_timm, pretrained
 from train.tasks.reconstruction import TRAINED_PART, Reconstruction
 
 ENCODER = "encoder"
 
 
 def start_model(
-    preset: Preset, phase: Stage1Preset, runs: Path, start: str | None, legs: Path | None = None
+    preset: Preset,
+    phase: Stage1Preset,
+    runs: Path,
+    start: str | None,
+    legs: Path | None = None,
+    weights: Path | None = None,
 ) -> AutoencoderDRoRAE:
     """The autoencoder as this phase finds it: the checkpoint of the phase before, or the encoder alone.
 
     Args:
         start: a checkpoint folder or hub repository to start from instead, this project's or RAE's.
         legs: folder of legs, which stand in for runs that are not in ``runs``; they need not have come to their end.
+        weights: folder of the preset's ``encoder_weights``, where it names some.
 
     Raises:
         CheckpointError: the run it starts from has not finished, or ``start`` or a leg cannot be used.
@@ -63,12 +69,9 @@ def start_model(
     if start is not None:
         model = load_tokenizer(start)
     elif phase.starts_from == ENCODER and preset.encoder is None:
-        model = AutoencoderDRoRAE(**{**preset.model, "fusion": None})
-        source = pretrained(model.config.encoder_name, **model.encoder.arguments)
-        source.norm = nn.Identity()  # LN_bb has no affine
-        model.encoder.model.load_state_dict(source.state_dict(), strict=True)
+        model = load_encoder(preset, weights)
     else:
-        model = load_run(preset, phase.starts_from, phase.phase, runs, legs)
+        model = load_run(preset, phase.starts_from, phase.phase, runs, legs, weights)
     if phase.phase == "decoder":
         if preset.model.get("fusion") == "mean":
             _add_fusion(model, preset)
@@ -84,8 +87,30 @@ def start_model(
     return model
 
 
-def load_run(preset: Preset, run: str, phase: str, runs: Path, legs: Path | None) -> AutoencoderDRoRAE:
-    """The autoencoder that ``run`` ("tiny/fusion") left: its checkpoint, or the one before it with the run's leg."""
+def load_encoder(preset: Preset, weights: Path | None) -> AutoencoderDRoRAE:
+    """The autoencoder with timm's weights in its encoder and a fresh decoder: those that the preset names in the folder
+    ``weights``, or the hub's.
+
+    Raises:
+        FileNotFoundError: the file is not there.
+        CheckpointError: the hub cannot be reached.
+    """
+    model = AutoencoderDRoRAE(**{**preset.model, "fusion": None})
+    name, arguments = model.config.encoder_name, dict(model.encoder.arguments)
+    if preset.encoder_weights is None:
+        source = pretrained(name, **arguments)
+    else:
+        del arguments["num_classes"]  # the file has the classifier, too
+        source = load_timm(name, preset.encoder_weights, weights or Path(), **arguments)
+    load(model.encoder.model, student_weights(source.state_dict()), Path(preset.encoder_weights or name))
+    return model
+
+
+def load_run(
+    preset: Preset, run: str, phase: str, runs: Path, legs: Path | None, weights: Path | None = None
+) -> AutoencoderDRoRAE:
+    """The autoencoder that ``run`` ("tiny/fusion") left: its checkpoint, or the one before it with the run's leg.
+    ``weights`` as in :func:`start_model`."""
     folder, (row, name) = runs / run / CHECKPOINT, run.split("/")
     leg = None if folder.is_dir() else find_leg(legs, row, name)
     if leg is None and not folder.is_dir():
@@ -93,12 +118,14 @@ def load_run(preset: Preset, run: str, phase: str, runs: Path, legs: Path | None
         raise CheckpointError(f"phase '{phase}' starts from '{folder}', which is not there{also}; run that first.")
     if name == ENCODER:
         model = AutoencoderDRoRAE(**{**preset.model, "fusion": None})
-        weights = read_weights(folder / "model.safetensors") if leg is None else student_weights(leg.weights)
-        load(model.encoder.model, weights, folder if leg is None else leg.file)
+        trained = read_weights(folder / "model.safetensors") if leg is None else student_weights(leg.weights)
+        load(model.encoder.model, trained, folder if leg is None else leg.file)
         return model
     if leg is None:
         return AutoencoderDRoRAE.from_pretrained(folder)
-    model = load_run(preset, preset.stage1[name].starts_from, phase, runs, legs)
+    start = preset.stage1[name].starts_from
+    first = start == ENCODER
+    model = load_encoder(preset, weights) if first else load_run(preset, start, phase, runs, legs, weights)
     if name == "fusion":
         _add_fusion(model, preset)
     elif name == "finetune":
@@ -125,7 +152,7 @@ def load_heads(run: str, phase: str, runs: Path, legs: Path | None) -> dict[str,
 def build_task(args: argparse.Namespace, preset: Preset, phase: Stage1Preset) -> Reconstruction:
     """The autoencoder as the phase finds it with the phase's loss, and held-out photos."""
     torch.manual_seed(phase.schedule.seed)
-    model = start_model(preset, phase, args.out, args.start, args.legs)
+    model = start_model(preset, phase, args.out, args.start, args.legs, args.weights)
     validation = load_validation(args, phase.validation_side or model.image_size, limit=VALIDATION_PHOTOS)
     task = Reconstruction(model, phase, args.weights, validation)
     continues = phase.adversary.continues if phase.adversary else None

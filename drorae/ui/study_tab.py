@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
 
 from drorae.checkpoints import stored_folder
-from drorae.study import charts, published
+from drorae.study import charts, own_study, published
 from drorae.study.fits import Measured, read_measurements, refits
+from drorae.study.own_study import OwnStudy
 from drorae.ui.lanes import IN_STUDY
 
 if TYPE_CHECKING:
@@ -62,6 +64,12 @@ GENEVAL_TEXT = """
 ## Text to image
 GenEval of generators of about 1 B parameters that differ in the tokenizer only. DRoRAE gains 0.04 over RAE; VA-VAE
 and RPiAE stay ahead by 0.01. The paper's text gives DRoRAE 0.59, its table 0.60.
+"""
+
+
+RESULTS_TEXT = """
+## What a study of small models says
+{report}
 """
 
 
@@ -144,9 +152,16 @@ def build(own: Measured | None) -> StudyTab:
         with numbers_accordion():
             rows = [(name, *scores) for name, scores in published.GENEVAL.items()]
             gr.Markdown(markdown_table(("tokenizer (tables 2, 7)", *published.GENEVAL_TASKS), rows))
+    fixed = [scaling, designs, strategies, geneval]
+    study = results()
+    if study is not None:
+        with section():
+            gr.Markdown(RESULTS_TEXT.format(report=own_study.report_text(study)), elem_id="study-results-text")
+            with gr.Column():
+                fixed += [chart(f"study-results-{name}") for name in own_study.FIGURES]
     state = gr.State(own)
     plane.input(charts.peers, [plane, state], peers, api_visibility="private", **IN_STUDY)
-    return StudyTab(plane, heading, phases, table, peers, state, [scaling, designs, strategies, geneval])
+    return StudyTab(plane, heading, phases, table, peers, state, fixed)
 
 
 def section() -> gr.Column:
@@ -162,7 +177,15 @@ def chart(name: str) -> gr.Plot:
 def figures(plane: str, own: Measured | None) -> list[go.Figure]:
     """All charts: the phases, the peers, and those of :attr:`StudyTab.fixed`."""
     fixed = [charts.scaling(), charts.designs(), charts.strategies(), charts.geneval()]
-    return [charts.phases(own), charts.peers(plane, own), *fixed]
+    study = results()
+    measured = [] if study is None else list(own_study.figures(study).values())
+    return [charts.phases(own), charts.peers(plane, own), *fixed, *measured]
+
+
+@cache
+def results() -> OwnStudy | None:
+    """What ``train.study`` found, read once; ``None`` where the code came without."""
+    return own_study.read_study()
 
 
 def numbers_accordion() -> gr.Accordion:

@@ -1,0 +1,241 @@
+"""The study of this project as figures and text: read from ``assets/study``, never computed here.
+
+``python -m train.study --report`` writes what is read. Marks of this project are open, published ones filled.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from drorae.bundled import ASSETS
+from drorae.study import published
+from drorae.study.charts import legend_above
+from drorae.study.colours import OTHER, OURS, PAPER, STATED
+from drorae.study.fits import magnitudes, refits
+from drorae.study.plots import apply_style
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go  # which is loaded when a chart is drawn
+
+FOLDER = ASSETS / "study"
+SUMMARY, FITS, CLAIMS = "summary.csv", "fits.csv", "claims.csv"
+PROTOCOL = "protocol"  # key of the sentence that says how all was measured
+RFID_OF_RAE = published.ROUTE_SCORES[0].rfid
+Rows = list[dict[str, str]]
+
+
+class OwnStudy(NamedTuple):
+    """What the report left: means with intervals, lines, sentences. Numbers are texts, empty where there is none."""
+
+    summary: Rows
+    fits: Rows
+    claims: Rows
+
+
+def read_study(folder: Path = FOLDER) -> OwnStudy | None:
+    """The study's results; ``None`` where there are none that can be read."""
+    try:
+        parts = []
+        for name in (SUMMARY, FITS, CLAIMS):
+            with (folder / name).open(encoding="utf-8", newline="") as file:
+                parts.append(list(csv.DictReader(file)))
+        study = OwnStudy(*parts)
+        # everything that is read later is looked at once
+        for figure in (relative(study, "scaling", "width-"), relative(study, "layers", "deepest-")):
+            assert all(len(point) == 4 for point in figure)
+        return study if study.summary and {"key", "sentence"} <= set(study.claims[0]) else None
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return None
+
+
+def report_text(study: OwnStudy) -> str:
+    """How it was measured, and a sentence for each claim, as Markdown."""
+    protocol = [row["sentence"] for row in study.claims if row["key"] == PROTOCOL]
+    claims = [f"- {row['sentence']}" for row in study.claims if row["key"] != PROTOCOL]
+    return "\n\n".join([*protocol, "\n".join(claims)])
+
+
+def bases(study: OwnStudy) -> list[str]:
+    """The base models, in order."""
+    return list(dict.fromkeys(row["base"] for row in study.summary))
+
+
+def axis_title(study: OwnStudy) -> str:
+    """Name of the measure that decides."""
+    return next((row["measure_title"] for row in study.summary if row["axis"] == "True"), "")
+
+
+class Point(NamedTuple):
+    """A row on a chart: size (parameters, or layers), the measure as a share of RAE's, and both ends of its interval
+    (the mean itself where there is none)."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+
+
+def relative(study: OwnStudy, table: str, prefix: str, base: str | None = None) -> list[Point]:
+    """The rows of a table whose names begin with ``prefix``, in order of size; none where RAE has no number."""
+    base = base or (bases(study) or [""])[0]
+    mine = [row for row in study.summary if (row["table"], row["base"], row["axis"]) == (table, base, "True")]
+    alone = [float(row["mean"]) for row in mine if row["row"] == "rae"]
+    points = []
+    for row in mine:
+        if not alone or not row["row"].startswith(prefix) or row["row"].endswith("-longer"):
+            continue
+        x = float(row["parameters"]) / 1e6 if table == "scaling" else float(row["count"])
+        values = [float(row[key] or row["mean"]) / alone[0] for key in ("mean", "low", "high")]
+        points.append(Point(x, *values))
+    return sorted(points)
+
+
+def scaling_figure(study: OwnStudy) -> go.Figure:
+    """Distance against the size of the fusion, by width and by layers, as a share of RAE's; the paper's beside ours."""
+    from plotly.subplots import make_subplots
+
+    figure = make_subplots(1, 2, horizontal_spacing=0.1, shared_yaxes=True, subplot_titles=("by width", "by layers"))
+    fits = refits()
+    for column, (table, rows, name, fit, xs) in enumerate(
+        (
+            ("scaling", published.WIDTHS, "table 8", fits.widths, magnitudes(published.WIDTHS)),
+            ("layers", published.LAYERS, "table 9", fits.layers, np.array([row.setting for row in published.LAYERS])),
+        ),
+        1,
+    ):
+        _add_line(figure, shown(xs, column), fit.at(xs) / RFID_OF_RAE, "refit of the paper's points", PAPER, column)
+        figure.add_scatter(
+            x=[row.parameters if column == 1 else row.setting for row in rows],
+            y=[row.rfid / RFID_OF_RAE for row in rows],
+            mode="markers",
+            marker={"color": PAPER, "size": 9},
+            hovertemplate="%{x}: %{y:.3f} of RAE's rFID<extra>the paper, " + name + "</extra>",
+            name="the paper: rFID",
+            legendgroup="paper",
+            showlegend=column == 1,
+            row=1,
+            col=column,
+        )
+        kinds = (
+            [("width-", "diamond-open")]
+            if column == 1
+            else [("deepest-", "diamond-open"), ("shallowest-", "square-open")]
+        )
+        for base, colour in zip(bases(study), (OURS, OTHER), strict=False):
+            line = fitted(study, {1: "widths", 2: "layers"}[column], base)
+            if line is not None:
+                _add_line(figure, shown(line[0], column), line[1], f"{base}: least squares", colour, column)
+            for prefix, symbol in kinds:
+                points = relative(study, table, prefix, base)
+                if points:
+                    words = f"{base}{', shallowest layers' if prefix == 'shallowest-' else ''}: {axis_title(study)}"
+                    _add_points(figure, points, words, colour, symbol, column, prefix != "deepest-")
+    figure.update_xaxes(type="log", title="millions of parameters", row=1, col=1)
+    figure.update_xaxes(title="layers fused", row=1, col=2)
+    figure.update_yaxes(title="share of RAE's distance", row=1, col=1)
+    return legend_above(apply_style(figure, 420), titles=True)
+
+
+def shown(sizes: np.ndarray, column: int) -> np.ndarray:
+    """Sizes as the charts have them: millions of parameters instead of their log10, or layers."""
+    return 10.0**sizes / 1e6 if column == 1 else sizes
+
+
+def fitted(study: OwnStudy, name: str, base: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """A fitted line at the rows it was fitted to: their sizes, and its values as shares of RAE's distance; ``None``
+    where none was fitted."""
+    rows = [row for row in study.fits if row["fit"].startswith(name) and row.get("base") == base]
+    alone = [
+        float(row["mean"])
+        for row in study.summary
+        if rows and (row["base"], row["row"], row["measure"]) == (base, "rae", rows[0]["measure"])
+    ]
+    if not alone:
+        return None
+    x = np.array([float(row["x"]) for row in rows])
+    return x, (float(rows[0]["slope"]) * x + float(rows[0]["intercept"])) / alone[0]
+
+
+def _add_line(figure: go.Figure, x: np.ndarray, y: np.ndarray, name: str, colour: str, column: int) -> None:
+    figure.add_scatter(
+        x=x.tolist(),
+        y=y.tolist(),
+        mode="lines",
+        line={"color": colour, "width": 1.5, "dash": "solid" if colour == PAPER else "dot"},
+        hovertemplate="%{y:.3f}<extra>" + name + "</extra>",
+        name=name,
+        showlegend=False,
+        row=1,
+        col=column,
+    )
+
+
+def _add_points(
+    figure: go.Figure, points: Sequence[Point], name: str, colour: str, symbol: str, column: int, legend: bool
+) -> None:
+    figure.add_scatter(
+        x=[point.x for point in points],
+        y=[point.y for point in points],
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": [point.high - point.y for point in points],
+            "arrayminus": [point.y - point.low for point in points],
+            "color": colour,
+            "thickness": 1.2,
+        },
+        mode="markers",
+        marker={"color": colour, "size": 11, "symbol": symbol, "line": {"width": 2}},
+        hovertemplate="%{x:.3g}: %{y:.3f} of RAE's<extra>" + name + "</extra>",
+        name=name,
+        legendgroup=name,
+        showlegend=legend,
+        row=1,
+        col=column,
+    )
+
+
+def rules_figure(study: OwnStudy) -> go.Figure:
+    """What each change does to the measure that decides, with its interval, against the row it is compared with."""
+    import plotly.graph_objects as go
+
+    rows = [row for row in study.summary if row["table"] == "rules" and row["axis"] == "True" and row["difference"]]
+    names = [f"{row['row']} − {row['compared_with']}" for row in rows]
+    means = [float(row["difference"]) for row in rows]
+    ends = [[float(row[key] or row["difference"]) for row in rows] for key in ("difference_low", "difference_high")]
+    figure = go.Figure(
+        go.Scatter(
+            x=means,
+            y=names,
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": [high - mean for high, mean in zip(ends[1], means, strict=True)],
+                "arrayminus": [mean - low for low, mean in zip(ends[0], means, strict=True)],
+                "color": OURS,
+                "thickness": 1.2,
+            },
+            mode="markers",
+            marker={"color": OURS, "size": 11, "symbol": "diamond-open", "line": {"width": 2}},
+            hovertemplate="%{y}: %{x:.3g}<extra>measured here</extra>",
+            name="measured here",
+        )
+    )
+    figure.add_vline(0, line={"color": STATED, "width": 1.5, "dash": "dash"})
+    figure.update_xaxes(title=f"difference in {axis_title(study)}")
+    figure.update_yaxes(autorange="reversed")
+    figure = apply_style(figure, 140 + 26 * max(1, len(rows)))
+    return figure.update_layout(margin={"l": 230})
+
+
+FIGURES = {"scaling": scaling_figure, "rules": rules_figure}
+
+
+def figures(study: OwnStudy) -> dict[str, go.Figure]:
+    """All figures of the study by name."""
+    return {name: figure(study) for name, figure in FIGURES.items()}

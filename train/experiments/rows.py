@@ -1,0 +1,202 @@
+"""The rows of the study's tables."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from train.experiments.experiment import (
+    BUDGETS,
+    DECODER,
+    DEEPEST,
+    FINETUNE,
+    FUSION,
+    JOINT,
+    MEAN,
+    RAE,
+    SOFTMAX,
+    Experiment,
+    FusionChoice,
+    len_layers,
+)
+from train.presets import STUDY_PICTURES
+
+TABLES = ("scaling", "layers", "rules", "generation")
+SEEDS = 3
+DEFAULT, RETRAINED, PHASE3, TOGETHER = "default", "rae-retrained", "three-phases", "joint"
+WIDTHS = (24, 48, 96, 192, 384, 768, 1536)
+BETAS = (0.1, 0.2, 0.3, 0.5, 1.0)
+TI16_WIDTHS, TI16_COUNTS = (48, 192, 768), (1, 4, 8, 12)
+LONGER, LONGER_WIDTHS, LONGER_COUNT = 3, (24, 192, 1536), 1
+LONG = "-longer"  # at the end of a row's name
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model and the sizes its experiments go through.
+
+    Attributes:
+        name: of its preset.
+        width: of the experts, where they are not what changes.
+        widths, counts: expert widths, and numbers of layers.
+        whole: whether it has all rows, or the widths and the deepest layers alone.
+        longer: the widths that are also trained ``LONGER`` times as long.
+    """
+
+    name: str
+    title: str
+    width: int
+    widths: tuple[int, ...]
+    counts: tuple[int, ...]
+    pictures: int
+    whole: bool
+    longer: tuple[int, ...] = ()
+
+    @property
+    def layers(self) -> int:
+        """Layers of its encoder."""
+        return len_layers(self.name)
+
+
+BASES = {
+    "study": (
+        Base("study", "128 px, patch 8", 768, WIDTHS, tuple(range(1, 13)), STUDY_PICTURES, True, LONGER_WIDTHS),
+        Base("study-ti16", "ViT-Ti/16, 224 px", 768, TI16_WIDTHS, TI16_COUNTS, STUDY_PICTURES, False),
+    ),
+    "smoke": (
+        Base("study-smoke", "smoke", 192, (24, 48, 192), (1, 2, 3), 24, True, (24,)),
+        Base("study-smoke-ti16", "smoke, patch 16", 192, (48, 192), (1, 3), 24, False),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table.
+
+    Attributes:
+        name: within its base.
+        reference: the row of the same base that it is compared with, seed by seed; ``None``: with none.
+        experiment: with seed 0.
+    """
+
+    table: str
+    name: str
+    title: str
+    reference: str | None
+    experiment: Experiment
+    seeds: int = SEEDS
+
+    @property
+    def runs(self) -> list[Experiment]:
+        """One experiment per seed."""
+        if not self.experiment.trains:
+            return [self.experiment.canonical]
+        return [dataclasses.replace(self.experiment, seed=seed) for seed in range(self.seeds)]
+
+
+def fusion_of(base: Base, **changes) -> FusionChoice:
+    """The paper's fusion upon a base, with changes."""
+    return dataclasses.replace(FusionChoice(tuple(range(1, base.layers + 1)), base.width), **changes)
+
+
+def deepest(base: Base, count: int) -> tuple[int, ...]:
+    """The deepest ``count`` layers, from 1."""
+    return tuple(range(base.layers - count + 1, base.layers + 1))
+
+
+def rows_of(table: str, bases: str = "study") -> list[Row]:
+    """All rows of a table, for ``"study"`` or ``"smoke"`` bases."""
+    return [row for base in BASES[bases] for row in _ROWS[table](base)]
+
+
+def all_runs(rows: list[Row]) -> dict[str, Experiment]:
+    """Every experiment of some rows and those they go on from, once each, by hash, in the order to run them: the first
+    seed of all rows, then the second, and so on."""
+    found: dict[str, Experiment] = {}
+    for seed in range(max((row.seeds for row in rows), default=0)):
+        for row in rows:
+            for experiment in row.runs[seed : seed + 1]:
+                for one in (experiment.before, experiment):
+                    if one is not None:
+                        found.setdefault(one.hash, one.canonical)
+    return found
+
+
+def _row(table: str, base: Base, name: str, title: str, reference: str | None, fusion: FusionChoice | None, **changes):
+    experiment = Experiment(base.name, FUSION, fusion, base.pictures)
+    seeds = changes.pop("seeds", SEEDS)
+    return Row(table, name, title, reference, dataclasses.replace(experiment, **changes), seeds)
+
+
+def _common(table: str, base: Base) -> Iterator[Row]:
+    yield _row(table, base, RAE, "RAE: the last layer, phase 1", None, None, phase=RAE)
+    title = f"all layers, width {base.width}, signed, beta 0.2"
+    yield _row(table, base, DEFAULT, title, RAE, fusion_of(base))
+
+
+def _scaling(base: Base) -> list[Row]:
+    rows = list(_common("scaling", base))
+    for width in base.widths:
+        rows.append(_row("scaling", base, f"width-{width}", f"width {width}", DEFAULT, fusion_of(base, width=width)))
+    more = {f"width-{width}": fusion_of(base, width=width) for width in base.longer}
+    more |= {f"deepest-{LONGER_COUNT}": fusion_of(base, layers=deepest(base, LONGER_COUNT))} if more else {}
+    for name, fusion in more.items():
+        title = f"{name.replace('-', ' ')}, {LONGER} times the pictures"
+        changes = {"pictures": LONGER * base.pictures, "seeds": 1}
+        rows.append(_row("scaling", base, f"{name}{LONG}", title, None, fusion, **changes))
+    return rows
+
+
+def _layers(base: Base) -> list[Row]:
+    rows = list(_common("layers", base))
+    for count in base.counts:
+        fusion = fusion_of(base, layers=deepest(base, count))
+        rows.append(_row("layers", base, f"deepest-{count}", f"the deepest {count}", DEFAULT, fusion))
+    for count in base.counts if base.whole else ():
+        fusion = fusion_of(base, layers=tuple(range(1, count + 1)))
+        title = f"the shallowest {count}, z_base of the last"
+        rows.append(_row("layers", base, f"shallowest-{count}", title, f"deepest-{count}", fusion))
+    return rows
+
+
+def _rules(base: Base) -> list[Row]:
+    if not base.whole:
+        return []
+    rows = list(_common("rules", base))
+    for beta in BETAS:
+        title = f"signed, beta {beta:g}" + (" (no correction)" if beta == 1 else "")
+        rows.append(_row("rules", base, f"beta-{beta:g}", title, DEFAULT, fusion_of(base, beta=beta)))
+    for beta in (0.2, 1.0):
+        title, fusion = f"softmax, beta {beta:g}", fusion_of(base, rule=SOFTMAX, beta=beta)
+        rows.append(_row("rules", base, f"softmax-{beta:g}", title, f"beta-{beta:g}", fusion))
+    changes = {
+        "router-deepest": ("router reads the last layer", {"router": DEEPEST}),
+        "no-activation": ("experts without GELU", {"activation": False}),
+        "budgets": ("HiRAE's residual budgets for beta", {"rule": BUDGETS}),
+    }
+    for name, (title, change) in changes.items():
+        rows.append(_row("rules", base, name, title, DEFAULT, fusion_of(base, **change)))
+    return rows + _decoders("rules", base)
+
+
+def _decoders(table: str, base: Base) -> list[Row]:
+    """What trains the decoder, too. The two phases of ``three-phases`` see as many pictures together as ``joint``."""
+    few = max(2, base.layers // 3)
+    mean = fusion_of(base, layers=deepest(base, few), rule=MEAN)
+    default, long = fusion_of(base), 2 * base.pictures
+    return [
+        _row(table, base, RETRAINED, "RAE, its decoder trained on", RAE, None, phase=DECODER),
+        _row(table, base, "mean", f"mean of {few}, the decoder trained on for it", RETRAINED, mean, phase=DECODER),
+        _row(table, base, PHASE3, "phases 2 and 3", DEFAULT, default, phase=FINETUNE),
+        _row(table, base, TOGETHER, "fusion and decoder together", PHASE3, default, phase=JOINT, pictures=long),
+    ]
+
+
+def _generation(base: Base) -> list[Row]:
+    """The rows whose latents differ in kind; the others of ``rules`` share one of these."""
+    return [dataclasses.replace(row, table="generation") for row in _rules(base) if row.name != "no-activation"]
+
+
+_ROWS = {"scaling": _scaling, "layers": _layers, "rules": _rules, "generation": _generation}
