@@ -204,6 +204,17 @@ def test_a_fusion_is_that_of_a_float64_loop(layers, changes):
     torch.testing.assert_close(output.routing.base, last.float(), atol=1e-5, rtol=0)
 
 
+def test_a_residual_within_its_budget_stays_as_it_is(layers):
+    """Weights of a hundredth for the shallow group: its residual is smaller than its budget."""
+    fusion = made(rule=BUDGETS)
+    torch.nn.init.zeros_(fusion.router.weight)
+    fusion.router.bias.data = torch.tensor([0.01, -0.01, 1, 1, -1, 1])
+    choice = FusionChoice(EVERY, WIDTH, BUDGETS)
+    with torch.no_grad():
+        tokens = fusion(layers).tokens
+    torch.testing.assert_close(tokens, torch.from_numpy(reference(fusion, layers, choice)).float(), atol=2e-5, rtol=0)
+
+
 def test_what_the_paper_has_is_the_implementation_that_ships():
     assert type(made()) is DepthRoutedFusion
     assert type(made(rule=SOFTMAX)) is SoftmaxRoutedFusion
