@@ -46,7 +46,7 @@ TINY_MODEL = {
     "any_size": True,
 }
 
-SMOKE_MODEL = {
+SMOKE_MODEL: dict[str, Any] = {
     **TINY_MODEL,
     "encoder_args": {"patch_size": 8, "reg_tokens": 4, "depth": 3, "embed_dim": 48},
     "encoder_input_size": 32,

@@ -260,7 +260,7 @@ def judge(claim: Claim, records: Sequence[Record], bases: str = "study") -> Outc
     if estimate is None:
         return Outcome(claim, NOT_RUN, measure, None, _sentence(claim, NOT_RUN, compared, base))
     said = verdict(estimate.low, estimate.high, sign)
-    words = f"{TITLES[measure]} {signed(estimate.mean)}{interval(estimate)}, {compared}, {seeds(estimate.count)}"
+    words = f"{TITLES[measure]} {signed(estimate.mean)}{interval(estimate)}, {compared}, {seeds(estimate.seeds)}"
     if isinstance(test, Difference) and test.measure is None and measure != "psnr":
         also = difference(records, base.name, test.row, test.reference, "psnr")
         words += f"; PSNR {signed(also.mean)} dB{interval(also)}" if also is not None else ""

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Sequence
 from importlib.util import find_spec
 from io import StringIO
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from train.errors import RunError, writing
 from train.experiments.claims import (
     TITLES,
     Outcome,
+    Slope,
     Tables,
     all_records,
     axis_of,
@@ -100,8 +102,8 @@ def summarise(tables: Tables) -> list[Row]:
         for base in dict.fromkeys(record["base"] for record in records):
             names = dict.fromkeys(record["row"] for record in records if record["base"] == base)
             for measure in (*MEASURES, *LATENT):
-                some = [_line(table, records, base, name, measure, axis) for name in names]
-                some = [line for line in some if line is not None]
+                all_of_them = (_line(table, records, base, name, measure, axis) for name in names)
+                some = [line for line in all_of_them if line is not None]
                 tested = [line for line in some if line["p"] is not None]
                 for line, adjusted in zip(tested, holm([line["p"] for line in tested]), strict=True):
                     line["holm"] = adjusted
@@ -142,18 +144,18 @@ def _line(table: str, records: Sequence[Record], base: str, name: str, measure: 
 
 
 def _estimate(estimate: Estimate) -> Row:
-    return {"seeds": estimate.count, "mean": estimate.mean, "low": estimate.low, "high": estimate.high}
+    return {"seeds": estimate.seeds, "mean": estimate.mean, "low": estimate.low, "high": estimate.high}
 
 
 def describe_lines(outcomes: Sequence[Outcome], records: Sequence[Record], bases: str) -> list[Row]:
     """The fitted lines, one line per row of each: with the residual of the row, and the slope without it."""
     lines = []
     for outcome in outcomes:
-        if outcome.line is None:
+        line, test = outcome.line, outcome.claim.test
+        if line is None or not isinstance(test, Slope):
             continue
         base = BASES[bases][int(outcome.claim.second)]
-        rows = sized_rows(records, base.name, outcome.claim.test, outcome.measure)
-        line = outcome.line
+        rows = sized_rows(records, base.name, test, outcome.measure)
         for row, residual, without in zip(rows, line.residuals, line.without, strict=True):
             lines.append(
                 {
@@ -169,8 +171,8 @@ def describe_lines(outcomes: Sequence[Outcome], records: Sequence[Record], bases
                     "x": row.size,
                     "residual": residual,
                     "slope_without": without,
-                    "paper_slope": outcome.claim.test.paper.slope,
-                    "paper_r2": outcome.claim.test.paper.r2,
+                    "paper_slope": test.paper.slope,
+                    "paper_r2": test.paper.r2,
                 }
             )
     return lines or [{"fit": ""}]
@@ -179,16 +181,16 @@ def describe_lines(outcomes: Sequence[Outcome], records: Sequence[Record], bases
 def describe_claims(outcomes: Sequence[Outcome], records: Sequence[Record], bases: str) -> list[Row]:
     """The sentence that says how all was measured, then one for each claim, and one on the length of the runs."""
     empty = {"verdict": "", "measure": "", "estimate": None, "low": None, "high": None, "seeds": None}
-    lines = [{"key": PROTOCOL, **empty, "sentence": protocol(records, bases)}]
+    lines: list[Row] = [{"key": PROTOCOL, **empty, "sentence": protocol(records, bases)}]
     for outcome in outcomes:
         estimate = outcome.estimate
         numbers = {
             "estimate": estimate and estimate.mean,
             "low": estimate and estimate.low,
             "high": estimate and estimate.high,
-            "seeds": estimate and estimate.count,
+            "seeds": estimate and estimate.seeds,
         }
-        line = {"key": outcome.claim.key, "verdict": outcome.verdict, "measure": outcome.measure, **numbers}
+        line: Row = {"key": outcome.claim.key, "verdict": outcome.verdict, "measure": outcome.measure, **numbers}
         lines.append({**line, "sentence": outcome.sentence})
     return [*lines, {"key": "longer", **empty, "sentence": order_kept(records)}]
 
@@ -235,7 +237,7 @@ def order_kept(records: Sequence[Record]) -> str:
     if len(pairs) < 2:
         return "Whether longer runs keep the order of the rows has not been run."
     tau = same_order([pair[1] for pair in pairs], [pair[2] for pair in pairs])
-    by = [", ".join(f"`{pair[0]}`" for pair in sorted(pairs, key=lambda pair, at=at: pair[at])) for at in (1, 2)]
+    by = [", ".join(f"`{pair[0]}`" for pair in sorted(pairs, key=itemgetter(at))) for at in (1, 2)]
     kept = "the same order" if tau == 1 else "another order"
     return (
         f"{len(pairs)} runs on {pairs[0][3]:.0f} times as many pictures come in {kept} (Kendall's tau {tau:.2f}; from "
@@ -315,27 +317,28 @@ def _difference_cells(line: Row | None) -> list[str]:
 
 def line_lines(outcomes: Sequence[Outcome], records: Sequence[Record], bases: str) -> list[str]:
     """The fitted lines beside the paper's, and what each row leaves over, as Markdown."""
-    fitted = [outcome for outcome in outcomes if outcome.line is not None]
+    fitted = [
+        (outcome, outcome.line, outcome.claim.test)
+        for outcome in outcomes
+        if outcome.line is not None and isinstance(outcome.claim.test, Slope)
+    ]
     if not fitted:
         return ["No line has been fitted: it takes three rows."]
     lines = [
         "| line | slope | R² | slope without one row | the paper's slope (rFID) | R² |",
         "|---|---:|---:|---|---:|---:|",
     ]
-    for outcome in fitted:
-        line, paper = outcome.line, outcome.claim.test.paper
-        assert line is not None
+    for outcome, line, test in fitted:
+        assert outcome.estimate is not None, "a line has a slope"
         slope = f"{signed(line.fit.slope)}{interval(outcome.estimate)}"
         without = f"{signed(min(line.without))} to {signed(max(line.without))}"
         cells = [f"{outcome.claim.key}, {TITLES[outcome.measure]}", slope, f"{line.fit.r2:.2f}", without]
-        lines.append(f"| {' | '.join([*cells, f'{paper.slope:.4f}', f'{paper.r2:.2f}'])} |")
+        lines.append(f"| {' | '.join([*cells, f'{test.paper.slope:.4f}', f'{test.paper.r2:.2f}'])} |")
     lines += ["", "What rows leave over:", ""]
-    for outcome in fitted:
+    for outcome, line, test in fitted:
         base = BASES[bases][int(outcome.claim.second)]
-        rows = sized_rows(records, base.name, outcome.claim.test, outcome.measure)
-        left = ", ".join(
-            f"`{row.name}` {signed(value)}" for row, value in zip(rows, outcome.line.residuals, strict=True)
-        )
+        rows = sized_rows(records, base.name, test, outcome.measure)
+        left = ", ".join(f"`{row.name}` {signed(value)}" for row, value in zip(rows, line.residuals, strict=True))
         lines.append(f"- {outcome.claim.key}: {left}.")
     return lines
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from train.experiments.experiment import (
     BUDGETS,
@@ -171,7 +172,7 @@ def _rules(base: Base) -> list[Row]:
     for beta in (0.2, 1.0):
         title, fusion = f"softmax, beta {beta:g}", fusion_of(base, rule=SOFTMAX, beta=beta)
         rows.append(_row("rules", base, f"softmax-{beta:g}", title, f"beta-{beta:g}", fusion))
-    changes = {
+    changes: dict[str, tuple[str, dict[str, Any]]] = {
         "router-deepest": ("router reads the last layer", {"router": DEEPEST}),
         "no-activation": ("experts without GELU", {"activation": False}),
         "budgets": ("HiRAE's residual budgets for beta", {"rule": BUDGETS}),
