@@ -6,6 +6,7 @@ import csv
 from collections.abc import Sequence
 from importlib.util import find_spec
 from io import StringIO
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from train.experiments.claims import (
     interval,
     judge,
     signed,
-    sized_rows,
 )
 from train.experiments.drawings import figure_svg
 from train.experiments.rows import BASES, LONG, TABLES
@@ -65,7 +65,7 @@ def write_report(folder: Path) -> str:
     summary = summarise(tables)
     with writing(folder):
         write_csv(folder / SUMMARY, summary)
-        write_csv(folder / FITS, describe_lines(outcomes, records, bases))
+        write_csv(folder / FITS, describe_lines(outcomes))
         write_csv(folder / CLAIMS, describe_claims(outcomes, records, bases))
         study = read_study(folder)
         if study is None:
@@ -100,8 +100,8 @@ def summarise(tables: Tables) -> list[Row]:
         for base in dict.fromkeys(record["base"] for record in records):
             names = dict.fromkeys(record["row"] for record in records if record["base"] == base)
             for measure in (*MEASURES, *LATENT):
-                some = [_line(table, records, base, name, measure, axis) for name in names]
-                some = [line for line in some if line is not None]
+                found = [_line(table, records, base, name, measure, axis) for name in names]
+                some = [line for line in found if line is not None]
                 tested = [line for line in some if line["p"] is not None]
                 for line, adjusted in zip(tested, holm([line["p"] for line in tested]), strict=True):
                     line["holm"] = adjusted
@@ -142,23 +142,21 @@ def _line(table: str, records: Sequence[Record], base: str, name: str, measure: 
 
 
 def _estimate(estimate: Estimate) -> Row:
-    return {"seeds": estimate.count, "mean": estimate.mean, "low": estimate.low, "high": estimate.high}
+    return {"seeds": estimate.seeds, "mean": estimate.mean, "low": estimate.low, "high": estimate.high}
 
 
-def describe_lines(outcomes: Sequence[Outcome], records: Sequence[Record], bases: str) -> list[Row]:
+def describe_lines(outcomes: Sequence[Outcome]) -> list[Row]:
     """The fitted lines, one line per row of each: with the residual of the row, and the slope without it."""
-    lines = []
+    lines: list[Row] = []
     for outcome in outcomes:
-        if outcome.line is None:
+        if outcome.fitted is None:
             continue
-        base = BASES[bases][int(outcome.claim.second)]
-        rows = sized_rows(records, base.name, outcome.claim.test, outcome.measure)
-        line = outcome.line
+        line, rows, paper = outcome.fitted
         for row, residual, without in zip(rows, line.residuals, line.without, strict=True):
             lines.append(
                 {
                     "fit": outcome.claim.key,
-                    "base": base.name,
+                    "base": outcome.base.name,
                     "measure": outcome.measure,
                     "slope": line.fit.slope,
                     "low": line.low,
@@ -169,8 +167,8 @@ def describe_lines(outcomes: Sequence[Outcome], records: Sequence[Record], bases
                     "x": row.size,
                     "residual": residual,
                     "slope_without": without,
-                    "paper_slope": outcome.claim.test.paper.slope,
-                    "paper_r2": outcome.claim.test.paper.r2,
+                    "paper_slope": paper.slope,
+                    "paper_r2": paper.r2,
                 }
             )
     return lines or [{"fit": ""}]
@@ -178,7 +176,7 @@ def describe_lines(outcomes: Sequence[Outcome], records: Sequence[Record], bases
 
 def describe_claims(outcomes: Sequence[Outcome], records: Sequence[Record], bases: str) -> list[Row]:
     """The sentence that says how all was measured, then one for each claim, and one on the length of the runs."""
-    empty = {"verdict": "", "measure": "", "estimate": None, "low": None, "high": None, "seeds": None}
+    empty: Row = {"verdict": "", "measure": "", "estimate": None, "low": None, "high": None, "seeds": None}
     lines = [{"key": PROTOCOL, **empty, "sentence": protocol(records, bases)}]
     for outcome in outcomes:
         estimate = outcome.estimate
@@ -186,7 +184,7 @@ def describe_claims(outcomes: Sequence[Outcome], records: Sequence[Record], base
             "estimate": estimate and estimate.mean,
             "low": estimate and estimate.low,
             "high": estimate and estimate.high,
-            "seeds": estimate and estimate.count,
+            "seeds": estimate and estimate.seeds,
         }
         line = {"key": outcome.claim.key, "verdict": outcome.verdict, "measure": outcome.measure, **numbers}
         lines.append({**line, "sentence": outcome.sentence})
@@ -235,7 +233,7 @@ def order_kept(records: Sequence[Record]) -> str:
     if len(pairs) < 2:
         return "Whether longer runs keep the order of the rows has not been run."
     tau = same_order([pair[1] for pair in pairs], [pair[2] for pair in pairs])
-    by = [", ".join(f"`{pair[0]}`" for pair in sorted(pairs, key=lambda pair, at=at: pair[at])) for at in (1, 2)]
+    by = [", ".join(f"`{pair[0]}`" for pair in sorted(pairs, key=itemgetter(place))) for place in (1, 2)]
     kept = "the same order" if tau == 1 else "another order"
     return (
         f"{len(pairs)} runs on {pairs[0][3]:.0f} times as many pictures come in {kept} (Kendall's tau {tau:.2f}; from "
@@ -277,7 +275,7 @@ def readme(
             "",
         ]
         lines += table_lines(mine, LATENT if table == "generation" else ())
-    lines += ["", "## Lines", "", *line_lines(outcomes, records, bases)]
+    lines += ["", "## Lines", "", *line_lines(outcomes)]
     return "\n".join(lines) + "\n"
 
 
@@ -313,29 +311,22 @@ def _difference_cells(line: Row | None) -> list[str]:
     return [f"{signed(estimate.mean)}{interval(estimate)} to `{line['compared_with']}`", *p]
 
 
-def line_lines(outcomes: Sequence[Outcome], records: Sequence[Record], bases: str) -> list[str]:
+def line_lines(outcomes: Sequence[Outcome]) -> list[str]:
     """The fitted lines beside the paper's, and what each row leaves over, as Markdown."""
-    fitted = [outcome for outcome in outcomes if outcome.line is not None]
+    fitted = [(outcome, *outcome.fitted) for outcome in outcomes if outcome.fitted is not None]
     if not fitted:
         return ["No line has been fitted: it takes three rows."]
-    lines = [
-        "| line | slope | R² | slope without one row | the paper's slope (rFID) | R² |",
-        "|---|---:|---:|---|---:|---:|",
-    ]
-    for outcome in fitted:
-        line, paper = outcome.line, outcome.claim.test.paper
-        assert line is not None
-        slope = f"{signed(line.fit.slope)}{interval(outcome.estimate)}"
+    head = ["line", "slope", "R²", "slope without one row", "the paper's slope (rFID)", "R²"]
+    lines = [f"| {' | '.join(head)} |", "|---|---:|---:|---|---:|---:|"]
+    for outcome, line, _, paper in fitted:
+        slope = signed(line.fit.slope) + (interval(outcome.estimate) if outcome.estimate else "")
         without = f"{signed(min(line.without))} to {signed(max(line.without))}"
         cells = [f"{outcome.claim.key}, {TITLES[outcome.measure]}", slope, f"{line.fit.r2:.2f}", without]
         lines.append(f"| {' | '.join([*cells, f'{paper.slope:.4f}', f'{paper.r2:.2f}'])} |")
     lines += ["", "What rows leave over:", ""]
-    for outcome in fitted:
-        base = BASES[bases][int(outcome.claim.second)]
-        rows = sized_rows(records, base.name, outcome.claim.test, outcome.measure)
-        left = ", ".join(
-            f"`{row.name}` {signed(value)}" for row, value in zip(rows, outcome.line.residuals, strict=True)
-        )
+    for outcome, line, rows, _ in fitted:
+        pairs = zip(rows, line.residuals, strict=True)
+        left = ", ".join(f"`{row.name}` {signed(value)}" for row, value in pairs)
         lines.append(f"- {outcome.claim.key}: {left}.")
     return lines
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from train.experiments.experiment import (
     BUDGETS,
@@ -96,7 +97,7 @@ class Row:
         return [dataclasses.replace(self.experiment, seed=seed) for seed in range(self.seeds)]
 
 
-def fusion_of(base: Base, **changes) -> FusionChoice:
+def fusion_of(base: Base, **changes: Any) -> FusionChoice:
     """The paper's fusion upon a base, with changes."""
     return dataclasses.replace(FusionChoice(tuple(range(1, base.layers + 1)), base.width), **changes)
 
@@ -124,7 +125,9 @@ def all_runs(rows: list[Row]) -> dict[str, Experiment]:
     return found
 
 
-def _row(table: str, base: Base, name: str, title: str, reference: str | None, fusion: FusionChoice | None, **changes):
+def _row(
+    table: str, base: Base, name: str, title: str, reference: str | None, fusion: FusionChoice | None, **changes: Any
+):
     experiment = Experiment(base.name, FUSION, fusion, base.pictures)
     seeds = changes.pop("seeds", SEEDS)
     return Row(table, name, title, reference, dataclasses.replace(experiment, **changes), seeds)
@@ -171,7 +174,7 @@ def _rules(base: Base) -> list[Row]:
     for beta in (0.2, 1.0):
         title, fusion = f"softmax, beta {beta:g}", fusion_of(base, rule=SOFTMAX, beta=beta)
         rows.append(_row("rules", base, f"softmax-{beta:g}", title, f"beta-{beta:g}", fusion))
-    changes = {
+    changes: dict[str, tuple[str, dict[str, Any]]] = {
         "router-deepest": ("router reads the last layer", {"router": DEEPEST}),
         "no-activation": ("experts without GELU", {"activation": False}),
         "budgets": ("HiRAE's residual budgets for beta", {"rule": BUDGETS}),

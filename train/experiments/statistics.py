@@ -23,7 +23,7 @@ class Estimate(NamedTuple):
     low: float | None
     high: float | None
     p: float | None
-    count: int
+    seeds: int
 
 
 def student(values: Sequence[float]) -> Estimate:
