@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from threading import Condition
+from typing import Any
 
 PATIENCE = 60  # seconds after which a test that hangs ends; nothing is meant to take as long
+
+
+def finish(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """What a coroutine returns. It runs in a thread of its own: the browser tests leave an event loop running in this
+    one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
 
 
 class Gate:

@@ -181,6 +181,24 @@ def test_without_processes_it_is_a_sentence(repository, monkeypatch):
         list(prepare(str(repository)))
 
 
+def test_where_no_process_can_be_split_off_one_is_started_for_each_model(repository, monkeypatch):
+    expected = checked(str(repository))
+    monkeypatch.setattr(drorae.pretrained.download, "SPLITS", False)
+    assert checked(str(repository)) == expected
+    assert not running
+    with pytest.raises(CheckpointError, match="no folder 'nobody/nothing'"):
+        list(prepare("nobody/nothing"))
+    steps = prepare(str(repository))
+    next(step for step in steps if running)
+    (pid,) = running
+    steps.close()
+    assert_gone(pid)
+    assert not running
+    monkeypatch.setattr(drorae.pretrained.download.sys, "executable", "/nowhere/python")
+    with pytest.raises(CheckpointError, match=r"needs a process of its own, .* \(No such file or directory\)\.$"):
+        list(prepare(str(repository)))
+
+
 def test_all_processes_end_with_whoever_asked():
     """The ends that it held are closed, as they are when it dies."""
     script = (

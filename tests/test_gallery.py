@@ -113,6 +113,7 @@ def test_pictures_of_interventions_are_smaller_and_their_numbers_are_not(cat_rea
     wanted = np.asarray(Image.fromarray(made.removed[1].picture).resize((16, 16), Image.Resampling.LANCZOS))
     assert np.array_equal(sheet[top : top + 16, left : left + 16], wanted)
     assert len(frames_value(cat_reading.routes, made, 16, 50)["sprite"]) < len(small["sprite"]) < len(full["sprite"])
+    assert (small["differs"], full["differs"]) == (False, True)
     assert frames_value(cat_reading.routes, made, 64) == full  # never enlarged
     assert scaled(300, 200, 150) == (150, 100)
 

@@ -136,8 +136,8 @@ def test_the_view_knows_what_each_generator_takes(offered, monkeypatch):
     assert classes["settings"]["guidance"] == "autoguidance"
     assert (texts["settings"]["guidance"], texts["settings"]["scale"]) == ("cfg", 3.0)
     assert config["needs"] == generators.RAE_NEEDS
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert generate.page_config([])["needs"] is None
+    published = Generator(generators.RAE_TITLE, CLASS, lambda: None, ["tench"])
+    assert generate.page_config([*offered, published])["needs"] is None
 
 
 def test_the_view_starts_with_the_guidance_that_a_generator_was_saved_with(pipeline):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import re
@@ -11,7 +10,7 @@ from queue import Queue
 import httpx
 import pytest
 from conftest import ROOT, served
-from gate import PATIENCE
+from gate import PATIENCE, finish
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from page_client import PageClient, RefusedError, ToldError
@@ -86,7 +85,7 @@ def test_numbers_say_what_happened_and_nothing_of_what_was_sent(watched, written
 
     before = numbers(httpx.get(f"{watched}drorae/metrics", headers=BEARER).text)
     assert before["drorae_visits_total"] == 0
-    asyncio.run(visit())
+    finish(visit())
     caller = Client(watched, verbose=False)  # which opens no page
     caller.predict(handle_file(str(ROOT / "assets/examples/cat.jpg")), api_name="/reconstruct")
     with pytest.raises(AppError):
@@ -140,7 +139,7 @@ def test_a_failure_that_nobody_foresaw_is_counted_as_one(tiny, monkeypatch):
 
     monkeypatch.setattr(demo._queue.jobs, "note", noted.put)
     with served(demo) as url:
-        asyncio.run(visit(url))
+        finish(visit(url))
     job = noted.get(timeout=PATIENCE)
     assert (job.lane, job.outcome) == ("explore", "failed")
 

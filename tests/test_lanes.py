@@ -12,7 +12,7 @@ import gradio as gr
 import httpx
 import pytest
 from conftest import ROOT, served
-from gate import PATIENCE, Gate
+from gate import PATIENCE, Gate, finish
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from page_client import PageClient, RefusedError, ToldError
@@ -103,7 +103,7 @@ def test_a_full_lane_says_so_in_a_sentence_with_the_place_in_line_and_others_are
         await late.close()
 
     with page(tiny, monkeypatch, sizes={"explore": 2}) as (url, demo):
-        asyncio.run(visit(url))
+        finish(visit(url))
         assert demo._queue.jobs.reasons == {("explore", "full"): 1}
 
 
@@ -126,7 +126,7 @@ def test_a_visitor_has_a_share_of_a_lane_and_loses_nothing_by_asking_for_more(ti
         await other.close()
 
     with page(tiny, monkeypatch, shares={"explore": 2}) as (url, _):
-        asyncio.run(visit(url))
+        finish(visit(url))
 
 
 @pytest.mark.parametrize("proxies", ["127.0.0.1", "192.0.2.9"])
@@ -155,7 +155,7 @@ def test_an_address_has_thirty_shares_and_is_forwarded_by_a_configured_proxy_onl
             await client.close()
 
     with page(tiny, monkeypatch, shares={"explore": 1}, proxies=proxies) as (url, _):
-        asyncio.run(visit(url))
+        finish(visit(url))
 
 
 def test_programs_that_name_no_session_are_one_visitor_and_get_the_sentence_as_an_error(tiny, monkeypatch, gate):
@@ -180,7 +180,7 @@ def test_programs_that_name_no_session_are_one_visitor_and_get_the_sentence_as_a
         await client.close()
 
     with page(tiny, monkeypatch, shares={"explore": 1}) as (url, _):
-        asyncio.run(visit(url))
+        finish(visit(url))
 
 
 def test_the_python_client_is_told_the_sentence(tiny, monkeypatch, gate):
@@ -200,7 +200,7 @@ def test_the_python_client_is_told_the_sentence(tiny, monkeypatch, gate):
             await settle(page, *asked)
             await page.close()
 
-        asyncio.run(fill())
+        finish(fill())
         assert client.predict(handle_file(CAT_FILE), api_name="/routing")["layers"]
 
 
@@ -230,7 +230,7 @@ def test_a_job_of_a_visitor_who_left_ends_with_its_step(tiny, monkeypatch):
 
     with page(tiny, monkeypatch) as (url, demo):
         tell_of_leaving(demo, noticed)
-        asyncio.run(visit(url))
+        finish(visit(url))
         assert gate.arrived == 1
 
 
@@ -260,7 +260,7 @@ def test_pictures_that_a_program_asked_for_are_not_read_once_it_left(tiny, monke
 
     with page(tiny, monkeypatch) as (url, demo):
         tell_of_leaving(demo, noticed)
-        asyncio.run(visit(url, demo))
+        finish(visit(url, demo))
         assert gate.arrived == 1
 
 
@@ -293,7 +293,7 @@ def test_photos_of_two_visitors_are_read_in_turns(tiny, monkeypatch):
             await client.close()
 
     with page(tiny, monkeypatch) as (url, demo):
-        asyncio.run(visit(url, demo))
+        finish(visit(url, demo))
     assert read == ["a0", "b0", "a1", "b1", "a2", "b2"]
 
 
@@ -304,7 +304,7 @@ def test_no_function_that_computes_is_outside_the_lanes(tiny):
     assert demo.api_open is False
     outside = {fn.fn.__qualname__ for fn in demo.fns.values() if fn.fn and fn.concurrency_id not in LANES}
     # what they do: say that something failed, or was cancelled
-    assert outside <= {"failed", "cancel_load"}
+    assert outside <= {"failed", "answer_cancel", "end_load"}
     queued = [fn for fn in demo.fns.values() if fn.concurrency_id in LANES]
     assert queued
     assert all(fn.queue for fn in queued)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import served
+from gate import finish
 
 from drorae.explorer.reading import Reading
 from drorae.images import open_photo
@@ -29,7 +29,7 @@ def test_a_crowd_gets_the_right_answers(pipeline, proxied, tmp_path):
     pipeline.save_pretrained(tmp_path)
     model = pipeline.autoencoder
     with served(build_demo(model, "tiny", str(tmp_path))) as url:
-        tally, _ = asyncio.run(crowd(url, 5, 2, TWICE, samplers=1))
+        tally, _ = finish(crowd(url, 5, 2, TWICE, samplers=1))
     assert not tally.broken, tally.reasons
     assert not tally.refused, tally.reasons
     assert tally.answered[ROUTES] == 5 * ROUNDS
@@ -45,7 +45,7 @@ def test_a_crowd_that_is_too_large_is_refused_politely_and_sampling_is_not(pipel
     pipeline.save_pretrained(tmp_path)
     limits = replace(Limits(), sizes={**SIZES, "explore": 1})
     with served(build_demo(pipeline.autoencoder, "tiny", str(tmp_path), limits=limits)) as url:
-        tally, _ = asyncio.run(crowd(url, 8, 1, TWICE, samplers=1))
+        tally, _ = finish(crowd(url, 8, 1, TWICE, samplers=1))
     assert not tally.broken, tally.reasons
     assert tally.refused
     assert tally.answered[ROUTES] + tally.refused[ROUTES] == 8 * ROUNDS

@@ -288,7 +288,7 @@ def opens_text(call: ast.Call) -> bool:
         values = [*call.args, *(keyword.value for keyword in call.keywords if keyword.arg == "mode")]
         modes = [value.value for value in values if isinstance(value, ast.Constant)]
         binary = any(re.fullmatch(r"[rwaxb+]+", str(mode)) and "b" in mode for mode in modes)
-        return owner not in ("Image", "tarfile") and not binary
+        return owner not in ("Image", "tarfile") and (owner, name) != ("os", "open") and not binary
     return name in ("read_text", "write_text") or any(
         keyword.arg == "text" and getattr(keyword.value, "value", None) is True for keyword in call.keywords
     )

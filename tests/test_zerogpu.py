@@ -193,7 +193,8 @@ def test_endpoints_answer_as_elsewhere(elsewhere, zerogpu):
     page, lent = zerogpu
     for call, args in page.calls():
         assert plain(call(*args)) == plain(elsewhere[f"/{call.__name__}"]), call.__name__
-    assert asked(lent) == ["explore", "explore", "intervene", "rows", "rows", "sample_to_end", "sample_to_end"]
+    sampled = ["sample_with_progress"] * 2
+    assert asked(lent) == ["explore", "explore", "intervene", "rows", "rows", *sampled]
 
 
 def test_many_photos_are_decoded_on_this_side_and_share_calls(elsewhere, zerogpu, monkeypatch):

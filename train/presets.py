@@ -46,7 +46,7 @@ TINY_MODEL = {
     "any_size": True,
 }
 
-SMOKE_MODEL: dict[str, Any] = {
+SMOKE_MODEL = {
     **TINY_MODEL,
     "encoder_args": {"patch_size": 8, "reg_tokens": 4, "depth": 3, "embed_dim": 48},
     "encoder_input_size": 32,
@@ -304,14 +304,14 @@ TINY_DECODER = Stage1Preset(
 # ---- the base models of the study -----------------------------------------------------------------------------------
 
 STUDY_SIZE, STUDY_BATCH, STUDY_PICTURES = 128, 16, 7500
-STUDY_MODEL = {**TINY_MODEL, "encoder_input_size": STUDY_SIZE, "any_size": False}
+STUDY_MODEL: dict[str, Any] = {**TINY_MODEL, "encoder_input_size": STUDY_SIZE, "any_size": False}
 STUDY_TI16_MODEL = {
     **STUDY_MODEL,
     "encoder_args": None,
     "encoder_input_size": 224,
     "decoder_patch_size": 16,
 }
-SMALLEST_MODEL = {**SMOKE_MODEL, "any_size": False}
+SMALLEST_MODEL: dict[str, Any] = {**SMOKE_MODEL, "any_size": False}
 
 
 def ema_decay(steps: int) -> float:
@@ -413,7 +413,11 @@ PRESETS = {
     ),
     "study-smoke": Preset(SMALLEST_MODEL, None, _study_smoke("study-smoke", "encoder"), encoder_weights="random"),
     "study-smoke-ti16": Preset(
-        {**SMALLEST_MODEL, "encoder_args": {**SMOKE_MODEL["encoder_args"], "patch_size": 16}, "decoder_patch_size": 16},
+        {
+            **SMALLEST_MODEL,
+            "encoder_args": {**SMALLEST_MODEL["encoder_args"], "patch_size": 16},
+            "decoder_patch_size": 16,
+        },
         None,
         _study_smoke("study-smoke-ti16", "encoder"),
         encoder_weights="random",

@@ -81,7 +81,5 @@ def seconds(work: Work, repeats: int, device: torch.device) -> float:
 
 def wait(device: torch.device) -> None:
     """Return when the device has done what was asked of it."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)

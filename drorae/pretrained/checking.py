@@ -1,8 +1,8 @@
 """The process that fetches a model and loads it for the first time; see :func:`drorae.pretrained.download.prepare`.
 
-It imports everything once, and then splits off another process for each model: that is told a name by one line of JSON,
-and says by such lines how far it is; the last one has the files that it read, or the sentence that says why it could
-not.
+It imports everything once, and then splits off another process for each model (where it cannot, it is for one model):
+that is told a name by one line of JSON, and says by such lines how far it is; the last one has the files that it read,
+or the sentence that says why it could not.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.file_download import repo_folder_name
@@ -81,28 +82,27 @@ def check(name: str, kind: str, say: Say) -> None:
         say(states=states)
 
 
-def answer(connection: socket.socket) -> None:
-    """Check what the first line of a connection names; the process ends with it, and ends when nobody holds its other
-    end any more."""
-    line = connection.makefile("rwb")
+def answer(heard: BinaryIO, told: BinaryIO) -> None:
+    """Check what the first line names; the process ends with it, and ends when nobody holds the other end any more."""
 
     def say(**values: Any) -> None:
-        line.write(json.dumps(values).encode() + b"\n")
-        line.flush()
+        told.write(json.dumps(values).encode() + b"\n")
+        told.flush()
 
     try:
         say(pid=os.getpid())
-        wish = json.loads(line.readline())
+        wish = json.loads(heard.readline())
     except (OSError, ValueError):  # whoever asked has gone
         os._exit(1)
-    threading.Thread(target=_end_with, args=(connection,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(heard,), daemon=True).start()
     check(wish["name"], wish["kind"], say)
     os._exit(0)  # not waiting for what libraries still do
 
 
-def _end_with(connection: socket.socket) -> None:
-    while connection.recv(1):
-        pass
+def _end_with(heard: BinaryIO) -> None:
+    with suppress(OSError):
+        while heard.read(1):
+            pass
     os._exit(1)
 
 
@@ -120,10 +120,15 @@ def serve(control: socket.socket) -> None:
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             control.close()
-            answer(socket.socket(fileno=received[0]))
+            connection = socket.socket(fileno=received[0])
+            answer(connection.makefile("rb"), connection.makefile("wb"))
         os.close(received[0])
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started it
+    if sys.argv[1] == "-":  # for one model, which standard input names
+        told = os.fdopen(os.dup(1), "wb")
+        os.dup2(2, 1)  # what libraries print is not for who listens
+        answer(sys.stdin.buffer, told)
     serve(socket.socket(fileno=int(sys.argv[1])))

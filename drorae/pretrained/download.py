@@ -17,11 +17,12 @@ from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import RLock, Thread
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from drorae.checkpoints import CheckpointError, stored_only
 from drorae.model_files import State, States, check_unchanged
 
+SPLITS = hasattr(os, "fork") and hasattr(socket, "send_fds")  # whether a process can split off others
 SECONDS = 0.5  # between two looks at a running download
 TOKENIZER, AUTOENCODER = "tokenizer", "autoencoder"  # what a model is loaded as
 
@@ -64,46 +65,114 @@ def prepare(name: str, kind: str = TOKENIZER) -> Generator[Progress, None, State
 
 def _prepared(name: str, kind: str, again: bool) -> Generator[Progress, None, States | None]:
     """:func:`prepare`, once; ``None`` where no process was split off for it, unless it is tried ``again``."""
+    if not SPLITS:
+        return (yield from _prepared_alone(name, kind))
     connection = _asked(name, kind, again)
     if connection is None:
         return None
     lines: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
-    reader = Thread(target=_read_lines, args=(connection, lines), daemon=True)
+    reader = Thread(target=_read_lines, args=(connection.makefile("rb"), lines), daemon=True)
     reader.start()
-    pid, fetching = 0, _Fetching()
+    child: list[int] = []
     try:
-        while True:
-            try:
-                said = lines.get(timeout=SECONDS)
-            except Empty:
-                yield fetching.progress()
-                continue
-            if said is None and not pid and not again:
-                return None
-            if said is None:
-                raise CheckpointError(
-                    f"'{name}' could not be checked: the process that did it was ended; it may need more memory than "
-                    "there is."
-                )
-            if "pid" in said:
-                pid = said["pid"]
-                running.add(pid)
-            elif "sentence" in said:
-                raise CheckpointError(said["sentence"])
-            elif "states" in said:
-                return {path: State(*state) for path, state in said["states"].items()}
-            else:
-                fetching.hear(said)
-            yield fetching.progress()
+        return (yield from _watch(name, lines, child.append, again))
     finally:
-        if pid and reader.is_alive():  # so is the process, which holds the other end
+        if child and reader.is_alive():  # so is the process, which holds the other end
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(child[0], signal.SIGKILL)
         with suppress(OSError):  # the other end has gone
             connection.shutdown(socket.SHUT_RDWR)  # what is not split off yet will find nobody
         reader.join()
         connection.close()
-        running.discard(pid)
+        running.difference_update(child)
+
+
+def _prepared_alone(name: str, kind: str) -> Generator[Progress, None, States]:
+    """:func:`prepare` where no process can be split off, as on Windows: one is started for each model, and imports
+    everything anew."""
+    try:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "drorae.pretrained.checking", "-"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=_environment(),
+        )
+    except OSError as error:
+        raise _no_process(name, error) from error
+    heard, told = child.stdin, child.stdout
+    assert heard is not None
+    assert told is not None
+    lines: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+    reader = Thread(target=_read_lines, args=(told, lines), daemon=True)
+    reader.start()
+    try:
+        with suppress(OSError):  # it has ended, which is heard below
+            heard.write(_wish(name, kind))
+            heard.flush()
+        states = yield from _watch(name, lines, lambda pid: None, again=True)
+        assert states is not None, "it is not tried again"
+        return states
+    finally:
+        child.kill()
+        child.wait()
+        reader.join()
+        running.discard(child.pid)
+        with suppress(OSError):  # what was not written
+            heard.close()
+
+
+def _no_process(name: str, error: OSError) -> CheckpointError:
+    reason = error.strerror or type(error).__name__
+    return CheckpointError(f"'{name}' needs a process of its own, which could not be started ({reason}).")
+
+
+def _watch(
+    name: str, lines: SimpleQueue[dict[str, Any] | None], begin: Callable[[int], Any], again: bool
+) -> Generator[Progress, None, States | None]:
+    """How far a model is, from what is said of it; the files in the end. ``None`` where nothing is ever said, unless
+    it is tried ``again``.
+
+    Args:
+        begin: is told the number of the process.
+
+    Raises:
+        CheckpointError: what is said is that it cannot be loaded, or its process was ended.
+    """
+    begun, fetching = False, _Fetching()
+    while True:
+        try:
+            said = lines.get(timeout=SECONDS)
+        except Empty:
+            yield fetching.progress()
+            continue
+        if said is None and not begun and not again:
+            return None
+        if said is None:
+            raise CheckpointError(
+                f"'{name}' could not be checked: the process that did it was ended; it may need more memory than there "
+                "is."
+            )
+        if "pid" in said:
+            begun = True
+            running.add(said["pid"])
+            begin(said["pid"])
+        elif "sentence" in said:
+            raise CheckpointError(said["sentence"])
+        elif "states" in said:
+            return {path: State(*state) for path, state in said["states"].items()}
+        else:
+            fetching.hear(said)
+        yield fetching.progress()
+
+
+def _wish(name: str, kind: str) -> bytes:
+    return json.dumps({"name": name, "kind": kind}).encode() + b"\n"
+
+
+def _environment() -> dict[str, str]:
+    """Of a process that imports this package from where it was imported here."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUTF8": "1"}
 
 
 def _asked(name: str, kind: str, again: bool) -> socket.socket | None:
@@ -115,14 +184,13 @@ def _asked(name: str, kind: str, again: bool) -> socket.socket | None:
     here, there = socket.socketpair()
     try:
         with _lock, there:
-            here.sendall(json.dumps({"name": name, "kind": kind}).encode() + b"\n")
+            here.sendall(_wish(name, kind))
             socket.send_fds(_server(), [b"."], [there.fileno()])
     except OSError as error:
         here.close()
         if not again:
             return None
-        reason = error.strerror or type(error).__name__
-        raise CheckpointError(f"'{name}' needs a process of its own, which could not be started ({reason}).") from error
+        raise _no_process(name, error) from error
     return here
 
 
@@ -139,7 +207,7 @@ def _server() -> socket.socket:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 pass_fds=[there.fileno()],
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUTF8": "1"},
+                env=_environment(),
             )
         _started = _Server(here, child)
     return _started.line
@@ -184,9 +252,9 @@ class _Fetching:
         return Progress(min(self.here + max(size_of(self.blobs) - self.before, 0), self.total), self.total)
 
 
-def _read_lines(connection: socket.socket, lines: SimpleQueue[dict[str, Any] | None]) -> None:
+def _read_lines(file: BinaryIO, lines: SimpleQueue[dict[str, Any] | None]) -> None:
     try:
-        with connection.makefile("rb") as file:
+        with file:
             for said in file:
                 lines.put(json.loads(said))
     except (OSError, ValueError):  # it was ended in the middle of one

@@ -251,6 +251,11 @@ def cancel_load(name: str) -> tuple[Any, ...]:
     return control_states(f"Cancelled; this page shows {name}.", False)
 
 
+def answer_cancel(name: str) -> tuple[Any, ...]:
+    """What *Cancel* answers: :func:`cancel_load`, and that it was pressed."""
+    return *cancel_load(name), True
+
+
 def end_load(name: str, cancelled: bool) -> tuple[Any, ...]:
     """The :func:`control_states` once a run ended without an answer: as Gradio counts, a cancelled one failed, too.
 

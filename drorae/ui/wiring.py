@@ -19,7 +19,7 @@ from drorae.ui.about_tab import AboutTab
 from drorae.ui.components import Channel, View
 from drorae.ui.generators import Generator
 from drorae.ui.lanes import IN_EXPLORE, IN_GENERATE, IN_LAYERS, IN_LOAD, IN_PHOTOS, IN_STUDY, IN_TOKENIZE, goes_on
-from drorae.ui.models import ModelControls, Shelf, cancel_load, end_load, load_model
+from drorae.ui.models import ModelControls, Shelf, answer_cancel, end_load, load_model
 from drorae.ui.photo import Photos, answered, failed
 from drorae.ui.study_tab import StudyTab, figures
 from drorae.ui.turns import Turns
@@ -80,7 +80,7 @@ def wire_models(shelf: Shelf, controls: ModelControls, about: AboutTab, study: S
     # Gradio counts a cancelled run as a failed one. It may still deliver its last value, after the first answer, and
     # would write over it: it is said again once it has ended.
     controls.cancel.click(
-        lambda name: (*cancel_load(name), True),
+        answer_cancel,
         controls.current,
         [*states, cancelled],
         cancels=[run],

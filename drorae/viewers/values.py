@@ -113,8 +113,8 @@ def _resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def frames_value(result: Exploration, made: Interventions, side: int | None = None, quality: int | None = None) -> dict:
     """The kind ``frames``: the interventions painted so far, their pictures in one sprite, which is ``None`` as long as
-    there are none. It holds their differences to the picture of the last route, see
-    :func:`~drorae.viewers.encodings.difference`.
+    there are none. With all their pixels it holds their differences to the picture of the last route (``differs``, see
+    :func:`~drorae.viewers.encodings.difference`), else the pictures themselves.
 
     ``layers`` has a row per removed layer: which share of what the last layer lost is wrong without the layer and was
     not with it, by band of frequency; ``None`` for bands in which it lost nothing.
@@ -126,11 +126,15 @@ def frames_value(result: Exploration, made: Interventions, side: int | None = No
     """
     lists = {"strengths": made.strengths, "removed": made.removed, "alone": made.alone, "experts": made.experts}
     *_, trained = result.pictures.values()
-    pictures = [difference(frame.picture, trained) for frames in lists.values() for frame in frames]
+    pictures = [frame.picture for frames in lists.values() for frame in frames]
     height, width, _ = result.original.shape
-    if side is not None and side < max(height, width):
+    smaller = side is not None and side < max(height, width)
+    if smaller:
         width, height = scaled(width, height, side)
         pictures = [_resized(picture, (width, height)) for picture in pictures]
+    differs = not smaller and quality is None
+    if differs:
+        pictures = [difference(picture, trained) for picture in pictures]
     columns = sprite_columns(len(pictures), width, height) if pictures else 0
     indices = iter(range(len(pictures)))
     *_, usual = result.energies.values()
@@ -143,6 +147,7 @@ def frames_value(result: Exploration, made: Interventions, side: int | None = No
         "columns": columns,
         "width": width,
         "height": height,
+        "differs": differs,
         "sprite": webp(sprite(pictures, columns), quality) if pictures else None,
         **{
             kind: [{"index": next(indices), **frame_answer(frame)} for frame in frames]

@@ -76,15 +76,32 @@ class Claim:
     second: bool = False  # on the second encoder
 
 
+class Sized(NamedTuple):
+    """A row of a slope: its name, its size on the axis, its values by seed."""
+
+    name: str
+    size: float
+    values: list[float]
+
+
+class Fitted(NamedTuple):
+    """The line of a slope, the rows it goes through, and the paper's."""
+
+    line: Line
+    rows: list[Sized]
+    paper: Fit
+
+
 class Outcome(NamedTuple):
-    """What became of a claim. ``line`` of a slope."""
+    """What became of a claim on a base; ``fitted`` of a slope."""
 
     claim: Claim
     verdict: str
     measure: str
     estimate: Estimate | None
     sentence: str
-    line: Line | None = None
+    base: Base
+    fitted: Fitted | None = None
 
 
 def claims_of(bases: str = "study") -> list[Claim]:
@@ -220,14 +237,6 @@ def difference(records: Sequence[Record], base: str, row: str, reference: str, m
     return paired_difference(one, other)
 
 
-class Sized(NamedTuple):
-    """A row of a slope: its name, its size on the axis, its values by seed."""
-
-    name: str
-    size: float
-    values: list[float]
-
-
 def sized_rows(records: Sequence[Record], base: str, slope: Slope, measure: str) -> list[Sized]:
     """The rows that a slope is fitted to, equal ones once, in order of size."""
     found: dict[frozenset[str], Sized] = {}
@@ -258,13 +267,13 @@ def judge(claim: Claim, records: Sequence[Record], bases: str = "study") -> Outc
         sign = test.sign or improvement(measure) * (1 if test.better else -1)
         compared = f"`{test.row}` against `{test.reference}`"
     if estimate is None:
-        return Outcome(claim, NOT_RUN, measure, None, _sentence(claim, NOT_RUN, compared, base))
+        return Outcome(claim, NOT_RUN, measure, None, _sentence(claim, NOT_RUN, compared, base), base)
     said = verdict(estimate.low, estimate.high, sign)
     words = f"{TITLES[measure]} {signed(estimate.mean)}{interval(estimate)}, {compared}, {seeds(estimate.seeds)}"
     if isinstance(test, Difference) and test.measure is None and measure != "psnr":
         also = difference(records, base.name, test.row, test.reference, "psnr")
         words += f"; PSNR {signed(also.mean)} dB{interval(also)}" if also is not None else ""
-    return Outcome(claim, said, measure, estimate, _sentence(claim, said, words, base))
+    return Outcome(claim, said, measure, estimate, _sentence(claim, said, words, base), base)
 
 
 def _judge_slope(claim: Claim, test: Slope, records: Sequence[Record], base: Base) -> Outcome:
@@ -272,7 +281,7 @@ def _judge_slope(claim: Claim, test: Slope, records: Sequence[Record], base: Bas
     rows = sized_rows(records, base.name, test, measure)
     needed = f"three rows {' or '.join(f'`{name}...`' for name in test.rows)}"
     if len({row.size for row in rows}) < 3:
-        return Outcome(claim, NOT_RUN, measure, None, _sentence(claim, NOT_RUN, needed, base))
+        return Outcome(claim, NOT_RUN, measure, None, _sentence(claim, NOT_RUN, needed, base), base)
     line = fit_line([row.size for row in rows], [row.values for row in rows])
     fewest = min(len(row.values) for row in rows)
     estimate = Estimate(line.fit.slope, line.low, line.high, None, fewest)
@@ -287,7 +296,8 @@ def _judge_slope(claim: Claim, test: Slope, records: Sequence[Record], base: Bas
     if isinstance(alone, float) and measure != "psnr":
         share, paper = line.fit.slope / alone, test.paper.slope / published.ROUTE_SCORES[0].rfid
         words += f"; as a share of RAE's distance {share:+.1%}, the paper's {paper:+.1%}"
-    return Outcome(claim, said, measure, estimate, _sentence(claim, said, words, base), line)
+    fitted = Fitted(line, rows, test.paper)
+    return Outcome(claim, said, measure, estimate, _sentence(claim, said, words, base), base, fitted)
 
 
 def _sentence(claim: Claim, said: str, words: str, base: Base) -> str:

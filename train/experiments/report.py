@@ -15,7 +15,6 @@ from train.errors import RunError, writing
 from train.experiments.claims import (
     TITLES,
     Outcome,
-    Slope,
     Tables,
     all_records,
     axis_of,
@@ -25,7 +24,6 @@ from train.experiments.claims import (
     interval,
     judge,
     signed,
-    sized_rows,
 )
 from train.experiments.drawings import figure_svg
 from train.experiments.rows import BASES, LONG, TABLES
@@ -67,7 +65,7 @@ def write_report(folder: Path) -> str:
     summary = summarise(tables)
     with writing(folder):
         write_csv(folder / SUMMARY, summary)
-        write_csv(folder / FITS, describe_lines(outcomes, records, bases))
+        write_csv(folder / FITS, describe_lines(outcomes))
         write_csv(folder / CLAIMS, describe_claims(outcomes, records, bases))
         study = read_study(folder)
         if study is None:
@@ -102,8 +100,8 @@ def summarise(tables: Tables) -> list[Row]:
         for base in dict.fromkeys(record["base"] for record in records):
             names = dict.fromkeys(record["row"] for record in records if record["base"] == base)
             for measure in (*MEASURES, *LATENT):
-                all_of_them = (_line(table, records, base, name, measure, axis) for name in names)
-                some = [line for line in all_of_them if line is not None]
+                found = [_line(table, records, base, name, measure, axis) for name in names]
+                some = [line for line in found if line is not None]
                 tested = [line for line in some if line["p"] is not None]
                 for line, adjusted in zip(tested, holm([line["p"] for line in tested]), strict=True):
                     line["holm"] = adjusted
@@ -147,20 +145,18 @@ def _estimate(estimate: Estimate) -> Row:
     return {"seeds": estimate.seeds, "mean": estimate.mean, "low": estimate.low, "high": estimate.high}
 
 
-def describe_lines(outcomes: Sequence[Outcome], records: Sequence[Record], bases: str) -> list[Row]:
+def describe_lines(outcomes: Sequence[Outcome]) -> list[Row]:
     """The fitted lines, one line per row of each: with the residual of the row, and the slope without it."""
-    lines = []
+    lines: list[Row] = []
     for outcome in outcomes:
-        line, test = outcome.line, outcome.claim.test
-        if line is None or not isinstance(test, Slope):
+        if outcome.fitted is None:
             continue
-        base = BASES[bases][int(outcome.claim.second)]
-        rows = sized_rows(records, base.name, test, outcome.measure)
+        line, rows, paper = outcome.fitted
         for row, residual, without in zip(rows, line.residuals, line.without, strict=True):
             lines.append(
                 {
                     "fit": outcome.claim.key,
-                    "base": base.name,
+                    "base": outcome.base.name,
                     "measure": outcome.measure,
                     "slope": line.fit.slope,
                     "low": line.low,
@@ -171,8 +167,8 @@ def describe_lines(outcomes: Sequence[Outcome], records: Sequence[Record], bases
                     "x": row.size,
                     "residual": residual,
                     "slope_without": without,
-                    "paper_slope": test.paper.slope,
-                    "paper_r2": test.paper.r2,
+                    "paper_slope": paper.slope,
+                    "paper_r2": paper.r2,
                 }
             )
     return lines or [{"fit": ""}]
@@ -180,8 +176,8 @@ def describe_lines(outcomes: Sequence[Outcome], records: Sequence[Record], bases
 
 def describe_claims(outcomes: Sequence[Outcome], records: Sequence[Record], bases: str) -> list[Row]:
     """The sentence that says how all was measured, then one for each claim, and one on the length of the runs."""
-    empty = {"verdict": "", "measure": "", "estimate": None, "low": None, "high": None, "seeds": None}
-    lines: list[Row] = [{"key": PROTOCOL, **empty, "sentence": protocol(records, bases)}]
+    empty: Row = {"verdict": "", "measure": "", "estimate": None, "low": None, "high": None, "seeds": None}
+    lines = [{"key": PROTOCOL, **empty, "sentence": protocol(records, bases)}]
     for outcome in outcomes:
         estimate = outcome.estimate
         numbers = {
@@ -190,7 +186,7 @@ def describe_claims(outcomes: Sequence[Outcome], records: Sequence[Record], base
             "high": estimate and estimate.high,
             "seeds": estimate and estimate.seeds,
         }
-        line: Row = {"key": outcome.claim.key, "verdict": outcome.verdict, "measure": outcome.measure, **numbers}
+        line = {"key": outcome.claim.key, "verdict": outcome.verdict, "measure": outcome.measure, **numbers}
         lines.append({**line, "sentence": outcome.sentence})
     return [*lines, {"key": "longer", **empty, "sentence": order_kept(records)}]
 
@@ -237,7 +233,7 @@ def order_kept(records: Sequence[Record]) -> str:
     if len(pairs) < 2:
         return "Whether longer runs keep the order of the rows has not been run."
     tau = same_order([pair[1] for pair in pairs], [pair[2] for pair in pairs])
-    by = [", ".join(f"`{pair[0]}`" for pair in sorted(pairs, key=itemgetter(at))) for at in (1, 2)]
+    by = [", ".join(f"`{pair[0]}`" for pair in sorted(pairs, key=itemgetter(place))) for place in (1, 2)]
     kept = "the same order" if tau == 1 else "another order"
     return (
         f"{len(pairs)} runs on {pairs[0][3]:.0f} times as many pictures come in {kept} (Kendall's tau {tau:.2f}; from "
@@ -279,7 +275,7 @@ def readme(
             "",
         ]
         lines += table_lines(mine, LATENT if table == "generation" else ())
-    lines += ["", "## Lines", "", *line_lines(outcomes, records, bases)]
+    lines += ["", "## Lines", "", *line_lines(outcomes)]
     return "\n".join(lines) + "\n"
 
 
@@ -315,30 +311,22 @@ def _difference_cells(line: Row | None) -> list[str]:
     return [f"{signed(estimate.mean)}{interval(estimate)} to `{line['compared_with']}`", *p]
 
 
-def line_lines(outcomes: Sequence[Outcome], records: Sequence[Record], bases: str) -> list[str]:
+def line_lines(outcomes: Sequence[Outcome]) -> list[str]:
     """The fitted lines beside the paper's, and what each row leaves over, as Markdown."""
-    fitted = [
-        (outcome, outcome.line, outcome.claim.test)
-        for outcome in outcomes
-        if outcome.line is not None and isinstance(outcome.claim.test, Slope)
-    ]
+    fitted = [(outcome, *outcome.fitted) for outcome in outcomes if outcome.fitted is not None]
     if not fitted:
         return ["No line has been fitted: it takes three rows."]
-    lines = [
-        "| line | slope | R² | slope without one row | the paper's slope (rFID) | R² |",
-        "|---|---:|---:|---|---:|---:|",
-    ]
-    for outcome, line, test in fitted:
-        assert outcome.estimate is not None, "a line has a slope"
-        slope = f"{signed(line.fit.slope)}{interval(outcome.estimate)}"
+    head = ["line", "slope", "R²", "slope without one row", "the paper's slope (rFID)", "R²"]
+    lines = [f"| {' | '.join(head)} |", "|---|---:|---:|---|---:|---:|"]
+    for outcome, line, _, paper in fitted:
+        slope = signed(line.fit.slope) + (interval(outcome.estimate) if outcome.estimate else "")
         without = f"{signed(min(line.without))} to {signed(max(line.without))}"
         cells = [f"{outcome.claim.key}, {TITLES[outcome.measure]}", slope, f"{line.fit.r2:.2f}", without]
-        lines.append(f"| {' | '.join([*cells, f'{test.paper.slope:.4f}', f'{test.paper.r2:.2f}'])} |")
+        lines.append(f"| {' | '.join([*cells, f'{paper.slope:.4f}', f'{paper.r2:.2f}'])} |")
     lines += ["", "What rows leave over:", ""]
-    for outcome, line, test in fitted:
-        base = BASES[bases][int(outcome.claim.second)]
-        rows = sized_rows(records, base.name, test, outcome.measure)
-        left = ", ".join(f"`{row.name}` {signed(value)}" for row, value in zip(rows, line.residuals, strict=True))
+    for outcome, line, rows, _ in fitted:
+        pairs = zip(rows, line.residuals, strict=True)
+        left = ", ".join(f"`{row.name}` {signed(value)}" for row, value in pairs)
         lines.append(f"- {outcome.claim.key}: {left}.")
     return lines
 

@@ -97,7 +97,7 @@ class Row:
         return [dataclasses.replace(self.experiment, seed=seed) for seed in range(self.seeds)]
 
 
-def fusion_of(base: Base, **changes) -> FusionChoice:
+def fusion_of(base: Base, **changes: Any) -> FusionChoice:
     """The paper's fusion upon a base, with changes."""
     return dataclasses.replace(FusionChoice(tuple(range(1, base.layers + 1)), base.width), **changes)
 
@@ -125,7 +125,9 @@ def all_runs(rows: list[Row]) -> dict[str, Experiment]:
     return found
 
 
-def _row(table: str, base: Base, name: str, title: str, reference: str | None, fusion: FusionChoice | None, **changes):
+def _row(
+    table: str, base: Base, name: str, title: str, reference: str | None, fusion: FusionChoice | None, **changes: Any
+):
     experiment = Experiment(base.name, FUSION, fusion, base.pictures)
     seeds = changes.pop("seeds", SEEDS)
     return Row(table, name, title, reference, dataclasses.replace(experiment, **changes), seeds)

@@ -30,13 +30,17 @@
     return context.getImageData(0, 0, canvas.width, canvas.height).data;
   }
 
-  // The frame of a sprite, painted on a context of width x height. The sprite holds what is to be added to the `usual`
-  // picture, modulo 256 and moved by MIDDLE.
+  // The frame of a sprite, painted on a context of width x height. Where it `differs`, the sprite holds what is to be
+  // added to the `usual` picture, modulo 256 and moved by MIDDLE.
   const MIDDLE = 128;
   const usualPixels = new WeakMap();
   const sheet = html("canvas");
-  function paintFrame(context, sprite, index, { columns, width, height }, usual) {
+  function paintFrame(context, sprite, index, { columns, width, height, differs }, usual) {
     const [x, y] = [(index % columns) * width, Math.floor(index / columns) * height];
+    if (!differs) {
+      context.drawImage(sprite, x, y, width, height, 0, 0, context.canvas.width, context.canvas.height);
+      return;
+    }
     [sheet.width, sheet.height] = [width, height];
     const own = sheet.getContext("2d", { willReadFrequently: true });
     own.drawImage(sprite, x, y, width, height, 0, 0, width, height);
