@@ -19,7 +19,7 @@ NAMED = {
     ("kl", "config.json: layers_per_block = huge"): "it has many more tensors than the",
     ("class", "['diffusers', 'DiffusionPipeline']"): "'scheduler' must be a list of 'diffusers' and FlowMatchEuler",
     ("class", "['diffusers', 'DEISMultistepScheduler']"): "'scheduler' must be",
-    ("class", "['planted', 'Planted']"): "'scheduler' must be",
+    ("class", "a scheduler of its own choice: ['planted', 'Planted']"): "'scheduler' must be",
     ("text", "tokenizer/tokenizer_config.json: auto_map"): "has 'auto_map', which is never followed here",
     ("text", "text_encoder/config.json: auto_map"): "has 'auto_map', which is never followed here",
     ("text", "'timm_wrapper'"): "which is not a known text encoder",
@@ -45,7 +45,7 @@ def cases() -> list[Case]:
 
 def test_what_did_harm_is_refused_by_name(trial, cases):
     for (door, what), sentence in NAMED.items():
-        case = next(case for case in cases if case.door == door and case.what.endswith(what))
+        case = next(case for case in cases if case.door == door and f"{case.kind}: {case.what}".endswith(what))
         result, said = trial.outcome(case)
         assert result == "refused", (case.what, said)
         assert sentence in said

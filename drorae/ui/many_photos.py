@@ -24,7 +24,7 @@ from drorae.viewers.values import batch_value
 
 MAX_PHOTOS = 500
 SECONDS = 1.0  # between two answers
-TOGETHER = 16  # photos that are decoded before a GPU is asked for; one at the beginning, so that something is seen soon
+TOGETHER = 16  # photos that are decoded before a GPU is borrowed; one at the beginning, so that something is seen soon
 UNFORESEEN = "These photos could not all be read here. Try again, or choose others."
 Wish = dict[str, Any]
 
@@ -97,7 +97,8 @@ def explore_files(
     """
     check_size(model, size, whole)
     both = list(zip(files, names, strict=True))
-    for some in [both[:1], *(both[start : start + TOGETHER] for start in range(1, len(both), TOGETHER))]:
+    together = TOGETHER if gpu.ON_ZEROGPU else 1
+    for some in [both[:1], *(both[start : start + together] for start in range(1, len(both), together))]:
         bad, cuts = {}, []
         for place, (file, name) in enumerate(some):
             try:

@@ -128,11 +128,11 @@ def frames_value(result: Exploration, made: Interventions, side: int | None = No
     *_, trained = result.pictures.values()
     pictures = [frame.picture for frames in lists.values() for frame in frames]
     height, width, _ = result.original.shape
-    smaller = side is not None and side < max(height, width)
-    if smaller:
+    differs = quality is None
+    if side is not None and side < max(height, width):
+        differs = False
         width, height = scaled(width, height, side)
         pictures = [_resized(picture, (width, height)) for picture in pictures]
-    differs = not smaller and quality is None
     if differs:
         pictures = [difference(picture, trained) for picture in pictures]
     columns = sprite_columns(len(pictures), width, height) if pictures else 0
