@@ -24,7 +24,6 @@ SCRIPTS = {  # as Vite writes them
     "component:()=>v(()=>import(`./Html-F.js`),__vite__mapDeps([0,2]),import.meta.url)},"
     "plot:{component:()=>v(()=>import(`./Plot-H.js`),__vite__mapDeps([3]),import.meta.url)}}",
 }
-PAGE = f'<html><head><script type="module" src="./assets/{ENTRY}"></script></head><body></body></html>'.encode()
 
 
 @pytest.fixture
@@ -43,23 +42,23 @@ def clear() -> None:
     head_start.source.cache_clear()
 
 
-def test_the_files_that_every_page_needs_are_asked_for_early(folder):
+def test_the_files_that_every_page_needs_are_known(folder):
     wanted = ["Page-B.js", "shared-C.js", "Page-B.css", "Blocks-D.js", "Blocks-D.css", "Html-F.js", "Html-F.css"]
     assert sorted(head_start.early_files(ENTRY)) == sorted(wanted)
-    page = head_start.with_head_start(PAGE).decode()
-    head, _, rest = page.partition("</head>")
-    assert rest == "<body></body></html>"
-    for name in wanted:
-        assert head.count(f'href="./assets/{name}"') == 1
-    assert '<link rel="modulepreload" crossorigin href="./assets/Html-F.js">' in head
-    assert '<link rel="preload" as="style" crossorigin href="./assets/Html-F.css">' in head
 
 
 @pytest.mark.parametrize("text", ["", "no list", 'm.f=["./x.js"]', "m.f=[]import(`./y.js`),__vite__mapDeps([7])"])
 def test_scripts_that_are_written_otherwise_are_fetched_when_needed(folder, text):
     (folder / ENTRY).write_text(text)
     assert head_start.early_files(ENTRY) == ()
-    assert "preload" not in head_start.with_head_start(PAGE).decode()
+
+
+@pytest.mark.parametrize(("query", "early"), [("", True), ("example=dog", False), ("photo=1a", False)])
+def test_results_of_the_first_example_are_asked_for_before_the_scripts(query, early):
+    page = b'<head>"bundles":{"cat":"drorae/examples/cat.json?v=1-a","dog":"d"}</head>'
+    tag = b'<link rel="preload" as="fetch" crossorigin href="drorae/examples/cat.json?v=1-a">'
+    assert (tag in head_start.with_head_start(page, query)) is early
+    assert tag not in head_start.with_head_start(b'<head>"bundles":{"cat":null}</head>', query)
 
 
 @pytest.mark.parametrize("page", [b"<html></html>", b"", b"</head>", b"\xff\xfe</head>"])

@@ -5,7 +5,18 @@ from __future__ import annotations
 from conftest import ROOT
 
 from drorae.ui.page import VIEWS
-from drorae.viewers.static_files import PAGE_SCRIPTS, STATIC, VIEW_SCRIPTS, page_script, read_static, script
+from drorae.viewers.static_files import (
+    FIRST_VIEWS,
+    PAGE_SCRIPTS,
+    STATIC,
+    VIEW_SCRIPTS,
+    first_script,
+    first_style,
+    page_script,
+    read_static,
+    script,
+    style,
+)
 
 FOLDER = ROOT / "drorae" / "viewers" / "static"
 AROUND = ("bar", "strip")  # views that are always there
@@ -13,7 +24,7 @@ AROUND = ("bar", "strip")  # views that are always there
 
 def test_no_file_is_left_out_or_taken_twice():
     views = [script(name) for name in (*VIEWS, *AROUND)]
-    whole = "\n".join([page_script(), *views, read_static("channel.js"), read_static("gallery.js")])
+    whole = "\n".join([page_script(), *views, *map(read_static, ("channel.js", "gallery.js", "early.js"))])
     files = sorted(FOLDER.rglob("*.js"))
     assert len(files) > 40
     for file in files:
@@ -26,6 +37,14 @@ def test_views_have_markup_and_style_beside_their_scripts():
         assert (STATIC / f"{name}.html").is_file()
         assert (STATIC / f"{name}.css").is_file()
     assert set(VIEW_SCRIPTS) <= {*VIEWS, *AROUND}
+
+
+def test_the_first_views_come_with_the_page_in_their_order():
+    scripts, styles = first_script(), first_style()
+    places = [scripts.index(script(name)) for name in FIRST_VIEWS]
+    assert 0 < places[0] and places == sorted(places)
+    for name in FIRST_VIEWS:
+        assert f"#early-{name}" in styles and style(name) in styles
 
 
 def test_what_all_need_comes_first():

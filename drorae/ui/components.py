@@ -31,19 +31,28 @@ class PictureInput(gr.Image):
 class View(gr.HTML):
     """A part of the page that is drawn from the page's store (``store.js``); it has no value of its own.
 
+    What the page begins with is drawn before this component is there (``early.js``), and then moves into it. Its
+    script and style come with the page (:mod:`drorae.ui.first_sight`).
+
     Args:
         name: of its files in ``static/``.
     """
 
     def __init__(self, name: str, **kwargs: Any):
-        super().__init__(
-            html_template=static_files.markup(name),
-            css_template=static_files.style(name),
-            js_on_load=static_files.script(name),
-            apply_default_css=False,
-            elem_id=kwargs.pop("elem_id", name),
-            **kwargs,
-        )
+        if name in static_files.FIRST_VIEWS:
+            real = "{ props, watch, trigger, upload }"
+            files = {
+                "html_template": "",
+                "markup": static_files.markup(name),
+                "js_on_load": f'early.mount("{name}", element, {real});',
+            }
+        else:
+            files = {
+                "html_template": static_files.markup(name),
+                "css_template": static_files.style(name),
+                "js_on_load": static_files.script(name),
+            }
+        super().__init__(apply_default_css=False, elem_id=name, **files, **kwargs)
 
     def get_block_name(self) -> str:
         """The front end of ``gr.HTML`` is used."""

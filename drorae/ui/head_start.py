@@ -12,7 +12,9 @@ from pathlib import Path
 from gradio.routes import BUILD_PATH_LIB
 
 COMPONENTS = ("column", "form", "html", "state", "tabitem", "tabs")  # what is mounted first
-ENTRY = re.compile(r'src="\./assets/([\w.-]+\.js)"')
+FIRST = re.compile(
+    r'"bundles": ?\{"[^"]+": ?"([\w./?=-]+)"'
+)  # address of the first example's results, in the page's data
 # Vite's list of files, and an import with the numbers of those it needs
 FILES = re.compile(r"m\.f=\[([^\]]*)\]")
 IMPORT = re.compile(r"import\(`\./([\w.-]+)`\)[^`]{0,40}?__vite__mapDeps\(\[([\d,]*)\]\)")
@@ -34,20 +36,18 @@ RESULTS = """<script>
 </script>"""
 
 
-def with_head_start(page: bytes) -> bytes:
-    """A page (HTML in UTF-8) that asks early for its scripts and styles, and for the results it shows first."""
-    text = page.decode(errors="replace")
-    entry = ENTRY.search(text)
-    files = early_files(entry[1]) if entry else ()
-    tags = "".join(f"{tag(name)}\n" for name in files if name not in text) + RESULTS
+def with_head_start(page: bytes, query: str = "") -> bytes:
+    """A page (HTML in UTF-8) that asks early for the results it shows first.
+
+    Args:
+        query: of the page's address, which may choose another photo than the first example.
+    """
     head, end, rest = page.partition(b"</head>")
-    return head + tags.encode() + end + rest if end else page
-
-
-def tag(name: str) -> str:
-    """The tag that fetches a script or a style before it is needed."""
-    what = 'rel="modulepreload"' if name.endswith(".js") else 'rel="preload" as="style"'
-    return f'<link {what} crossorigin href="./assets/{name}">'
+    if not end:
+        return page
+    first = FIRST.search(head.decode(errors="replace")) if not query else None
+    tag = f'<link rel="preload" as="fetch" crossorigin href="{first[1]}">\n' if first else ""
+    return head + (tag + RESULTS).encode() + end + rest
 
 
 @cache

@@ -122,12 +122,9 @@ def launch_options(here_only: bool = False) -> dict[str, Any]:
     Args:
         here_only: whether it is for this machine alone, see :mod:`drorae.ui.reach`.
     """
-    style = static_files.page_style() + static_files.read_static("gradio.css")
     return {
         **web_options(here_only),
         "theme": gr.themes.Default(font=FONT),
-        # not as css=, whose rules Gradio rewrites: it loses those of :root in media queries
-        "head": f"<style>{style}</style>\n<script>{static_files.page_script()}</script>",
         "footer_links": ["api", "settings"],
         "run_history": False,  # it would keep visitors' pictures in their browsers
         "max_file_size": "80mb",  # a noisy PNG of 24 megapixels; photos of the 50 that load_image allows have far less

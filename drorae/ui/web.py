@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from drorae.bundled import ASSETS
 from drorae.ui.addresses import page_address, route_path
 from drorae.ui.examples import NAMES
+from drorae.ui.first_sight import with_first_sight
 from drorae.ui.front_end import FrontEnd
 from drorae.ui.head_start import with_head_start
 from drorae.ui.host_view import Counted, Requests, host_routes
@@ -142,8 +143,9 @@ class PageSender:
         if message.get("more_body", False):
             return
         headers = MutableHeaders(raw=self.start["headers"])
+        query = self.scope["query_string"].decode("latin-1")
         if self.body:  # also of HEAD: the server drops it later
-            self.body = with_head_start(with_card(self.body, page_address(self.scope)))
+            self.body = with_first_sight(with_head_start(with_card(self.body, page_address(self.scope)), query))
             headers["content-length"] = str(len(self.body))
         else:
             del headers["content-length"]

@@ -278,7 +278,7 @@ function draw() {
   for (const name of ["how", "how-below"]) parts.ways(find(name));
   if (original && parts.route("rae") && !swept) {
     swept = true;
-    sweep();
+    whenIdle(sweep);
   }
 }
 
@@ -365,8 +365,10 @@ function drawSecond() {
   );
 }
 
-// On the first visit the handle moves once, so that one sees that it does.
+// On the first visit the handle moves once, so that one sees that it does. It waits for the page to be at rest.
 let swept = false;
+const whenIdle = (call) =>
+  window.requestIdleCallback ? requestIdleCallback(call, { timeout: 3000 }) : setTimeout(call, 500); // Safari has none
 function sweep() {
   if (parts.calm() || localStorage.getItem("drorae-seen") || store.framed) return;
   localStorage.setItem("drorae-seen", "1");

@@ -104,6 +104,7 @@ const store = (() => {
     if (known && !(known.done < known.total) && !Object.keys(wish).length) return;
     if (!channels[kind]) {
       waiting.push({ kind, wish, key });
+      tell(["asked"]);
       return;
     }
     if (kind === "routes") for (const each of photos.values()) for (const later of LATER) each.waiting.delete(later);

@@ -360,5 +360,7 @@ store.on(["photo", "data"], () => {
   if (store.data("routes")?.shares && !store.problem("tiles")) store.need("tiles");
 });
 store.on(["film"], draw);
-new ResizeObserver(() => drawFlow()).observe(strip);
-draw();
+build();
+drawPictures();
+drawState();
+new ResizeObserver(() => drawFlow()).observe(strip); // at once, too, when all of the page has its place

@@ -1,7 +1,7 @@
 // Panels: large pictures that are pointed at, pinned and zoomed together.
 
 (() => {
-  const { chosen, html, isTouched, listen, outline, panels, shape, svg, visible } = parts;
+  const { chosen, html, isTouched, listen, outline, panels, redraw, shape, svg, visible } = parts;
   const { clamp } = lib;
   const { state } = store;
   const LOUPE = 24; // pixels of the picture across
@@ -119,6 +119,7 @@
 
     if (points) listen(self);
     panels.push(self);
+    new ResizeObserver(redraw).observe(node); // it may come, or be shown, after all that it shows is known
     return Object.assign(self, {
       // A sentence in place of the picture; none takes it away.
       say(text) {
