@@ -34,7 +34,8 @@ def test_gradios_script_is_begun_by_the_page_and_its_style_sheet_stops_nothing()
     )
     assert '<style id="drorae-style">' in head
     script, begin = body.split("<script>")[1:]
-    assert "const store = " in script and 'early.define("picture"' in script
+    assert "const store = " in script
+    assert 'early.define("picture"' in script
     assert begin.startswith('early.begin(["index-A_1.js"]);</script>')
     assert "<gradio-app>" in begin
 
@@ -162,7 +163,8 @@ class TestBrowser:
             assert page.evaluate(dark) is not wanted
             page.evaluate(
                 "window.seen = new Set();"
-                "new MutationObserver(() => requestAnimationFrame(() => seen.add(document.body.classList.contains('dark'))))"
+                "const look = () => seen.add(document.body.classList.contains('dark'));"
+                "new MutationObserver(() => requestAnimationFrame(look))"
                 ".observe(document.body, { attributeFilter: ['class'] })"
             )
             page.locator("#early-bar [data-part=theme]").click()

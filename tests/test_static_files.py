@@ -42,9 +42,11 @@ def test_views_have_markup_and_style_beside_their_scripts():
 def test_the_first_views_come_with_the_page_in_their_order():
     scripts, styles = first_script(), first_style()
     places = [scripts.index(script(name)) for name in FIRST_VIEWS]
-    assert 0 < places[0] and places == sorted(places)
+    assert places[0] > 0
+    assert places == sorted(places)
     for name in FIRST_VIEWS:
-        assert f"#early-{name}" in styles and style(name) in styles
+        assert f"#early-{name}" in styles
+        assert style(name) in styles
 
 
 def test_what_all_need_comes_first():

@@ -12,9 +12,8 @@ from pathlib import Path
 from gradio.routes import BUILD_PATH_LIB
 
 COMPONENTS = ("column", "form", "html", "state", "tabitem", "tabs")  # what is mounted first
-FIRST = re.compile(
-    r'"bundles": ?\{"[^"]+": ?"([\w./?=-]+)"'
-)  # address of the first example's results, in the page's data
+# address of the first example's results, in the page's data
+FIRST = re.compile(r'"bundles": ?\{"[^"]+": ?"([\w./?=-]+)"')
 # Vite's list of files, and an import with the numbers of those it needs
 FILES = re.compile(r"m\.f=\[([^\]]*)\]")
 IMPORT = re.compile(r"import\(`\./([\w.-]+)`\)[^`]{0,40}?__vite__mapDeps\(\[([\d,]*)\]\)")

@@ -23,7 +23,6 @@ from drorae.ui.status import status_line
 from drorae.ui.tokenizers import Tokenizers
 from drorae.ui.web import TITLE, web_options
 from drorae.ui.wiring import wire_generate, wire_many, wire_models, wire_photos, wire_study
-from drorae.viewers import static_files
 
 # the visitor's own, as in page.css; a font of Gradio's would be fetched
 FONT = ["-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Noto Sans", "Liberation Sans", "Arial", "sans-serif"]

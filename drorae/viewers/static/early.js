@@ -48,10 +48,7 @@ const early = (() => {
   function begin(files) {
     const start = once(() => {
       const [script, ...needed] = files.map((name) => `./assets/${name}`);
-      document.head.append(
-        parts.html("script", { type: "module", src: script, crossOrigin: "" }),
-        ...needed.map(early),
-      );
+      document.head.append(parts.html("script", { type: "module", src: script, crossOrigin: "" }), ...needed.map(tag));
     });
     if (!draw()) {
       start();
@@ -67,7 +64,8 @@ const early = (() => {
     look();
   }
 
-  function early(href) {
+  // The tag that fetches a script or a style before it is needed.
+  function tag(href) {
     const kind = href.endsWith(".js") ? { rel: "modulepreload" } : { rel: "preload", as: "style" };
     return parts.html("link", { ...kind, crossOrigin: "", href });
   }
