@@ -10,7 +10,7 @@ ORDER = {
     "drorae": "cli ui bench viewers explorer study pipelines pretrained models .",
     "train": "commands measure engine tasks data .",
 }
-SHELLS = {"drorae": {"cli", "__main__"}, "train": set()}
+SHELLS = {"drorae": {"__main__"}, "train": set()}
 BOTTOM = {
     "drorae": {
         "building",

@@ -177,7 +177,10 @@ PATHS = [
         f"{API}/file={each}"
         for each in ("/etc/passwd", "../../etc/passwd", "file:///etc/passwd", "", "\x00", "..", "/")
     ),
-    *(f"{API}/file={each}" for each in ("/proc/self/environ", f"{ROOT}/pyproject.toml", f"{ROOT}/drorae/cli.py", "~")),
+    *(
+        f"{API}/file={each}"
+        for each in ("/proc/self/environ", f"{ROOT}/pyproject.toml", f"{ROOT}/drorae/console.py", "~")
+    ),
     *(f"{API}/file={each}" for each in ("http://127.0.0.1:1/x", "https://example.invalid/x", "x" * 5000, "%00", "%")),
     *(f"{API}/proxy={each}" for each in ("http://127.0.0.1:1/", "https://example.invalid", "file:///etc/passwd", "x")),
     *(f"/drorae/{each}" for each in ("../pyproject.toml", "%2e%2e/x", "drorae-tiny/config.json", "card.png/..", "")),
