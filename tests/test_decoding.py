@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from drorae import decoding, images
+from drorae import decoding
 from drorae.decoding_cost import PER_BLOCK, cost_of, is_cheap
-from drorae.images import ImageError, decode, load_image
+from drorae.images import ImageError, Photo, decode, load_image, opening
 from tests.hostile.bombs import BOMBS, PHOTOS, flat, icc, jpeg, noise, photo, png, saved, segment, tags, tiff
 from tests.hostile.damage import DAMAGES, FORMATS, HAS_AVIF, small_picture
 from tests.hostile.pictures import SEEDS, damaged, measured, outcome, within_limits
@@ -78,7 +78,7 @@ def test_the_corpus_is_always_the_same():
     ],
 )
 def test_ordinary_pictures_are_decoded_where_they_are(monkeypatch, kind, size, options):
-    monkeypatch.setattr(images, "decode_in_child", lambda *_: pytest.fail("a process was started"))
+    monkeypatch.setattr(opening, "decode_in_child", lambda *_: pytest.fail("a process was started"))
     assert load_image(saved(photo(size), kind, **options)).size == size
 
 
@@ -96,14 +96,14 @@ def test_a_child_finds_what_this_process_finds(tmp_path, kind):
     )
     for stream in (path.open("rb"), io.BytesIO(path.read_bytes())):
         with stream:
-            here, there = decode(stream, "photo"), images.Photo(*decoding.decode_in_child(stream, "photo"))
+            here, there = decode(stream, "photo"), Photo(*decoding.decode_in_child(stream, "photo"))
             assert there.picture.tobytes() == here.picture.tobytes()
             assert there.picture.size == here.picture.size
             assert (there.width, there.height, there.flattened) == (here.width, here.height, here.flattened)
 
 
 def test_what_a_child_refuses_is_refused_in_its_words(monkeypatch):
-    monkeypatch.setattr(images, "is_cheap", lambda stream: False)
+    monkeypatch.setattr(opening, "is_cheap", lambda stream: False)
     for content, message in [
         (png(size=(64, 8)), "'写真.png' is 64 x 8 pixels; both sides must be at least 16"),
         (b"no picture", "'写真.png' is not a picture that can be read"),

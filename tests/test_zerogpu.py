@@ -23,11 +23,11 @@ from conftest import ROOT
 from gradio_client import Client, handle_file
 from PIL import Image
 
-from drorae import images
 from drorae.explorer.chosen import FIRST, weights_of
 from drorae.explorer.interventions import InterventionError
 from drorae.explorer.sampling import Request
 from drorae.explorer.standing import Spread
+from drorae.images import opening
 from drorae.ui import durations, endpoints, generate, generators, gpu, many_photos
 from drorae.ui.generators import CLASS, TEXT, Generator
 from drorae.ui.models import Shelf
@@ -199,7 +199,7 @@ def test_endpoints_answer_as_elsewhere(elsewhere, zerogpu):
 
 def test_many_photos_are_decoded_on_this_side_and_share_calls(elsewhere, zerogpu, monkeypatch):
     monkeypatch.setattr(
-        images, "is_cheap", lambda stream: False
+        opening, "is_cheap", lambda stream: False
     )  # each in a process of its own, which a fork may not start
     page, lent = zerogpu
     found = page.rows(18)
