@@ -58,7 +58,7 @@ def name(request, tokenizers, monkeypatch) -> str:
         assert (repository, revision) == ("someone/model", "v1")
         return str(tokenizers / "ours")
 
-    monkeypatch.setattr(drorae.checkpoints, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(drorae.checkpoints.folders, "snapshot_download", snapshot_download)
     return "someone/model@v1"
 
 
@@ -131,7 +131,9 @@ def test_a_revision_is_measured_by_its_own_hash(generators, tmp_path, monkeypatc
     model.decoder.decoder_pred.bias.data += 1
     model.save_pretrained(tmp_path / "main")
     monkeypatch.setattr(
-        drorae.checkpoints, "snapshot_download", lambda repository, revision=None, **kwargs: str(folders[revision])
+        drorae.checkpoints.folders,
+        "snapshot_download",
+        lambda repository, revision=None, **kwargs: str(folders[revision]),
     )
     hashes = {}
     for name, revision in (("someone/model@v1", "v1"), ("someone/model", None)):

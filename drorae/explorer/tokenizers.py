@@ -14,7 +14,8 @@ import torch
 from diffusers import VQModel
 from torch import Tensor, nn
 
-from drorae.checkpoints import CheckpointError, local_folder, reason_of
+from drorae.checkpoints import CheckpointError, local_folder
+from drorae.errors import reason_of
 from drorae.explorer.exploration import Exploration
 from drorae.explorer.reading import measure
 from drorae.explorer.routes import ROUTES

@@ -15,9 +15,9 @@ from diffusers import DiffusionPipeline, ImagePipelineOutput, SchedulerMixin
 from PIL import Image
 from torch import Tensor
 
-from drorae.checkpoints import CheckpointError, reason_of
+from drorae.checkpoints import CheckpointError
 from drorae.choices import GUIDANCE
-from drorae.errors import DRoRAEError, count_of
+from drorae.errors import DRoRAEError, count_of, reason_of
 from drorae.images import to_uint8
 from drorae.model_files import read_json
 from drorae.models.autoencoder import AutoencoderDRoRAE

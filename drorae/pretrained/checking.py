@@ -21,7 +21,8 @@ from typing import Any, BinaryIO
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.file_download import repo_folder_name
 
-from drorae.checkpoints import PATTERNS, CheckpointError, local_folder, reason_of, resolve, split_revision
+from drorae.checkpoints import PATTERNS, CheckpointError, local_folder, resolve, split_revision
+from drorae.errors import reason_of
 from drorae.model_files import noted_files
 from drorae.pretrained.adapter import load_tokenizer
 from drorae.pretrained.autoencoders import load_autoencoder

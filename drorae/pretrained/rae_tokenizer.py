@@ -28,10 +28,10 @@ from drorae.checkpoints import (
     local_folder,
     read_config,
     read_weights,
-    reason_of,
     resolve,
     split_revision,
 )
+from drorae.errors import reason_of
 from drorae.models.autoencoder import MAX_GRID, AutoencoderDRoRAE
 from drorae.rules import Rules, check_settings, flag, maybe, nested_numbers, number, one_of, several, whole
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from drorae.checkpoints import CheckpointError, reason_of
+from drorae.checkpoints import CheckpointError
+from drorae.errors import reason_of
 from drorae.explorer.journeys import (
     MAX_SCALES,
     WALK,

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from drorae.bundled import EXAMPLE_NAMES
-from drorae.checkpoints import REVISIONS, CheckpointError, reason_of, stored_folder
+from drorae.checkpoints import REVISIONS, CheckpointError, stored_folder
 from drorae.devices import best_device, precision_name
+from drorae.errors import reason_of
 from drorae.explorer.layer_usage import read_layer_usage
 from drorae.explorer.reading import default_size
 from drorae.model_files import States

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from drorae.bundled import is_bundled
-from drorae.checkpoints import CheckpointError, local_folder, reason_of
+from drorae.checkpoints import CheckpointError, local_folder
+from drorae.errors import reason_of
 from drorae.explorer.tokenizers import MEAN, PictureTokenizer, load_picture_tokenizer, mean_tokenizer
 from drorae.model_files import States
 from drorae.models.autoencoder import AutoencoderDRoRAE

@@ -11,7 +11,7 @@ import datasets
 import numpy as np
 from PIL import Image
 
-from drorae.checkpoints import reason_of
+from drorae.errors import reason_of
 from train.data.icons import STYLES, is_held_out, is_icon_table
 from train.data.picture_folders import load_picture_folder
 from train.errors import DataError

@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from timm.layers import resample_abs_pos_embed
 from torch import nn
 
-from drorae.checkpoints import CheckpointError, reason_of
+from drorae.checkpoints import CheckpointError
+from drorae.errors import reason_of
 
 RANDOM = "random"
 
