@@ -24,26 +24,30 @@ VIEW_SCRIPTS = {
     "generate": "making line settings pictures film draw below strips grid walk photo morph start",
 }
 
+# later rules win over those before them
+PAGE_STYLES = "theme base buttons head stage bars fields widths full guide dialogs"
+VIEW_STYLES = {"generate": "prompt settings pictures below widths"}
+
 
 def page_script() -> str:
     """The script of the whole page: pure functions, the store, what views are made of. It comes before every view."""
-    return _joined(PAGE_SCRIPTS)
+    return _joined(PAGE_SCRIPTS, "js")
 
 
 def script(name: str) -> str:
     """The body of a view's function. It sees ``element``, ``props``, ``watch``, ``trigger``, ``upload``, and what the
     page's script gives."""
-    return _joined([f"{name}/{each}" for each in VIEW_SCRIPTS[name].split()] if name in VIEW_SCRIPTS else [name])
+    return _joined(_inside(name, VIEW_SCRIPTS[name]) if name in VIEW_SCRIPTS else [name], "js")
 
 
 def page_style() -> str:
     """The style that all views share."""
-    return read_static("page.css")
+    return _joined(_inside("page", PAGE_STYLES), "css")
 
 
 def style(name: str) -> str:
     """A view's own style."""
-    return read_static(f"{name}.css")
+    return _joined(_inside(name, VIEW_STYLES[name]) if name in VIEW_STYLES else [name], "css")
 
 
 def markup(name: str) -> str:
@@ -51,5 +55,9 @@ def markup(name: str) -> str:
     return read_static(f"{name}.html")
 
 
-def _joined(scripts: Iterable[str]) -> str:
-    return "\n".join(read_static(f"{name}.js") for name in scripts)
+def _inside(folder: str, names: str) -> list[str]:
+    return [f"{folder}/{name}" for name in names.split()]
+
+
+def _joined(names: Iterable[str], ending: str) -> str:
+    return "".join(read_static(f"{name}.{ending}") for name in names)
