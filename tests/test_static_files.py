@@ -51,7 +51,19 @@ def test_views_have_markup_and_style_beside_their_scripts():
 
 
 def test_what_all_need_comes_first():
-    order = [PAGE_SCRIPTS.index(name) for name in ("lib", "words", "store", "parts/nodes", "guide")]
+    order = [
+        PAGE_SCRIPTS.index(name)
+        for name in (
+            "lib",
+            "words",
+            "store/state",
+            "store/questions",
+            "store/photos",
+            "store/address",
+            "parts/nodes",
+            "guide",
+        )
+    ]
     assert order == sorted(order)
 
 

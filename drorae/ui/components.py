@@ -29,7 +29,7 @@ class PictureInput(gr.Image):
 
 
 class View(gr.HTML):
-    """A part of the page that is drawn from the page's store (``store.js``); it has no value of its own.
+    """A part of the page that is drawn from the page's store (``store/state.js``); it has no value of its own.
 
     Args:
         name: of its files in ``static/``.

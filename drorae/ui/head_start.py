@@ -18,7 +18,7 @@ FILES = re.compile(r"m\.f=\[([^\]]*)\]")
 IMPORT = re.compile(r"import\(`\./([\w.-]+)`\)[^`]{0,40}?__vite__mapDeps\(\[([\d,]*)\]\)")
 COMPONENT = r"[{,]%s:\{(?:[^{}]*,)?component:[^{}]*?(import\([^{}]*)\}"
 
-# the answer is taken by store.js
+# the answer is taken by store/photos.js
 RESULTS = """<script>
 (() => {
   const bar = window.gradio_config?.components?.find(({ props }) => props?.props?.config?.bundles);

@@ -147,7 +147,7 @@ def model_line(model: AutoencoderDRoRAE, name: str) -> str:
 
 
 def model_config(shelf: Shelf, name: str) -> dict[str, Any]:
-    """What the page's script knows of a model before it asks (see ``store.js``)."""
+    """What the page's script knows of a model before it asks (see ``store/state.js``)."""
     model = shelf.get(name)
     return {
         "model": {"name": name, "hash": shelf.hash(name)},

@@ -1,4 +1,5 @@
-"""What the page asks about a photo, by kind: plain functions of a wish (see ``store.js``), tested without a browser.
+"""What the page asks about a photo, by kind: plain functions of a wish (see ``store/questions.js``), tested without a
+browser.
 
 The photo is decoded and cut here, and what was found in it is kept here. What runs networks is in
 :mod:`drorae.ui.looking`, and may be another process.

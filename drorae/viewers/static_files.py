@@ -13,9 +13,14 @@ def read_static(name: str) -> str:
     return (STATIC / name).read_text(encoding="utf-8")
 
 
-PARTS = "nodes terms drawing pictures photo pointer panel bars bands standing ways"  # all in one name
+def _inside(folder: str, names: str) -> list[str]:
+    return [f"{folder}/{name}" for name in names.split()]
+
+
+STORE = "state questions photos address"  # all in one name, as are the parts
+PARTS = "nodes terms drawing pictures photo pointer panel bars bands standing ways"
 # each needs those before it
-PAGE_SCRIPTS = ("lib", "words", "store", *(f"parts/{name}" for name in PARTS.split()), "guide", "share", "crop")
+PAGE_SCRIPTS = ("lib", "words", *_inside("store", STORE), *_inside("parts", PARTS), "guide", "share", "crop")
 
 # of which files the body of a view's function is made, in this order; of the other views it is one file
 VIEW_SCRIPTS = {
@@ -53,10 +58,6 @@ def style(name: str) -> str:
 def markup(name: str) -> str:
     """A view's HTML."""
     return read_static(f"{name}.html")
-
-
-def _inside(folder: str, names: str) -> list[str]:
-    return [f"{folder}/{name}" for name in names.split()]
 
 
 def _joined(names: Iterable[str], ending: str) -> str:
