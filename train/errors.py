@@ -21,6 +21,19 @@ class RunError(RuntimeError):
     """A run that has to stop. The message says why and what to do."""
 
 
+def check_weights(file: Path, needed: str) -> None:
+    """The file of a network's weights is there.
+
+    Args:
+        needed: how the message begins, which names the network and the file.
+
+    Raises:
+        FileNotFoundError: it is not.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"{needed}; pass --weights FOLDER")
+
+
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """Turn what a full or broken disk raises into one sentence."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import diffusers
 import numpy as np
@@ -15,7 +15,7 @@ from diffusers import DiffusionPipeline, ImagePipelineOutput, SchedulerMixin
 from PIL import Image
 from torch import Tensor
 
-from drorae.checkpoints import CheckpointError
+from drorae.checkpoints import CheckpointError, resolve
 from drorae.choices import GUIDANCE
 from drorae.errors import DRoRAEError, count_of, reason_of
 from drorae.images import to_uint8
@@ -136,6 +136,39 @@ class DRoRAEPipeline(DiffusionPipeline):
             if part is not None:  # where its class is imported from, wherever the module lies
                 self.register_to_config(**{name: ("drorae", type(part).__name__)})
         self._interrupt = False
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        revision: str | None = None,
+        torch_dtype: torch.dtype = torch.float32,
+        autoencoder: AutoencoderDRoRAE | None = None,
+        variant: str | None = None,
+    ) -> Self:
+        """Load a pipeline's folder, a bundled one (``"assets/drorae-tiny-class"``) or a Hub repository, strictly.
+
+        Args:
+            autoencoder: one that is there already, to be used in place of the saved or named one.
+            variant: as ``save_pretrained`` was given; the only one there is when ``None`` and all are saved so.
+
+        Raises:
+            CheckpointError: what is missing, damaged or does not belong together.
+        """
+        folder = resolve(name, revision)
+        parts, index = cls.load_parts(folder, torch_dtype, autoencoder, variant)
+        return cls(**parts, **cls.load_own_parts(folder, index, torch_dtype, variant))
+
+    @classmethod
+    def load_own_parts(
+        cls, folder: Path, index: dict[str, Any], torch_dtype: torch.dtype, variant: str | None
+    ) -> dict[str, Any]:
+        """What the constructor of this kind of pipeline takes beside the shared parts, from ``folder`` and its index.
+
+        Raises:
+            CheckpointError: what is missing or damaged.
+        """
+        return {}
 
     @classmethod
     def load_parts(

@@ -30,6 +30,7 @@ from safetensors.torch import load_file, save_file
 
 from drorae.checkpoints import CheckpointError
 from tests.hostile.samples import DOORS, save_samples
+from tests.hostile.tally import print_table
 
 SECONDS = 30  # of the clock, that a folder may take
 HUGE = 10**6
@@ -569,10 +570,6 @@ class Trial:
 CODED = {"a class of its own choice", "a scheduler of its own choice", "a further component", "bytes of the weights"}
 
 
-def _print_kind(kind: str, counts: Counter[str]) -> None:
-    print(f"{kind:50}{counts.total():6}{counts['refused']:9}{counts['read']:6}{counts['wrong']:7}", flush=True)
-
-
 def main(arguments: list[str]) -> int:
     """All of them; or those whose kind, door or words contain what was given."""
     import resource
@@ -591,12 +588,7 @@ def main(arguments: list[str]) -> int:
             kinds[case.kind][result] += 1
             if result == "wrong":
                 print(f"{case.kind}, {case.door}, {case.what}: {said:.300}", flush=True)
-    print(f"{'':50}{'tried':>6}{'refused':>9}{'read':>6}{'wrong':>7}")
-    for kind, counts in kinds.items():
-        _print_kind(kind, counts)
-    total = sum(kinds.values(), Counter())
-    _print_kind(f"all, {len(kinds)} kinds", total)
-    return 1 if total["wrong"] else 0
+    return print_table(kinds)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from torch import nn
 
 from drorae.checkpoints import CheckpointError
 from drorae.errors import reason_of
+from train.errors import check_weights
 
 RANDOM = "random"
 
@@ -45,8 +46,7 @@ def load_timm(name: str, weights: str | None, folder: Path, img_size: int, **tim
         model = timm.create_model(name, pretrained=False, img_size=img_size, **timm_args)
         if weights != RANDOM:
             file = folder / weights
-            if not file.is_file():
-                raise FileNotFoundError(f"the weights of {name}, '{file}', are missing; pass --weights FOLDER")
+            check_weights(file, f"the weights of {name}, '{file}', are missing")
             state = {key: value.float() for key, value in load_file(file).items()}
             state["pos_embed"] = resample_abs_pos_embed(
                 state["pos_embed"], model.patch_embed.grid_size, num_prefix_tokens=model.num_prefix_tokens
