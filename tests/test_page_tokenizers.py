@@ -179,7 +179,7 @@ def test_a_fixed_page_offers_its_list(browser, tiny, small_folder):
 
 def test_it_is_readable_and_scrolls_by_itself(view):
     page = view.page
-    for part in (".facts dt", ".facts dd", ".drop", ".reference", ".rampkey"):
+    for part in (".facts dt", ".facts dd", ".close", ".reference", ".rampkey"):
         assert contrast(page, f"#tokenizers {part}") >= 4.5
     page.set_viewport_size({"width": 390, "height": 844})
     drawn(view)
