@@ -11,7 +11,7 @@ from conftest import TINY
 from drorae.bench import contests, timing
 from drorae.bench.contests import BUILDERS, BenchError, Contest, counted, matched
 from drorae.bench.report import find_device, table
-from drorae.bench.timing import measure
+from drorae.bench.timing import time_in_turns
 from drorae.choices import CONTESTS
 from drorae.cli import main
 
@@ -49,7 +49,7 @@ def clock(monkeypatch) -> Clock:
 def test_ratios_of_work_whose_times_are_known(clock):
     """Ours takes 3 seconds, then 6, then 1, theirs 4; the first call of each warms up and does not count."""
     ours, theirs = clock.work("ours", 50, 3, 6, 1), clock.work("theirs", 90, 4)
-    result = measure(Contest("x", "x", ours, theirs, 0.8), 3, CPU)
+    result = time_in_turns(Contest("x", "x", ours, theirs, 0.8), 3, CPU)
     assert clock.calls == ["ours", "theirs", *("ours", "theirs"), *("theirs", "ours"), *("ours", "theirs")]
     assert (result.ratio, result.ours, result.theirs) == (0.75, 3, 4)
     assert (result.low, result.high) == (0.5, 1.125)  # of 0.25, 0.75 and 1.5
@@ -57,7 +57,7 @@ def test_ratios_of_work_whose_times_are_known(clock):
 
 
 def test_quick_work_is_repeated_until_it_can_be_timed(clock):
-    result = measure(Contest("x", "x", clock.work("ours", 0.01), clock.work("theirs", 0.2)), 1, CPU)
+    result = time_in_turns(Contest("x", "x", clock.work("ours", 0.01), clock.work("theirs", 0.2)), 1, CPU)
     assert clock.calls == ["ours", "theirs", *["ours"] * 10, "theirs"]
     assert result.ours == pytest.approx(0.01)
     assert (result.ratio, result.low, result.high) == pytest.approx((0.05, 0.05, 0.05))

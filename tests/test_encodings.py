@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from drorae.viewers.encodings import WEBP_SIDE, difference, packed, sprite, sprite_columns, webp
+from drorae.viewers.encodings import WEBP_SIDE, packed, picture_difference, sprite, sprite_columns, webp
 
 
 def unpack(value: dict, shape=(-1,)) -> np.ndarray:
@@ -66,10 +66,10 @@ def test_a_difference_brings_the_picture_back_and_takes_fewer_bytes():
     picture = np.clip(usual + rng.integers(-3, 4, usual.shape), 0, 255).astype(np.uint8)
     far = 255 - usual
     for each in (picture, far):
-        back = decode(webp(difference(each, usual))).astype(int) - 128 + usual
+        back = decode(webp(picture_difference(each, usual))).astype(int) - 128 + usual
         assert np.array_equal(back % 256, each)
-    assert (difference(usual, usual) == 128).all()
-    assert len(webp(difference(picture, usual))) < 0.5 * len(webp(picture))
+    assert (picture_difference(usual, usual) == 128).all()
+    assert len(webp(picture_difference(picture, usual))) < 0.5 * len(webp(picture))
 
 
 def test_every_picture_is_where_its_number_says():

@@ -135,7 +135,7 @@ def test_a_model_without_fusion_has_two_pictures_and_no_gain(tmp_path):
     reading = Reading(open_photo(EXAMPLES / "cat.jpg"), build(fusion=None))
     entry = gallery.entry(reading, "m", "cat.jpg", "cat", "cat.jpg")
     assert entry.size == (64, 32)
-    assert "data-gain" not in gallery.card(entry)
+    assert "data-gain" not in gallery.photo_card(entry)
     assert gallery.summary([entry]) == "1 photo"
 
 

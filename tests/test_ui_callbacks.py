@@ -25,9 +25,9 @@ from drorae.explorer.interventions import InterventionError
 from drorae.explorer.standing import Spread
 from drorae.images import ImageError, load_image, whole
 from drorae.ui import about_tab, endpoints, many_photos, study_tab
-from drorae.ui.models import Shelf, cancel_load, end_load, load_model, model_line, switch_model
+from drorae.ui.models import Shelf, cancel_load, end_load, model_line, switch_model, switch_unless_cancelled
 from drorae.ui.parsing import as_int
-from drorae.ui.photo import UNFORESEEN, Photos, answered, failed
+from drorae.ui.photo import UNFORESEEN, Photos, answered, failure_answer
 from drorae.ui.status import status_line
 
 CAT, COFFEE = (str(ROOT / "assets" / "examples" / f"{name}.jpg") for name in ("cat", "coffee"))
@@ -236,7 +236,7 @@ def test_what_nobody_foresaw_is_left_to_the_page_and_said_each_time_anew():
 
     with pytest.raises(ZeroDivisionError):
         list(answered(breaks)({"key": "k"}))
-    first, again = (failed({"key": "k", "id": 4})["answer"] for _ in range(2))
+    first, again = (failure_answer({"key": "k", "id": 4})["answer"] for _ in range(2))
     assert (first["key"], first["id"], first["error"]) == ("k", 4, UNFORESEEN)
     assert first["moment"] != again["moment"]  # an equal value would not arrive
 
@@ -303,7 +303,7 @@ def test_only_who_cancelled_is_told_so(shelf, monkeypatch):
         raise KeyError("a secret")
 
     monkeypatch.setattr(shelf, "load", load)
-    first, last = load_model(shelf, "x", "PSNR and rFID")
+    first, last = switch_unless_cancelled(shelf, "x", "PSNR and rFID")
     assert first[-1] is False
     assert last[-1] == UNCHANGED  # a last value may still arrive when somebody has cancelled
     assert "Loading failed: KeyError." in last[0]
@@ -396,7 +396,7 @@ def test_whoever_stops_ends_the_work(shelf, monkeypatch, uploads):
     next(answers)
     answers.close()
     assert len(explored) == 1
-    first, again = (many_photos.failed({"id": 3})["answer"] for _ in range(2))
+    first, again = (many_photos.failure_answer({"id": 3})["answer"] for _ in range(2))
     assert first["id"] == 3
     assert first["moment"] != again["moment"]
 

@@ -102,8 +102,8 @@ def evidence(pipeline: DRoRAETextPipeline, data: Sequence[str], limit: int | Non
         }
         for name, values in losses.items():
             all_of[name].append(values)
-        rows.append({"t": t, **summary(losses)})
-    overall = summary({name: torch.stack(values).mean(0) for name, values in all_of.items()})
+        rows.append({"t": t, **summarise(losses)})
+    overall = summarise({name: torch.stack(values).mean(0) for name, values in all_of.items()})
     given = "" if list(data) == ICONS else f" --data {' '.join(data)}"
     given += f" --limit {limit}" if limit else ""
     return {
@@ -114,7 +114,7 @@ def evidence(pipeline: DRoRAETextPipeline, data: Sequence[str], limit: int | Non
     }
 
 
-def summary(losses: dict[str, Tensor]) -> dict:
+def summarise(losses: dict[str, Tensor]) -> dict:
     """Mean loss with the right caption, and the paired differences."""
     return {
         "loss": losses["right"].mean().item(),

@@ -22,14 +22,14 @@ COUNT = 12  # readings
 LIMIT = 600_000_000  # bytes; about 60 MB each for the embedded model at 256 pixels with all its interventions
 
 
-class Sized(Protocol):
+class HasBytes(Protocol):
     """What knows how many bytes it takes."""
 
     @property
     def nbytes(self) -> int: ...
 
 
-Value = TypeVar("Value", bound=Sized)
+Value = TypeVar("Value", bound=HasBytes)
 
 
 class Recent(Generic[Value]):

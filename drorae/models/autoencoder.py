@@ -22,7 +22,7 @@ from drorae.models.decoder import PixelDecoder, decode_tokens
 from drorae.models.encoder import SETTINGS, VisionEncoder
 from drorae.models.fusion import FUSIONS, Fusion, FusionOutput, Routing, build_fusion, join_outputs, layer_norm
 from drorae.models.latents import KINDS, LatentStatistics
-from drorae.rules import Rules, flag, maybe, number, one_of, several, text, whole
+from drorae.rules import Rules, flag, maybe, number, one_of, several, text, whole_number
 
 MAX_GRID = 256  # tokens per side; their positions are computed when the model is built
 RANGE_TOLERANCE = 0.01  # what resampling and half precision may add to images in [0, 1]
@@ -80,14 +80,14 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
     SETTINGS: ClassVar[Rules] = {
         **SETTINGS,
         "fusion": maybe(one_of(*FUSIONS)),
-        "fusion_hidden_size": maybe(whole(1, 1_000_000)),
+        "fusion_hidden_size": maybe(whole_number(1, 1_000_000)),
         "fusion_beta": number(0, 1),
-        "fusion_mean_layers": maybe(whole(1, 1000)),
-        "decoder_hidden_size": whole(1, 100_000),
-        "decoder_num_layers": whole(1, 1000),
-        "decoder_num_heads": whole(1, 1000),
-        "decoder_intermediate_size": whole(1, 1_000_000),
-        "decoder_patch_size": whole(1, 256),
+        "fusion_mean_layers": maybe(whole_number(1, 1000)),
+        "decoder_hidden_size": whole_number(1, 100_000),
+        "decoder_num_layers": whole_number(1, 1000),
+        "decoder_num_heads": whole_number(1, 1000),
+        "decoder_intermediate_size": whole_number(1, 1_000_000),
+        "decoder_patch_size": whole_number(1, 256),
         "finetuned_decoder": flag(),
         "latent_statistics": maybe(one_of(*filter(None, KINDS))),
         "latent_distance": maybe(number(0, 1e6)),

@@ -25,7 +25,7 @@ from drorae.models.denoiser import DiTDH
 from drorae.pipelines import flow
 from drorae.pipelines.guidance import INTERVAL, AutoGuidance, ClassifierFreeGuidance, Condition, Unguided
 from drorae.pretrained.adapter import cast_weights, load_tokenizer
-from drorae.rules import Rule, Rules, check_settings, maybe, number, one_of, rules_of, several, text, whole
+from drorae.rules import Rule, Rules, check_settings, maybe, number, one_of, rules_of, several, text, whole_number
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 MAX_STEPS, MAX_SCALE, MAX_PICTURES = 1000, 100.0, 256
@@ -34,8 +34,8 @@ MAX_SEED = 2**32 - 1  # PyTorch's generator on the CPU takes no more bits
 INDEX = "model_index.json"
 # numbers that a scheduler computes tables of, and such without a default that says what they are
 SCHEDULER_SETTINGS: Rules = {
-    "num_train_timesteps": whole(2, 10_000),
-    "solver_order": whole(1, 3),
+    "num_train_timesteps": whole_number(2, 10_000),
+    "solver_order": whole_number(1, 3),
     "trained_betas": maybe(several(number(0, 1), most=10_000)),
     "shift_terminal": maybe(number(0, 1)),
     "timestep_type": maybe(text()),
@@ -44,7 +44,7 @@ SCHEDULER_SETTINGS: Rules = {
     "variance_type": maybe(text()),
     "solver_p": maybe(text()),
     "lambda_min_clipped": Rule(lambda value: value == -math.inf or number(-1000, 0).holds(value), "a number up to 0"),
-    "disable_corrector": several(whole(0, 10_000), most=10_000),
+    "disable_corrector": several(whole_number(0, 10_000), most=10_000),
 }
 
 

@@ -20,7 +20,7 @@ from drorae.pipelines import flow
 from drorae.pipelines.base import MAX_PICTURES, DRoRAEPipeline, SamplerSettings, SamplingError, component, optional
 from drorae.pipelines.guidance import INTERVAL, Condition
 from drorae.pipelines.text_encoding import encode, load_text_encoder, token_width
-from drorae.rules import Rules, maybe, text, whole
+from drorae.rules import Rules, maybe, text, whole_number
 
 logger = logging.get_logger(__name__)
 
@@ -44,7 +44,7 @@ class DRoRAETextPipeline(DRoRAEPipeline):
         **DRoRAEPipeline.SETTINGS,
         "tokenizer": optional(component("transformers")),
         "text_encoder": optional(component("transformers")),
-        "max_tokens": whole(3, 100_000),
+        "max_tokens": whole_number(3, 100_000),
         "text_encoder_name": maybe(text()),
     }
     USUAL_GUIDANCE: ClassVar[tuple[str, float]] = ("cfg", 6.0)

@@ -26,15 +26,15 @@ FOLDER = ASSETS / "study"
 SUMMARY, FITS, CLAIMS = "summary.csv", "fits.csv", "claims.csv"
 PROTOCOL = "protocol"  # key of the sentence that says how all was measured
 RFID_OF_RAE = published.ROUTE_SCORES[0].rfid
-Rows = list[dict[str, str]]
+CsvRows = list[dict[str, str]]
 
 
 class OwnStudy(NamedTuple):
     """What the report left: means with intervals, lines, sentences. Numbers are texts, empty where there is none."""
 
-    summary: Rows
-    fits: Rows
-    claims: Rows
+    summary: CsvRows
+    fits: CsvRows
+    claims: CsvRows
 
 
 def read_study(folder: Path = FOLDER) -> OwnStudy | None:
@@ -53,7 +53,7 @@ def read_study(folder: Path = FOLDER) -> OwnStudy | None:
         return None
 
 
-def report_text(study: OwnStudy) -> str:
+def study_text(study: OwnStudy) -> str:
     """How it was measured, and a sentence for each claim, as Markdown."""
     protocol = [row["sentence"] for row in study.claims if row["key"] == PROTOCOL]
     claims = [f"- {row['sentence']}" for row in study.claims if row["key"] != PROTOCOL]

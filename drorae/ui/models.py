@@ -238,7 +238,7 @@ def switch_model(shelf: Shelf, wish: str | None, plane: str) -> Iterator[tuple[A
     )
 
 
-def load_model(shelf: Shelf, wish: str | None, plane: str) -> Iterator[tuple[Any, ...]]:
+def switch_unless_cancelled(shelf: Shelf, wish: str | None, plane: str) -> Iterator[tuple[Any, ...]]:
     """What :func:`switch_model` yields, and whether somebody cancelled: not at the start, and it is not said again."""
     cancelled: Any = False
     for values in switch_model(shelf, wish, plane):

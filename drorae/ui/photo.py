@@ -326,6 +326,6 @@ def answered(function: Callable[[Wish], Any]) -> Callable[[Wish], Iterator[dict[
     return answer
 
 
-def failed(wish: Wish) -> dict[str, Any]:
+def failure_answer(wish: Wish) -> dict[str, Any]:
     """The answer when something unforeseen happened: the page must not be left waiting."""
     return gr.update(answer=about_wish(wish) | {"error": UNFORESEEN, "moment": time.time()})

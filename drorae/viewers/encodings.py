@@ -45,7 +45,7 @@ def webp(picture: np.ndarray, quality: int | None = None) -> str:
     return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
-def difference(picture: np.ndarray, usual: np.ndarray) -> np.ndarray:
+def picture_difference(picture: np.ndarray, usual: np.ndarray) -> np.ndarray:
     """What has to be added to ``usual`` for ``picture``, both uint8 of one shape, modulo 256 and moved so that 128 is
     nothing. Of pictures that are alike it takes fewer bytes, and :func:`webp` keeps it exactly."""
     return picture - usual + np.uint8(MIDDLE)

@@ -133,7 +133,7 @@ def index(entries: Sequence[Entry], facts: Mapping[str, str]) -> str:
         "paper": PAPER,
         "summary": escape(summary(entries)),
         "layers": options,
-        "cards": "\n".join(map(card, ordered)),
+        "cards": "\n".join(map(photo_card, ordered)),
         "facts": table,
     }
     text = static_files.read_static("gallery.html")
@@ -148,7 +148,7 @@ def summary(entries: Iterable[Entry]) -> str:
     return f"{count_of(len(entries), 'photo')}{mean}"
 
 
-def card(each: Entry) -> str:
+def photo_card(each: Entry) -> str:
     """One photo of the list, as HTML."""
     row, (width, height) = each.row, each.size
     known = {"gain": row.gain, "harmed": row.harmed, "layer": row.layer}

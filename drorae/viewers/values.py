@@ -18,12 +18,12 @@ from drorae.explorer.batch import BatchRow, to_csv
 from drorae.explorer.exploration import Exploration, Frame, Interventions
 from drorae.explorer.layer_usage import Effect, LayerUsage
 from drorae.explorer.routes import ROUTES
-from drorae.explorer.sampling import Generation, Progress
+from drorae.explorer.sampling import Generation, SamplingProgress
 from drorae.explorer.similarity import Similarity
 from drorae.explorer.spectrum import band_edges, recovery
 from drorae.explorer.standing import Standing
 from drorae.images import png_with_settings
-from drorae.viewers.encodings import base64_text, difference, packed, sprite, sprite_columns, webp
+from drorae.viewers.encodings import base64_text, packed, picture_difference, sprite, sprite_columns, webp
 
 TILE = 80  # pixels: the longer side of a layer's picture in the strip
 THUMB = 90  # quality of those
@@ -114,7 +114,7 @@ def _resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def frames_value(result: Exploration, made: Interventions, side: int | None = None, quality: int | None = None) -> dict:
     """The kind ``frames``: the interventions painted so far, their pictures in one sprite, which is ``None`` as long as
     there are none. With all their pixels it holds their differences to the picture of the last route (``differs``, see
-    :func:`~drorae.viewers.encodings.difference`), else the pictures themselves.
+    :func:`~drorae.viewers.encodings.picture_difference`), else the pictures themselves.
 
     ``layers`` has a row per removed layer: which share of what the last layer lost is wrong without the layer and was
     not with it, by band of frequency; ``None`` for bands in which it lost nothing.
@@ -134,7 +134,7 @@ def frames_value(result: Exploration, made: Interventions, side: int | None = No
         width, height = scaled(width, height, side)
         pictures = [_resized(picture, (width, height)) for picture in pictures]
     if differs:
-        pictures = [difference(picture, trained) for picture in pictures]
+        pictures = [picture_difference(picture, trained) for picture in pictures]
     columns = sprite_columns(len(pictures), width, height) if pictures else 0
     indices = iter(range(len(pictures)))
     *_, usual = result.energies.values()
@@ -225,7 +225,7 @@ def batch_value(rows: Sequence[BatchRow], total: int) -> dict:
     }
 
 
-def progress_value(progress: Progress) -> dict:
+def progress_value(progress: SamplingProgress) -> dict:
     """What the view Generate is sent while it runs: what the steps so far would end at."""
     return {
         "running": True,

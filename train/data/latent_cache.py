@@ -27,7 +27,7 @@ from train.data.crops import adm_square, mirrored, random_crop
 from train.data.positions import Positions, TrainingPositions
 from train.data.prefetching import prefetch
 from train.data.rows import label_of, picture_of
-from train.data.sources import Rows
+from train.data.sources import PictureRows
 from train.errors import DataError, RunError, writing
 
 RECORD, LATENTS, LABELS, DAMAGED, DONE = "cache.json", "latents.npy", "labels.npy", "damaged-{}.txt", "done"
@@ -72,7 +72,7 @@ class LatentPositions(Positions):
         latents: np.ndarray,
         labels: np.ndarray,
         damaged: list[str],
-        sources: Sequence[Rows],
+        sources: Sequence[PictureRows],
         seed: int,
         captions: list[list[str]] | None = None,
     ):

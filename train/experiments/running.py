@@ -24,7 +24,7 @@ from drorae import AutoencoderDRoRAE
 from drorae.checkpoints import CheckpointError, read_weights
 from drorae.devices import best_device
 from train.data.held_out import ValidationPhotos
-from train.engine.legs import LEG, find_leg, load
+from train.engine.legs import LEG, find_leg, load_strictly
 from train.engine.run_folder import CHECKPOINT, LOG, RECORD, STATE, is_finished
 from train.engine.session import VALIDATION_PHOTOS, load_validation, train, with_arguments
 from train.errors import RunError, writing
@@ -156,7 +156,7 @@ class Study:
         task = self.build(one, one.row(), None)
         if one.trains:
             file = folder / CHECKPOINT / TRAINED
-            load(task.trainable, read_weights(file), file)
+            load_strictly(task.trainable, read_weights(file), file)
         origin = self.origin(one.base)
         result = read_result(self.args.out, one)
         if result is not None and {name: result.get(name) for name in origin} != origin:
@@ -209,7 +209,7 @@ class Study:
             model.fusion_module = build_choice(one.fusion, encoder.num_layers, encoder.dim, encoder.norm_eps)
         if one.phase == FINETUNE:
             weights, file = self.trained_fusion(one)
-            load(model.fusion_module, weights, file)
+            load_strictly(model.fusion_module, weights, file)
             model.add_finetuned_decoder()
         return StudyTask(model, row, self.args.weights, validation, joint=one.phase == JOINT)
 

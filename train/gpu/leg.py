@@ -117,11 +117,11 @@ def time_steps(task: Task, batch: Batch, accelerator: Accelerator, step: int) ->
 
 def build_stage2(args: argparse.Namespace, row, accelerator: Accelerator) -> FlowMatching:
     """The task of a denoiser, as ``train.stage2`` builds it."""
-    model = load_tokenizer(stage2.find_tokenizer(args, row))
+    model = load_tokenizer(stage2.resolve_tokenizer(args, row))
     make = stage2.class_condition if args.condition == "class" else stage2.text_condition
     condition = make(args, model, row)
     validation, labelled = stage2.load_held_out_photos(args, model, condition, accelerator.print)
-    name = stage2.find_tokenizer(args, row)
+    name = stage2.resolve_tokenizer(args, row)
     return FlowMatching(model, condition, row, model.statistics, validation, name, labelled=labelled)
 
 
