@@ -59,6 +59,7 @@ class DecodingCost:
 
     @property
     def is_low(self) -> bool:
+        """Whether both are so far below the limits that no process with limits is needed."""
         return self.work <= SHARE * WORK and self.memory <= SHARE * MEMORY
 
 
@@ -69,7 +70,7 @@ def is_cheap(stream: BinaryIO) -> bool:
 
 
 def cost_of(stream: BinaryIO) -> DecodingCost | None:
-    """What the file in a stream costs at most; ``None`` where no count says it. Files that are no picture of a known
+    """What the file in a stream costs at most; ``None`` where no count says it. Files that are not a picture of a known
     format, or whose headers are damaged so that Pillow stops at them, cost what their readable part does."""
     stream.seek(0)
     try:

@@ -9,7 +9,7 @@ import torch
 from conftest import TINY
 
 from drorae.bench import contests, timing
-from drorae.bench.contests import BUILDERS, BenchError, Contest, counted, matched
+from drorae.bench.contests import BUILDERS, BenchError, Contest, counting_contest, matching_contest
 from drorae.bench.report import find_device, table
 from drorae.bench.timing import time_in_turns
 from drorae.choices import CONTESTS
@@ -65,16 +65,16 @@ def test_quick_work_is_repeated_until_it_can_be_timed(clock):
 
 def test_operations_are_counted():
     square, long = torch.rand(8, 8), torch.rand(8, 24)
-    found = counted("x", "x", lambda: square @ square, lambda: square @ long)
+    found = counting_contest("x", "x", lambda: square @ square, lambda: square @ long)
     assert found.floating == 8 / 24
-    assert counted("x", "x", lambda: None, lambda: None).floating is None
+    assert counting_contest("x", "x", lambda: None, lambda: None).floating is None
 
 
 def test_two_ways_that_differ_are_not_timed():
     with pytest.raises(BenchError, match=r"The two sides of 'x' differ by 0\.1 of their size"):
-        matched("x", "x", lambda: torch.full((4,), 1.1), lambda: torch.ones(4))
+        matching_contest("x", "x", lambda: torch.full((4,), 1.1), lambda: torch.ones(4))
     with pytest.raises(BenchError, match="differ"):
-        matched("x", "x", lambda: torch.tensor([torch.nan]), lambda: torch.ones(1))
+        matching_contest("x", "x", lambda: torch.tensor([torch.nan]), lambda: torch.ones(1))
 
 
 @pytest.fixture

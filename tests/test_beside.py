@@ -12,7 +12,7 @@ from drorae.explorer.answers import column_answer
 from drorae.explorer.tokenizers import load_picture_tokenizer, mean_tokenizer, measure_tokenizer
 from drorae.ui import tokenizers
 from drorae.ui.models import Shelf
-from drorae.ui.photo import Photos, answered
+from drorae.ui.photo import Photos, answering
 from drorae.ui.tokenizers import Tokenizers
 
 CAT = {"key": "cat", "example": "cat"}
@@ -50,7 +50,7 @@ def test_columns_are_what_the_library_measures(tiny, cat_reading, small_folder):
     ],
 )
 def test_a_column_that_cannot_be_made_is_a_sentence(tiny, wish, sentence):
-    *_, update = answered(photos(tiny, open_to_all=True).tokenizers)({**CAT, **wish})
+    *_, update = answering(photos(tiny, open_to_all=True).tokenizers)({**CAT, **wish})
     assert update["answer"]["id"] == wish["id"]
     assert sentence in update["answer"]["error"]
 

@@ -19,7 +19,7 @@ from drorae.checkpoints import REVISIONS, split_revision, stored_folder
 from drorae.pretrained.adapter import load_tokenizer
 from drorae.pretrained.download import TOKENIZER, build_checked, end_server, prepare, running
 from drorae.pretrained.rae_tokenizer import MODELS
-from drorae.ui.models import unpinned
+from drorae.ui.models import pin_note
 
 NAME = "somebody/a-tokenizer"
 
@@ -220,6 +220,6 @@ def test_published_models_are_pinned_where_their_commit_is_known():
     pinned = {key for key, name in MODELS.items() if split_revision(name)[1]}
     assert pinned == {"dinov2-base", "siglip2-base", "mae-base"}
     assert split_revision(f"{MODELS['mae-base']}@main") == (MODELS["mae-base"], "main")
-    said = {key: unpinned(name) for key, name in MODELS.items()}
+    said = {key: pin_note(name) for key, name in MODELS.items()}
     assert {key for key, text in said.items() if not text} == pinned
     assert "not pinned to a revision" in said["dinov2-large"]

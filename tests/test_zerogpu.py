@@ -31,7 +31,7 @@ from drorae.images import opening
 from drorae.ui import durations, endpoints, generate, generators, gpu, many_photos
 from drorae.ui.generators import CLASS, TEXT, Generator
 from drorae.ui.models import Shelf
-from drorae.ui.photo import Photos, answered
+from drorae.ui.photo import Photos, answering
 from drorae.ui.tokenizers import Tokenizers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="ZeroGPU forks a process of Linux")
@@ -74,7 +74,7 @@ class Page:
 
     def kinds(self, kind: str) -> list[dict]:
         function = getattr(self.photos, kind)
-        return [update["answer"] for update in answered(function)({**WISH, **OWN.get(kind, {})})]
+        return [update["answer"] for update in answering(function)({**WISH, **OWN.get(kind, {})})]
 
     def make(self, what: str, **changes) -> list[dict]:
         wish = {"key": "1", "what": what, "generator": "classes", "subject": "church", "seeds": [3, 8], "steps": 3}

@@ -42,7 +42,7 @@ from train.engine.session import (
 )
 from train.presets import PHASES, PRESETS
 from train.settings import Preset, Stage1Preset
-from train.tasks.backbones import load_timm, pretrained
+from train.tasks.backbones import build_pretrained, load_timm
 from train.tasks.reconstruction import TRAINED_PART, Reconstruction
 
 ENCODER = "encoder"
@@ -98,7 +98,7 @@ def load_encoder(preset: Preset, weights: Path | None) -> AutoencoderDRoRAE:
     model = AutoencoderDRoRAE(**{**preset.model, "fusion": None})
     name, arguments = model.config.encoder_name, dict(model.encoder.arguments)
     if preset.encoder_weights is None:
-        source = pretrained(name, **arguments)
+        source = build_pretrained(name, **arguments)
     else:
         del arguments["num_classes"]  # the file has the classifier, too
         source = load_timm(name, preset.encoder_weights, weights or Path(), **arguments)

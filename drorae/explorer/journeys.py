@@ -218,7 +218,7 @@ def conditions(
     all classes, so that they can be mixed.
 
     Raises:
-        SamplingError: a class that there is not, or something that is not a text.
+        SamplingError: an unknown class, or something that is not a text.
     """
     if isinstance(pipeline, DRoRAEClassPipeline):
         numbers = torch.tensor(pipeline.label_numbers(list(subjects)))

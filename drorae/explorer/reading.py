@@ -183,7 +183,7 @@ class Reading:
         """What is painted already, and then again after every few more: strengths, layers removed, layers alone,
         experts. The last one is complete.
 
-        Who has no more use for the picture just stops asking; what is painted stays.
+        A caller that needs no more just stops asking; what is painted stays.
 
         Raises:
             InterventionError: the model has no router.

@@ -23,10 +23,11 @@ LIMIT = 600_000_000  # bytes; about 60 MB each for the embedded model at 256 pix
 
 
 class HasBytes(Protocol):
-    """What knows how many bytes it takes."""
+    """A value that knows how many bytes it takes."""
 
     @property
-    def nbytes(self) -> int: ...
+    def nbytes(self) -> int:
+        """Memory that it takes, bytes."""
 
 
 Value = TypeVar("Value", bound=HasBytes)

@@ -51,7 +51,7 @@ class Request:
 
 @dataclass(frozen=True)
 class SamplingProgress:
-    """What the running steps would end at.
+    """Where the steps that are still to come would end.
 
     Attributes:
         step, count: steps done and in all.
@@ -172,7 +172,7 @@ def sample_to_end(pipeline: DRoRAEPipeline, request: Request, name: str) -> Gene
 
 
 def check_request(request: Request) -> None:
-    """Refuse what no pipeline here samples at once.
+    """Refuse more pictures or steps than one request of the page may ask for.
 
     Raises:
         SamplingError: naming the value and what to use.

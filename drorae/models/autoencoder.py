@@ -177,7 +177,11 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
         return checkpoints.load_strict(cls, super().from_pretrained, pretrained_model_name_or_path, **kwargs)
 
     def check_values(self) -> None:
-        """Raise a ``ValueError`` if the latent's statistics are not those of any latent."""
+        """The latent's statistics are possible ones: finite, and every standard deviation is positive.
+
+        Raises:
+            ValueError: they are not.
+        """
         if self.statistics is not None and self.statistics.std.min() <= 0:
             raise ValueError("the std of the latent must be positive everywhere")
 
@@ -203,7 +207,11 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
         return self.encoder.dim, side, side
 
     def set_statistics(self, std: Tensor, mean: Tensor | None = None) -> None:
-        """Normalise latents from now on with these statistics, of shape :attr:`statistics_shape`."""
+        """Normalise latents from now on with ``std`` and ``mean``, each of the shape :attr:`statistics_shape`.
+
+        Raises:
+            ValueError: another shape, values that are not finite, a standard deviation that is not positive.
+        """
         self.statistics = LatentStatistics.of(self.statistics_shape, std, mean).to(self.device)
         self.register_to_config(latent_statistics=self.statistics.kind, latent_distance=None)
 
@@ -315,7 +323,11 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
         return size
 
     def check_images(self, x: Tensor) -> None:
-        """Raise a ``ValueError`` that says what this model takes, if ``x`` is not that."""
+        """``x`` has the shape (B, 3, H, W), the type and the size that this model takes.
+
+        Raises:
+            ValueError: it does not; the message says what the model takes.
+        """
         if x.ndim != 4 or x.shape[1] != 3:
             raise ValueError(f"encode takes images (B, 3, H, W), not {tuple(x.shape)}")
         height, width = x.shape[-2:]
@@ -331,7 +343,7 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
             )
 
     def check_range(self, x: Tensor) -> None:
-        """Warn, once per model, of images that are not in [0, 1].
+        """Warn, once per model, of images (B, 3, H, W) that are not in [0, 1].
 
         On the CPU every batch is looked at; on other devices, which would have to be waited for, the first one.
         """
@@ -369,7 +381,11 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
         return DecoderOutput(sample=sample) if return_dict else (sample,)
 
     def get_decoder(self, decoder: str | None = None) -> nn.Module:
-        """The decoder network by name, see :meth:`decode`."""
+        """The decoder network by name, see :meth:`decode`.
+
+        Raises:
+            ValueError: the model does not have it.
+        """
         if decoder is None:
             decoder = "original" if self.decoder_finetuned is None else "finetuned"
         if decoder not in DECODERS:
@@ -391,7 +407,7 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
         return latent if self.statistics is None else self.statistics.normalize(latent)
 
     def latent_to_tokens(self, latent: Tensor) -> Tensor:
-        """The inverse of :meth:`tokens_to_latent`."""
+        """(B, C, h, w) latents to (B, N, C) row-major tokens, the inverse of :meth:`tokens_to_latent`."""
         if self.statistics is not None:
             latent = self.statistics.denormalize(latent)
         return latent.flatten(2).transpose(1, 2)

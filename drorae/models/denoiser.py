@@ -33,6 +33,7 @@ class TimeEmbedding(nn.Module):
         nn.init.normal_(self.mlp[2].weight, std=0.02)
 
     def forward(self, t: Tensor) -> Tensor:
+        """Times t (B,) to (B, dim)."""
         # at least in fp32: 2 pi t times a frequency needs more digits than bf16 has
         precision = torch.promote_types(self.frequencies.dtype, torch.float32)
         angles = 2 * math.pi * t.to(precision)[:, None] * self.frequencies.to(precision)

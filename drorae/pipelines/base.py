@@ -67,7 +67,7 @@ def optional(part: Rule) -> Rule:
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """How noise is followed to a picture. Values as of a pipeline's call, which documents them."""
+    """How a picture is sampled from noise. The fields are arguments of a pipeline's call, which documents them."""
 
     num_inference_steps: int = 50
     guidance: str = "none"
@@ -90,7 +90,7 @@ class DRoRAEPipeline(DiffusionPipeline):
         guide: the weaker network of AutoGuidance.
         autoencoder_name: a checkpoint from which :meth:`from_pretrained` takes the autoencoder when the pipeline's
             folder has none of its own.
-        guidance, guidance_scale: what a call takes when it is told nothing else; saved with the pipeline.
+        guidance, guidance_scale: the defaults of a call; saved with the pipeline.
 
     Raises:
         CheckpointError: the parts do not belong together.
@@ -249,7 +249,7 @@ class DRoRAEPipeline(DiffusionPipeline):
         """Go through all steps, telling the callback of each, and decode what they arrive at.
 
         Raises:
-            SamplingError: an output type or tensor that there is not, or what the first step of the loop raises.
+            SamplingError: an unknown output type or callback tensor, or what the first step of the loop raises.
         """
         if output_type not in OUTPUT_TYPES:
             raise SamplingError(f"output_type {output_type!r} is not one of {', '.join(OUTPUT_TYPES)}.")
@@ -383,7 +383,7 @@ def check_scheduler(scheduler: SchedulerMixin) -> None:
     to its end at t = 0 without noise of its own: this is measured.
 
     Raises:
-        CheckpointError: another one.
+        CheckpointError: it is not such a scheduler.
     """
     name, config = type(scheduler).__name__, scheduler.config
     if name not in flow.SCHEDULERS or not (name.startswith("FlowMatch") or config.get("use_flow_sigmas")):

@@ -121,8 +121,10 @@ class DRoRAEClassPipeline(DRoRAEPipeline):
     ) -> Generator[flow.Step, Tensor | None, None]:
         """The steps of a sampling, one after the other, to look at each of them or to stop early.
 
-        Arguments and errors are those of a call; errors come at the first step that is asked for. :meth:`decode` turns
-        latents into pictures.
+        Arguments are those of a call. :meth:`decode` turns latents (B, C, h, w) into pictures.
+
+        Raises:
+            SamplingError: as a call does, when the first step is asked for.
         """
         settings = settings or SamplerSettings(50, *self.choose_guidance())
         labels = self.label_numbers(class_labels)

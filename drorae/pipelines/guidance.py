@@ -63,7 +63,7 @@ class ClassifierFreeGuidance:
 
 
 class AutoGuidance:
-    """Away from what a weaker network predicts under the same condition. Arguments as above."""
+    """Away from what a weaker network predicts under the same condition; see :class:`ClassifierFreeGuidance`."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ def acts(scale: float, interval: tuple[float, float], t: Tensor) -> bool:
 
 
 def extrapolate(strong: Tensor, weak: Tensor, scale: float) -> Tensor:
-    """``weak + scale * (strong - weak)``, in fp32."""
+    """``weak + scale * (strong - weak)``, velocities (B, C, h, w), in fp32."""
     return weak + scale * (strong - weak)
 
 

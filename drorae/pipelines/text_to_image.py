@@ -214,7 +214,7 @@ class DRoRAETextPipeline(DRoRAEPipeline):
         return {"encoder_hidden_states": features.tokens, "encoder_attention_mask": features.mask}
 
     def given_features(self, embeds: Tensor, mask: Tensor | None) -> Condition:
-        """Features made elsewhere, as the denoiser's condition.
+        """Text tokens (B, T, D) made elsewhere, and which of them count (B, T), as the denoiser's condition.
 
         Raises:
             SamplingError: another shape.
@@ -235,7 +235,7 @@ def check_prompts(value: object, name: str) -> list[str]:
     """Prompts as a list.
 
     Raises:
-        SamplingError: none, something that is not a text, half of a character, or a text beyond all reason.
+        SamplingError: there is none, or one is not a text, holds half a character, or has more than 10,000 characters.
     """
     prompts = [value] if isinstance(value, str) else list(value) if isinstance(value, (list, tuple)) else []
     if not prompts or not all(isinstance(prompt, str) for prompt in prompts):

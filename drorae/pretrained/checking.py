@@ -34,7 +34,7 @@ Say = Callable[..., None]
 
 
 def fetch(name: str, patterns: Sequence[str], say: Say) -> Path:
-    """The folder of a model, as :func:`drorae.checkpoints.resolve` finds it, once it was said how large it is.
+    """The folder of a model, as :func:`drorae.checkpoints.resolve` finds it, after ``say`` was told how large it is.
 
     Raises:
         CheckpointError: there is no such repository, or it cannot be reached or stored.

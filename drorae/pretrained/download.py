@@ -37,6 +37,7 @@ class DownloadProgress(NamedTuple):
 
     @property
     def is_fetching(self) -> bool:
+        """Whether the model is being fetched, and not checked."""
         return self.total > 0
 
 

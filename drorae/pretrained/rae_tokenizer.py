@@ -194,8 +194,8 @@ def load_rae(name: str | Path, revision: str | None = None) -> AutoencoderDRoRAE
     """A saved diffusers ``AutoencoderRAE`` (folder or Hub id, such as those of ``MODELS``) without fusion, in eval
     mode.
 
-    Latents and pixels equal diffusers' where diffusers loads the weights rightly; here they load strictly and on every
-    transformers version.
+    Latents and pixels equal diffusers' where diffusers loads the weights correctly; here they load strictly and on
+    every transformers version.
 
     Args:
         name: a Hub id may be ``id@revision``.

@@ -97,12 +97,12 @@ def peers(plane: str, own: Measured | None) -> go.Figure:
 
 
 def epochs(peer: Peer, axis: str) -> int | None:
-    """Epochs of the generator behind a number; ``None`` where none took part or it is not stated."""
+    """Epochs of the generator behind a number; ``None`` where no generator took part or none are stated."""
     return {"gfid": peer.epochs, "guided": peer.guided_epochs}.get(axis)
 
 
 def stated_epochs(peer: Peer, axis: str) -> str:
-    """Epochs of the generator as display text; empty where none takes part."""
+    """Epochs of the generator as display text; empty where no generator takes part."""
     if axis == "rfid":
         return ""
     number = epochs(peer, axis)
@@ -136,8 +136,8 @@ LETTER, LINE = 6.6, 15  # width and height of a letter of a name, pixels
 def label_places(
     points: dict[str, tuple[float, float]], axes: Sequence[dict[str, Any]], joined: Sequence[str] = ()
 ) -> dict[str, str]:
-    """Where the name of each point stands beside its mark, so that it covers neither marks nor names nor the line where
-    that can be had: those with the nearest neighbours choose first.
+    """Where the name of each point stands beside its mark, so that it covers neither marks nor names nor the line,
+    where that is possible: those with the nearest neighbours choose first.
 
     Args:
         points: by name.

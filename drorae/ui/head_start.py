@@ -60,13 +60,13 @@ def early_files(entry: str) -> tuple[str, ...]:
     found = dict.fromkeys(name for _, needed in imports(entry) for name in needed)
     for name in list(found):
         if name.endswith(".js"):
-            found |= dict.fromkeys(each for script, needed in imports(name) if named(script) for each in needed)
+            found |= dict.fromkeys(each for script, needed in imports(name) if draws_page(script) for each in needed)
             found |= dict.fromkeys(component_files(name))
     found.pop(entry, None)
     return tuple(found)
 
 
-def named(script: str) -> bool:
+def draws_page(script: str) -> bool:
     """Whether a script is the one that draws a page of components."""
     return script.startswith("Blocks-")
 

@@ -309,7 +309,7 @@ def about_wish(wish: Wish) -> dict[str, Any]:
     return {name: wish.get(name) for name in ("key", "id", "version")}
 
 
-def answered(function: Callable[[Wish], Any]) -> Callable[[Wish], Iterator[dict[str, Any]]]:
+def answering(function: Callable[[Wish], Any]) -> Callable[[Wish], Iterator[dict[str, Any]]]:
     """The function of a kind as an event of its channel: what it returns or yields becomes the prop ``answer``, a known
     error its sentence."""
 

@@ -20,7 +20,7 @@ from drorae.ui.components import Channel, View
 from drorae.ui.generators import Generator
 from drorae.ui.lanes import IN_EXPLORE, IN_GENERATE, IN_LAYERS, IN_LOAD, IN_PHOTOS, IN_STUDY, IN_TOKENIZE, goes_on
 from drorae.ui.models import ModelControls, Shelf, answer_cancel, end_load, switch_unless_cancelled
-from drorae.ui.photo import Photos, answered, failure_answer
+from drorae.ui.photo import Photos, answering, failure_answer
 from drorae.ui.study_tab import StudyTab, all_charts
 from drorae.ui.turns import Turns
 
@@ -48,7 +48,7 @@ def wire_photos(photos: Photos, channels: dict[str, Channel]) -> None:
             # there, the frames that it would cancel are the new photo's.
             channel.ask(None, cancels=[runs["frames"]], queue=False, **QUIET)
         lane = LANES.get(kind, IN_EXPLORE)
-        answer: Callable[..., Any] = answered(function)
+        answer: Callable[..., Any] = answering(function)
         if kind == "frames":
             answer = in_turns(answer, turns)
         elif lane is not IN_TOKENIZE:

@@ -21,7 +21,7 @@ def base64_text(array: np.ndarray) -> str:
     return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
 
 
-def packed(array: np.ndarray) -> dict:
+def pack(array: np.ndarray) -> dict:
     """Numbers of any shape as ``scale`` and ``data``, base64 of little-endian int16, row by row.
 
     A value is scale * integer, to within half a scale; the scale is a 32767th of the largest magnitude.

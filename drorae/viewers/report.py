@@ -66,7 +66,8 @@ def report(
     standing: Mapping[str, Any] | None = None,
     frames: Frames | None = None,
 ) -> str:
-    """The HTML text. It asks for nothing from outside; what was computed for the page can be moved in it.
+    """A report as the text of one HTML file. It asks for nothing from outside, and what was computed for the page
+    can be moved in it.
 
     Args:
         reading: the photo as the model reads it; its interventions are painted where the model can have them.

@@ -123,7 +123,9 @@ class Counter(Generic[Number]):
         self.value: Number = value
 
     def state_dict(self) -> dict[str, Number]:
+        """The numbers, by name."""
         return {"value": self.value}
 
     def load_state_dict(self, state: dict[str, Number]) -> None:
+        """Take the numbers of :meth:`state_dict`."""
         self.value = state["value"]

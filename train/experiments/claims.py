@@ -269,10 +269,10 @@ def judge(claim: Claim, records: Sequence[Record], bases: str = "study") -> Outc
     if estimate is None:
         return Outcome(claim, NOT_RUN, measure, None, _sentence(claim, NOT_RUN, compared, base), base)
     said = verdict(estimate.low, estimate.high, sign)
-    words = f"{TITLES[measure]} {signed(estimate.mean)}{interval(estimate)}, {compared}, {seeds(estimate.seeds)}"
+    words = f"{TITLES[measure]} {signed_text(estimate.mean)}{interval(estimate)}, {compared}, {seeds(estimate.seeds)}"
     if isinstance(test, Difference) and test.measure is None and measure != "psnr":
         also = seed_differences(records, base.name, test.row, test.reference, "psnr")
-        words += f"; PSNR {signed(also.mean)} dB{interval(also)}" if also is not None else ""
+        words += f"; PSNR {signed_text(also.mean)} dB{interval(also)}" if also is not None else ""
     return Outcome(claim, said, measure, estimate, _sentence(claim, said, words, base), base)
 
 
@@ -288,9 +288,9 @@ def _judge_slope(claim: Claim, test: Slope, records: Sequence[Record], base: Bas
     said = verdict(line.low, line.high, improvement(measure))
     unit = "a layer" if test.by_layers else "for ten times the parameters"
     words = (
-        f"{TITLES[measure]} {signed(line.fit.slope)} {unit}{interval(estimate)}, R² {line.fit.r2:.2f}, "
-        f"{len(rows)} rows of at least {seeds(fewest)}; one row left out: {signed(min(line.without))} to "
-        f"{signed(max(line.without))}"
+        f"{TITLES[measure]} {signed_text(line.fit.slope)} {unit}{interval(estimate)}, R² {line.fit.r2:.2f}, "
+        f"{len(rows)} rows of at least {seeds(fewest)}; one row left out: {signed_text(min(line.without))} to "
+        f"{signed_text(max(line.without))}"
     )
     alone = by_seed(records, base.name, RAE, measure)
     if isinstance(alone, float) and measure != "psnr":
@@ -308,7 +308,7 @@ def _sentence(claim: Claim, said: str, words: str, base: Base) -> str:
     return f"{claim.text}{where} ({claim.source}: {claim.stated}): **{said}**: {words}{few}."
 
 
-def signed(value: float) -> str:
+def signed_text(value: float) -> str:
     """A difference with its sign, to three digits."""
     return f"{value:+.3g}"
 
@@ -317,7 +317,7 @@ def interval(estimate: Estimate) -> str:
     """The interval of 95 % in brackets, with a blank before; empty where there is none."""
     if estimate.low is None or estimate.high is None:
         return ""
-    return f" [{signed(estimate.low)}, {signed(estimate.high)}]"
+    return f" [{signed_text(estimate.low)}, {signed_text(estimate.high)}]"
 
 
 def seeds(count: int) -> str:

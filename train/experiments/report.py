@@ -23,7 +23,7 @@ from train.experiments.claims import (
     interval,
     judge,
     seed_differences,
-    signed,
+    signed_text,
 )
 from train.experiments.drawings import figure_svg
 from train.experiments.rows import BASES, LONG, TABLES
@@ -312,7 +312,7 @@ def _difference_cells(line: ReportLine | None) -> list[str]:
         return ["–"] * 3
     estimate = Estimate(line["difference"], line["difference_low"], line["difference_high"], line["p"], 0)
     p = [f"{line[name]:.2g}" if line[name] is not None else "–" for name in ("p", "holm")]
-    return [f"{signed(estimate.mean)}{interval(estimate)} to `{line['compared_with']}`", *p]
+    return [f"{signed_text(estimate.mean)}{interval(estimate)} to `{line['compared_with']}`", *p]
 
 
 def line_lines(outcomes: Sequence[Outcome]) -> list[str]:
@@ -323,14 +323,14 @@ def line_lines(outcomes: Sequence[Outcome]) -> list[str]:
     head = ["line", "slope", "R²", "slope without one row", "the paper's slope (rFID)", "R²"]
     lines = [f"| {' | '.join(head)} |", "|---|---:|---:|---|---:|---:|"]
     for outcome, line, _, paper in fitted:
-        slope = signed(line.fit.slope) + (interval(outcome.estimate) if outcome.estimate else "")
-        without = f"{signed(min(line.without))} to {signed(max(line.without))}"
+        slope = signed_text(line.fit.slope) + (interval(outcome.estimate) if outcome.estimate else "")
+        without = f"{signed_text(min(line.without))} to {signed_text(max(line.without))}"
         cells = [f"{outcome.claim.key}, {TITLES[outcome.measure]}", slope, f"{line.fit.r2:.2f}", without]
         lines.append(f"| {' | '.join([*cells, f'{paper.slope:.4f}', f'{paper.r2:.2f}'])} |")
     lines += ["", "What rows leave over:", ""]
     for outcome, line, rows, _ in fitted:
         pairs = zip(rows, line.residuals, strict=True)
-        left = ", ".join(f"`{row.name}` {signed(value)}" for row, value in pairs)
+        left = ", ".join(f"`{row.name}` {signed_text(value)}" for row, value in pairs)
         lines.append(f"- {outcome.claim.key}: {left}.")
     return lines
 

@@ -63,10 +63,12 @@ class StudyTask(Reconstruction):
             self.trainable = nn.ModuleDict({"fusion": model.fusion_module, "decoder": model.decoder})
 
     def use(self, trainable: nn.Module, discriminator: nn.Module | None) -> None:
+        """See :meth:`train.engine.task.Task.use`."""
         if not self.joint:  # whose two parts stay where they are
             super().use(trainable, discriminator)
 
     def export(self, folder: Path) -> None:
+        """See :meth:`train.engine.task.Task.export`."""
         save_file({k: v.contiguous().cpu() for k, v in self.trainable.state_dict().items()}, folder / TRAINED)
 
 
@@ -83,6 +85,7 @@ class StudyMeasure(Measure):
         self.scores, self.frechet, self.turn = {}, {}, 0
 
     def features_of_originals(self, images: Tensor) -> dict[str, Tensor]:
+        """Features of images (B, 3, H, W) in [0, 1], by name, (B, D) each."""
         if self.turn == len(self.known):
             self.known.append(super().features_of_originals(images))
         self.turn += 1

@@ -16,7 +16,7 @@ from train.errors import check_weights
 RANDOM = "random"
 
 
-def pretrained(name: str, **timm_args) -> nn.Module:
+def build_pretrained(name: str, **timm_args) -> nn.Module:
     """A timm model with the weights timm's hub has for its name.
 
     Raises:
@@ -41,7 +41,7 @@ def load_timm(name: str, weights: str | None, folder: Path, img_size: int, **tim
         FileNotFoundError: the weights file is not there.
     """
     if weights is None:
-        model = pretrained(name, img_size=img_size, **timm_args)
+        model = build_pretrained(name, img_size=img_size, **timm_args)
     else:
         model = timm.create_model(name, pretrained=False, img_size=img_size, **timm_args)
         if weights != RANDOM:

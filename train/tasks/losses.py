@@ -1,4 +1,4 @@
-"""Perceptual distances: LPIPS where its weights can be had, and a stand-in on the first convolutions of VGG-11."""
+"""Perceptual distances: LPIPS where its weights can be fetched, and a stand-in on the first convolutions of VGG-11."""
 
 from __future__ import annotations
 
