@@ -84,7 +84,7 @@ def small(monkeypatch, tiny):
     encoder = {"encoder_args": {"depth": 2}, "encoder_input_size": 28}
     monkeypatch.setattr(contests, "SMALL", contests.SMALL | encoder | decoder | {"decoder_patch_size": 14})
     monkeypatch.setattr(contests, "PAPER", contests.SMALL)
-    monkeypatch.setattr(contests, "embedded", lambda device: tiny)
+    monkeypatch.setattr(contests, "embedded_model", lambda device: tiny)
     monkeypatch.setattr(contests, "multiplies_bf16", lambda device: True)
     return tiny
 

@@ -88,7 +88,7 @@ def already_checked(name, kind):
 
 def test_the_last_three_stay_loaded(tiny, monkeypatch):
     loaded = []
-    monkeypatch.setattr(tokenizers, "prepared", already_checked)
+    monkeypatch.setattr(tokenizers, "prepare_with_progress", already_checked)
     monkeypatch.setattr(tokenizers, "load_picture_tokenizer", lambda name, device: loaded.append(name) or object())
     others = Tokenizers(open_to_all=True)
     for name in ("a", "b", "c", "a", "d", "c", "a", "b"):
@@ -99,7 +99,7 @@ def test_the_last_three_stay_loaded(tiny, monkeypatch):
 
 def test_waiting_is_said(tiny, monkeypatch):
     gate = Gate()
-    monkeypatch.setattr(tokenizers, "prepared", already_checked)
+    monkeypatch.setattr(tokenizers, "prepare_with_progress", already_checked)
     monkeypatch.setattr(tokenizers, "SECONDS", 0.01)
     monkeypatch.setattr(tokenizers, "load_picture_tokenizer", lambda name, device: gate.enter())
     finding = photos(tiny, open_to_all=True).tokenizers({**CAT, "id": "some/where"})
@@ -115,7 +115,7 @@ def test_what_does_not_fit_into_memory_is_said(tiny, monkeypatch):
     def load(name, device):
         raise MemoryError("too large")
 
-    monkeypatch.setattr(tokenizers, "prepared", already_checked)
+    monkeypatch.setattr(tokenizers, "prepare_with_progress", already_checked)
 
     monkeypatch.setattr(tokenizers, "load_picture_tokenizer", load)
     with pytest.raises(CheckpointError, match="'huge' could not be loaded here: too large"):
