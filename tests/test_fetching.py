@@ -11,7 +11,7 @@ import time
 import pytest
 from conftest import ROOT, build
 from fake_hub import COMMIT, reach, serve
-from gate import Gate
+from gate import PATIENCE, Gate
 
 import drorae.pretrained.download
 from drorae import CheckpointError
@@ -125,7 +125,8 @@ def test_files_that_change_while_they_are_built_are_noticed(tmp_path):
 
 
 def assert_gone(pid: int) -> None:
-    for _ in range(1000):
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
@@ -136,7 +137,7 @@ def assert_gone(pid: int) -> None:
 
 def test_a_process_that_is_killed_is_a_sentence(monkeypatch):
     here, there = socket.socketpair()
-    sleeping = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+    sleeping = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
     monkeypatch.setattr(drorae.pretrained.download, "_asked", lambda *wish: here)
     monkeypatch.setattr(drorae.pretrained.download, "SECONDS", 0)
     steps = prepare("a model")
@@ -150,7 +151,7 @@ def test_a_process_that_is_killed_is_a_sentence(monkeypatch):
         list(steps)
     assert not running
     sleeping.kill()
-    sleeping.wait()
+    sleeping.communicate()
 
 
 def test_closing_before_a_process_is_there_ends_the_line(monkeypatch):

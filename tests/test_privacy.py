@@ -21,7 +21,7 @@ unix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such s
 
 # a page's process without a page: what keeps uploads, as ``drorae app`` has it around everything
 PROCESS = """
-import sys, time
+import signal, sys
 from pathlib import Path
 from drorae.ui.upload_folder import ending_as_interrupted, own_upload_folder
 with ending_as_interrupted(), own_upload_folder(Path(sys.argv[1])) as folder:
@@ -30,8 +30,7 @@ with ending_as_interrupted(), own_upload_folder(Path(sys.argv[1])) as folder:
     (folder / "tmp-part").write_bytes(b"half an upload")
     print(folder, flush=True)
     try:
-        while True:
-            time.sleep(0.05)
+        signal.pause()
     except KeyboardInterrupt:
         pass
 """

@@ -10,7 +10,6 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from gate import answers
 from gradio_client import Client, handle_file
 from PIL import Image
 
@@ -323,13 +323,7 @@ def test_a_space_serves_the_page_from_a_checkout(tmp_path, explored):
     try:
         assert process.stdout.readline() == "decorated 1 False\n"
         address = f"http://127.0.0.1:{port}/"
-        for _ in range(600):
-            try:
-                assert httpx.get(address).status_code == 200
-                break
-            except httpx.TransportError:
-                assert process.poll() is None
-                time.sleep(0.1)
+        assert answers(address, process)
         _, numbers = Client(address, verbose=False).predict(handle_file(CAT), api_name="/reconstruct")
         assert numbers["drorae"]["psnr"] == pytest.approx(explored.metrics["drorae"]["psnr"], abs=0.01)
         assert httpx.get(f"{address}config").json()["space_id"] == "somebody/drorae"

@@ -32,7 +32,8 @@ from drorae.checkpoints import CheckpointError
 from tests.hostile.samples import DOORS, save_samples
 from tests.hostile.tally import print_table
 
-SECONDS = 30  # of the clock, that a folder may take
+SECONDS = 30  # of the processor, that a folder may take
+PATIENCE = 600  # seconds of the clock after which what does not compute has no end either
 HUGE = 10**6
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 PLANTED = "planted"  # the file that planted code writes
@@ -507,13 +508,16 @@ def _alarm() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    timers = ((signal.SIGPROF, signal.ITIMER_PROF, SECONDS), (signal.SIGALRM, signal.ITIMER_REAL, PATIENCE))
+    before = [signal.signal(number, ring) for number, *_ in timers]
+    for _, timer, seconds in timers:
+        signal.setitimer(timer, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for (number, timer, _), handler in zip(timers, before, strict=True):
+            signal.setitimer(timer, 0)
+            signal.signal(number, handler)
 
 
 @torch.no_grad()
