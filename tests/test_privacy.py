@@ -195,6 +195,6 @@ def test_cards_have_neither_pictures_nor_html(tmp_path, card, shown):
 
 
 def test_two_sentences_say_what_becomes_of_a_photo(tiny):
-    facts = " ".join(about_tab.model_facts(tiny, "tiny").split())
+    facts = " ".join(about_tab.facts_text(tiny, "tiny").split())
     assert "is deleted there within two hours; neither its name nor what you type is written down." in facts
     assert "Your own browser keeps the last eight, so that a reload brings them back." in facts

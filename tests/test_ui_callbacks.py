@@ -256,7 +256,7 @@ def test_another_model_changes_all_that_speaks_of_it(shelf, tmp_path):
     assert model_line(shelf.get(name), name) in status
     assert pressable((load, cancel)) == [True, False]
     assert current == name
-    assert facts == about_tab.model_facts(shelf.get(name), name)
+    assert facts == about_tab.facts_text(shelf.get(name), name)
     assert name in facts
     assert card == "### Its card"
     assert len(study) == study_tab.NUM_FOLLOWING

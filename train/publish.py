@@ -220,7 +220,7 @@ def run_notes(runs: Path) -> list[str]:
     return list(dict.fromkeys(note for note in notes if note))
 
 
-def model_card(
+def card_text(
     name: str, model: AutoencoderDRoRAE, preset_name: str, runs: Path, report: dict, latent: str, seen: str
 ) -> str:
     """The model card; ``seen`` is what somebody saw of the pictures."""
@@ -319,7 +319,7 @@ def main(argv: list[str] | None = None) -> None:
         record = json.loads((checkpoint / LATENT_RECORD).read_text(encoding="utf-8"))
         latent = f"`{record['command']}` stored the statistics of {record['latents']} fused latents"
     save_curves(args.to / "curves.svg", psnr_curves(runs), "PSNR, dB")
-    text = model_card(args.to.name, model, args.preset, runs, report, latent, args.seen)
+    text = card_text(args.to.name, model, args.preset, runs, report, latent, args.seen)
     (args.to / "README.md").write_text(text, encoding="utf-8")
     (args.to / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(table(report))
