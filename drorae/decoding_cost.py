@@ -52,7 +52,7 @@ class _Unbounded(Exception):  # noqa: N818  it is not an error
 
 @dataclass
 class DecodingCost:
-    """At most: ``work`` in the unit above, ``memory`` in bytes."""
+    """What decoding takes at most: ``work`` in the unit above, ``memory`` in bytes."""
 
     work: float = 0
     memory: float = 0
@@ -102,7 +102,7 @@ def cost_of(stream: BinaryIO) -> DecodingCost | None:
 
 
 def _pixels(width: int, height: int, drafted: bool = False) -> DecodingCost:
-    """Of an RGB or RGBA picture, and what is made of it after decoding."""
+    """The cost of an RGB or RGBA picture, and of what is made of it after decoding."""
     count = width * height
     if count > MAX_PIXELS:
         return DecodingCost()  # it is refused when its header was read

@@ -134,7 +134,7 @@ def assemble(runs: Path, tokenizer: str, scale: float) -> DRoRAETextPipeline:
 
 
 def check_self_contained(folder: Path) -> None:
-    """That a pipeline's folder holds its text encoder, and that none of its files names a place on this disk.
+    """A pipeline's folder holds its text encoder, and none of its files names a place on this disk.
 
     Raises:
         CheckpointError: naming the file.

@@ -68,7 +68,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _pictures(args: argparse.Namespace) -> list[Path]:
-    """Those that a command reads."""
+    """The pictures that a command reads."""
     return args.images if "images" in args else [args.image] if "image" in args else []
 
 

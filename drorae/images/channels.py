@@ -11,7 +11,7 @@ BAND_PIXELS = 1_000_000  # that are scaled, halved or flattened together
 
 
 def with_plain_channels(picture: Image.Image) -> Image.Image:
-    """The same in L, LA, RGB, RGBA, CMYK or LAB: palettes are looked up, the one colour of a PNG that is transparent
+    """A picture in L, LA, RGB, RGBA, CMYK or LAB: palettes are looked up, the one colour of a PNG that is transparent
     becomes an alpha channel."""
     mode = picture.mode
     if mode == "P":

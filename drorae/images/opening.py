@@ -135,7 +135,7 @@ def _unreadable(name: str, error: OSError) -> str:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Those of :data:`FORMATS` that this Pillow was built with."""
+    """The :data:`FORMATS` that this Pillow was built with."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 

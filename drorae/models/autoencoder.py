@@ -270,7 +270,7 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
         return FusionOutput(layer_norm(layers[-1], self.encoder.norm_eps), None)
 
     def enable_slicing(self) -> None:
-        """From now on encode and decode pictures one after the other: slower, and in the memory that one takes."""
+        """Encode and decode pictures one after the other from now on: slower, and in the memory that one takes."""
         super().enable_slicing()
 
     @apply_forward_hook

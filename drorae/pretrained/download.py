@@ -172,7 +172,7 @@ def _wish(name: str, kind: str) -> bytes:
 
 
 def _environment() -> dict[str, str]:
-    """Of a process that imports this package from where it was imported here."""
+    """The environment of a process that imports this package from where it was imported here."""
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUTF8": "1"}
 
 

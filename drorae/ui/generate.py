@@ -181,7 +181,7 @@ def make_grid(_shelf: Shelf, generators: list[Generator], wish: Wish) -> Iterato
 
 
 def make_walk(_shelf: Shelf, generators: list[Generator], wish: Wish) -> Iterator[dict[str, Any]]:
-    """From one seed and subject to another."""
+    """A walk from one seed and subject to another."""
     generator = generator_of(generators, wish)
     request, end = request_of(generator, wish), request_of(generator, {**wish, "subject": wish.get("end")})
     if len(request.seeds) != 2:

@@ -189,7 +189,7 @@ def results() -> OwnStudy | None:
 
 
 def numbers_accordion() -> gr.Accordion:
-    """The same as text, for those who cannot see a chart, and for copying."""
+    """The numbers of the charts as text, for those who cannot see a chart, and for copying."""
     return gr.Accordion("Numbers and sources", open=False)
 
 

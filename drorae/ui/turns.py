@@ -43,7 +43,7 @@ class Turns:
         return len(self._line)
 
     def step_by_step(self, steps: Iterator[Item], goes_on: Callable[[], bool] = lambda: True) -> Iterator[Item]:
-        """The same steps, each in a turn of its own.
+        """The steps of an iterator, each in a turn of its own.
 
         Args:
             steps: what a long job makes.

@@ -74,7 +74,7 @@ CROPS = {"square": square, "adm": adm_square}
 
 
 def crop_squares(images: Tensor, corners: Tensor, side: int) -> Tensor:
-    """Of every image (B, C, H, W) the square whose upper left corner is ``corners`` (B, 2), row and column: (B, C,
+    """The square of every image (B, C, H, W) whose upper left corner is ``corners`` (B, 2), row and column: (B, C,
     side, side). All at once, and differentiable."""
     steps = torch.arange(side, device=images.device)
     rows, columns = (corners[:, axis, None] + steps for axis in (0, 1))

@@ -32,7 +32,8 @@ GIB = 2**30
 
 
 class StepCost(NamedTuple):
-    """Of one training step with one picture: floating point operations, and bytes kept for the backward pass (fp32)."""
+    """What one training step takes for one picture: floating-point operations, and bytes kept for the backward pass
+    (fp32)."""
 
     flops: int
     activations: int

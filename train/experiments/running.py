@@ -289,7 +289,7 @@ class Study:
 
 
 def _history(folder: Path) -> dict[str, Any]:
-    """Of a trained run: seconds, data, machines, precision."""
+    """What is known of a trained run: seconds, data, machines, precision."""
     log, record = folder / LOG, folder / RECORD
     if not log.is_file() or not record.is_file():
         return {"seconds": 0.0, "data": "", "devices": "", "precision": ""}

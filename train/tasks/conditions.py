@@ -28,7 +28,7 @@ class ConditionKind(Protocol):
         """Keyword arguments of the network for a batch, without the condition where ``dropped`` (B,) is set."""
 
     def examples(self, count: int) -> dict[str, Tensor]:
-        """The same for a grid of samples in the log."""
+        """The :meth:`arguments` of ``count`` samples for the grid in the log."""
 
     def export(self, scheduler: SchedulerMixin, autoencoder_name: str, folder: Path) -> None:
         """Write the folder of a pipeline."""
