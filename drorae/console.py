@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 
+FAILED = 2
 INTERRUPTED, NO_READER = 130, 141  # as shells say it of a program that SIGINT or SIGPIPE ended
 
 
@@ -31,3 +32,9 @@ def run_command(command: Callable[[], int | None]) -> int:
         with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         return NO_READER
+
+
+def fail(message: str) -> int:
+    """The exit code of a command that could not do what it was asked, once the reason is on the error stream."""
+    print(message, file=sys.stderr)
+    return FAILED

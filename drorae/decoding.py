@@ -59,6 +59,7 @@ class DecodingError(Exception):
         self.whole = whole
 
     def sentence(self, name: str) -> str:
+        """The message as one sentence about the picture ``name``."""
         return str(self) if self.whole else f"'{name}' {self}"
 
 

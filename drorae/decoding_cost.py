@@ -51,14 +51,15 @@ class _Unbounded(Exception):  # noqa: N818  it is not an error
 
 
 @dataclass
-class Cost:
-    """At most: ``work`` in the unit above, ``memory`` in bytes."""
+class DecodingCost:
+    """What decoding takes at most: ``work`` in the unit above, ``memory`` in bytes."""
 
     work: float = 0
     memory: float = 0
 
     @property
     def is_low(self) -> bool:
+        """Whether both are so far below the limits that no process with limits is needed."""
         return self.work <= SHARE * WORK and self.memory <= SHARE * MEMORY
 
 
@@ -68,8 +69,8 @@ def is_cheap(stream: BinaryIO) -> bool:
     return cost is not None and cost.is_low
 
 
-def cost_of(stream: BinaryIO) -> Cost | None:
-    """What the file in a stream costs at most; ``None`` where no count says it. Files that are no picture of a known
+def cost_of(stream: BinaryIO) -> DecodingCost | None:
+    """What the file in a stream costs at most; ``None`` where no count says it. Files that are not a picture of a known
     format, or whose headers are damaged so that Pillow stops at them, cost what their readable part does."""
     stream.seek(0)
     try:
@@ -97,22 +98,22 @@ def cost_of(stream: BinaryIO) -> Cost | None:
             return None  # BigTIFF, AVIF and HEIC
     except _Unbounded:
         return None
-    return Cost() if len(content) < 1_000_000 else None  # no opener accepts it
+    return DecodingCost() if len(content) < 1_000_000 else None  # no opener accepts it
 
 
-def _pixels(width: int, height: int, drafted: bool = False) -> Cost:
-    """Of an RGB or RGBA picture, and what is made of it after decoding."""
+def _pixels(width: int, height: int, drafted: bool = False) -> DecodingCost:
+    """The cost of an RGB or RGBA picture, and of what is made of it after decoding."""
     count = width * height
     if count > MAX_PIXELS:
-        return Cost()  # it is refused when its header was read
+        return DecodingCost()  # it is refused when its header was read
     if drafted and count > FULL_PIXELS:
         count = count // 4 + width + height
     # twice where one is made of the other, in full or, band by band, at half the sides
     memory = 8 * count if count <= FULL_PIXELS else 5 * count + 40_000_000
-    return Cost(PER_PIXEL * count, memory)
+    return DecodingCost(PER_PIXEL * count, memory)
 
 
-def _jpeg(content: bytes) -> Cost:
+def _jpeg(content: bytes) -> DecodingCost:
     """Entropy-coded bytes, and the blocks that each scan visits; with several scans all coefficients are held."""
     segments = junk = scans = blocks = profile = 0
     copied = 0.0
@@ -181,9 +182,9 @@ def _blocks_of_components(body: bytes, width: int, height: int) -> dict[int, int
     return counts
 
 
-def _png(content: bytes) -> Cost:
+def _png(content: bytes) -> DecodingCost:
     """Chunks, deflated and inflated bytes. Pillow itself inflates no text and no profile beyond a megabyte."""
-    cost, segments, place = Cost(), 0, 8
+    cost, segments, place = DecodingCost(), 0, 8
     while place + 8 <= len(content):
         length, kind = struct.unpack(">I4s", content[place : place + 8])
         body = slice(place + 8, place + 8 + length)
@@ -227,7 +228,7 @@ def _check_profile(chunk: bytes) -> None:
         raise _Unbounded
 
 
-def _gif(content: bytes) -> Cost:
+def _gif(content: bytes) -> DecodingCost:
     """Blocks of at most 255 bytes. Comments are put together byte string by byte string, in quadratic time."""
     width, height, flags = struct.unpack("<HHB", content[6:11].ljust(5, b"\0"))
     place = 13 + (6 << (flags & 7) if flags & 128 else 0)
@@ -261,10 +262,10 @@ def _gif(content: bytes) -> Cost:
     return cost
 
 
-def _webp(content: bytes) -> Cost:
+def _webp(content: bytes) -> DecodingCost:
     """Pixels of the canvas, which is held four times. Lossless data, also that of an alpha channel, may define
     thousands of codes of some kilobytes each in as many bytes."""
-    cost, place, lossless, segments = Cost(memory=3 * len(content)), 12, 0, 0
+    cost, place, lossless, segments = DecodingCost(memory=3 * len(content)), 12, 0, 0
     width = height = 0
     while place + 8 <= len(content):
         kind, length = struct.unpack("<4sI", content[place : place + 8])
@@ -295,7 +296,7 @@ def _webp(content: bytes) -> Cost:
     return cost
 
 
-def _bmp(head: bytes, size: int) -> Cost | None:
+def _bmp(head: bytes, size: int) -> DecodingCost | None:
     if len(head) < 34 or head[14] < 40:  # the oldest header, with sides of 16 bits and no runs
         width, height = struct.unpack("<HH", head[18:22].ljust(4, b"\0"))
         runs = False
@@ -308,7 +309,7 @@ def _bmp(head: bytes, size: int) -> Cost | None:
     return cost
 
 
-def _tiff(content: bytes) -> Cost:
+def _tiff(content: bytes) -> DecodingCost:
     """Small files of the usual compressions: strips may share their bytes, so each may cost what the file does."""
     strips, sides = 0, {0x100: 0, 0x101: 0}
     for tag, kind, count, value in _tags(content):

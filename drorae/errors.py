@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+QUOTED = 1000  # letters, at most, of an error that a sentence quotes
+
 
 class DRoRAEError(Exception):
     """An error whose message is one sentence for a person: what is wrong, which value, what to do."""
@@ -10,3 +12,10 @@ class DRoRAEError(Exception):
 def count_of(number: int, noun: str) -> str:
     """``"1 seed"``, ``"2 seeds"``: a number with its noun, in English."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of an error's message without a full stop, for a sentence that quotes it; its type's name where it
+    has none."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return (line if len(line) <= QUOTED else f"{line[:QUOTED]} ...").removesuffix(".")

@@ -29,7 +29,7 @@ class Rule(NamedTuple):
 Rules = Mapping[str, Rule]
 
 
-def whole(low: int, high: int) -> Rule:
+def whole_number(low: int, high: int) -> Rule:
     """A whole number."""
     return Rule(lambda value: type(value) is int and low <= value <= high, f"a whole number from {low:,} to {high:,}")
 
@@ -131,7 +131,7 @@ def _rule_of(default: Any) -> Rule | None:
     if isinstance(default, bool):
         return flag()
     if isinstance(default, int):
-        return or_several(whole(min(default, 0), 1_000_000))
+        return or_several(whole_number(min(default, 0), 1_000_000))
     if isinstance(default, float):
         return number(-1e9, 1e9)
     if isinstance(default, str):

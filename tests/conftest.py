@@ -25,7 +25,7 @@ import gradio.routes
 import numpy as np
 import pytest
 import torch
-from browser import CHROMIUM, FLAGS
+from browser import CHROMIUM, FLAGS, Watched
 from diffusers import AutoencoderKL
 from PIL import Image
 from playwright.sync_api import BrowserContext, BrowserType, sync_playwright
@@ -299,6 +299,15 @@ def tiny_url(tiny) -> Iterator[str]:
     """The page of that model."""
     with served(build_demo(tiny, "tiny")) as address:
         yield address
+
+
+@pytest.fixture(scope="module")
+def home(browser, tiny_url) -> Iterator[Watched]:
+    """The page of a tiny model, 1440 px wide; it takes longer to open than a test takes, so one serves a whole file."""
+    watched = Watched(browser, tiny_url, width=1440)
+    watched.painted()
+    yield watched
+    watched.page.close()
 
 
 @pytest.fixture

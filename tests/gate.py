@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from subprocess import Popen
 from threading import Condition
+from time import sleep
 from typing import Any
+
+import httpx
 
 PATIENCE = 60  # seconds after which a test that hangs ends; nothing is meant to take as long
 
@@ -16,6 +20,17 @@ def finish(coroutine: Coroutine[Any, Any, Any]) -> Any:
     one."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, coroutine).result()
+
+
+def answers(address: str, process: Popen) -> bool:
+    """Whether the page of a process answers; ``False`` if the process ended before."""
+    while process.poll() is None:
+        try:
+            httpx.get(address, timeout=PATIENCE).raise_for_status()
+            return True
+        except httpx.ConnectError:
+            sleep(0.1)
+    return False
 
 
 class Gate:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT, network, smoke
-from diffusers import AutoencoderRAE
 
 import drorae.checkpoints
 import drorae.cli
@@ -17,6 +16,7 @@ from drorae.pipelines import flow
 from drorae.pretrained.adapter import load_tokenizer, save_fusion
 from drorae.pretrained.rae_tokenizer import load_rae
 from drorae.ui import app
+from tests.hostile.samples import build_rae
 from train import evaluate, stage2
 
 CAT = str(ROOT / "assets" / "examples" / "cat.jpg")
@@ -29,18 +29,7 @@ def tokenizers(tmp_path_factory) -> Path:
     """One tokenizer of each kind, in folders below one with an ``@`` in its name."""
     root = tmp_path_factory.mktemp("models") / "mine@v2"
     torch.manual_seed(0)
-    rae = AutoencoderRAE(
-        encoder_type="mae",
-        encoder_patch_size=16,
-        encoder_input_size=64,
-        encoder_hidden_size=64,
-        encoder_num_hidden_layers=2,
-        decoder_hidden_size=48,
-        decoder_num_hidden_layers=1,
-        decoder_num_attention_heads=2,
-        decoder_intermediate_size=96,
-    )
-    rae.save_pretrained(root / "diffusers")
+    build_rae().save_pretrained(root / "diffusers")
     model = AutoencoderDRoRAE.from_rae(root / "diffusers", fusion="depth-routed", hidden_size=32)
     model.set_statistics(torch.rand(SHAPE) + 0.5)
     save_fusion(model, root / "adapter")
@@ -58,7 +47,7 @@ def name(request, tokenizers, monkeypatch) -> str:
         assert (repository, revision) == ("someone/model", "v1")
         return str(tokenizers / "ours")
 
-    monkeypatch.setattr(drorae.checkpoints, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(drorae.checkpoints.folders, "snapshot_download", snapshot_download)
     return "someone/model@v1"
 
 
@@ -131,7 +120,9 @@ def test_a_revision_is_measured_by_its_own_hash(generators, tmp_path, monkeypatc
     model.decoder.decoder_pred.bias.data += 1
     model.save_pretrained(tmp_path / "main")
     monkeypatch.setattr(
-        drorae.checkpoints, "snapshot_download", lambda repository, revision=None, **kwargs: str(folders[revision])
+        drorae.checkpoints.folders,
+        "snapshot_download",
+        lambda repository, revision=None, **kwargs: str(folders[revision]),
     )
     hashes = {}
     for name, revision in (("someone/model@v1", "v1"), ("someone/model", None)):

@@ -10,7 +10,7 @@ ORDER = {
     "drorae": "cli ui bench viewers explorer study pipelines pretrained models .",
     "train": "commands measure engine tasks data .",
 }
-SHELLS = {"drorae": {"cli", "__main__"}, "train": set()}
+SHELLS = {"drorae": {"__main__"}, "train": set()}
 BOTTOM = {
     "drorae": {
         "building",
@@ -53,7 +53,7 @@ def line_of(module: str) -> str:
     """The word of ORDER that a module belongs to."""
     top, _, rest = module.partition(".")
     first, _, inner = rest.partition(".")
-    if inner and (ROOT / top / first).is_dir():
+    if inner and first not in BOTTOM[top] and (ROOT / top / first).is_dir():
         return "commands" if first in ("gpu", "experiments") else first
     if first in SHELLS[top]:
         return "cli"

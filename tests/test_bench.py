@@ -9,9 +9,9 @@ import torch
 from conftest import TINY
 
 from drorae.bench import contests, timing
-from drorae.bench.contests import BUILDERS, BenchError, Contest, counted, matched
+from drorae.bench.contests import BUILDERS, BenchError, Contest, counting_contest, matching_contest
 from drorae.bench.report import find_device, table
-from drorae.bench.timing import measure
+from drorae.bench.timing import time_in_turns
 from drorae.choices import CONTESTS
 from drorae.cli import main
 
@@ -49,7 +49,7 @@ def clock(monkeypatch) -> Clock:
 def test_ratios_of_work_whose_times_are_known(clock):
     """Ours takes 3 seconds, then 6, then 1, theirs 4; the first call of each warms up and does not count."""
     ours, theirs = clock.work("ours", 50, 3, 6, 1), clock.work("theirs", 90, 4)
-    result = measure(Contest("x", "x", ours, theirs, 0.8), 3, CPU)
+    result = time_in_turns(Contest("x", "x", ours, theirs, 0.8), 3, CPU)
     assert clock.calls == ["ours", "theirs", *("ours", "theirs"), *("theirs", "ours"), *("ours", "theirs")]
     assert (result.ratio, result.ours, result.theirs) == (0.75, 3, 4)
     assert (result.low, result.high) == (0.5, 1.125)  # of 0.25, 0.75 and 1.5
@@ -57,7 +57,7 @@ def test_ratios_of_work_whose_times_are_known(clock):
 
 
 def test_quick_work_is_repeated_until_it_can_be_timed(clock):
-    result = measure(Contest("x", "x", clock.work("ours", 0.01), clock.work("theirs", 0.2)), 1, CPU)
+    result = time_in_turns(Contest("x", "x", clock.work("ours", 0.01), clock.work("theirs", 0.2)), 1, CPU)
     assert clock.calls == ["ours", "theirs", *["ours"] * 10, "theirs"]
     assert result.ours == pytest.approx(0.01)
     assert (result.ratio, result.low, result.high) == pytest.approx((0.05, 0.05, 0.05))
@@ -65,16 +65,16 @@ def test_quick_work_is_repeated_until_it_can_be_timed(clock):
 
 def test_operations_are_counted():
     square, long = torch.rand(8, 8), torch.rand(8, 24)
-    found = counted("x", "x", lambda: square @ square, lambda: square @ long)
+    found = counting_contest("x", "x", lambda: square @ square, lambda: square @ long)
     assert found.floating == 8 / 24
-    assert counted("x", "x", lambda: None, lambda: None).floating is None
+    assert counting_contest("x", "x", lambda: None, lambda: None).floating is None
 
 
 def test_two_ways_that_differ_are_not_timed():
     with pytest.raises(BenchError, match=r"The two sides of 'x' differ by 0\.1 of their size"):
-        matched("x", "x", lambda: torch.full((4,), 1.1), lambda: torch.ones(4))
+        matching_contest("x", "x", lambda: torch.full((4,), 1.1), lambda: torch.ones(4))
     with pytest.raises(BenchError, match="differ"):
-        matched("x", "x", lambda: torch.tensor([torch.nan]), lambda: torch.ones(1))
+        matching_contest("x", "x", lambda: torch.tensor([torch.nan]), lambda: torch.ones(1))
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def small(monkeypatch, tiny):
     encoder = {"encoder_args": {"depth": 2}, "encoder_input_size": 28}
     monkeypatch.setattr(contests, "SMALL", contests.SMALL | encoder | decoder | {"decoder_patch_size": 14})
     monkeypatch.setattr(contests, "PAPER", contests.SMALL)
-    monkeypatch.setattr(contests, "embedded", lambda device: tiny)
+    monkeypatch.setattr(contests, "embedded_model", lambda device: tiny)
     monkeypatch.setattr(contests, "multiplies_bf16", lambda device: True)
     return tiny
 

@@ -12,7 +12,7 @@ from drorae.explorer.answers import column_answer
 from drorae.explorer.tokenizers import load_picture_tokenizer, mean_tokenizer, measure_tokenizer
 from drorae.ui import tokenizers
 from drorae.ui.models import Shelf
-from drorae.ui.photo import Photos, answered
+from drorae.ui.photo import Photos, answering
 from drorae.ui.tokenizers import Tokenizers
 
 CAT = {"key": "cat", "example": "cat"}
@@ -50,7 +50,7 @@ def test_columns_are_what_the_library_measures(tiny, cat_reading, small_folder):
     ],
 )
 def test_a_column_that_cannot_be_made_is_a_sentence(tiny, wish, sentence):
-    *_, update = answered(photos(tiny, open_to_all=True).tokenizers)({**CAT, **wish})
+    *_, update = answering(photos(tiny, open_to_all=True).tokenizers)({**CAT, **wish})
     assert update["answer"]["id"] == wish["id"]
     assert sentence in update["answer"]["error"]
 
@@ -88,7 +88,7 @@ def already_checked(name, kind):
 
 def test_the_last_three_stay_loaded(tiny, monkeypatch):
     loaded = []
-    monkeypatch.setattr(tokenizers, "prepared", already_checked)
+    monkeypatch.setattr(tokenizers, "prepare_with_progress", already_checked)
     monkeypatch.setattr(tokenizers, "load_picture_tokenizer", lambda name, device: loaded.append(name) or object())
     others = Tokenizers(open_to_all=True)
     for name in ("a", "b", "c", "a", "d", "c", "a", "b"):
@@ -99,11 +99,11 @@ def test_the_last_three_stay_loaded(tiny, monkeypatch):
 
 def test_waiting_is_said(tiny, monkeypatch):
     gate = Gate()
-    monkeypatch.setattr(tokenizers, "prepared", already_checked)
+    monkeypatch.setattr(tokenizers, "prepare_with_progress", already_checked)
     monkeypatch.setattr(tokenizers, "SECONDS", 0.01)
     monkeypatch.setattr(tokenizers, "load_picture_tokenizer", lambda name, device: gate.enter())
     finding = photos(tiny, open_to_all=True).tokenizers({**CAT, "id": "some/where"})
-    for said in ("Checking some/where ...", "Loading: 0 s"):
+    for said in ("Checking some/where ...", "Loading: "):
         value = next(finding)
         assert value["done"] < value["total"]
         assert value["columns"]["some/where"]["progress"].startswith(said)
@@ -115,7 +115,7 @@ def test_what_does_not_fit_into_memory_is_said(tiny, monkeypatch):
     def load(name, device):
         raise MemoryError("too large")
 
-    monkeypatch.setattr(tokenizers, "prepared", already_checked)
+    monkeypatch.setattr(tokenizers, "prepare_with_progress", already_checked)
 
     monkeypatch.setattr(tokenizers, "load_picture_tokenizer", load)
     with pytest.raises(CheckpointError, match="'huge' could not be loaded here: too large"):

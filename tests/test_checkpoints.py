@@ -80,7 +80,7 @@ def test_a_revision_is_what_follows_the_at_of_a_hub_id(tmp_path, monkeypatch):
         asked.append((repository, revision))
         return str(folder)
 
-    monkeypatch.setattr("drorae.checkpoints.snapshot_download", snapshot_download)
+    monkeypatch.setattr("drorae.checkpoints.folders.snapshot_download", snapshot_download)
     assert resolve("someone/model@v2") == stored_folder("someone/model@v2") == folder
     resolve("someone/model@v2", "v3")
     assert asked == [("someone/model", "v2")] * 2 + [("someone/model", "v3")]

@@ -8,7 +8,8 @@ import pytest
 from conftest import ROOT, build
 from PIL import Image
 
-from drorae.cli import _stems, main
+from drorae.cli import main
+from drorae.cli.reconstruct import _stems
 from drorae.explorer.explore import explore, intervene
 from drorae.explorer.interventions import Intervention
 from drorae.images import load_image, png_settings

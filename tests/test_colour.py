@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from drorae import images
-from drorae.images import load_image
+from drorae.images import load_image, profiles
 from train.data.rows import picture_of
 
 # Red, green and blue in XYZ of the profile connection space (D50), in rows; of sRGB (IEC 61966-2-1) and Display P3.
@@ -180,7 +179,7 @@ def test_training_sees_the_same_colours():
 
 
 def test_a_profile_that_is_large_is_not_remembered(monkeypatch):
-    monkeypatch.setattr(images, "SRGB_PROFILE_BYTES", 10)
-    monkeypatch.setattr(images, "_is_srgb", lambda *_: pytest.fail("it was looked up"))
+    monkeypatch.setattr(profiles, "SRGB_PROFILE_BYTES", 10)
+    monkeypatch.setattr(profiles, "_is_srgb", lambda *_: pytest.fail("it was looked up"))
     content = encode(Image.fromarray(COLOURS), "PNG", rgb_profile(P3, None))
     assert np.abs(read(content) - converted(COLOURS, P3, None)).max() <= 1.5

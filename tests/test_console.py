@@ -108,7 +108,7 @@ def test_ctrl_c_is_one_word_in_every_command(capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("drorae.images.load_image", interrupted)
-    monkeypatch.setattr("drorae.cli._load_model", lambda name: None)
+    monkeypatch.setattr("drorae.cli.routing.load_model", lambda name: None)
     assert main(["routing", CAT, "--out", "x.npz"]) == 130
     with pytest.raises(SystemExit) as caught:
         main_guard(interrupted)

@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import time
 
 import pytest
 from conftest import smoke, weights
@@ -115,7 +114,7 @@ def test_a_second_training_is_told_that_the_folder_is_in_use(run, capsys, monkey
 def hold_for_ever(folder, held) -> None:
     with hold(folder):
         held.set()
-        time.sleep(600)
+        signal.pause()
 
 
 def test_a_folder_is_free_again_after_its_owner_was_killed(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from drorae.viewers.encodings import WEBP_SIDE, difference, packed, sprite, sprite_columns, webp
+from drorae.viewers.encodings import WEBP_SIDE, pack, picture_difference, sprite, sprite_columns, webp
 
 
 def unpack(value: dict, shape=(-1,)) -> np.ndarray:
@@ -36,7 +36,7 @@ def decode(url: str) -> np.ndarray:
 @pytest.mark.parametrize("size", [1e-30, 1.0, 3e4])
 def test_packed_numbers_are_off_by_half_a_step_at_most(size):
     values = (np.random.default_rng(0).standard_normal((40, 12)) * size).astype(np.float32)
-    value = packed(values)
+    value = pack(values)
     assert set(value) == {"scale", "data"}
     errors = np.abs(unpack(value, (40, 12)) - values)
     assert errors.max() <= half_step(value)
@@ -46,11 +46,11 @@ def test_packed_numbers_are_off_by_half_a_step_at_most(size):
 
 
 def test_zeros_and_nothing_can_be_packed_and_nan_cannot():
-    assert unpack(packed(np.zeros((2, 3)))).tolist() == [0] * 6
-    assert unpack(packed(np.zeros(0))).tolist() == []
+    assert unpack(pack(np.zeros((2, 3)))).tolist() == [0] * 6
+    assert unpack(pack(np.zeros(0))).tolist() == []
     for bad in (np.nan, np.inf):
         with pytest.raises(ValueError, match="finite"):
-            packed(np.array([1.0, bad]))
+            pack(np.array([1.0, bad]))
 
 
 def test_webp_holds_exactly_the_pixels():
@@ -66,10 +66,10 @@ def test_a_difference_brings_the_picture_back_and_takes_fewer_bytes():
     picture = np.clip(usual + rng.integers(-3, 4, usual.shape), 0, 255).astype(np.uint8)
     far = 255 - usual
     for each in (picture, far):
-        back = decode(webp(difference(each, usual))).astype(int) - 128 + usual
+        back = decode(webp(picture_difference(each, usual))).astype(int) - 128 + usual
         assert np.array_equal(back % 256, each)
-    assert (difference(usual, usual) == 128).all()
-    assert len(webp(difference(picture, usual))) < 0.5 * len(webp(picture))
+    assert (picture_difference(usual, usual) == 128).all()
+    assert len(webp(picture_difference(picture, usual))) < 0.5 * len(webp(picture))
 
 
 def test_every_picture_is_where_its_number_says():

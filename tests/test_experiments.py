@@ -23,7 +23,7 @@ from train.experiments.experiment import (
     FusionChoice,
 )
 from train.experiments.fusions import CAPS, build_choice
-from train.experiments.rows import BASES, TABLES, all_runs, fusion_of, rows_of
+from train.experiments.rows import BASES, TABLES, all_runs, paper_fusion, rows_of
 from train.presets import PRESETS
 
 L, B, N, C, WIDTH, EPS = 6, 2, 5, 8, 16, 1e-6
@@ -35,7 +35,7 @@ BASE = BASES["study"][0]
 
 
 def of(phase=FUSION, seed=0, **changes) -> str:
-    return Experiment("study", phase, fusion_of(BASE, **changes), 7500, seed).hash
+    return Experiment("study", phase, paper_fusion(BASE, **changes), 7500, seed).hash
 
 
 def test_equal_experiments_have_one_hash():
@@ -67,8 +67,8 @@ def test_different_experiments_have_different_hashes():
         {"phase": JOINT},
     ]
     hashes = {of(**change) for change in changes}
-    hashes |= {Experiment("study", FUSION, fusion_of(BASE), 22500).hash}
-    hashes |= {Experiment("study-ti16", FUSION, fusion_of(BASE), 7500).hash}
+    hashes |= {Experiment("study", FUSION, paper_fusion(BASE), 22500).hash}
+    hashes |= {Experiment("study-ti16", FUSION, paper_fusion(BASE), 7500).hash}
     assert len(hashes) == len(changes) + 2
 
 

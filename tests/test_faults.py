@@ -116,7 +116,7 @@ def test_a_loaded_model_does_not_care_for_its_files(tmp_path, damage):
 
 def test_a_model_that_is_cut_short_while_it_is_read_is_a_sentence(tmp_path, monkeypatch):
     build().save_pretrained(tmp_path)
-    check_fit = "drorae.checkpoints.check_fit"
+    check_fit = "drorae.checkpoints.loading.check_fit"
     monkeypatch.setattr(check_fit, lambda *args: os.truncate(tmp_path / WEIGHTS, 5000))
     with pytest.raises(CheckpointError, match=f"'{WEIGHTS}' of .* changed while the model was being loaded"):
         AutoencoderDRoRAE.from_pretrained(tmp_path)

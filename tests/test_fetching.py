@@ -11,7 +11,7 @@ import time
 import pytest
 from conftest import ROOT, build
 from fake_hub import COMMIT, reach, serve
-from gate import Gate
+from gate import PATIENCE, Gate
 
 import drorae.pretrained.download
 from drorae import CheckpointError
@@ -19,7 +19,7 @@ from drorae.checkpoints import REVISIONS, split_revision, stored_folder
 from drorae.pretrained.adapter import load_tokenizer
 from drorae.pretrained.download import TOKENIZER, build_checked, end_server, prepare, running
 from drorae.pretrained.rae_tokenizer import MODELS
-from drorae.ui.models import unpinned
+from drorae.ui.models import pin_note
 
 NAME = "somebody/a-tokenizer"
 
@@ -125,7 +125,8 @@ def test_files_that_change_while_they_are_built_are_noticed(tmp_path):
 
 
 def assert_gone(pid: int) -> None:
-    for _ in range(1000):
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
@@ -136,7 +137,7 @@ def assert_gone(pid: int) -> None:
 
 def test_a_process_that_is_killed_is_a_sentence(monkeypatch):
     here, there = socket.socketpair()
-    sleeping = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+    sleeping = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
     monkeypatch.setattr(drorae.pretrained.download, "_asked", lambda *wish: here)
     monkeypatch.setattr(drorae.pretrained.download, "SECONDS", 0)
     steps = prepare("a model")
@@ -150,7 +151,7 @@ def test_a_process_that_is_killed_is_a_sentence(monkeypatch):
         list(steps)
     assert not running
     sleeping.kill()
-    sleeping.wait()
+    sleeping.communicate()
 
 
 def test_closing_before_a_process_is_there_ends_the_line(monkeypatch):
@@ -220,6 +221,6 @@ def test_published_models_are_pinned_where_their_commit_is_known():
     pinned = {key for key, name in MODELS.items() if split_revision(name)[1]}
     assert pinned == {"dinov2-base", "siglip2-base", "mae-base"}
     assert split_revision(f"{MODELS['mae-base']}@main") == (MODELS["mae-base"], "main")
-    said = {key: unpinned(name) for key, name in MODELS.items()}
+    said = {key: pin_note(name) for key, name in MODELS.items()}
     assert {key for key, text in said.items() if not text} == pinned
     assert "not pinned to a revision" in said["dinov2-large"]

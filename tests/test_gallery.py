@@ -24,7 +24,7 @@ from drorae.explorer.reading import Reading
 from drorae.images import open_photo
 from drorae.viewers import gallery
 from drorae.viewers.report import Frames, report
-from drorae.viewers.values import frames_value, scaled
+from drorae.viewers.values import frames_value, scaled_size
 
 EXAMPLES = ROOT / "assets" / "examples"
 NAMES = ("cat", "coffee", "rocket")
@@ -115,7 +115,7 @@ def test_pictures_of_interventions_are_smaller_and_their_numbers_are_not(cat_rea
     assert len(frames_value(cat_reading.routes, made, 16, 50)["sprite"]) < len(small["sprite"]) < len(full["sprite"])
     assert (small["differs"], full["differs"]) == (False, True)
     assert frames_value(cat_reading.routes, made, 64) == full  # never enlarged
-    assert scaled(300, 200, 150) == (150, 100)
+    assert scaled_size(300, 200, 150) == (150, 100)
 
 
 def test_a_report_gets_the_best_quality_that_fits(cat_reading, monkeypatch):
@@ -135,7 +135,7 @@ def test_a_model_without_fusion_has_two_pictures_and_no_gain(tmp_path):
     reading = Reading(open_photo(EXAMPLES / "cat.jpg"), build(fusion=None))
     entry = gallery.entry(reading, "m", "cat.jpg", "cat", "cat.jpg")
     assert entry.size == (64, 32)
-    assert "data-gain" not in gallery.card(entry)
+    assert "data-gain" not in gallery.photo_card(entry)
     assert gallery.summary([entry]) == "1 photo"
 
 

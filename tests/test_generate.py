@@ -9,7 +9,14 @@ import pytest
 from PIL import Image
 
 from drorae import DiTDH, DRoRAEClassPipeline, SamplingError
-from drorae.explorer.sampling import Generation, Progress, Request, class_names, kept_steps, sample_with_progress
+from drorae.explorer.sampling import (
+    Generation,
+    Request,
+    SamplingProgress,
+    class_names,
+    kept_steps,
+    sample_with_progress,
+)
 from drorae.images import png_settings
 from drorae.pipelines.base import SamplerSettings
 from drorae.viewers.values import generation_value, progress_value
@@ -19,7 +26,7 @@ REQUEST = Request("church", seed=5, count=2, steps=12, guidance="autoguidance", 
 
 def run(pipeline, request=REQUEST):
     *progress, result = sample_with_progress(pipeline, request, "tiny")
-    assert all(isinstance(state, Progress) for state in progress)
+    assert all(isinstance(state, SamplingProgress) for state in progress)
     assert isinstance(result, Generation)
     return progress, result
 

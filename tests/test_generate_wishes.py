@@ -182,7 +182,9 @@ def test_choices_are_read_and_sheets_have_every_seed(pipeline):
     sheet = choose_seeds.draw_sheet(pipeline, "church", 9)
     assert sheet.size == (8 * 32, 2 * (32 + choose_seeds.NUMBER))
     made = (
-        sample_to_end(pipeline, choose_seeds.request_of(pipeline, "church", [8]), "").rows[0].pictures["finetuned"][0]
+        sample_to_end(pipeline, choose_seeds.usual_request(pipeline, "church", [8]), "")
+        .rows[0]
+        .pictures["finetuned"][0]
     )
     corner = np.asarray(sheet)[32 + 2 * choose_seeds.NUMBER :, :32].astype(int)
     assert np.abs(corner - made).max() <= 1
@@ -198,7 +200,7 @@ def test_the_first_pictures_of_the_shipped_generator_are_its_own(embedded):
     value = first["values"][0]
     assert set(seeds) | {0, 1, 2} == set(value["seeds"])
     at = value["seeds"].index(seeds[0])
-    request = choose_seeds.request_of(shipped.load(), first["subject"], seeds[:1])
+    request = choose_seeds.usual_request(shipped.load(), first["subject"], seeds[:1])
     made = sample_to_end(shipped.load(), request, "").rows[0]
     kept = picture(value["rows"][0]["pictures"]["finetuned"][at]).astype(int)
     assert np.abs(kept - made.pictures["finetuned"][0]).max() <= 1

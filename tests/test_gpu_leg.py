@@ -124,7 +124,7 @@ def test_views_are_whole_pictures_their_mirror_images_and_crops(model):
 
 def test_another_batch_and_length_keep_the_proportions():
     row = PRESETS["tiny"].stage1["decoder"].schedule
-    plan = leg.planned(row, 16 * row.batch_size, row.steps // 10)
+    plan = leg.plan_schedule(row, 16 * row.batch_size, row.steps // 10)
     assert plan.sides[1][0] / plan.steps == pytest.approx(row.sides[1][0] / row.steps, abs=1 / plan.steps)
     assert plan.warmup_steps == row.warmup_steps // 10
     assert plan.lr == pytest.approx(2.5 * row.lr)  # a root of 16 would be 4

@@ -16,7 +16,7 @@ from gradio_client.exceptions import AppError
 from page_client import PageClient, RefusedError, ToldError
 
 from drorae.ui import host_view, jobs
-from drorae.ui.host_view import Sample, prometheus_text
+from drorae.ui.host_view import HostSample, prometheus_text
 from drorae.ui.jobs import RECENT, Job, Jobs
 from drorae.ui.limits import SHARES, SIZES, Limits
 from drorae.ui.page import build_demo
@@ -160,9 +160,9 @@ def test_only_answers_of_the_last_minute_count_for_answers_per_second():
 
 def test_prometheus_text_names_every_number_once():
     known = [
-        Sample("a_total", 1, {"x": "1"}, "one"),
-        Sample("b", 2.5, {}, "two"),
-        Sample("a_total", 3, {"x": "2"}, "one"),
+        HostSample("a_total", 1, {"x": "1"}, "one"),
+        HostSample("b", 2.5, {}, "two"),
+        HostSample("a_total", 3, {"x": "2"}, "one"),
     ]
     assert prometheus_text(known).splitlines() == [
         "# HELP a_total one",

@@ -8,13 +8,13 @@ import shlex
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 from conftest import ROOT
+from gate import answers
 from gradio_client import Client, handle_file
 
 from drorae import devices
@@ -75,13 +75,8 @@ def hosted(tiny, tmp_path_factory) -> Iterator[tuple[str, dict[str, str], Path]]
         process = subprocess.Popen([sys.executable, "-c", GUARD], cwd=ROOT, env=given, stderr=errors)
         try:
             address = f"http://127.0.0.1:{port}/"
-            for _ in range(1200):
-                try:
-                    httpx.get(address)
-                    break
-                except httpx.TransportError:
-                    assert process.poll() is None, (place / "errors").read_text()
-                    time.sleep(0.1)
+            if not answers(address, process):
+                pytest.fail((place / "errors").read_text())
             yield address, given, place / "errors"
         finally:
             process.terminate()

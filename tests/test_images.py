@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageOps, features
 
 from drorae import images
-from drorae.images import ImageError, load_image, square, to_pil, to_tensor, to_uint8
+from drorae.images import ImageError, channels, load_image, opening, square, to_pil, to_tensor, to_uint8
 
 
 def save(picture: Image.Image, path, **options):
@@ -215,7 +215,7 @@ def test_large_jpegs_are_decoded_at_half_their_sides(tmp_path, monkeypatch):
         picture.draft(None, (65, 45))
         expected = np.array(picture)
     assert load_image(path).size == (131, 90)
-    monkeypatch.setattr(images, "FULL_PIXELS", 11_000)
+    monkeypatch.setattr(opening, "FULL_PIXELS", 11_000)
     monkeypatch.setattr(Image.Image, "reduce", lambda *_: pytest.fail("it was decoded in full"))
     assert np.array_equal(np.array(load_image(path)), expected)
     noise(130, 90).save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[BLOCK])
@@ -231,7 +231,7 @@ def test_other_large_pictures_are_averaged_to_half_their_sides(tmp_path, monkeyp
     else:
         picture = Image.fromarray(values).convert("RGB").convert(mode)
     path = save(picture, tmp_path / "large.tif")
-    monkeypatch.setattr(images, "FULL_PIXELS", 60 * 40 - 1)
+    monkeypatch.setattr(opening, "FULL_PIXELS", 60 * 40 - 1)
     shown = np.array(load_image(path))
     assert shown.shape == (20, 30, 3)
     assert np.array_equal(shown[..., 0], values[::2, ::2])
@@ -241,7 +241,7 @@ def test_orientation_of_a_large_photo(tmp_path, monkeypatch):
     exif = Image.Exif()
     exif[274] = 6
     path = save(noise(120, 80), tmp_path / "turned.jpg", exif=exif)
-    monkeypatch.setattr(images, "FULL_PIXELS", 120 * 80 - 1)
+    monkeypatch.setattr(opening, "FULL_PIXELS", 120 * 80 - 1)
     assert load_image(path).size == (40, 60)
 
 
@@ -251,7 +251,7 @@ def test_bands_of_a_wide_grey_are_scaled_alike(tmp_path, monkeypatch):
     whole = np.array(load_image(path))[..., 0]
     expected = (values - values.min()) / np.ptp(values) * 255
     assert np.abs(whole - expected).max() <= 0.51
-    monkeypatch.setattr(images, "BAND_PIXELS", 300)
+    monkeypatch.setattr(channels, "BAND_PIXELS", 300)
     assert np.array_equal(np.array(load_image(path))[..., 0], whole)
 
 
@@ -271,7 +271,7 @@ def ftyp(*brands: bytes) -> bytes:
 
 
 def test_heic_asks_for_its_package(monkeypatch):
-    monkeypatch.setattr(images, "find_spec", lambda name: None)
+    monkeypatch.setattr(opening, "find_spec", lambda name: None)
     for brands in ((b"heic", b"mif1", b"heic"), (b"mif1", b"mif1", b"heix")):
         with pytest.raises(ImageError, match="is a HEIC photo, which takes the package pillow-heif") as caught:
             load_image(ftyp(*brands), name="IMG_1.HEIC")
@@ -336,7 +336,7 @@ def test_a_photo_knows_the_file_before_it_was_turned_or_halved(tmp_path, monkeyp
     exif[274] = 6
     turned = images.open_photo(save(BLOCK, tmp_path / "turned.jpg", exif=exif))
     assert (turned.width, turned.height) == turned.picture.size == (24, 40)
-    monkeypatch.setattr(images, "FULL_PIXELS", 500)
+    monkeypatch.setattr(opening, "FULL_PIXELS", 500)
     halved = images.open_photo(save(BLOCK, tmp_path / "large.jpg", exif=exif))
     assert (halved.width, halved.height) == (24, 40)
     assert halved.picture.size == (12, 20)

@@ -12,7 +12,7 @@ from drorae.checkpoints import CheckpointError
 from drorae.explorer.compatibility import GROWTH, Compatibility
 from drorae.explorer.interventions import FusionParts, Intervention
 from drorae.explorer.layer_usage import USAGE, read_layer_usage
-from drorae.explorer.reading import measure
+from drorae.explorer.reading import picture_metrics
 from train import interventions
 from train.data.held_out import load_held_out
 from train.errors import DataError
@@ -92,7 +92,7 @@ def test_the_command_measures_what_the_page_paints(checkpoint, capsys):
     for i in range(6):
         image = photos[i][None]
         parts = FusionParts(model, model.encoder(image), (4, 4))
-        rows.append([measure(parts.paint(parts.mix([one])), image)["psnr"] for one in wanted])
+        rows.append([picture_metrics(parts.paint(parts.mix([one])), image)["psnr"] for one in wanted])
     trained, strength, removed, alone = np.array(rows).T
     assert found.trained.mean == pytest.approx(trained.mean(), abs=2e-3)
     assert found.strengths[6].psnr.mean == pytest.approx(strength.mean(), abs=2e-3)

@@ -304,7 +304,7 @@ def test_no_function_that_computes_is_outside_the_lanes(tiny):
     assert demo.api_open is False
     outside = {fn.fn.__qualname__ for fn in demo.fns.values() if fn.fn and fn.concurrency_id not in LANES}
     # what they do: say that something failed, or was cancelled
-    assert outside <= {"failed", "answer_cancel", "end_load"}
+    assert outside <= {"failure_answer", "answer_cancel", "end_load"}
     queued = [fn for fn in demo.fns.values() if fn.concurrency_id in LANES]
     assert queued
     assert all(fn.queue for fn in queued)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from browser import NEEDS_CHROMIUM
 
-from drorae.viewers.encodings import packed
+from drorae.viewers.encodings import pack
 from drorae.viewers.static_files import read_static
 
 pytestmark = NEEDS_CHROMIUM
@@ -91,7 +91,7 @@ def rgb(colour: np.ndarray) -> str:
 def test_packed_numbers_and_what_is_computed_of_pictures(evaluate):
     rng = np.random.default_rng(0)
     values = rng.normal(size=40)
-    found = evaluate("Array.from(lib.unpack(x))", packed(values))
+    found = evaluate("Array.from(lib.unpack(x))", pack(values))
     assert np.abs(np.array(found) - values).max() <= np.abs(values).max() / 32767
     pictures = rng.integers(0, 256, (3, 5, 4))  # RGBA of five pixels: original, reference, shown
     original, reference, shown = pictures[..., :3]

@@ -31,15 +31,6 @@ ENTRY = 'head > script[type=module][src*="/assets/index-"]'
 PANELS = "#picture [data-part=stage] .fig"
 
 
-@pytest.fixture(scope="module")
-def home(browser, tiny_url) -> Iterator[Watched]:
-    """A page that takes longer to open than a test takes."""
-    watched = Watched(browser, tiny_url, width=1440)
-    watched.painted()
-    yield watched
-    watched.page.close()
-
-
 @pytest.fixture
 def view(home) -> Iterator[Watched]:
     """Picture, with the first example and nothing pointed at."""

@@ -25,15 +25,6 @@ ROCKET = ROOT / "assets" / "examples" / "rocket.jpg"
 CHANGED = "#layers .changed canvas.px"
 
 
-@pytest.fixture(scope="module")
-def home(browser, tiny_url) -> Iterator[Watched]:
-    """A page that takes longer to open than a test takes."""
-    watched = Watched(browser, tiny_url, width=1440)
-    watched.painted()
-    yield watched
-    watched.page.close()
-
-
 @pytest.fixture
 def view(home) -> Iterator[Watched]:
     """The first example as the model was trained."""

@@ -72,7 +72,7 @@ def test_all_charts_are_drawn_when_it_is_opened_and_fit(browser, url, width, the
     assert contrast(view.page, "#study-introduction p") >= 4.5
     assert view.page.locator(".modebar").first.is_hidden()
     marks = view.page.locator("#study-phases .scatterlayer .point").first
-    blue = {"light": "rgb(31, 95, 191)", "dark": "rgb(116, 174, 255)"}[theme]  # --sup of page.css
+    blue = {"light": "rgb(31, 95, 191)", "dark": "rgb(116, 174, 255)"}[theme]  # --sup of page/theme.css
     assert marks.evaluate("(node) => getComputedStyle(node).fill") == blue
     view.check()
     view.page.close()

@@ -19,7 +19,7 @@ from drorae.explorer.sampling import Request, sample_to_end
 from drorae.images import open_photo
 from drorae.pretrained.adapter import cast_weights
 from drorae.ui import app
-from drorae.ui.about_tab import model_facts
+from drorae.ui.about_tab import facts_text
 from drorae.ui.generators import CLASS, TEXT, local_generator
 from drorae.ui.models import Shelf, model_config, model_line
 from drorae.ui.photo import Photos
@@ -103,7 +103,7 @@ def test_models_that_visitors_load_compute_in_it_too(tiny_half, tiny, tmp_path):
 
 def test_the_page_says_so_where_it_names_the_model(embedded, half):
     for model, said in ((embedded, False), (half, True)):
-        assert (" in bf16, " in model_facts(model, "x")) == said
+        assert (" in bf16, " in facts_text(model, "x")) == said
         assert (" in bf16 on the CPU" in model_line(model, "x")) == said
         assert model_config(Shelf(model, "x", open_to_all=False), "x")["precision"] == ("bf16" if said else "fp32")
 

@@ -21,7 +21,7 @@ unix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such s
 
 # a page's process without a page: what keeps uploads, as ``drorae app`` has it around everything
 PROCESS = """
-import sys, time
+import signal, sys
 from pathlib import Path
 from drorae.ui.upload_folder import ending_as_interrupted, own_upload_folder
 with ending_as_interrupted(), own_upload_folder(Path(sys.argv[1])) as folder:
@@ -30,8 +30,7 @@ with ending_as_interrupted(), own_upload_folder(Path(sys.argv[1])) as folder:
     (folder / "tmp-part").write_bytes(b"half an upload")
     print(folder, flush=True)
     try:
-        while True:
-            time.sleep(0.05)
+        signal.pause()
     except KeyboardInterrupt:
         pass
 """
@@ -196,6 +195,6 @@ def test_cards_have_neither_pictures_nor_html(tmp_path, card, shown):
 
 
 def test_two_sentences_say_what_becomes_of_a_photo(tiny):
-    facts = " ".join(about_tab.model_facts(tiny, "tiny").split())
+    facts = " ".join(about_tab.facts_text(tiny, "tiny").split())
     assert "is deleted there within two hours; neither its name nor what you type is written down." in facts
     assert "Your own browser keeps the last eight, so that a reload brings them back." in facts

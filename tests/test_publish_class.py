@@ -119,5 +119,5 @@ def test_the_curve_goes_through_the_runs_that_were_gone_on_from(tmp_path):
 )
 def test_the_card_says_how_a_run_was_trained(flip, precision, count, views, said):
     trained = {"dropout": 0.1, "schedule": {"flip": flip, "precision": precision, "ema_decay": 0.99}, "views": count}
-    words = publish_class.training_words(trained)
+    words = publish_class.settings_words(trained)
     assert words == {"views": views, "precision": said, "dropout": "0.1", "ema": "0.99"}

@@ -306,7 +306,7 @@ def test_every_phase_builds_the_model_of_its_preset(name, monkeypatch, tmp_path)
         return AutoencoderDRoRAE(**{**preset.model, "fusion": preset.model["fusion"] if phase == "finetune" else None})
 
     monkeypatch.setattr(stage1, "load_run", load_run)
-    monkeypatch.setattr(stage1, "pretrained", lambda name, **arguments: timm_without_weights(name, **arguments))
+    monkeypatch.setattr(stage1, "build_pretrained", lambda name, **arguments: timm_without_weights(name, **arguments))
     monkeypatch.setattr(stage1, "load_timm", lambda name, *_, **arguments: timm_without_weights(name, **arguments))
     for phase, row in preset.stage1.items():
         with UnfilledMeta(), torch.device("meta"):

@@ -1,4 +1,4 @@
-"""The scripts of the page, of its views and of a gallery are made of all files there are, each once."""
+"""Scripts and styles of the page, of its views, of reports and galleries are made of all files there are, each once."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from drorae.ui.page import VIEWS
 from drorae.viewers.static_files import (
     FIRST_VIEWS,
     PAGE_SCRIPTS,
+    PAGE_STYLES,
     STATIC,
     VIEW_SCRIPTS,
+    VIEW_STYLES,
     first_script,
     first_style,
     page_script,
+    page_style,
     read_static,
     script,
     style,
@@ -22,21 +25,33 @@ FOLDER = ROOT / "drorae" / "viewers" / "static"
 AROUND = ("bar", "strip")  # views that are always there
 
 
-def test_no_file_is_left_out_or_taken_twice():
+def check_all_are_taken_once(parts: list[str], ending: str, least: int) -> None:
+    """The parts together are the files of that ending, each once and whole, and nothing else."""
+    together = "".join(parts)
+    texts = {str(file): file.read_text(encoding="utf-8") for file in FOLDER.rglob(f"*.{ending}")}
+    assert len(texts) > least
+    for name, text in texts.items():
+        assert together.count(text) == 1, name
+    assert len(together) == sum(map(len, texts.values()))
+
+
+def test_no_script_is_left_out_or_taken_twice():
     views = [script(name) for name in (*VIEWS, *AROUND)]
-    whole = "\n".join([page_script(), *views, *map(read_static, ("channel.js", "gallery.js", "early.js"))])
-    files = sorted(FOLDER.rglob("*.js"))
-    assert len(files) > 40
-    for file in files:
-        assert whole.count(file.read_text(encoding="utf-8")) == 1, file.name
-    assert len(whole) == sum(len(file.read_text(encoding="utf-8")) for file in files) + len(files) - 1
+    others = [read_static(f"{name}.js") for name in ("channel", "gallery", "early")]
+    check_all_are_taken_once([page_script(), *views, *others], "js", 40)
+
+
+def test_no_style_is_left_out_or_taken_twice():
+    views = [style(name) for name in (*VIEWS, *AROUND)]
+    others = [read_static(f"{name}.css") for name in ("gradio", "report", "gallery", "early")]
+    check_all_are_taken_once([page_style(), *views, *others], "css", 20)
 
 
 def test_views_have_markup_and_style_beside_their_scripts():
     for name in (*VIEWS, *AROUND):
         assert (STATIC / f"{name}.html").is_file()
-        assert (STATIC / f"{name}.css").is_file()
-    assert set(VIEW_SCRIPTS) <= {*VIEWS, *AROUND}
+        assert style(name)
+    assert {*VIEW_SCRIPTS, *VIEW_STYLES} <= {*VIEWS, *AROUND}
 
 
 def test_the_first_views_come_with_the_page_in_their_order():
@@ -50,5 +65,23 @@ def test_the_first_views_come_with_the_page_in_their_order():
 
 
 def test_what_all_need_comes_first():
-    order = [PAGE_SCRIPTS.index(name) for name in ("lib", "words", "store", "parts/nodes", "guide")]
+    order = [
+        PAGE_SCRIPTS.index(name)
+        for name in (
+            "lib",
+            "words",
+            "store/state",
+            "store/questions",
+            "store/photos",
+            "store/address",
+            "parts/nodes",
+            "guide",
+        )
+    ]
     assert order == sorted(order)
+
+
+def test_what_depends_on_the_width_comes_after_what_it_changes():
+    order = [PAGE_STYLES.split().index(name) for name in ("theme", "base", "stage", "widths")]
+    assert order == sorted(order)
+    assert VIEW_STYLES["generate"].split()[-1] == "widths"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from browser import NEEDS_CHROMIUM
 
-from drorae.viewers.static_files import read_static
+from drorae.viewers.static_files import STORE, read_static
 
 pytestmark = NEEDS_CHROMIUM
 
+SCRIPTS = ["lib.js", *(f"store/{name}.js" for name in STORE.split())]
 START = """
 window.asked = [];
 store.configure({ layers: 12, model: { name: "m", hash: "h" }, examples: [{ name: "cat", title: "cat" }] });
@@ -24,7 +25,7 @@ def evaluate(browser):
     """Scripts on a new page with the store of two photos; the last value comes back."""
     page = browser.new_page()
     page.goto("about:blank")
-    page.add_script_tag(content=read_static("lib.js") + read_static("store.js") + START)
+    page.add_script_tag(content="".join(map(read_static, SCRIPTS)) + START)
     yield page.evaluate
     page.close()
 

@@ -249,10 +249,10 @@ def test_a_page_without_a_study_has_none(tmp_path):
 
 def test_the_page_shows_results_where_there_are_some(folder, monkeypatch):
     """As text and as charts, in as many places as are drawn; none without them."""
-    without = len(study_tab.figures(next(iter(charts.PLANES)), None))
+    without = len(study_tab.all_charts(next(iter(charts.PLANES)), None))
     found = own_study.read_study(folder)
     monkeypatch.setattr(study_tab, "results", lambda: found)
-    drawn = study_tab.figures(next(iter(charts.PLANES)), None)
+    drawn = study_tab.all_charts(next(iter(charts.PLANES)), None)
     assert len(drawn) == without + len(own_study.FIGURES)
     with gr.Blocks() as demo:
         tab = study_tab.build(None)

@@ -13,7 +13,7 @@ from drorae import CheckpointError, DiTDH, DRoRAEClassPipeline, DRoRAETextPipeli
 from drorae.pipelines.text_encoding import encode, load_text_encoder, token_width
 from train.errors import DataError
 from train.tasks.text_encoder import END, build_encoder, train_tokenizer
-from train.text_evidence import derangement, evidence, paired, table
+from train.text_evidence import derangement, evidence, loss_difference, table
 
 PROMPTS = ["a red ball", "two dogs run on the grass"]
 
@@ -220,7 +220,7 @@ def test_a_text_encoder_that_is_not_there():
 def test_paired_differences_against_their_formula():
     right = torch.tensor([1.0, 2.0, 3.0, 4.0])
     wrong = right + torch.tensor([0.1, 0.3, 0.2, 0.2])
-    numbers = paired(right, wrong)
+    numbers = loss_difference(right, wrong)
     assert numbers["difference"] == pytest.approx(0.2)
     assert numbers["standard_error"] == pytest.approx((0.02 / 3) ** 0.5 / 2)
     assert numbers["ratio"] == pytest.approx(0.2 / numbers["standard_error"])

@@ -25,9 +25,9 @@ from drorae.explorer.interventions import InterventionError
 from drorae.explorer.standing import Spread
 from drorae.images import ImageError, load_image, whole
 from drorae.ui import about_tab, endpoints, many_photos, study_tab
-from drorae.ui.models import Shelf, cancel_load, end_load, load_model, model_line, switch_model
+from drorae.ui.models import Shelf, cancel_load, end_load, model_line, switch_model, switch_unless_cancelled
 from drorae.ui.parsing import as_int
-from drorae.ui.photo import UNFORESEEN, Photos, answered, failed
+from drorae.ui.photo import UNFORESEEN, Photos, answering, failure_answer
 from drorae.ui.status import status_line
 
 CAT, COFFEE = (str(ROOT / "assets" / "examples" / f"{name}.jpg") for name in ("cat", "coffee"))
@@ -150,7 +150,7 @@ def test_the_standing_of_a_whole_photo_is_that_of_all_of_it(anysize, whole_wish)
 
 
 def test_a_model_of_squares_refuses_all_of_a_photo_in_a_sentence(photos, whole_wish):
-    (update,) = answered(photos.routes)({**whole_wish, "version": 3})
+    (update,) = answering(photos.routes)({**whole_wish, "version": 3})
     assert update["answer"]["error"] == "this model works on squares only, not on whole pictures"
     assert update["answer"]["version"] == 3
 
@@ -204,7 +204,7 @@ def test_arrays_are_those_of_the_library_in_full_precision(photos, tiny):
     ],
 )
 def test_a_wish_that_cannot_be_met_is_one_sentence_under_its_key(photos, wish, sentence):
-    (update,) = answered(photos.routes)({"key": "k", "id": 3, **wish})
+    (update,) = answering(photos.routes)({"key": "k", "id": 3, **wish})
     answer = update["answer"]
     assert (answer["key"], answer["id"]) == ("k", 3)
     assert sentence in answer["error"]
@@ -213,7 +213,7 @@ def test_a_wish_that_cannot_be_met_is_one_sentence_under_its_key(photos, wish, s
 
 def test_a_file_that_is_no_picture_is_one_sentence_without_its_place(photos, uploads):
     (uploads / "notes.png").write_text("no picture")
-    (update,) = answered(photos.routes)({"file": {"path": str(uploads / "notes.png")}, "name": "my notes.png"})
+    (update,) = answering(photos.routes)({"file": {"path": str(uploads / "notes.png")}, "name": "my notes.png"})
     assert "'my notes.png' is not a picture that can be read" in update["answer"]["error"]
     assert str(uploads) not in update["answer"]["error"]
 
@@ -223,7 +223,7 @@ def test_what_was_answered_before_an_error_stays():
         yield {"done": 1}
         raise ImageError("The file went away.")
 
-    first, last = answered(breaks)({"key": "k"})
+    first, last = answering(breaks)({"key": "k"})
     moments = [each["answer"].pop("moment") for each in (first, last)]  # an equal answer would not reach the page
     assert moments[0] != moments[1]
     assert first["answer"] == {"key": "k", "id": None, "version": None, "value": {"done": 1}}
@@ -235,8 +235,8 @@ def test_what_nobody_foresaw_is_left_to_the_page_and_said_each_time_anew():
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        list(answered(breaks)({"key": "k"}))
-    first, again = (failed({"key": "k", "id": 4})["answer"] for _ in range(2))
+        list(answering(breaks)({"key": "k"}))
+    first, again = (failure_answer({"key": "k", "id": 4})["answer"] for _ in range(2))
     assert (first["key"], first["id"], first["error"]) == ("k", 4, UNFORESEEN)
     assert first["moment"] != again["moment"]  # an equal value would not arrive
 
@@ -256,7 +256,7 @@ def test_another_model_changes_all_that_speaks_of_it(shelf, tmp_path):
     assert model_line(shelf.get(name), name) in status
     assert pressable((load, cancel)) == [True, False]
     assert current == name
-    assert facts == about_tab.model_facts(shelf.get(name), name)
+    assert facts == about_tab.facts_text(shelf.get(name), name)
     assert name in facts
     assert card == "### Its card"
     assert len(study) == study_tab.NUM_FOLLOWING
@@ -303,7 +303,7 @@ def test_only_who_cancelled_is_told_so(shelf, monkeypatch):
         raise KeyError("a secret")
 
     monkeypatch.setattr(shelf, "load", load)
-    first, last = load_model(shelf, "x", "PSNR and rFID")
+    first, last = switch_unless_cancelled(shelf, "x", "PSNR and rFID")
     assert first[-1] is False
     assert last[-1] == UNCHANGED  # a last value may still arrive when somebody has cancelled
     assert "Loading failed: KeyError." in last[0]
@@ -396,7 +396,7 @@ def test_whoever_stops_ends_the_work(shelf, monkeypatch, uploads):
     next(answers)
     answers.close()
     assert len(explored) == 1
-    first, again = (many_photos.failed({"id": 3})["answer"] for _ in range(2))
+    first, again = (many_photos.failure_answer({"id": 3})["answer"] for _ in range(2))
     assert first["id"] == 3
     assert first["moment"] != again["moment"]
 
@@ -414,7 +414,7 @@ def test_a_report_names_the_picture_as_the_command_takes_it(photos, uploads):
     text = photos.report(wish)["text"]
     assert "python -m drorae report mine.jpg --model tiny" in text
     assert str(uploads) not in text
-    (update,) = answered(photos.report)({**CAT_WISH, "model": "gone"})
+    (update,) = answering(photos.report)({**CAT_WISH, "model": "gone"})
     assert "is no longer loaded" in update["answer"]["error"]
 
 

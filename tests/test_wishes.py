@@ -12,7 +12,7 @@ from drorae.explorer.interventions import Intervention
 from drorae.explorer.reading import Reading
 from drorae.images import open_photo
 from drorae.ui.models import Shelf
-from drorae.ui.photo import Photos, answered
+from drorae.ui.photo import Photos, answering
 
 CAT = {"key": "cat", "example": "cat"}
 
@@ -42,7 +42,7 @@ def test_an_intervention_is_answered_under_its_number(photos, tiny):
     ],
 )
 def test_an_intervention_that_cannot_be_made_is_answered_by_a_sentence(photos, wish, sentence):
-    (update,) = answered(photos.intervene)({**CAT, "id": "8", **wish})
+    (update,) = answering(photos.intervene)({**CAT, "id": "8", **wish})
     answer = update["answer"]
     assert (answer["key"], answer["id"]) == ("cat", "8")
     assert sentence in answer["error"]

@@ -10,7 +10,6 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -20,18 +19,19 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from gate import answers
 from gradio_client import Client, handle_file
 from PIL import Image
 
-from drorae import images
 from drorae.explorer.chosen import FIRST, weights_of
 from drorae.explorer.interventions import InterventionError
 from drorae.explorer.sampling import Request
 from drorae.explorer.standing import Spread
+from drorae.images import opening
 from drorae.ui import durations, endpoints, generate, generators, gpu, many_photos
 from drorae.ui.generators import CLASS, TEXT, Generator
 from drorae.ui.models import Shelf
-from drorae.ui.photo import Photos, answered
+from drorae.ui.photo import Photos, answering
 from drorae.ui.tokenizers import Tokenizers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="ZeroGPU forks a process of Linux")
@@ -74,7 +74,7 @@ class Page:
 
     def kinds(self, kind: str) -> list[dict]:
         function = getattr(self.photos, kind)
-        return [update["answer"] for update in answered(function)({**WISH, **OWN.get(kind, {})})]
+        return [update["answer"] for update in answering(function)({**WISH, **OWN.get(kind, {})})]
 
     def make(self, what: str, **changes) -> list[dict]:
         wish = {"key": "1", "what": what, "generator": "classes", "subject": "church", "seeds": [3, 8], "steps": 3}
@@ -199,7 +199,7 @@ def test_endpoints_answer_as_elsewhere(elsewhere, zerogpu):
 
 def test_many_photos_are_decoded_on_this_side_and_share_calls(elsewhere, zerogpu, monkeypatch):
     monkeypatch.setattr(
-        images, "is_cheap", lambda stream: False
+        opening, "is_cheap", lambda stream: False
     )  # each in a process of its own, which a fork may not start
     page, lent = zerogpu
     found = page.rows(18)
@@ -323,13 +323,7 @@ def test_a_space_serves_the_page_from_a_checkout(tmp_path, explored):
     try:
         assert process.stdout.readline() == "decorated 1 False\n"
         address = f"http://127.0.0.1:{port}/"
-        for _ in range(600):
-            try:
-                assert httpx.get(address).status_code == 200
-                break
-            except httpx.TransportError:
-                assert process.poll() is None
-                time.sleep(0.1)
+        assert answers(address, process)
         _, numbers = Client(address, verbose=False).predict(handle_file(CAT), api_name="/reconstruct")
         assert numbers["drorae"]["psnr"] == pytest.approx(explored.metrics["drorae"]["psnr"], abs=0.01)
         assert httpx.get(f"{address}config").json()["space_id"] == "somebody/drorae"

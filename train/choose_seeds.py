@@ -32,7 +32,7 @@ STEPS, UNPICKED, ACROSS, NUMBER = 25, 3, 8, 14
 KINDS = {kind.__name__: kind for kind in (DRoRAEClassPipeline, DRoRAETextPipeline)}
 
 
-def load(name: str) -> DRoRAEPipeline:
+def load_pipeline(name: str) -> DRoRAEPipeline:
     """The pipeline of a folder, whichever kind it is."""
     index = json.loads((resolve(name) / INDEX).read_text(encoding="utf-8"))
     if index.get("_class_name") not in KINDS:
@@ -42,7 +42,7 @@ def load(name: str) -> DRoRAEPipeline:
     return pipeline
 
 
-def request_of(pipeline: DRoRAEPipeline, subject: str, seeds: list[int]) -> Request:
+def usual_request(pipeline: DRoRAEPipeline, subject: str, seeds: list[int]) -> Request:
     """The sampling that the page does when nothing is set."""
     guidance, scale = usual_guidance(pipeline)
     return Request(subject, steps=STEPS, guidance=guidance, scale=scale, compare=False, seeds=tuple(seeds))
@@ -53,7 +53,7 @@ def draw_sheet(pipeline: DRoRAEPipeline, subject: str, count: int) -> Image.Imag
     pictures: list[np.ndarray] = []
     for start in range(0, count, ACROSS):
         seeds = list(range(start, min(start + ACROSS, count)))
-        row = sample_to_end(pipeline, request_of(pipeline, subject, seeds), "").rows[0]
+        row = sample_to_end(pipeline, usual_request(pipeline, subject, seeds), "").rows[0]
         pictures.extend(list(row.pictures.values())[-1])
     side = pictures[0].shape[0]
     sheet = Image.new("RGB", (min(ACROSS, count) * side, -(-count // ACROSS) * (side + NUMBER)))
@@ -83,7 +83,7 @@ def read_choice(text: str) -> tuple[str, list[int]]:
 
 def chosen_value(pipeline: DRoRAEPipeline, choices: dict[str, list[int]], looked_at: int) -> dict[str, Any]:
     """What ``chosen.json`` holds."""
-    request = request_of(pipeline, "", [])
+    request = usual_request(pipeline, "", [])
     settings = {"steps": request.steps, "guidance": request.guidance, "scale": request.scale}
     return {"weights": weights_of(pipeline), "looked_at": looked_at, "settings": settings, "seeds": choices}
 
@@ -91,7 +91,7 @@ def chosen_value(pipeline: DRoRAEPipeline, choices: dict[str, list[int]], looked
 def first_value(pipeline: DRoRAEPipeline, name: str, subject: str, seeds: list[int]) -> dict[str, Any]:
     """What ``first.json`` holds: pictures as the page gets them, of the chosen seeds and of the first ones."""
     wanted = sorted({*seeds, *range(UNPICKED)})
-    value = generation_value(sample_to_end(pipeline, request_of(pipeline, subject, wanted), name))
+    value = generation_value(sample_to_end(pipeline, usual_request(pipeline, subject, wanted), name))
     used = value["decoders"][-1]
     for row in value["rows"]:
         row["pictures"] = {used: row["pictures"][used]}
@@ -109,7 +109,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--to", type=Path, default=Path("runs/sheets"), help="folder of the sheets")
     parser.add_argument("--chosen", nargs="+", default=[], metavar="SUBJECT=SEEDS", help="what was chosen, in order")
     options = parser.parse_args(arguments)
-    pipeline = load(options.folder)
+    pipeline = load_pipeline(options.folder)
     if options.chosen:
         choices = dict(read_choice(text) for text in options.chosen)
         folder = resolve(options.folder)

@@ -21,7 +21,7 @@ from drorae.explorer.standing import SPREAD
 from drorae.pretrained.adapter import load_tokenizer
 from drorae.study.fits import MEASURED
 from drorae.viewers.report import model_hash
-from train.choose_seeds import load as load_generator
+from train.choose_seeds import load_pipeline as load_generator
 from train.latent_distance import RECORD as LATENT_DISTANCE
 
 ROOT = Path(__file__).resolve().parent.parent

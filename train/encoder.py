@@ -108,10 +108,12 @@ class Distillation(nn.Module):
         self.adversary, self.image_size = None, student.patch_embed.img_size[0]
 
     def compile(self) -> None:
+        """See :meth:`train.engine.task.Task.compile`."""
         self.trainable.compile()
         self.teacher.compile()
 
     def use(self, trainable: nn.Module, discriminator: nn.Module | None) -> None:
+        """See :meth:`train.engine.task.Task.use`."""
         self.student = trainable
 
     def compare(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -124,6 +126,7 @@ class Distillation(nn.Module):
         return student, teacher, student_logits, teacher_logits
 
     def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """See :meth:`train.engine.task.Task.loss`; pictures (B, 3, H, W) in [0, 1]."""
         student, teacher, student_logits, teacher_logits = self.compare(batch.images)
         features = F.mse_loss(student, teacher)
         logits = F.kl_div(
@@ -136,6 +139,7 @@ class Distillation(nn.Module):
         return iter(())
 
     def pictures(self) -> None:
+        """``None``: there is nothing to look at."""
         return None
 
     @torch.no_grad()

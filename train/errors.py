@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from drorae.checkpoints import reason_of
+from drorae.errors import reason_of
 
 WRITE_ERRORS = (OSError, SafetensorError, RuntimeError)  # torch.save reports a full disk as a RuntimeError
 
@@ -19,6 +19,19 @@ class DataError(ValueError):
 
 class RunError(RuntimeError):
     """A run that has to stop. The message says why and what to do."""
+
+
+def check_weights(file: Path, needed: str) -> None:
+    """The file of a network's weights is there.
+
+    Args:
+        needed: how the message begins, which names the network and the file.
+
+    Raises:
+        FileNotFoundError: it is not.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"{needed}; pass --weights FOLDER")
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def load_generator(name: str, guide: str | None, device: str | torch.device) -> 
     return pipeline.to(device)
 
 
-def pack(folder: Path, count: int, labels: list[int]) -> None:
+def write_npz(folder: Path, count: int, labels: list[int]) -> None:
     """All pictures in one file, as ADM's evaluator reads them: ``arr_0`` (n, H, W, 3) uint8, ``arr_1`` labels (n,)."""
     pictures = np.stack([np.asarray(Image.open(folder / f"{number:06d}.png")) for number in range(count)])
     np.savez(folder / ARRAY, pictures, np.asarray(labels[:count]))
@@ -105,7 +105,7 @@ def main(argv: list[str] | None = None) -> None:
     state.wait_for_everyone()
     if state.is_main_process:
         if args.npz:
-            pack(args.out, args.count, labels)
+            write_npz(args.out, args.count, labels)
         print(f"{args.out}: {args.count} pictures, {len(classes)} classes, {args.steps} steps, {args.guidance}.")
 
 

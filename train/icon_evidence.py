@@ -188,7 +188,7 @@ def nearest_trained(pipeline: DRoRAETextPipeline, gallery: Gallery, wanted: Sequ
 
 
 @torch.no_grad()
-def rebuild(model: AutoencoderDRoRAE, pictures: Tensor) -> Tensor:
+def round_trip(model: AutoencoderDRoRAE, pictures: Tensor) -> Tensor:
     """Pictures (n, 3, H, H) in [0, 1] through the tokenizer."""
     return torch.cat([model(part.to(model.device)).sample.clamp(0, 1).cpu() for part in pictures.split(BATCH)])
 
@@ -238,7 +238,7 @@ def measure_choices(
         prompts = [f"{gallery.style} of {gallery.captions[i]}" for i in wanted]
         drawn = unit_features(draw(prompts, range(len(prompts))), network)
         copies = gallery.features[nearest_trained(pipeline, gallery, wanted)]
-        ceiling = unit_features(rebuild(pipeline.autoencoder, gallery.pictures[wanted]), network)
+        ceiling = unit_features(round_trip(pipeline.autoencoder, gallery.pictures[wanted]), network)
         kinds = {
             "drawn": drawn,
             "copy of the nearest": copies,

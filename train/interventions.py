@@ -63,7 +63,7 @@ class Cases(NamedTuple):
 
     @property
     def growth(self) -> np.ndarray:
-        """Of the root mean square error by each intervention, (M, K): 0.25 for a quarter more."""
+        """How much each intervention adds to the root mean square error, (M, K): 0.25 for a quarter more."""
         return 10 ** ((self.trained[:, None] - self.psnr) / 20) - 1
 
     def numbers(self, name: str) -> np.ndarray:

@@ -76,7 +76,7 @@ TINY_TEXT = TextPreset(
 )
 
 
-# The distance and the backbone that can be had without a network; the published recipe's are in DINOV2_B.
+# The distance and the backbone that need no network; the published recipe's are in DINOV2_B.
 def _vgg11(weight: float) -> PerceptualPreset:
     return PerceptualPreset("vgg11", weight, "vgg11_bn_conv1to4.safetensors")
 

@@ -22,7 +22,7 @@ from drorae.pretrained.adapter import cast_weights
 from drorae.pretrained.mean_decoder import MeanDecoders, save_mean_decoders
 from drorae.study.fits import MEASURED
 from train.curves import save_curves
-from train.engine.legs import load, read_leg
+from train.engine.legs import load_strictly, read_leg
 from train.engine.run_folder import CHECKPOINT, LOG, RECORD
 from train.engine.session import VALIDATION_PHOTOS, add_data_arguments, main_guard, number_of
 from train.errors import DataError
@@ -183,7 +183,7 @@ def publish_mean(args: argparse.Namespace, model: AutoencoderDRoRAE) -> int:
                 f"'{args.rae_leg}' is of step {leg.step} and '{folder}' of step {steps}; take equal ones."
             )
         rae = copy.deepcopy(model.decoder)
-        load(rae, leg.weights, leg.file)
+        load_strictly(rae, leg.weights, leg.file)
     command = json.loads((folder / RECORD).read_text(encoding="utf-8"))["command"]
     save_mean_decoders(args.to, model, layers, MeanDecoders(trained.decoder, rae, steps), command)
     return layers
@@ -220,7 +220,7 @@ def run_notes(runs: Path) -> list[str]:
     return list(dict.fromkeys(note for note in notes if note))
 
 
-def card(
+def card_text(
     name: str, model: AutoencoderDRoRAE, preset_name: str, runs: Path, report: dict, latent: str, seen: str
 ) -> str:
     """The model card; ``seen`` is what somebody saw of the pictures."""
@@ -319,7 +319,7 @@ def main(argv: list[str] | None = None) -> None:
         record = json.loads((checkpoint / LATENT_RECORD).read_text(encoding="utf-8"))
         latent = f"`{record['command']}` stored the statistics of {record['latents']} fused latents"
     save_curves(args.to / "curves.svg", psnr_curves(runs), "PSNR, dB")
-    text = card(args.to.name, model, args.preset, runs, report, latent, args.seen)
+    text = card_text(args.to.name, model, args.preset, runs, report, latent, args.seen)
     (args.to / "README.md").write_text(text, encoding="utf-8")
     (args.to / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(table(report))

@@ -143,7 +143,7 @@ def run_row(run: str, folder: Path, network: DiTDH) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def training_words(trained: dict) -> dict[str, str]:
+def settings_words(trained: dict) -> dict[str, str]:
     """How the card says what the settings of a run were: ``views``, ``dropout``, ``ema`` and ``precision``."""
     schedule = trained["schedule"]
     views = trained.get("views") or 1 + schedule["flip"]
@@ -282,7 +282,7 @@ def main(argv: list[str] | None = None) -> None:
         ),
         curves="; ".join(f"{run} {loss_curve(runs / run)}" for run in parts),
         data=", ".join(f"{name} ({count} photos)" for name, count in record["data"]),
-        **training_words(record["settings"]["row"]),
+        **settings_words(record["settings"]["row"]),
         shift=pipeline.scheduler.config.shift,
         photos=sum(count for _, count in record["data"]),
         hours=sum(hours(folder / LOG) for folder in lineage(runs / "class")),

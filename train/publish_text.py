@@ -28,7 +28,7 @@ from train.icon_evidence import table as choices_table
 from train.icon_prompts import PLAIN, UNSEEN, grid_prompts
 from train.presets import PRESETS
 from train.publish import REPORT, hours
-from train.publish_class import lineage, loss_curve, loss_points, run_row, training_words
+from train.publish_class import lineage, loss_curve, loss_points, run_row, settings_words
 from train.text_evidence import evidence, table
 
 STEPS, COLUMNS = 25, 8
@@ -134,7 +134,7 @@ def assemble(runs: Path, tokenizer: str, scale: float) -> DRoRAETextPipeline:
 
 
 def check_self_contained(folder: Path) -> None:
-    """That a pipeline's folder holds its text encoder, and that none of its files names a place on this disk.
+    """A pipeline's folder holds its text encoder, and none of its files names a place on this disk.
 
     Raises:
         CheckpointError: naming the file.
@@ -232,7 +232,7 @@ def main(argv: list[str] | None = None) -> None:
         runs="\n".join(run_row(folder.name, folder, pipeline.denoiser) for folder in lineage(runs / "text")),
         curves=loss_curve(runs / "text"),
         data=", ".join(f"{Path(name).stem} ({count} pictures)" for name, count in record["data"]),
-        **training_words(record["settings"]["row"]),
+        **settings_words(record["settings"]["row"]),
         pictures=sum(count for _, count in record["data"]),
         hours=sum(hours(folder / LOG) for folder in lineage(runs / "text")),
         devices=", ".join(record["devices"]),

@@ -28,7 +28,7 @@ from drorae.checkpoints import DISCRIMINATOR, CheckpointError, read_weights
 from drorae.pretrained.adapter import load_tokenizer
 from train.encoder import student_weights
 from train.engine.dry_run import describe
-from train.engine.legs import find_leg, load
+from train.engine.legs import find_leg, load_strictly
 from train.engine.run_folder import CHECKPOINT
 from train.engine.session import (
     VALIDATION_PHOTOS,
@@ -42,7 +42,7 @@ from train.engine.session import (
 )
 from train.presets import PHASES, PRESETS
 from train.settings import Preset, Stage1Preset
-from train.tasks.backbones import load_timm, pretrained
+from train.tasks.backbones import build_pretrained, load_timm
 from train.tasks.reconstruction import TRAINED_PART, Reconstruction
 
 ENCODER = "encoder"
@@ -98,11 +98,11 @@ def load_encoder(preset: Preset, weights: Path | None) -> AutoencoderDRoRAE:
     model = AutoencoderDRoRAE(**{**preset.model, "fusion": None})
     name, arguments = model.config.encoder_name, dict(model.encoder.arguments)
     if preset.encoder_weights is None:
-        source = pretrained(name, **arguments)
+        source = build_pretrained(name, **arguments)
     else:
         del arguments["num_classes"]  # the file has the classifier, too
         source = load_timm(name, preset.encoder_weights, weights or Path(), **arguments)
-    load(model.encoder.model, student_weights(source.state_dict()), Path(preset.encoder_weights or name))
+    load_strictly(model.encoder.model, student_weights(source.state_dict()), Path(preset.encoder_weights or name))
     return model
 
 
@@ -119,7 +119,7 @@ def load_run(
     if name == ENCODER:
         model = AutoencoderDRoRAE(**{**preset.model, "fusion": None})
         trained = read_weights(folder / "model.safetensors") if leg is None else student_weights(leg.weights)
-        load(model.encoder.model, trained, folder if leg is None else leg.file)
+        load_strictly(model.encoder.model, trained, folder if leg is None else leg.file)
         return model
     if leg is None:
         return AutoencoderDRoRAE.from_pretrained(folder)
@@ -130,7 +130,7 @@ def load_run(
         _add_fusion(model, preset)
     elif name == "finetune":
         model.add_finetuned_decoder()
-    load(getattr(model, TRAINED_PART[name]), leg.weights, leg.file)
+    load_strictly(getattr(model, TRAINED_PART[name]), leg.weights, leg.file)
     return model.eval()
 
 
@@ -157,7 +157,7 @@ def build_task(args: argparse.Namespace, preset: Preset, phase: Stage1Preset) ->
     task = Reconstruction(model, phase, args.weights, validation)
     continues = phase.adversary.continues if phase.adversary else None
     if task.adversary is not None and continues is not None:
-        load(task.adversary, load_heads(continues, phase.phase, args.out, args.legs), args.out / continues)
+        load_strictly(task.adversary, load_heads(continues, phase.phase, args.out, args.legs), args.out / continues)
     return task
 
 

@@ -58,7 +58,7 @@ VALIDATION_PHOTOS = 256
 DATA = {"class": [PHOTOS], "text": ICONS}
 
 
-def find_tokenizer(args: argparse.Namespace, row: Stage2Preset) -> str:
+def resolve_tokenizer(args: argparse.Namespace, row: Stage2Preset) -> str:
     """The tokenizer of the command line, else the preset's: a finished run of ``--out``, or a checkpoint."""
     if args.tokenizer is not None:
         return args.tokenizer
@@ -217,7 +217,7 @@ def main(argv: list[str] | None = None) -> None:
     if run not in PRESETS[args.preset].stage2:
         raise RunError(f"preset '{args.preset}' has no run '{run}'; it has {', '.join(PRESETS[args.preset].stage2)}.")
     row = with_arguments(PRESETS[args.preset].stage2[run], args)
-    name = find_tokenizer(args, row)
+    name = resolve_tokenizer(args, row)
     model = load_tokenizer(name)
     if model.statistics is None:
         raise RunError(

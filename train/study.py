@@ -16,7 +16,7 @@ from train.engine.session import add_data_arguments, add_run_arguments, amount_o
 from train.errors import RunError
 from train.experiments.experiment import Experiment
 from train.experiments.report import write_report
-from train.experiments.rows import BASES, SEEDS, TABLES, Row, all_runs, rows_of
+from train.experiments.rows import BASES, SEEDS, TABLES, StudyRow, all_runs, rows_of
 from train.experiments.running import Study, read_result
 from train.experiments.tables import collect, write_table
 
@@ -32,7 +32,7 @@ def read_seeds(text: str) -> int:
     return number
 
 
-def chosen_rows(table: str, args: argparse.Namespace) -> list[Row]:
+def chosen_rows(table: str, args: argparse.Namespace) -> list[StudyRow]:
     """The rows of a table that the options leave, with as many seeds as they ask for.
 
     Raises:
@@ -44,7 +44,7 @@ def chosen_rows(table: str, args: argparse.Namespace) -> list[Row]:
     return [dataclasses.replace(row, seeds=args.seeds if row.seeds == SEEDS else row.seeds) for row in rows]
 
 
-def describe_runs(runs: dict[str, Experiment], rows: list[Row], out: Path, rate: float | None) -> str:
+def describe_runs(runs: dict[str, Experiment], rows: list[StudyRow], out: Path, rate: float | None) -> str:
     """What is done and what is not, and how long the rest takes at ``rate`` pictures a second; the measured one when
     ``None``."""
     names: dict[str, str] = {}
@@ -128,7 +128,7 @@ def main(argv: list[str] | None = None) -> None:
                 write_table(collect(rows_of_all(name, args), args.out, study.fits), args.to, name)
 
 
-def rows_of_all(table: str, args: argparse.Namespace) -> list[Row]:
+def rows_of_all(table: str, args: argparse.Namespace) -> list[StudyRow]:
     """All rows and seeds of a table, whatever the options leave out now: what was run before stays in it."""
     return [dataclasses.replace(row, seeds=MOST_SEEDS) for row in rows_of(table, args.base)]
 

@@ -32,7 +32,7 @@ TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)  # before the shift
 BATCH = 32
 
 
-def paired(right: Tensor, wrong: Tensor) -> dict[str, float]:
+def loss_difference(right: Tensor, wrong: Tensor) -> dict[str, float]:
     """Mean of wrong - right over pictures (n,), its standard error, and how many of those it is."""
     difference = (wrong - right).double()
     mean, error = difference.mean().item(), difference.std().item() / math.sqrt(len(difference))
@@ -102,8 +102,8 @@ def evidence(pipeline: DRoRAETextPipeline, data: Sequence[str], limit: int | Non
         }
         for name, values in losses.items():
             all_of[name].append(values)
-        rows.append({"t": t, **summary(losses)})
-    overall = summary({name: torch.stack(values).mean(0) for name, values in all_of.items()})
+        rows.append({"t": t, **summarise(losses)})
+    overall = summarise({name: torch.stack(values).mean(0) for name, values in all_of.items()})
     given = "" if list(data) == ICONS else f" --data {' '.join(data)}"
     given += f" --limit {limit}" if limit else ""
     return {
@@ -114,12 +114,12 @@ def evidence(pipeline: DRoRAETextPipeline, data: Sequence[str], limit: int | Non
     }
 
 
-def summary(losses: dict[str, Tensor]) -> dict:
+def summarise(losses: dict[str, Tensor]) -> dict:
     """Mean loss with the right caption, and the paired differences."""
     return {
         "loss": losses["right"].mean().item(),
-        "shuffled": paired(losses["right"], losses["wrong"]),
-        "none": paired(losses["right"], losses["none"]),
+        "shuffled": loss_difference(losses["right"], losses["wrong"]),
+        "none": loss_difference(losses["right"], losses["none"]),
     }
 
 

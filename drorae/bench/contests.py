@@ -62,7 +62,7 @@ def against_diffusers(device: torch.device) -> Contest:
     theirs = export_rae(ours)
     ours, theirs = ours.to(device), theirs.to(device)
     images = torch.rand(1, 3, 224, 224, device=device)
-    return matched(
+    return matching_contest(
         "rae",
         "encode + decode of the last layer / the same in diffusers' AutoencoderRAE",
         lambda: ours.decode(ours.encode(images).latent).sample,
@@ -81,12 +81,12 @@ def against_last_layer(device: torch.device) -> Contest:
         return model.decode(model.encode(images, fusion=fusion).latent).sample
 
     title = "encode + decode of all layers / of the last one, at the paper's sizes"
-    return counted("fused", title, partial(rebuild, True), partial(rebuild, False), aim=1.11)
+    return counting_contest("fused", title, partial(rebuild, True), partial(rebuild, False), aim=1.11)
 
 
 def against_loop(device: torch.device) -> Contest:
     """The experts against one small network per layer, as one would first write them."""
-    experts = fusion_of(embedded(device)).experts
+    experts = fusion_of(embedded_model(device)).experts
     layers, dim, _ = experts.weight_in.shape
     networks = [plain_expert(experts, k).to(device) for k in range(layers)]
     tokens = torch.randn(layers, BATCH * 256, dim, device=device)
@@ -95,7 +95,7 @@ def against_loop(device: torch.device) -> Contest:
         return layer_norm(torch.stack([network(each) for network, each in zip(networks, tokens, strict=True)]))
 
     title = "the experts of all layers / one nn.Sequential after the other"
-    return matched("experts", title, lambda: experts(tokens), loop, 0.8)
+    return matching_contest("experts", title, lambda: experts(tokens), loop, 0.8)
 
 
 def plain_expert(experts: LayerExperts, k: int) -> nn.Sequential:
@@ -118,7 +118,7 @@ def plain_expert(experts: LayerExperts, k: int) -> nn.Sequential:
 
 def against_one_by_one(device: torch.device) -> Contest:
     """All interventions of the page from one reading, against asking for each of them."""
-    model = embedded(device)
+    model = embedded_model(device)
     side = model.image_size
     picture = to_pil(torch.rand(3, side, side))
     every = standard_interventions(model.encoder.num_layers, fusion_of(model).beta)
@@ -128,17 +128,17 @@ def against_one_by_one(device: torch.device) -> Contest:
         found = explore(picture, model).interventions
         assert found is not None
         frames = [frame for beta, frame in zip(found.betas, found.strengths, strict=True) if beta != found.beta]
-        return stacked([*frames, *found.removed, *found.alone])
+        return stack_pictures([*frames, *found.removed, *found.alone])
 
     def one_by_one() -> Tensor:
         explore(picture, model, interventions=False)
-        return stacked([intervene(picture, model, each) for each in wanted])
+        return stack_pictures([intervene(picture, model, each) for each in wanted])
 
     title = f"{len(wanted)} interventions and the experts' pictures, from one reading / interventions one by one"
-    return matched("bundle", title, together, one_by_one, 0.32, close=0.02)  # of 255 levels, rounded
+    return matching_contest("bundle", title, together, one_by_one, 0.32, close=0.02)  # of 255 levels, rounded
 
 
-def stacked(frames: list[Any]) -> Tensor:
+def stack_pictures(frames: list[Any]) -> Tensor:
     """Pictures of frames, (n, H, W, 3) in [0, 255]."""
     return torch.stack([torch.from_numpy(frame.picture).float() for frame in frames])
 
@@ -163,22 +163,24 @@ def against_doubled_batch(device: torch.device) -> Contest | str:
         return extrapolate(strong[:4], weak[:4], 1.5)
 
     ours = AutoGuidance(denoiser, guide, condition, 1.5)
-    return matched("guidance", "AutoGuidance / RAE's, on the batch twice", partial(ours, latents, t), doubled)
+    return matching_contest("guidance", "AutoGuidance / RAE's, on the batch twice", partial(ours, latents, t), doubled)
 
 
 def against_fp32(device: torch.device) -> Contest | str:
     """All layers in bf16 against fp32."""
     if not multiplies_bf16(device):
         return "bf16 is left out: this processor only emulates it"
-    model = embedded(device)
+    model = embedded_model(device)
     half = copy.deepcopy(model).to(torch.bfloat16)
     images = torch.rand(BATCH, 3, model.image_size, model.image_size, device=device)
-    return matched("bf16", "all layers in bf16 / fp32", lambda: half(images), lambda: model(images), close=0.05)
+    return matching_contest(
+        "bf16", "all layers in bf16 / fp32", lambda: half(images), lambda: model(images), close=0.05
+    )
 
 
 def against_eager(device: torch.device) -> Contest | str:
     """All layers through ``torch.compile`` against the same without it."""
-    model = embedded(device)
+    model = embedded_model(device)
     images = torch.rand(BATCH, 3, model.image_size, model.image_size, device=device)
     compiled = torch.compile(model)
     try:
@@ -187,7 +189,7 @@ def against_eager(device: torch.device) -> Contest | str:
     except Exception as error:  # whatever a compiler that is not there or too old says
         return f"torch.compile is left out: {(str(error).strip().splitlines() or [type(error).__name__])[0]}"
     ours, theirs = (lambda: compiled(images)), (lambda: model(images))
-    return matched("compile", "all layers, torch.compile / eager", ours, theirs)
+    return matching_contest("compile", "all layers, torch.compile / eager", ours, theirs)
 
 
 def against_python(_device: torch.device) -> Contest:
@@ -229,7 +231,9 @@ BUILDERS: dict[str, Callable[[torch.device], Contest | str]] = dict(
 )
 
 
-def matched(name: str, title: str, ours: Work, theirs: Work, aim: float | None = None, close: float = CLOSE) -> Contest:
+def matching_contest(
+    name: str, title: str, ours: Work, theirs: Work, aim: float | None = None, close: float = CLOSE
+) -> Contest:
     """A contest of two ways that give the same, up to ``close`` of the root mean square of theirs.
 
     Raises:
@@ -240,15 +244,15 @@ def matched(name: str, title: str, ours: Work, theirs: Work, aim: float | None =
     apart = ((one - other).square().mean() / other.square().mean()).sqrt().item()
     if one.shape != other.shape or not apart <= close:
         raise BenchError(f"The two sides of '{name}' differ by {apart:.2g} of their size, more than {close:g}.")
-    return counted(name, title, ours, theirs, aim)
+    return counting_contest(name, title, ours, theirs, aim)
 
 
 def as_tensor(result: Any) -> Tensor:
-    """What a way gave, in fp32."""
+    """The result of a contestant as one tensor, in fp32."""
     return (result if isinstance(result, Tensor) else result.sample).float()
 
 
-def counted(name: str, title: str, ours: Work, theirs: Work, aim: float | None = None) -> Contest:
+def counting_contest(name: str, title: str, ours: Work, theirs: Work, aim: float | None = None) -> Contest:
     """A contest with the ratio of its floating-point operations, as torch counts them."""
     operations = []
     for work in (ours, theirs):
@@ -259,13 +263,13 @@ def counted(name: str, title: str, ours: Work, theirs: Work, aim: float | None =
     return Contest(name, title, ours, theirs, aim, floating)
 
 
-def embedded(device: torch.device) -> AutoencoderDRoRAE:
+def embedded_model(device: torch.device) -> AutoencoderDRoRAE:
     """The model that comes with the package."""
     return AutoencoderDRoRAE.from_pretrained(DEFAULT_MODEL).to(device)
 
 
 def fusion_of(model: AutoencoderDRoRAE) -> DepthRoutedFusion:
-    """Its fusion.
+    """The fusion of a model.
 
     Raises:
         BenchError: it has none with experts.
@@ -276,5 +280,5 @@ def fusion_of(model: AutoencoderDRoRAE) -> DepthRoutedFusion:
 
 
 def program(*arguments: str) -> Work:
-    """A Python process with these arguments, from start to end."""
+    """The work of running Python with these arguments, from start to end."""
     return lambda: subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from drorae.bench.contests import BenchError, contests
-from drorae.bench.timing import Result, measure
+from drorae.bench.timing import Result, time_in_turns
 from drorae.devices import best_device
 
 
@@ -33,7 +33,7 @@ def print_ratios(names: Sequence[str] | None, rounds: int, device_name: str | No
             if isinstance(each, str):
                 left_out.append(each)
             else:
-                yield measure(each, rounds, device)
+                yield time_in_turns(each, rounds, device)
 
     if as_json:
         for result in results():

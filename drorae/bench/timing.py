@@ -50,7 +50,7 @@ class Result(NamedTuple):
     floating: float | None
 
 
-def measure(contest: Contest, rounds: int, device: torch.device) -> Result:
+def time_in_turns(contest: Contest, rounds: int, device: torch.device) -> Result:
     """Both ways in turns, after one call of each that is not counted.
 
     Who comes first changes from round to round. The ratio is the median of the rounds' ratios.

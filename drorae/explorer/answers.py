@@ -87,7 +87,7 @@ def column_answer(column: TokenizerColumn) -> dict[str, Any]:
 
 
 def finite_numbers(numbers: dict[str, Any]) -> dict[str, Any]:
-    """The same, with ``None`` where JSON has no number: PSNR of two equal pictures is infinite."""
+    """The numbers, with ``None`` where JSON has none: the PSNR of two equal pictures is infinite."""
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in numbers.items()
     }

@@ -14,7 +14,7 @@ from drorae.explorer.reading import open_picture
 from drorae.explorer.sampling import (
     PREVIEWS,
     Request,
-    check,
+    check_request,
     class_plans,
     kept_steps,
     seeds_of,
@@ -58,7 +58,7 @@ def sample_grid(pipeline: DRoRAEPipeline, request: Request, scales: Sequence[flo
     Raises:
         SamplingError: a value that cannot be sampled, before anything is computed.
     """
-    check(request)
+    check_request(request)
     if not isinstance(scales, (list, tuple)) or not 1 <= len(scales) <= MAX_SCALES:
         raise SamplingError(f"Give 1 to {MAX_SCALES} guidance scales, not {str(scales)[:40]!r}.")
     if request.guidance == "none":
@@ -92,7 +92,7 @@ def sample_walk(
         SamplingError: a value that cannot be sampled, before anything is computed.
     """
     start = replace(start, seeds=(seeds_of(replace(start, count=1, seeds=start.seeds[:1]))[0], end_seed))
-    check(start)
+    check_request(start)
     ends = pipeline.noise(2, seeds_of(start), None, None)
     weights = np.linspace(0, 1, WALK).tolist()
     subjects = [start.subject, start.subject if end_subject is None else end_subject]
@@ -120,7 +120,7 @@ def sample_from_photo(
     Raises:
         SamplingError: a value that cannot be sampled, before anything is computed.
     """
-    check(request)
+    check_request(request)
     if not isinstance(time, (int, float)) or isinstance(time, bool) or not 0 < time <= 1:
         raise SamplingError(f"The share of noise is above 0 and at most 1, not {str(time)[:20]}.")
     seeds = seeds_of(request)
@@ -218,7 +218,7 @@ def conditions(
     all classes, so that they can be mixed.
 
     Raises:
-        SamplingError: a class that there is not, or something that is not a text.
+        SamplingError: an unknown class, or something that is not a text.
     """
     if isinstance(pipeline, DRoRAEClassPipeline):
         numbers = torch.tensor(pipeline.label_numbers(list(subjects)))

@@ -12,7 +12,7 @@ USAGE = "interventions.json"  # beside the weights, written by train.interventio
 
 
 class Distribution(NamedTuple):
-    """Of a number over photos: mean, ends of its 95 % interval, and the quantiles of 10 % and 90 %, dB."""
+    """How a number varies over photos: mean, ends of its 95 % interval, and the quantiles of 10 % and 90 %, dB."""
 
     mean: float
     low: float
@@ -22,7 +22,7 @@ class Distribution(NamedTuple):
 
 
 class Effect(NamedTuple):
-    """Of an intervention: PSNR, and how much it is above that of the same photo as trained."""
+    """What an intervention does: its PSNR, and how much that is above the PSNR of the same photo as trained, dB."""
 
     psnr: Distribution
     change: Distribution

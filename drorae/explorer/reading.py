@@ -145,7 +145,7 @@ class Reading:
         return Exploration(
             original=original,
             pictures=pictures,
-            metrics={name: measure(output, self.images) for name, output in self.outputs.items()},
+            metrics={name: picture_metrics(output, self.images) for name, output in self.outputs.items()},
             gains=gains,
             weights=None if routing is None else routing.weights[0].float().cpu().numpy(),
             shares=None if routing is None else routing.shares[0].float().cpu().numpy(),
@@ -183,7 +183,7 @@ class Reading:
         """What is painted already, and then again after every few more: strengths, layers removed, layers alone,
         experts. The last one is complete.
 
-        Who has no more use for the picture just stops asking; what is painted stays.
+        A caller that needs no more just stops asking; what is painted stays.
 
         Raises:
             InterventionError: the model has no router.
@@ -292,7 +292,7 @@ def _measured(parts: FusionParts, tokens: Tensor, painted: Tensor, images: Tenso
     for i, standing in enumerate(compatibility(parts.model, tokens, parts.readout.base, painted, parts.trained, grid)):
         output = painted[i : i + 1]
         shown = as_array(output)
-        yield Frame(shown, measure(output, images), error_energies(shown, original), standing)
+        yield Frame(shown, picture_metrics(output, images), error_energies(shown, original), standing)
 
 
 def default_size(model: AutoencoderDRoRAE) -> int:
@@ -368,7 +368,7 @@ def _cut(
     return pictures_of.square(picture, size, centre)
 
 
-def measure(output: Tensor, images: Tensor) -> dict[str, float]:
+def picture_metrics(output: Tensor, images: Tensor) -> dict[str, float]:
     """``psnr``, ``ssim`` and ``mae`` of one picture (1, 3, H, W) against another, on 8-bit values."""
     difference = as_array(output).astype(np.float32) - as_array(images).astype(np.float32)
     return {

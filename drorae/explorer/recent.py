@@ -22,14 +22,15 @@ COUNT = 12  # readings
 LIMIT = 600_000_000  # bytes; about 60 MB each for the embedded model at 256 pixels with all its interventions
 
 
-class Sized(Protocol):
-    """What knows how many bytes it takes."""
+class HasBytes(Protocol):
+    """A value that knows how many bytes it takes."""
 
     @property
-    def nbytes(self) -> int: ...
+    def nbytes(self) -> int:
+        """Memory that it takes, bytes."""
 
 
-Value = TypeVar("Value", bound=Sized)
+Value = TypeVar("Value", bound=HasBytes)
 
 
 class Recent(Generic[Value]):

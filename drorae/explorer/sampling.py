@@ -19,8 +19,8 @@ from drorae.pipelines.class_to_image import DRoRAEClassPipeline
 from drorae.pipelines.flow import Step
 from drorae.pipelines.text_to_image import DRoRAETextPipeline, check_prompts
 
-MAX_PICTURES = 8
-MAX_STEPS = 100
+PAGE_PICTURES = 8  # at most, of one request of the page
+PAGE_STEPS = 100  # at most
 FRAMES = 8  # of the filmstrip
 PREVIEWS = 10  # at most, while it runs
 
@@ -50,8 +50,8 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """What the running steps would end at.
+class SamplingProgress:
+    """Where the steps that are still to come would end.
 
     Attributes:
         step, count: steps done and in all.
@@ -116,8 +116,10 @@ class _Plan:
     loop: Generator[Step, Tensor | None, None]
 
 
-def sample_with_progress(pipeline: DRoRAEPipeline, request: Request, name: str) -> Iterator[Progress | Generation]:
-    """Sample, yielding a :class:`Progress` after every step and the :class:`Generation` at the end.
+def sample_with_progress(
+    pipeline: DRoRAEPipeline, request: Request, name: str
+) -> Iterator[SamplingProgress | Generation]:
+    """Sample, yielding a :class:`SamplingProgress` after every step and the :class:`Generation` at the end.
 
     Nothing is computed that is not asked for: closing the iterator ends the sampling.
 
@@ -128,7 +130,7 @@ def sample_with_progress(pipeline: DRoRAEPipeline, request: Request, name: str) 
         SamplingError: a value that cannot be sampled, before anything is computed.
     """
     started = time.perf_counter()
-    check(request)
+    check_request(request)
     pipeline.check(SamplerSettings(request.steps, request.guidance, request.scale))
     seeds = seeds_of(request)
     label, plans = (text_plans if isinstance(pipeline, DRoRAETextPipeline) else class_plans)(pipeline, request, seeds)
@@ -147,7 +149,7 @@ def sample_with_progress(pipeline: DRoRAEPipeline, request: Request, name: str) 
         previews = {}
         if done in kept_steps(count, PREVIEWS):
             previews = {row: to_arrays(pipeline, reached.clean) for row, reached in last.items()}
-        yield Progress(done, count, previews, step.next_time, label, seeds)
+        yield SamplingProgress(done, count, previews, step.next_time, label, seeds)
 
     decoders = decoder_names(pipeline.autoencoder)
     rows = []
@@ -169,20 +171,20 @@ def sample_to_end(pipeline: DRoRAEPipeline, request: Request, name: str) -> Gene
     return last
 
 
-def check(request: Request) -> None:
-    """Refuse what no pipeline here samples at once.
+def check_request(request: Request) -> None:
+    """Refuse more pictures or steps than one request of the page may ask for.
 
     Raises:
         SamplingError: naming the value and what to use.
     """
     if not isinstance(request.seed, int):
         raise SamplingError(f"The first seed is a whole number from 0, not {str(request.seed)[:20]}.")
-    if isinstance(request.steps, int) and request.steps > MAX_STEPS:
-        raise SamplingError(f"{request.steps} steps are too many for this page; use at most {MAX_STEPS}.")
+    if isinstance(request.steps, int) and request.steps > PAGE_STEPS:
+        raise SamplingError(f"{request.steps} steps are too many for this page; use at most {PAGE_STEPS}.")
     count = len(request.seeds) or request.count
-    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_PICTURES:
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= PAGE_PICTURES:
         raise SamplingError(
-            f"{count} pictures at once; ask for 1 to {MAX_PICTURES} (python -m train.generate makes more)."
+            f"{count} pictures at once; ask for 1 to {PAGE_PICTURES} (python -m train.generate makes more)."
         )
 
 

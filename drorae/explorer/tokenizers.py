@@ -14,9 +14,10 @@ import torch
 from diffusers import VQModel
 from torch import Tensor, nn
 
-from drorae.checkpoints import CheckpointError, local_folder, reason_of
+from drorae.checkpoints import CheckpointError, local_folder
+from drorae.errors import reason_of
 from drorae.explorer.exploration import Exploration
-from drorae.explorer.reading import measure
+from drorae.explorer.reading import picture_metrics
 from drorae.explorer.routes import ROUTES
 from drorae.images import to_uint8
 from drorae.models.autoencoder import AutoencoderDRoRAE
@@ -179,7 +180,7 @@ def measure_tokenizer(images: Tensor, tokenizer: PictureTokenizer) -> TokenizerC
     """
     pictures, latent, stored = tokenizer.rebuild(images)
     shown = to_uint8(pictures[0]).permute(1, 2, 0).cpu().numpy()
-    return _column(tokenizer, shown, measure(pictures, images.to(pictures.device)), latent, stored)
+    return _column(tokenizer, shown, picture_metrics(pictures, images.to(pictures.device)), latent, stored)
 
 
 def route_columns(result: Exploration, model: AutoencoderDRoRAE, licence: str | None = None) -> list[TokenizerColumn]:

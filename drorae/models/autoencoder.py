@@ -22,7 +22,7 @@ from drorae.models.decoder import PixelDecoder, decode_tokens
 from drorae.models.encoder import SETTINGS, VisionEncoder
 from drorae.models.fusion import FUSIONS, Fusion, FusionOutput, Routing, build_fusion, join_outputs, layer_norm
 from drorae.models.latents import KINDS, LatentStatistics
-from drorae.rules import Rules, flag, maybe, number, one_of, several, text, whole
+from drorae.rules import Rules, flag, maybe, number, one_of, several, text, whole_number
 
 MAX_GRID = 256  # tokens per side; their positions are computed when the model is built
 RANGE_TOLERANCE = 0.01  # what resampling and half precision may add to images in [0, 1]
@@ -80,14 +80,14 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
     SETTINGS: ClassVar[Rules] = {
         **SETTINGS,
         "fusion": maybe(one_of(*FUSIONS)),
-        "fusion_hidden_size": maybe(whole(1, 1_000_000)),
+        "fusion_hidden_size": maybe(whole_number(1, 1_000_000)),
         "fusion_beta": number(0, 1),
-        "fusion_mean_layers": maybe(whole(1, 1000)),
-        "decoder_hidden_size": whole(1, 100_000),
-        "decoder_num_layers": whole(1, 1000),
-        "decoder_num_heads": whole(1, 1000),
-        "decoder_intermediate_size": whole(1, 1_000_000),
-        "decoder_patch_size": whole(1, 256),
+        "fusion_mean_layers": maybe(whole_number(1, 1000)),
+        "decoder_hidden_size": whole_number(1, 100_000),
+        "decoder_num_layers": whole_number(1, 1000),
+        "decoder_num_heads": whole_number(1, 1000),
+        "decoder_intermediate_size": whole_number(1, 1_000_000),
+        "decoder_patch_size": whole_number(1, 256),
         "finetuned_decoder": flag(),
         "latent_statistics": maybe(one_of(*filter(None, KINDS))),
         "latent_distance": maybe(number(0, 1e6)),
@@ -177,7 +177,11 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
         return checkpoints.load_strict(cls, super().from_pretrained, pretrained_model_name_or_path, **kwargs)
 
     def check_values(self) -> None:
-        """Raise a ``ValueError`` if the latent's statistics are not those of any latent."""
+        """The latent's statistics are possible ones: finite, and every standard deviation is positive.
+
+        Raises:
+            ValueError: they are not.
+        """
         if self.statistics is not None and self.statistics.std.min() <= 0:
             raise ValueError("the std of the latent must be positive everywhere")
 
@@ -203,7 +207,11 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
         return self.encoder.dim, side, side
 
     def set_statistics(self, std: Tensor, mean: Tensor | None = None) -> None:
-        """Normalise latents from now on with these statistics, of shape :attr:`statistics_shape`."""
+        """Normalise latents from now on with ``std`` and ``mean``, each of the shape :attr:`statistics_shape`.
+
+        Raises:
+            ValueError: another shape, values that are not finite, a standard deviation that is not positive.
+        """
         self.statistics = LatentStatistics.of(self.statistics_shape, std, mean).to(self.device)
         self.register_to_config(latent_statistics=self.statistics.kind, latent_distance=None)
 
@@ -262,7 +270,7 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
         return FusionOutput(layer_norm(layers[-1], self.encoder.norm_eps), None)
 
     def enable_slicing(self) -> None:
-        """From now on encode and decode pictures one after the other: slower, and in the memory that one takes."""
+        """Encode and decode pictures one after the other from now on: slower, and in the memory that one takes."""
         super().enable_slicing()
 
     @apply_forward_hook
@@ -315,7 +323,11 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
         return size
 
     def check_images(self, x: Tensor) -> None:
-        """Raise a ``ValueError`` that says what this model takes, if ``x`` is not that."""
+        """``x`` has the shape (B, 3, H, W), the type and the size that this model takes.
+
+        Raises:
+            ValueError: it does not; the message says what the model takes.
+        """
         if x.ndim != 4 or x.shape[1] != 3:
             raise ValueError(f"encode takes images (B, 3, H, W), not {tuple(x.shape)}")
         height, width = x.shape[-2:]
@@ -331,7 +343,7 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
             )
 
     def check_range(self, x: Tensor) -> None:
-        """Warn, once per model, of images that are not in [0, 1].
+        """Warn, once per model, of images (B, 3, H, W) that are not in [0, 1].
 
         On the CPU every batch is looked at; on other devices, which would have to be waited for, the first one.
         """
@@ -369,7 +381,11 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
         return DecoderOutput(sample=sample) if return_dict else (sample,)
 
     def get_decoder(self, decoder: str | None = None) -> nn.Module:
-        """The decoder network by name, see :meth:`decode`."""
+        """The decoder network by name, see :meth:`decode`.
+
+        Raises:
+            ValueError: the model does not have it.
+        """
         if decoder is None:
             decoder = "original" if self.decoder_finetuned is None else "finetuned"
         if decoder not in DECODERS:
@@ -391,7 +407,7 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
         return latent if self.statistics is None else self.statistics.normalize(latent)
 
     def latent_to_tokens(self, latent: Tensor) -> Tensor:
-        """The inverse of :meth:`tokens_to_latent`."""
+        """(B, C, h, w) latents to (B, N, C) row-major tokens, the inverse of :meth:`tokens_to_latent`."""
         if self.statistics is not None:
             latent = self.statistics.denormalize(latent)
         return latent.flatten(2).transpose(1, 2)

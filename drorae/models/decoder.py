@@ -18,7 +18,7 @@ class PixelDecoder(RAEDecoder):
     16 x 16 tokens sees the positions it knows, more finely spaced, on 32 x 32.
 
     Args:
-        grid_size: tokens (rows, columns) when :meth:`forward` is told nothing else.
+        grid_size: tokens (rows, columns) when :meth:`forward` is not given any.
         patch_size: pixels per side that one token paints.
     """
 

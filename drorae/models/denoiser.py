@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from drorae import checkpoints
-from drorae.rules import Rules, maybe, number, several, text, whole
+from drorae.rules import Rules, maybe, number, several, text, whole_number
 
 NORM_EPS = 1e-6
 NUM_FREQUENCIES = 256
@@ -33,6 +33,7 @@ class TimeEmbedding(nn.Module):
         nn.init.normal_(self.mlp[2].weight, std=0.02)
 
     def forward(self, t: Tensor) -> Tensor:
+        """Times t (B,) to (B, dim)."""
         # at least in fp32: 2 pi t times a frequency needs more digits than bf16 has
         precision = torch.promote_types(self.frequencies.dtype, torch.float32)
         angles = 2 * math.pi * t.to(precision)[:, None] * self.frequencies.to(precision)
@@ -107,15 +108,15 @@ class DiTDH(ModelMixin, ConfigMixin):
     """
 
     SETTINGS: ClassVar[Rules] = {
-        "sample_size": whole(1, 256),
-        "in_channels": whole(1, 100_000),
-        "hidden_size": several(whole(4, 100_000), 2),
-        "depth": several(whole(0, 1000), 2),
-        "num_heads": several(whole(1, 1000), 2),
+        "sample_size": whole_number(1, 256),
+        "in_channels": whole_number(1, 100_000),
+        "hidden_size": several(whole_number(4, 100_000), 2),
+        "depth": several(whole_number(0, 1000), 2),
+        "num_heads": several(whole_number(1, 1000), 2),
         "mlp_ratio": number(0.01, 100),
-        "num_classes": maybe(whole(1, 10_000_000)),
-        "trunk_patch_size": whole(1, 256),
-        "text_dim": maybe(whole(1, 100_000)),
+        "num_classes": maybe(whole_number(1, 10_000_000)),
+        "trunk_patch_size": whole_number(1, 256),
+        "text_dim": maybe(whole_number(1, 100_000)),
         "latent_fingerprint": maybe(text()),
     }
     STACKS: ClassVar = {"depth.0": "trunk", "depth.1": "head"}

@@ -9,7 +9,7 @@ import torch
 from timm.models import is_model_in_modules
 from torch import Tensor, nn
 
-from drorae.rules import Rule, Rules, flag, maybe, number, one_of, settings, several, whole
+from drorae.rules import Rule, Rules, flag, maybe, number, one_of, settings, several, whole_number
 
 # timm arguments that would load weights from somewhere else
 WEIGHT_ARGUMENTS = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
@@ -27,14 +27,14 @@ SETTINGS: Rules = {
     "encoder_args": maybe(
         settings(
             {
-                "patch_size": whole(1, 256),
-                "img_size": whole(1, 16384),
-                "embed_dim": whole(1, 100_000),
-                "depth": whole(1, 1000),
-                "num_heads": whole(1, 1000),
+                "patch_size": whole_number(1, 256),
+                "img_size": whole_number(1, 16384),
+                "embed_dim": whole_number(1, 100_000),
+                "depth": whole_number(1, 1000),
+                "num_heads": whole_number(1, 1000),
                 "mlp_ratio": number(0.01, 100),
                 "init_values": maybe(number(0, 100)),
-                "reg_tokens": whole(0, 1000),
+                "reg_tokens": whole_number(0, 1000),
                 "qkv_bias": flag(),
                 "qk_norm": flag(),
                 "class_token": flag(),
@@ -46,7 +46,7 @@ SETTINGS: Rules = {
             }
         )
     ),
-    "encoder_input_size": whole(1, 16384),
+    "encoder_input_size": whole_number(1, 16384),
     "encoder_mean": several(number(0, 1), 3),
     "encoder_std": several(number(1e-6, 1000), 3),
     "encoder_norm_eps": maybe(number(0, 1)),

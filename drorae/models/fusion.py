@@ -64,12 +64,12 @@ def join_outputs(outputs: Sequence[FusionOutput]) -> FusionOutput:
 
 
 def layer_norm(x: Tensor, eps: float = 1e-6) -> Tensor:
-    """LN: zero mean and unit variance over the last axis, no affine parameters, computed in fp32."""
+    """LN of (..., C): zero mean and unit variance over the last axis, no affine parameters, computed in fp32."""
     return F.layer_norm(x.float(), x.shape[-1:], eps=eps).to(x.dtype)
 
 
 def energy_shares(weights: Tensor, eps: float = 1e-6) -> Tensor:
-    """w_k / sqrt(sum_k w_k^2 + eps) over the last axis, in fp32 (the factor of equation 4)."""
+    """The factor of equation 4: weights (..., L) to w_k / sqrt(sum_k w_k^2 + eps) over the last axis, in fp32."""
     weights = weights.float()
     return weights / (weights.square().sum(-1, keepdim=True) + eps).sqrt()
 
@@ -80,7 +80,8 @@ def weighted_sum(shares: Tensor, experts: Tensor) -> Tensor:
 
 
 def incremental_correction(base: Tensor, fused: Tensor, beta: float | Tensor, eps: float = 1e-6) -> Tensor:
-    """Equation 5: z_final = LN(z_base + beta (z_fuse - z_base)). beta = 0 keeps z_base, beta = 1 gives z_fuse."""
+    """Equation 5, (B, N, C): z_final = LN(z_base + beta (z_fuse - z_base)). beta = 0 keeps z_base, beta = 1 gives
+    z_fuse; a tensor of strengths is broadcast to the tokens."""
     return layer_norm(base + beta * (fused - base), eps)
 
 
@@ -201,6 +202,7 @@ class DepthRoutedFusion(Fusion):
     def forward(
         self, layers: Sequence[Tensor], return_routing: bool = False, keep: Tensor | None = None
     ) -> FusionOutput:
+        """Equations 2 to 5; arguments and result as of :meth:`Fusion.forward`."""
         z = self.normalize(layers)  # LN(z_k)
         h = self.expert_outputs(z)  # (2)
         w = self.router_weights(z)  # (3)
@@ -233,7 +235,7 @@ class DepthRoutedFusion(Fusion):
         return weights, energy_shares(weights, self.eps)
 
     def read(self, layers: Sequence[Tensor]) -> LayerReadout:
-        """Everything before the sum of equation 4, for who mixes the same layers in several ways."""
+        """Everything before the sum of equation 4, of L block outputs (B, N, C), to be mixed in several ways."""
         z = self.normalize(layers)
         return LayerReadout(z[-1], self.expert_outputs(z), self.router_weights(z))
 
@@ -242,7 +244,7 @@ class SoftmaxRoutedFusion(DepthRoutedFusion):
     """The paper's ablation (table 3): the router's output passes a softmax, and the sum is not divided."""
 
     def shares(self, weights: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The softmax of the weights, twice: it is the factor in the sum. See :meth:`DepthRoutedFusion.shares`."""
+        """The softmax of the weights (B, N, L), twice: it is the factor, too. See :meth:`DepthRoutedFusion.shares`."""
         weights = weights.float()
         if keep is not None:
             weights = weights.masked_fill(~per_token(keep), -torch.inf)

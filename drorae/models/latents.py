@@ -37,7 +37,7 @@ class LatentStatistics(nn.Module):
 
     @classmethod
     def of(cls, shape: tuple[int, int, int], std: Tensor, mean: Tensor | None = None) -> LatentStatistics:
-        """Statistics with these values.
+        """Statistics with these values, ``std`` and ``mean`` of the ``shape`` (C, h, w).
 
         Raises:
             ValueError: another shape, values that are not finite, a standard deviation that is not positive.
@@ -82,6 +82,6 @@ class LatentStatistics(nn.Module):
         return (value / (self.std + EPS)).to(latent.dtype)
 
     def denormalize(self, latent: Tensor) -> Tensor:
-        """The inverse of :meth:`normalize`."""
+        """z * (std + eps) + mean, latent (B, C, h, w): the inverse of :meth:`normalize`."""
         value = latent.to(torch.promote_types(latent.dtype, self.std.dtype)) * (self.std + EPS)
         return (value if self.mean is None else value + self.mean).to(latent.dtype)

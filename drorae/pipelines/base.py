@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import diffusers
 import numpy as np
@@ -15,9 +15,9 @@ from diffusers import DiffusionPipeline, ImagePipelineOutput, SchedulerMixin
 from PIL import Image
 from torch import Tensor
 
-from drorae.checkpoints import CheckpointError, reason_of
+from drorae.checkpoints import CheckpointError, resolve
 from drorae.choices import GUIDANCE
-from drorae.errors import DRoRAEError, count_of
+from drorae.errors import DRoRAEError, count_of, reason_of
 from drorae.images import to_uint8
 from drorae.model_files import read_json
 from drorae.models.autoencoder import AutoencoderDRoRAE
@@ -25,7 +25,7 @@ from drorae.models.denoiser import DiTDH
 from drorae.pipelines import flow
 from drorae.pipelines.guidance import INTERVAL, AutoGuidance, ClassifierFreeGuidance, Condition, Unguided
 from drorae.pretrained.adapter import cast_weights, load_tokenizer
-from drorae.rules import Rule, Rules, check_settings, maybe, number, one_of, rules_of, several, text, whole
+from drorae.rules import Rule, Rules, check_settings, maybe, number, one_of, rules_of, several, text, whole_number
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 MAX_STEPS, MAX_SCALE, MAX_PICTURES = 1000, 100.0, 256
@@ -34,8 +34,8 @@ MAX_SEED = 2**32 - 1  # PyTorch's generator on the CPU takes no more bits
 INDEX = "model_index.json"
 # numbers that a scheduler computes tables of, and such without a default that says what they are
 SCHEDULER_SETTINGS: Rules = {
-    "num_train_timesteps": whole(2, 10_000),
-    "solver_order": whole(1, 3),
+    "num_train_timesteps": whole_number(2, 10_000),
+    "solver_order": whole_number(1, 3),
     "trained_betas": maybe(several(number(0, 1), most=10_000)),
     "shift_terminal": maybe(number(0, 1)),
     "timestep_type": maybe(text()),
@@ -44,7 +44,7 @@ SCHEDULER_SETTINGS: Rules = {
     "variance_type": maybe(text()),
     "solver_p": maybe(text()),
     "lambda_min_clipped": Rule(lambda value: value == -math.inf or number(-1000, 0).holds(value), "a number up to 0"),
-    "disable_corrector": several(whole(0, 10_000), most=10_000),
+    "disable_corrector": several(whole_number(0, 10_000), most=10_000),
 }
 
 
@@ -67,7 +67,7 @@ def optional(part: Rule) -> Rule:
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """How noise is followed to a picture. Values as of a pipeline's call, which documents them."""
+    """How a picture is sampled from noise. The fields are arguments of a pipeline's call, which documents them."""
 
     num_inference_steps: int = 50
     guidance: str = "none"
@@ -90,7 +90,7 @@ class DRoRAEPipeline(DiffusionPipeline):
         guide: the weaker network of AutoGuidance.
         autoencoder_name: a checkpoint from which :meth:`from_pretrained` takes the autoencoder when the pipeline's
             folder has none of its own.
-        guidance, guidance_scale: what a call takes when it is told nothing else; saved with the pipeline.
+        guidance, guidance_scale: the defaults of a call; saved with the pipeline.
 
     Raises:
         CheckpointError: the parts do not belong together.
@@ -136,6 +136,39 @@ class DRoRAEPipeline(DiffusionPipeline):
             if part is not None:  # where its class is imported from, wherever the module lies
                 self.register_to_config(**{name: ("drorae", type(part).__name__)})
         self._interrupt = False
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        revision: str | None = None,
+        torch_dtype: torch.dtype = torch.float32,
+        autoencoder: AutoencoderDRoRAE | None = None,
+        variant: str | None = None,
+    ) -> Self:
+        """Load a pipeline's folder, a bundled one (``"assets/drorae-tiny-class"``) or a Hub repository, strictly.
+
+        Args:
+            autoencoder: one that is there already, to be used in place of the saved or named one.
+            variant: as ``save_pretrained`` was given; the only one there is when ``None`` and all are saved so.
+
+        Raises:
+            CheckpointError: what is missing, damaged or does not belong together.
+        """
+        folder = resolve(name, revision)
+        parts, index = cls.load_parts(folder, torch_dtype, autoencoder, variant)
+        return cls(**parts, **cls.load_own_parts(folder, index, torch_dtype, variant))
+
+    @classmethod
+    def load_own_parts(
+        cls, folder: Path, index: dict[str, Any], torch_dtype: torch.dtype, variant: str | None
+    ) -> dict[str, Any]:
+        """What the constructor of this kind of pipeline takes beside the shared parts, from ``folder`` and its index.
+
+        Raises:
+            CheckpointError: what is missing or damaged.
+        """
+        return {}
 
     @classmethod
     def load_parts(
@@ -216,7 +249,7 @@ class DRoRAEPipeline(DiffusionPipeline):
         """Go through all steps, telling the callback of each, and decode what they arrive at.
 
         Raises:
-            SamplingError: an output type or tensor that there is not, or what the first step of the loop raises.
+            SamplingError: an unknown output type or callback tensor, or what the first step of the loop raises.
         """
         if output_type not in OUTPUT_TYPES:
             raise SamplingError(f"output_type {output_type!r} is not one of {', '.join(OUTPUT_TYPES)}.")
@@ -350,7 +383,7 @@ def check_scheduler(scheduler: SchedulerMixin) -> None:
     to its end at t = 0 without noise of its own: this is measured.
 
     Raises:
-        CheckpointError: another one.
+        CheckpointError: it is not such a scheduler.
     """
     name, config = type(scheduler).__name__, scheduler.config
     if name not in flow.SCHEDULERS or not (name.startswith("FlowMatch") or config.get("use_flow_sigmas")):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from diffusers import ImagePipelineOutput, SchedulerMixin
 from torch import Tensor
 
-from drorae.checkpoints import CheckpointError, resolve
+from drorae.checkpoints import CheckpointError
 from drorae.errors import count_of
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.models.denoiser import DiTDH
@@ -57,25 +57,11 @@ class DRoRAEClassPipeline(DRoRAEPipeline):
         self.register_to_config(labels=None if labels is None else list(labels))
 
     @classmethod
-    def from_pretrained(
-        cls,
-        name: str | Path,
-        revision: str | None = None,
-        torch_dtype: torch.dtype = torch.float32,
-        autoencoder: AutoencoderDRoRAE | None = None,
-        variant: str | None = None,
-    ) -> DRoRAEClassPipeline:
-        """Load a pipeline's folder, a bundled one (``"assets/drorae-tiny-class"``) or a Hub repository, strictly.
-
-        Args:
-            autoencoder: one that is there already, to be used in place of the saved or named one.
-            variant: as ``save_pretrained`` was given; the only one there is when ``None`` and all are saved so.
-
-        Raises:
-            CheckpointError: what is missing, damaged or does not belong together.
-        """
-        parts, index = cls.load_parts(resolve(name, revision), torch_dtype, autoencoder, variant)
-        return cls(**parts, labels=index.get("labels"))
+    def load_own_parts(
+        cls, folder: Path, index: dict[str, Any], torch_dtype: torch.dtype, variant: str | None
+    ) -> dict[str, Any]:
+        """The names of the classes."""
+        return {"labels": index.get("labels")}
 
     @torch.no_grad()
     def __call__(
@@ -135,8 +121,10 @@ class DRoRAEClassPipeline(DRoRAEPipeline):
     ) -> Generator[flow.Step, Tensor | None, None]:
         """The steps of a sampling, one after the other, to look at each of them or to stop early.
 
-        Arguments and errors are those of a call; errors come at the first step that is asked for. :meth:`decode` turns
-        latents into pictures.
+        Arguments are those of a call. :meth:`decode` turns latents (B, C, h, w) into pictures.
+
+        Raises:
+            SamplingError: as a call does, when the first step is asked for.
         """
         settings = settings or SamplerSettings(50, *self.choose_guidance())
         labels = self.label_numbers(class_labels)

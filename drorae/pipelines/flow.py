@@ -35,7 +35,7 @@ def time_shift(channels: int, height: int, width: int) -> float:
 
 
 def shift_time(t: Tensor, shift: float) -> Tensor:
-    """t to s t / (1 + (s - 1) t), from [0, 1] onto [0, 1]."""
+    """Times of any shape, t to s t / (1 + (s - 1) t), from [0, 1] onto [0, 1]."""
     return shift * t / (1 + (shift - 1) * t)
 
 

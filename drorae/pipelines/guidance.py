@@ -29,7 +29,7 @@ class Unguided:
 
 
 class ClassifierFreeGuidance:
-    """Away from what the network predicts without its condition.
+    """The network's velocity, led away from what it predicts without its condition.
 
     Args:
         unconditional: what ``condition`` is without a class or text.
@@ -63,7 +63,7 @@ class ClassifierFreeGuidance:
 
 
 class AutoGuidance:
-    """Away from what a weaker network predicts under the same condition. Arguments as above."""
+    """The network's velocity, led away from what a weaker one predicts; see :class:`ClassifierFreeGuidance`."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ def acts(scale: float, interval: tuple[float, float], t: Tensor) -> bool:
 
 
 def extrapolate(strong: Tensor, weak: Tensor, scale: float) -> Tensor:
-    """``weak + scale * (strong - weak)``, in fp32."""
+    """``weak + scale * (strong - weak)``, velocities (B, C, h, w), in fp32."""
     return weak + scale * (strong - weak)
 
 

@@ -22,8 +22,8 @@ from transformers import (
 
 from drorae import checkpoints
 from drorae.building import on_meta
-from drorae.checkpoints import CONFIG, CheckpointError, check_plain, read_config, read_weights, reason_of, resolve
-from drorae.errors import count_of
+from drorae.checkpoints import CONFIG, CheckpointError, check_plain, read_config, read_weights, resolve
+from drorae.errors import count_of, reason_of
 from drorae.model_files import FLOATS, read_header, read_json
 
 WEIGHTS = "model.safetensors"  # of transformers

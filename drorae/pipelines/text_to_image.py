@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from diffusers import ImagePipelineOutput, SchedulerMixin
@@ -12,7 +12,7 @@ from diffusers.utils import logging
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from drorae.checkpoints import CheckpointError, resolve
+from drorae.checkpoints import CheckpointError
 from drorae.errors import count_of
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.models.denoiser import DiTDH
@@ -20,7 +20,7 @@ from drorae.pipelines import flow
 from drorae.pipelines.base import MAX_PICTURES, DRoRAEPipeline, SamplerSettings, SamplingError, component, optional
 from drorae.pipelines.guidance import INTERVAL, Condition
 from drorae.pipelines.text_encoding import encode, load_text_encoder, token_width
-from drorae.rules import Rules, maybe, text, whole
+from drorae.rules import Rules, maybe, text, whole_number
 
 logger = logging.get_logger(__name__)
 
@@ -44,7 +44,7 @@ class DRoRAETextPipeline(DRoRAEPipeline):
         **DRoRAEPipeline.SETTINGS,
         "tokenizer": optional(component("transformers")),
         "text_encoder": optional(component("transformers")),
-        "max_tokens": whole(3, 100_000),
+        "max_tokens": whole_number(3, 100_000),
         "text_encoder_name": maybe(text()),
     }
     USUAL_GUIDANCE: ClassVar[tuple[str, float]] = ("cfg", 6.0)
@@ -78,25 +78,14 @@ class DRoRAETextPipeline(DRoRAEPipeline):
         self.register_to_config(max_tokens=max_tokens, text_encoder_name=text_encoder_name)
 
     @classmethod
-    def from_pretrained(
-        cls,
-        name: str | Path,
-        revision: str | None = None,
-        torch_dtype: torch.dtype = torch.float32,
-        autoencoder: AutoencoderDRoRAE | None = None,
-        variant: str | None = None,
-    ) -> DRoRAETextPipeline:
-        """Load a pipeline's folder, a bundled one (``"assets/drorae-tiny-text"``) or a Hub repository, strictly.
-
-        Args:
-            autoencoder: one that is there already, to be used in place of the saved or named one.
-            variant: as ``save_pretrained`` was given; the only one there is when ``None`` and all are saved so.
+    def load_own_parts(
+        cls, folder: Path, index: dict[str, Any], torch_dtype: torch.dtype, variant: str | None
+    ) -> dict[str, Any]:
+        """The text encoder, which is saved or named, and its tokenizer.
 
         Raises:
-            CheckpointError: what is missing, damaged or does not belong together.
+            CheckpointError: what is missing, damaged or could not be fetched.
         """
-        folder = resolve(name, revision)
-        parts, index = cls.load_parts(folder, torch_dtype, autoencoder, variant)
         named = index.get("text_encoder_name")
         if (folder / "text_encoder").is_dir():
             tokenizer, text_encoder = load_text_encoder(
@@ -106,13 +95,12 @@ class DRoRAETextPipeline(DRoRAEPipeline):
             tokenizer, text_encoder = load_text_encoder(named, torch_dtype)
         else:
             raise CheckpointError(f"'{folder}' has no text encoder and names none; save it again.")
-        return cls(
-            **parts,
-            tokenizer=tokenizer,
-            text_encoder=text_encoder,
-            max_tokens=index.get("max_tokens", 256),
-            text_encoder_name=named,
-        )
+        return {
+            "tokenizer": tokenizer,
+            "text_encoder": text_encoder,
+            "max_tokens": index.get("max_tokens", 256),
+            "text_encoder_name": named,
+        }
 
     @torch.no_grad()
     def __call__(
@@ -226,7 +214,7 @@ class DRoRAETextPipeline(DRoRAEPipeline):
         return {"encoder_hidden_states": features.tokens, "encoder_attention_mask": features.mask}
 
     def given_features(self, embeds: Tensor, mask: Tensor | None) -> Condition:
-        """Features made elsewhere, as the denoiser's condition.
+        """Text tokens (B, T, D) made elsewhere, and which of them count (B, T), as the denoiser's condition.
 
         Raises:
             SamplingError: another shape.
@@ -247,7 +235,7 @@ def check_prompts(value: object, name: str) -> list[str]:
     """Prompts as a list.
 
     Raises:
-        SamplingError: none, something that is not a text, half of a character, or a text beyond all reason.
+        SamplingError: there is none, or one is not a text, holds half a character, or has more than 10,000 characters.
     """
     prompts = [value] if isinstance(value, str) else list(value) if isinstance(value, (list, tuple)) else []
     if not prompts or not all(isinstance(prompt, str) for prompt in prompts):

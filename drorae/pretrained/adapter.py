@@ -14,10 +14,10 @@ from drorae.checkpoints import (
     check_same,
     read_config,
     read_weights,
-    reason_of,
     resolve,
     stored_as,
 )
+from drorae.errors import reason_of
 from drorae.model_files import read_json
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.rules import check_settings, text

@@ -21,7 +21,8 @@ from typing import Any, BinaryIO
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.file_download import repo_folder_name
 
-from drorae.checkpoints import PATTERNS, CheckpointError, local_folder, reason_of, resolve, split_revision
+from drorae.checkpoints import PATTERNS, CheckpointError, local_folder, resolve, split_revision
+from drorae.errors import reason_of
 from drorae.model_files import noted_files
 from drorae.pretrained.adapter import load_tokenizer
 from drorae.pretrained.autoencoders import load_autoencoder
@@ -33,7 +34,7 @@ Say = Callable[..., None]
 
 
 def fetch(name: str, patterns: Sequence[str], say: Say) -> Path:
-    """The folder of a model, as :func:`drorae.checkpoints.resolve` finds it, once it was said how large it is.
+    """The folder of a model, as :func:`drorae.checkpoints.resolve` finds it, after ``say`` was told how large it is.
 
     Raises:
         CheckpointError: there is no such repository, or it cannot be reached or stored.
@@ -65,7 +66,7 @@ def fetch(name: str, patterns: Sequence[str], say: Say) -> Path:
     return folder
 
 
-def check(name: str, kind: str, say: Say) -> None:
+def check_model(name: str, kind: str, say: Say) -> None:
     """Fetch and load a model, and say how it went."""
     try:
         with noted_files() as states:
@@ -82,7 +83,7 @@ def check(name: str, kind: str, say: Say) -> None:
         say(states=states)
 
 
-def answer(heard: BinaryIO, told: BinaryIO) -> None:
+def answer_checks(heard: BinaryIO, told: BinaryIO) -> None:
     """Check what the first line names; the process ends with it, and ends when nobody holds the other end any more."""
 
     def say(**values: Any) -> None:
@@ -95,7 +96,7 @@ def answer(heard: BinaryIO, told: BinaryIO) -> None:
     except (OSError, ValueError):  # whoever asked has gone
         os._exit(1)
     threading.Thread(target=_end_with, args=(heard,), daemon=True).start()
-    check(wish["name"], wish["kind"], say)
+    check_model(wish["name"], wish["kind"], say)
     os._exit(0)  # not waiting for what libraries still do
 
 
@@ -106,7 +107,7 @@ def _end_with(heard: BinaryIO) -> None:
     os._exit(1)
 
 
-def serve(control: socket.socket) -> None:
+def serve_checks(control: socket.socket) -> None:
     """Split off a process for every connection that is sent, until nobody sends any more."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # those that have ended are gone
     control.settimeout(IDLE)
@@ -121,7 +122,7 @@ def serve(control: socket.socket) -> None:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             control.close()
             connection = socket.socket(fileno=received[0])
-            answer(connection.makefile("rb"), connection.makefile("wb"))
+            answer_checks(connection.makefile("rb"), connection.makefile("wb"))
         os.close(received[0])
 
 
@@ -130,5 +131,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "-":  # for one model, which standard input names
         told = os.fdopen(os.dup(1), "wb")
         os.dup2(2, 1)  # what libraries print is not for who listens
-        answer(sys.stdin.buffer, told)
-    serve(socket.socket(fileno=int(sys.argv[1])))
+        answer_checks(sys.stdin.buffer, told)
+    serve_checks(socket.socket(fileno=int(sys.argv[1])))

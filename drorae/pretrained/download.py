@@ -29,7 +29,7 @@ TOKENIZER, AUTOENCODER = "tokenizer", "autoencoder"  # what a model is loaded as
 T = TypeVar("T")
 
 
-class Progress(NamedTuple):
+class DownloadProgress(NamedTuple):
     """How far a model is: bytes on this disk and in all while it is fetched; both are 0 while it is checked."""
 
     done: int
@@ -37,10 +37,11 @@ class Progress(NamedTuple):
 
     @property
     def is_fetching(self) -> bool:
+        """Whether the model is being fetched, and not checked."""
         return self.total > 0
 
 
-def prepare(name: str, kind: str = TOKENIZER) -> Generator[Progress, None, States]:
+def prepare(name: str, kind: str = TOKENIZER) -> Generator[DownloadProgress, None, States]:
     """Fetch a model, unless it is here already, and load it once in a process of its own, to see that it can be.
 
     Closing the iterator ends that process at once. What has arrived is kept by the Hub's library for the next attempt.
@@ -63,7 +64,7 @@ def prepare(name: str, kind: str = TOKENIZER) -> Generator[Progress, None, State
     raise AssertionError("not reached")
 
 
-def _prepared(name: str, kind: str, again: bool) -> Generator[Progress, None, States | None]:
+def _prepared(name: str, kind: str, again: bool) -> Generator[DownloadProgress, None, States | None]:
     """:func:`prepare`, once; ``None`` where no process was split off for it, unless it is tried ``again``."""
     if not SPLITS:
         return (yield from _prepared_alone(name, kind))
@@ -87,7 +88,7 @@ def _prepared(name: str, kind: str, again: bool) -> Generator[Progress, None, St
         running.difference_update(child)
 
 
-def _prepared_alone(name: str, kind: str) -> Generator[Progress, None, States]:
+def _prepared_alone(name: str, kind: str) -> Generator[DownloadProgress, None, States]:
     """:func:`prepare` where no process can be split off, as on Windows: one is started for each model, and imports
     everything anew."""
     try:
@@ -129,7 +130,7 @@ def _no_process(name: str, error: OSError) -> CheckpointError:
 
 def _watch(
     name: str, lines: SimpleQueue[dict[str, Any] | None], begin: Callable[[int], Any], again: bool
-) -> Generator[Progress, None, States | None]:
+) -> Generator[DownloadProgress, None, States | None]:
     """How far a model is, from what is said of it; the files in the end. ``None`` where nothing is ever said, unless
     it is tried ``again``.
 
@@ -171,7 +172,7 @@ def _wish(name: str, kind: str) -> bytes:
 
 
 def _environment() -> dict[str, str]:
-    """Of a process that imports this package from where it was imported here."""
+    """The environment of a process that imports this package from where it was imported here."""
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUTF8": "1"}
 
 
@@ -246,10 +247,10 @@ class _Fetching:
         self.blobs = Path(said["blobs"]) if self.total else None
         self.before = said["before"]
 
-    def progress(self) -> Progress:
+    def progress(self) -> DownloadProgress:
         if self.blobs is None:
-            return Progress(0, 0)
-        return Progress(min(self.here + max(size_of(self.blobs) - self.before, 0), self.total), self.total)
+            return DownloadProgress(0, 0)
+        return DownloadProgress(min(self.here + max(size_of(self.blobs) - self.before, 0), self.total), self.total)
 
 
 def _read_lines(file: BinaryIO, lines: SimpleQueue[dict[str, Any] | None]) -> None:

@@ -16,12 +16,12 @@ from safetensors.torch import save_file
 from drorae.checkpoints import CheckpointError, module_hash, read_config, read_weights
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.models.decoder import PixelDecoder
-from drorae.rules import Rules, check_settings, text, whole
+from drorae.rules import Rules, check_settings, text, whole_number
 
 CONFIG, OWN, RAE = "config.json", "decoder.safetensors", "rae.safetensors"
 SETTINGS: Rules = {
-    "layers": whole(1, 1000),
-    "steps": whole(0, 10**9),
+    "layers": whole_number(1, 1000),
+    "steps": whole_number(0, 10**9),
     "command": text(10_000),
     "encoder": text(),
 }

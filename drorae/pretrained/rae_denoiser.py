@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drorae.checkpoints import CheckpointError, build_strict, fetch_file, reason_of
+from drorae.checkpoints import CheckpointError, build_strict, fetch_file
+from drorae.errors import reason_of
 from drorae.models.denoiser import DiTDH, rotary
 from drorae.pretrained.rae_tokenizer import RAW_REPOSITORY as REPOSITORY
 from drorae.pretrained.rae_tokenizer import check_published

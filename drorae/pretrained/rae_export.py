@@ -57,7 +57,7 @@ def encoder_type(model: AutoencoderDRoRAE) -> str:
     """``"dinov2"`` or ``"mae"``: what diffusers calls an encoder that computes the same.
 
     Raises:
-        ValueError: it builds none that does.
+        ValueError: diffusers' class builds no such encoder.
     """
     encoder, vit = model.encoder, model.encoder.model
     heads = vit.blocks[0].attn.num_heads

@@ -28,12 +28,12 @@ from drorae.checkpoints import (
     local_folder,
     read_config,
     read_weights,
-    reason_of,
     resolve,
     split_revision,
 )
+from drorae.errors import reason_of
 from drorae.models.autoencoder import MAX_GRID, AutoencoderDRoRAE
-from drorae.rules import Rules, check_settings, flag, maybe, nested_numbers, number, one_of, several, whole
+from drorae.rules import Rules, check_settings, flag, maybe, nested_numbers, number, one_of, several, whole_number
 
 MODELS = {  # documented hub ids, all with a ViT-XL decoder
     "dinov2-base": "nyu-visionx/RAE-dinov2-wReg-base-ViTXL-n08",
@@ -53,17 +53,17 @@ DINOV2_DEPTHS = {384: 12, 768: 12, 1024: 24}  # layers of DINOv2 by width
 
 SETTINGS: Rules = {  # of a saved diffusers AutoencoderRAE
     "encoder_type": one_of("dinov2", "siglip2", "mae"),
-    "encoder_hidden_size": whole(64, 100_000),
-    "encoder_patch_size": whole(1, 256),
-    "encoder_num_hidden_layers": whole(1, 1000),
-    "decoder_hidden_size": whole(1, 100_000),
-    "decoder_num_hidden_layers": whole(1, 1000),
-    "decoder_num_attention_heads": whole(1, 1000),
-    "decoder_intermediate_size": whole(1, 1_000_000),
-    "patch_size": whole(1, 256),
-    "encoder_input_size": whole(1, 16384),
-    "image_size": maybe(whole(1, 65536)),
-    "num_channels": whole(3, 3),
+    "encoder_hidden_size": whole_number(64, 100_000),
+    "encoder_patch_size": whole_number(1, 256),
+    "encoder_num_hidden_layers": whole_number(1, 1000),
+    "decoder_hidden_size": whole_number(1, 100_000),
+    "decoder_num_hidden_layers": whole_number(1, 1000),
+    "decoder_num_attention_heads": whole_number(1, 1000),
+    "decoder_intermediate_size": whole_number(1, 1_000_000),
+    "patch_size": whole_number(1, 256),
+    "encoder_input_size": whole_number(1, 16384),
+    "image_size": maybe(whole_number(1, 65536)),
+    "num_channels": whole_number(3, 3),
     "encoder_norm_mean": maybe(several(number(-1000, 1000), 3)),
     "encoder_norm_std": maybe(several(number(1e-6, 1000), 3)),
     "latents_mean": maybe(nested_numbers()),
@@ -194,8 +194,8 @@ def load_rae(name: str | Path, revision: str | None = None) -> AutoencoderDRoRAE
     """A saved diffusers ``AutoencoderRAE`` (folder or Hub id, such as those of ``MODELS``) without fusion, in eval
     mode.
 
-    Latents and pixels equal diffusers' where diffusers loads the weights rightly; here they load strictly and on every
-    transformers version.
+    Latents and pixels equal diffusers' where diffusers loads the weights correctly; here they load strictly and on
+    every transformers version.
 
     Args:
         name: a Hub id may be ``id@revision``.

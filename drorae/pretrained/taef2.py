@@ -30,6 +30,7 @@ class PooledBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) to the same shape."""
         x = x + self.pool(x)
         return self.fuse(self.conv(x) + self.skip(x))
 

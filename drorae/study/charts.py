@@ -30,7 +30,7 @@ PLANES = {
     "PSNR and rFID": ("psnr", "rfid"),
     "PSNR and gFID with guidance": ("psnr", "guided"),
 }
-ROUTES = ["RAE", "phase 2", "DRoRAE"]
+ROUTE_TITLES = ["RAE", "phase 2", "DRoRAE"]
 LOGARITHMIC = ("rfid", "gfid", "guided")
 
 
@@ -46,11 +46,11 @@ def peers(plane: str, own: Measured | None) -> go.Figure:
     known = [peer for peer in published.PEERS if getattr(peer, x) is not None and getattr(peer, y) is not None]
     usual = [peer for peer in known if epochs(peer, y) in (80, None if y == "rfid" else 80)]
     other = [peer for peer in known if peer not in usual]
-    named = [*zip(ROUTES, ROUTE_SCORES, strict=True), *((peer.name, peer) for peer in known)]
+    named = [*zip(ROUTE_TITLES, ROUTE_SCORES, strict=True), *((peer.name, peer) for peer in known)]
     points: dict[str, tuple[float, float]] = {name: (getattr(row, x), getattr(row, y)) for name, row in named}
     mine = [] if own is None or x != "psnr" else list(own.psnr.values())
     axes = [scale(x, [*mine, *(at for at, _ in points.values())]), scale(y, [at for _, at in points.values()])]
-    places = label_places(points, axes, ROUTES)
+    places = label_places(points, axes, ROUTE_TITLES)
     for rows, symbol, name in (
         (usual, "circle", "peers" if y == "rfid" else "peers, generator of 80 epochs"),
         (other, "square", "peers, longer or not stated"),
@@ -65,7 +65,7 @@ def peers(plane: str, own: Measured | None) -> go.Figure:
                 textfont={"size": 11},
                 marker={"color": PEER, "size": 9, "symbol": symbol},
                 customdata=[[row.source, row.note, stated_epochs(row, y)] for row in rows],
-                hovertemplate="<b>%{text}</b>, arXiv %{customdata[0]}<br>" + values(x, y) + "%{customdata[2]}<br>"
+                hovertemplate="<b>%{text}</b>, arXiv %{customdata[0]}<br>" + point_values(x, y) + "%{customdata[2]}<br>"
                 "%{customdata[1]}<extra></extra>",
                 name=name,
             )
@@ -73,14 +73,14 @@ def peers(plane: str, own: Measured | None) -> go.Figure:
         x=[getattr(route, x) for route in ROUTE_SCORES],
         y=[getattr(route, y) for route in ROUTE_SCORES],
         mode="lines+markers+text",
-        text=ROUTES,
-        textposition=[places[name] for name in ROUTES],
+        text=ROUTE_TITLES,
+        textposition=[places[name] for name in ROUTE_TITLES],
         textfont={"size": 13, "color": PAPER},
         marker={"color": PAPER, "size": 11},
         line={"color": PAPER, "width": 1.5},
         customdata=[[route.name] for route in ROUTE_SCORES],
         hovertemplate=f"<b>%{{customdata[0]}}</b>, arXiv {published.PAPER}, table 1<br>"
-        + values(x, y)
+        + point_values(x, y)
         + "<extra></extra>",
         name="the paper",
     )
@@ -97,19 +97,19 @@ def peers(plane: str, own: Measured | None) -> go.Figure:
 
 
 def epochs(peer: Peer, axis: str) -> int | None:
-    """Epochs of the generator behind a number; ``None`` where none took part or it is not stated."""
+    """Epochs of the generator behind a number; ``None`` where no generator took part or none are stated."""
     return {"gfid": peer.epochs, "guided": peer.guided_epochs}.get(axis)
 
 
 def stated_epochs(peer: Peer, axis: str) -> str:
-    """Epochs of the generator as display text; empty where none takes part."""
+    """Epochs of the generator as display text; empty where no generator takes part."""
     if axis == "rfid":
         return ""
     number = epochs(peer, axis)
     return "<br>epochs of the generator not stated" if number is None else f"<br>generator of {number} epochs"
 
 
-def values(x: str, y: str) -> str:
+def point_values(x: str, y: str) -> str:
     """Both numbers of a point, as display text."""
     return f"{AXES[x].split(',')[0]} %{{x}}, {AXES[y].split(',')[0]} %{{y}}"
 
@@ -136,8 +136,8 @@ LETTER, LINE = 6.6, 15  # width and height of a letter of a name, pixels
 def label_places(
     points: dict[str, tuple[float, float]], axes: Sequence[dict[str, Any]], joined: Sequence[str] = ()
 ) -> dict[str, str]:
-    """Where the name of each point stands beside its mark, so that it covers neither marks nor names nor the line where
-    that can be had: those with the nearest neighbours choose first.
+    """Where the name of each point stands beside its mark, so that it covers neither marks nor names nor the line,
+    where that is possible: those with the nearest neighbours choose first.
 
     Args:
         points: by name.

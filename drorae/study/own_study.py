@@ -26,15 +26,15 @@ FOLDER = ASSETS / "study"
 SUMMARY, FITS, CLAIMS = "summary.csv", "fits.csv", "claims.csv"
 PROTOCOL = "protocol"  # key of the sentence that says how all was measured
 RFID_OF_RAE = published.ROUTE_SCORES[0].rfid
-Rows = list[dict[str, str]]
+CsvRows = list[dict[str, str]]
 
 
 class OwnStudy(NamedTuple):
     """What the report left: means with intervals, lines, sentences. Numbers are texts, empty where there is none."""
 
-    summary: Rows
-    fits: Rows
-    claims: Rows
+    summary: CsvRows
+    fits: CsvRows
+    claims: CsvRows
 
 
 def read_study(folder: Path = FOLDER) -> OwnStudy | None:
@@ -53,7 +53,7 @@ def read_study(folder: Path = FOLDER) -> OwnStudy | None:
         return None
 
 
-def report_text(study: OwnStudy) -> str:
+def study_text(study: OwnStudy) -> str:
     """How it was measured, and a sentence for each claim, as Markdown."""
     protocol = [row["sentence"] for row in study.claims if row["key"] == PROTOCOL]
     claims = [f"- {row['sentence']}" for row in study.claims if row["key"] != PROTOCOL]
@@ -108,7 +108,9 @@ def scaling_figure(study: OwnStudy) -> go.Figure:
         ),
         1,
     ):
-        _add_line(figure, shown(xs, column), fit.at(xs) / RFID_OF_RAE, "refit of the paper's points", PAPER, column)
+        _add_line(
+            figure, chart_sizes(xs, column), fit.at(xs) / RFID_OF_RAE, "refit of the paper's points", PAPER, column
+        )
         figure.add_scatter(
             x=[row.parameters if column == 1 else row.setting for row in rows],
             y=[row.rfid / RFID_OF_RAE for row in rows],
@@ -127,9 +129,9 @@ def scaling_figure(study: OwnStudy) -> go.Figure:
             else [("deepest-", "diamond-open"), ("shallowest-", "square-open")]
         )
         for base, colour in zip(bases(study), (OURS, OTHER), strict=False):
-            line = fitted(study, {1: "widths", 2: "layers"}[column], base)
+            line = fit_values(study, {1: "widths", 2: "layers"}[column], base)
             if line is not None:
-                _add_line(figure, shown(line[0], column), line[1], f"{base}: least squares", colour, column)
+                _add_line(figure, chart_sizes(line[0], column), line[1], f"{base}: least squares", colour, column)
             for prefix, symbol in kinds:
                 points = relative(study, table, prefix, base)
                 if points:
@@ -141,12 +143,12 @@ def scaling_figure(study: OwnStudy) -> go.Figure:
     return legend_above(apply_style(figure, 420), titles=True)
 
 
-def shown(sizes: np.ndarray, column: int) -> np.ndarray:
+def chart_sizes(sizes: np.ndarray, column: int) -> np.ndarray:
     """Sizes as the charts have them: millions of parameters instead of their log10, or layers."""
     return 10.0**sizes / 1e6 if column == 1 else sizes
 
 
-def fitted(study: OwnStudy, name: str, base: str) -> tuple[np.ndarray, np.ndarray] | None:
+def fit_values(study: OwnStudy, name: str, base: str) -> tuple[np.ndarray, np.ndarray] | None:
     """A fitted line at the rows it was fitted to: their sizes, and its values as shares of RAE's distance; ``None``
     where none was fitted."""
     rows = [row for row in study.fits if row["fit"].startswith(name) and row.get("base") == base]

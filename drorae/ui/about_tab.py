@@ -76,7 +76,7 @@ class AboutTab(NamedTuple):
     card: gr.Markdown
 
 
-def model_facts(model: AutoencoderDRoRAE, name: str) -> str:
+def facts_text(model: AutoencoderDRoRAE, name: str) -> str:
     """What the page says of a model."""
     size = default_size(model)
     return FACTS.format(
@@ -109,7 +109,7 @@ def model_card(name: str) -> str:
 
 def build_facts(model: AutoencoderDRoRAE, name: str) -> gr.Markdown:
     """Build the first part of the page: what it shows, keys, limits, citation."""
-    facts = gr.Markdown(model_facts(model, name), elem_id="facts")
+    facts = gr.Markdown(facts_text(model, name), elem_id="facts")
     gr.Markdown(LIMITS)
     gr.Markdown(f"```bibtex\n{CITATION}\n```", elem_id="citation")
     return facts
@@ -123,4 +123,4 @@ def build_card(name: str) -> gr.Markdown:
 
 def values(model: AutoencoderDRoRAE, name: str) -> list[Any]:
     """What :class:`AboutTab` says of a model."""
-    return [model_facts(model, name), model_card(name)]
+    return [facts_text(model, name), model_card(name)]

@@ -29,7 +29,7 @@ class PictureInput(gr.Image):
 
 
 class View(gr.HTML):
-    """A part of the page that is drawn from the page's store (``store.js``); it has no value of its own.
+    """A part of the page that is drawn from the page's store (``store/state.js``); it has no value of its own.
 
     What the page begins with is drawn before this component is there (``early.js``), and then moves into it. Its
     script and style come with the page (:mod:`drorae.ui.first_sight`).

@@ -7,7 +7,7 @@ other hardware does not look at them.
 from __future__ import annotations
 
 from drorae.explorer.reading import Cut
-from drorae.explorer.sampling import MAX_STEPS, Request, guidance_rows
+from drorae.explorer.sampling import PAGE_STEPS, Request, guidance_rows
 
 READING = 2.0  # seconds: encoder, experts and router, and the first kernels
 PAINTING = 0.15  # seconds for a decoder to paint and measure 256 x 256 pixels
@@ -36,5 +36,5 @@ def sampling_seconds(request: Request, pictures: int | None = None, rows: int | 
     pictures = len(request.seeds) or request.count if pictures is None else pictures
     rows = len(guidance_rows(request)) + bool(request.other) if rows is None else rows
     passes = 1 if request.guidance == "none" else 2
-    steps = request.steps if isinstance(request.steps, int) and 0 < request.steps <= MAX_STEPS else 0  # else refused
+    steps = request.steps if isinstance(request.steps, int) and 0 < request.steps <= PAGE_STEPS else 0  # else refused
     return READING + STEP * steps * pictures * rows * passes

@@ -37,11 +37,11 @@ class FrontEnd:
             if name in file_names():
                 accepted = Headers(scope=scope).get("accept-encoding", "")
                 content, compressed = await run_in_threadpool(read, name)
-                app = answer(name, content, compressed, "br" in accepted)
+                app = answer_file(name, content, compressed, "br" in accepted)
         await app(scope, receive, send)
 
 
-def answer(name: str, content: bytes, compressed: bytes, takes_brotli: bool) -> Response:
+def answer_file(name: str, content: bytes, compressed: bytes, takes_brotli: bool) -> Response:
     """A file, compressed where the browser understands it."""
     headers = {"cache-control": KEPT, "vary": "Accept-Encoding"}
     if takes_brotli:

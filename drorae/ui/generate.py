@@ -7,7 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from drorae.checkpoints import CheckpointError, reason_of
+from drorae.checkpoints import CheckpointError
+from drorae.errors import reason_of
 from drorae.explorer.journeys import (
     MAX_SCALES,
     WALK,
@@ -17,7 +18,7 @@ from drorae.explorer.journeys import (
     sample_grid,
     sample_walk,
 )
-from drorae.explorer.sampling import Progress, Request, check, sample_with_progress
+from drorae.explorer.sampling import Request, SamplingProgress, check_request, sample_with_progress
 from drorae.images import ImageError, square
 from drorae.pipelines.base import SamplingError
 from drorae.ui import gpu
@@ -25,7 +26,7 @@ from drorae.ui.durations import READING, sampling_seconds
 from drorae.ui.generators import CLASS, RAE_NEEDS, RAE_TITLE, TEXT, Generator
 from drorae.ui.models import Shelf
 from drorae.ui.parsing import as_int
-from drorae.ui.photo import photo_path
+from drorae.ui.photo import Wish, photo_path
 from drorae.ui.uploads import open_upload
 from drorae.viewers.journeys import journey_value, morph_value, photo_journey_value
 from drorae.viewers.values import generation_value, progress_value
@@ -52,7 +53,6 @@ PROMPTS = (
 EMPTY = "Say what to make first."
 KNOWN = (CheckpointError, ImageError, SamplingError, gpu.GPUError)
 UNFORESEEN = "This could not be made here. Try again, or with other settings."
-Wish = dict[str, Any]
 
 
 def page_config(generators: list[Generator]) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def answer(shelf: Shelf, generators: list[Generator], wish: Wish) -> Iterator[di
         yield gr.update(answer={"key": key, "error": f"{title} could not run here: {reason_of(error)}"})
 
 
-def failed(wish: Wish) -> dict[str, Any]:
+def failure_answer(wish: Wish) -> dict[str, Any]:
     """The answer to a wish that broke off: it was stopped, or nobody foresaw what happened."""
     return gr.update(answer={"key": wish.get("key"), "error": UNFORESEEN})
 
@@ -150,7 +150,7 @@ def request_of(generator: Generator, wish: Wish) -> Request:
         other=str(wish.get("other") or "") if text else "",
         seeds=tuple(as_int(seed) for seed in seeds),
     )
-    check(request)
+    check_request(request)
     return request
 
 
@@ -166,7 +166,7 @@ def make_pictures(_shelf: Shelf, generators: list[Generator], wish: Wish) -> Ite
     yield from loading(generator)
     given = (generator.load(), request, generator.title)
     for state in gpu.stream(sample_with_progress, *given, seconds=sampling_seconds(request)):
-        yield progress_value(state) if isinstance(state, Progress) else generation_value(state)
+        yield progress_value(state) if isinstance(state, SamplingProgress) else generation_value(state)
 
 
 def make_grid(_shelf: Shelf, generators: list[Generator], wish: Wish) -> Iterator[dict[str, Any]]:
@@ -181,7 +181,7 @@ def make_grid(_shelf: Shelf, generators: list[Generator], wish: Wish) -> Iterato
 
 
 def make_walk(_shelf: Shelf, generators: list[Generator], wish: Wish) -> Iterator[dict[str, Any]]:
-    """From one seed and subject to another."""
+    """A walk from one seed and subject to another."""
     generator = generator_of(generators, wish)
     request, end = request_of(generator, wish), request_of(generator, {**wish, "subject": wish.get("end")})
     if len(request.seeds) != 2:

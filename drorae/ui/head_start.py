@@ -19,7 +19,7 @@ FILES = re.compile(r"m\.f=\[([^\]]*)\]")
 IMPORT = re.compile(r"import\(`\./([\w.-]+)`\)[^`]{0,40}?__vite__mapDeps\(\[([\d,]*)\]\)")
 COMPONENT = r"[{,]%s:\{(?:[^{}]*,)?component:[^{}]*?(import\([^{}]*)\}"
 
-# the answer is taken by store.js
+# the answer is taken by store/photos.js
 RESULTS = """<script>
 (() => {
   const bar = window.gradio_config?.components?.find(({ props }) => props?.props?.config?.bundles);
@@ -59,13 +59,13 @@ def early_files(entry: str) -> tuple[str, ...]:
     found = dict.fromkeys(name for _, needed in imports(entry) for name in needed)
     for name in list(found):
         if name.endswith(".js"):
-            found |= dict.fromkeys(each for script, needed in imports(name) if named(script) for each in needed)
+            found |= dict.fromkeys(each for script, needed in imports(name) if draws_page(script) for each in needed)
             found |= dict.fromkeys(component_files(name))
     found.pop(entry, None)
     return tuple(found)
 
 
-def named(script: str) -> bool:
+def draws_page(script: str) -> bool:
     """Whether a script is the one that draws a page of components."""
     return script.startswith("Blocks-")
 

@@ -78,7 +78,7 @@ class Counted:
         await self.app(scope, receive, counted)
 
 
-class Sample(NamedTuple):
+class HostSample(NamedTuple):
     """One number: Prometheus's name and labels, and what it is."""
 
     name: str
@@ -133,31 +133,35 @@ async def form_token(request: Request) -> str:
     return parse_qs(body.decode("ascii", "replace")).get("token", [""])[0]
 
 
-def samples(request: Request, requests: Requests) -> Iterator[Sample]:
+def samples(request: Request, requests: Requests) -> Iterator[HostSample]:
     """All numbers, taken now."""
     queue: LaneQueue = request.app.get_blocks()._queue
     jobs = queue.jobs
-    versions = {"version": version_of("drorae"), "gradio": version_of("gradio"), "torch": version_of("torch")}
-    yield Sample("drorae_info", 1, {**versions, "python": platform.python_version()}, "versions")
-    yield Sample("drorae_uptime_seconds", time.monotonic() - requests.started, {}, "since the page was started")
-    yield Sample("drorae_memory_bytes", resident_bytes(), {}, "memory of this process")
-    yield Sample("drorae_visits_total", requests.visits, {}, "pages opened")
-    yield Sample("drorae_answers_per_second", jobs.answers_per_second(), {}, "answers of the last minute")
-    yield Sample("drorae_server_errors_total", requests.errors, {}, "answers with a status from 500")
+    versions = {
+        "version": package_version("drorae"),
+        "gradio": package_version("gradio"),
+        "torch": package_version("torch"),
+    }
+    yield HostSample("drorae_info", 1, {**versions, "python": platform.python_version()}, "versions")
+    yield HostSample("drorae_uptime_seconds", time.monotonic() - requests.started, {}, "since the page was started")
+    yield HostSample("drorae_memory_bytes", resident_bytes(), {}, "memory of this process")
+    yield HostSample("drorae_visits_total", requests.visits, {}, "pages opened")
+    yield HostSample("drorae_answers_per_second", jobs.answers_per_second(), {}, "answers of the last minute")
+    yield HostSample("drorae_server_errors_total", requests.errors, {}, "answers with a status from 500")
     for reason in ("body", "files", "upload", "visitor"):
-        yield Sample("drorae_requests_refused_total", requests.refused[reason], {"reason": reason}, "sent too much")
+        yield HostSample("drorae_requests_refused_total", requests.refused[reason], {"reason": reason}, "sent too much")
     for lane in jobs.lanes:
-        yield Sample("drorae_waiting", len(queue.waiting(lane)), {"lane": lane}, "jobs in line")
-        yield Sample("drorae_running", len(queue.running(lane)), {"lane": lane}, "jobs being computed")
-        yield Sample("drorae_wait_seconds_total", jobs.waited[lane], {"lane": lane}, "seconds in line")
-        yield Sample("drorae_compute_seconds_total", jobs.seconds[lane], {"lane": lane}, "seconds computing")
+        yield HostSample("drorae_waiting", len(queue.waiting(lane)), {"lane": lane}, "jobs in line")
+        yield HostSample("drorae_running", len(queue.running(lane)), {"lane": lane}, "jobs being computed")
+        yield HostSample("drorae_wait_seconds_total", jobs.waited[lane], {"lane": lane}, "seconds in line")
+        yield HostSample("drorae_compute_seconds_total", jobs.seconds[lane], {"lane": lane}, "seconds computing")
     for (lane, outcome), count in sorted(jobs.outcomes.items()):
-        yield Sample("drorae_jobs_total", count, {"lane": lane, "outcome": outcome}, "jobs by how they ended")
+        yield HostSample("drorae_jobs_total", count, {"lane": lane, "outcome": outcome}, "jobs by how they ended")
     for (lane, reason), count in sorted(jobs.reasons.items()):
-        yield Sample("drorae_refusals_total", count, {"lane": lane, "reason": reason}, "jobs refused, and why")
+        yield HostSample("drorae_refusals_total", count, {"lane": lane, "reason": reason}, "jobs refused, and why")
 
 
-def prometheus_text(known: list[Sample]) -> str:
+def prometheus_text(known: list[HostSample]) -> str:
     """Samples in Prometheus's text format, those of one name together."""
     lines = []
     for name, first in {sample.name: sample for sample in reversed(known)}.items():
@@ -169,7 +173,7 @@ def prometheus_text(known: list[Sample]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def tables(known: Iterator[Sample]) -> str:
+def tables(known: Iterator[HostSample]) -> str:
     """Samples as a table in HTML."""
     rows = []
     for sample in known:
@@ -185,7 +189,7 @@ def document(body: str) -> str:
     return f'<!doctype html><html lang="en"><head>{head}</head><body><h1>The host\'s view</h1>{body}</body></html>'
 
 
-def version_of(package: str) -> str:
+def package_version(package: str) -> str:
     """Version of a package; empty where it is not installed as one."""
     try:
         return version(package)

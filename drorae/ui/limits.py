@@ -82,16 +82,16 @@ def read_limits(environment: Mapping[str, str] | None = None) -> Limits:
         numbers_by_lane(environment, QUEUES, SIZES),
         numbers_by_lane(environment, VISITOR_QUEUES, SHARES),
         tuple(dict.fromkeys((*networks(environment), *hub))),
-        MB * number(environment, BODY_MB, usual.body // MB),
-        MB * number(environment, UPLOAD_MB, usual.upload // MB),
-        number(environment, UPLOAD_FILES, usual.upload_files),
-        MB * number(environment, VISITOR_MB, usual.visitor // MB),
-        number(environment, VISITOR_FILES, usual.visitor_files),
+        MB * positive_number(environment, BODY_MB, usual.body // MB),
+        MB * positive_number(environment, UPLOAD_MB, usual.upload // MB),
+        positive_number(environment, UPLOAD_FILES, usual.upload_files),
+        MB * positive_number(environment, VISITOR_MB, usual.visitor // MB),
+        positive_number(environment, VISITOR_FILES, usual.visitor_files),
         token,
     )
 
 
-def number(environment: Mapping[str, str], name: str, usual: int) -> int:
+def positive_number(environment: Mapping[str, str], name: str, usual: int) -> int:
     """A whole number from 1.
 
     Raises:

@@ -17,7 +17,7 @@ from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.ui import durations, gpu, looking
 from drorae.ui.lanes import goes_on
 from drorae.ui.models import Shelf
-from drorae.ui.photo import photo_path
+from drorae.ui.photo import Wish, photo_path
 from drorae.ui.turns import BATCHES
 from drorae.ui.uploads import GONE, as_unicode, number_names
 from drorae.viewers.values import batch_value
@@ -26,7 +26,6 @@ MAX_PHOTOS = 500
 SECONDS = 1.0  # between two answers
 TOGETHER = 16  # photos that are decoded before a GPU is borrowed; one at the beginning, so that something is seen soon
 UNFORESEEN = "These photos could not all be read here. Try again, or choose others."
-Wish = dict[str, Any]
 
 
 def page_config() -> dict[str, Any]:
@@ -49,7 +48,7 @@ def answer(shelf: Shelf, wish: Wish) -> Iterator[dict[str, Any]]:
         yield gr.update(answer={"id": number, "error": as_unicode(str(error))})
 
 
-def failed(wish: Wish) -> dict[str, Any]:
+def failure_answer(wish: Wish) -> dict[str, Any]:
     """The answer to a wish that broke off: it was stopped, or nobody foresaw what happened."""
     return gr.update(answer={"id": wish.get("id"), "error": UNFORESEEN, "moment": time.time()})
 

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from drorae.bundled import EXAMPLE_NAMES
-from drorae.checkpoints import REVISIONS, CheckpointError, reason_of, stored_folder
+from drorae.checkpoints import REVISIONS, CheckpointError, stored_folder
 from drorae.devices import best_device, precision_name
+from drorae.errors import reason_of
 from drorae.explorer.layer_usage import read_layer_usage
 from drorae.explorer.reading import default_size
 from drorae.model_files import States
@@ -83,8 +84,8 @@ class Shelf:
         with self._lock:
             if name in self._models:
                 return
-        yield f"Looking for {name}{unpinned(name)} ..."
-        states = yield from prepared(name, TOKENIZER)
+        yield f"Looking for {name}{pin_note(name)} ..."
+        states = yield from prepare_with_progress(name, TOKENIZER)
         # in a thread of its own, so that whoever cancels need not wait for it
         pool = ThreadPoolExecutor(1)
         try:
@@ -110,7 +111,7 @@ class Shelf:
                     call(dropped)
 
 
-def prepared(name: str, kind: str) -> Generator[str, None, States]:
+def prepare_with_progress(name: str, kind: str) -> Generator[str, None, States]:
     """What :func:`drorae.pretrained.download.prepare` returns, while it takes in sentences that say how far it is."""
     with closing(prepare(name, kind)) as steps:
         while True:
@@ -122,7 +123,7 @@ def prepared(name: str, kind: str) -> Generator[str, None, States]:
             yield how_far if step.is_fetching else f"Checking {name} ..."
 
 
-def unpinned(name: str) -> str:
+def pin_note(name: str) -> str:
     """What is said after the name of a published model that is not pinned to a revision; nothing after other names."""
     return " (not pinned to a revision: its newest files)" if name in MODELS.values() and name not in REVISIONS else ""
 
@@ -146,7 +147,7 @@ def model_line(model: AutoencoderDRoRAE, name: str) -> str:
 
 
 def model_config(shelf: Shelf, name: str) -> dict[str, Any]:
-    """What the page's script knows of a model before it asks (see ``store.js``)."""
+    """What the page's script knows of a model before it asks (see ``store/state.js``)."""
     model = shelf.get(name)
     return {
         "model": {"name": name, "hash": shelf.hash(name)},
@@ -184,7 +185,7 @@ def model_controls(shelf: Shelf, status: str) -> ModelControls:
     with gr.Column(visible=shelf.open_to_all, elem_id="model"):
         gr.Markdown("## Another model\nEverything on this page then speaks of it. It is loaded for you alone.")
         name = gr.Dropdown(
-            [shelf.first, *((f"{name}{unpinned(name)}", name) for name in MODELS.values())],
+            [shelf.first, *((f"{name}{pin_note(name)}", name) for name in MODELS.values())],
             value=shelf.first,
             label="Folder or Hub id",
             info="A checkpoint folder on this machine, or a repository on the Hugging Face Hub (also id@revision).",
@@ -237,7 +238,7 @@ def switch_model(shelf: Shelf, wish: str | None, plane: str) -> Iterator[tuple[A
     )
 
 
-def load_model(shelf: Shelf, wish: str | None, plane: str) -> Iterator[tuple[Any, ...]]:
+def switch_unless_cancelled(shelf: Shelf, wish: str | None, plane: str) -> Iterator[tuple[Any, ...]]:
     """What :func:`switch_model` yields, and whether somebody cancelled: not at the start, and it is not said again."""
     cancelled: Any = False
     for values in switch_model(shelf, wish, plane):

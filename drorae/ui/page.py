@@ -24,7 +24,7 @@ from drorae.ui.tokenizers import Tokenizers
 from drorae.ui.web import TITLE, web_options
 from drorae.ui.wiring import wire_generate, wire_many, wire_models, wire_photos, wire_study
 
-# the visitor's own, as in page.css; a font of Gradio's would be fetched
+# the visitor's own, as in page/base.css; a font of Gradio's would be fetched
 FONT = ["-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Noto Sans", "Liberation Sans", "Arial", "sans-serif"]
 VIEWS = {  # id of its tab, which is the name of its files, and what it is called
     "picture": "Picture",

@@ -1,4 +1,5 @@
-"""What the page asks about a photo, by kind: plain functions of a wish (see ``store.js``), tested without a browser.
+"""What the page asks about a photo, by kind: plain functions of a wish (see ``store/questions.js``), tested without a
+browser.
 
 The photo is decoded and cut here, and what was found in it is kept here. What runs networks is in
 :mod:`drorae.ui.looking`, and may be another process.
@@ -308,7 +309,7 @@ def about_wish(wish: Wish) -> dict[str, Any]:
     return {name: wish.get(name) for name in ("key", "id", "version")}
 
 
-def answered(function: Callable[[Wish], Any]) -> Callable[[Wish], Iterator[dict[str, Any]]]:
+def answering(function: Callable[[Wish], Any]) -> Callable[[Wish], Iterator[dict[str, Any]]]:
     """The function of a kind as an event of its channel: what it returns or yields becomes the prop ``answer``, a known
     error its sentence."""
 
@@ -325,6 +326,6 @@ def answered(function: Callable[[Wish], Any]) -> Callable[[Wish], Iterator[dict[
     return answer
 
 
-def failed(wish: Wish) -> dict[str, Any]:
+def failure_answer(wish: Wish) -> dict[str, Any]:
     """The answer when something unforeseen happened: the page must not be left waiting."""
     return gr.update(answer=about_wish(wish) | {"error": UNFORESEEN, "moment": time.time()})

@@ -156,7 +156,7 @@ def build(own: Measured | None) -> StudyTab:
     study = results()
     if study is not None:
         with section():
-            gr.Markdown(RESULTS_TEXT.format(report=own_study.report_text(study)), elem_id="study-results-text")
+            gr.Markdown(RESULTS_TEXT.format(report=own_study.study_text(study)), elem_id="study-results-text")
             with gr.Column():
                 fixed += [chart(f"study-results-{name}") for name in own_study.FIGURES]
     state = gr.State(own)
@@ -174,7 +174,7 @@ def chart(name: str) -> gr.Plot:
     return gr.Plot(show_label=False, container=False, elem_id=name)
 
 
-def figures(plane: str, own: Measured | None) -> list[go.Figure]:
+def all_charts(plane: str, own: Measured | None) -> list[go.Figure]:
     """All charts: the phases, the peers, and those of :attr:`StudyTab.fixed`."""
     fixed = [charts.scaling(), charts.designs(), charts.strategies(), charts.geneval()]
     study = results()
@@ -189,7 +189,7 @@ def results() -> OwnStudy | None:
 
 
 def numbers_accordion() -> gr.Accordion:
-    """The same as text, for those who cannot see a chart, and for copying."""
+    """The numbers of the charts as text, for those who cannot see a chart, and for copying."""
     return gr.Accordion("Numbers and sources", open=False)
 
 

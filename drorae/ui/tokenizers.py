@@ -13,14 +13,15 @@ from typing import Any
 import torch
 
 from drorae.bundled import is_bundled
-from drorae.checkpoints import CheckpointError, local_folder, reason_of
+from drorae.checkpoints import CheckpointError, local_folder
+from drorae.errors import reason_of
 from drorae.explorer.tokenizers import MEAN, PictureTokenizer, load_picture_tokenizer, mean_tokenizer
 from drorae.model_files import States
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.pretrained.download import AUTOENCODER, build_checked
 from drorae.pretrained.rae_tokenizer import MODELS
 from drorae.pretrained.taef2 import TAEF2
-from drorae.ui.models import prepared
+from drorae.ui.models import prepare_with_progress
 
 KEPT = 3  # loaded tokenizers
 SECONDS = 0.5  # between two looks at one that is being loaded
@@ -81,7 +82,7 @@ class Tokenizers:
             states: States = {}
             known = place in self._loaded or is_bundled(name)
         if not known:
-            states = yield from prepared(name, AUTOENCODER)
+            states = yield from prepare_with_progress(name, AUTOENCODER)
         # in a thread of its own, so that whoever gives up need not wait for it
         pool = ThreadPoolExecutor(1)
         try:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from threading import Condition
 from typing import Any, TypeVar
 
-Step = TypeVar("Step")
+Item = TypeVar("Item")
 
 
 class Turns:
@@ -42,8 +42,8 @@ class Turns:
         """How many wait, with the one whose turn it is."""
         return len(self._line)
 
-    def step_by_step(self, steps: Iterator[Step], goes_on: Callable[[], bool] = lambda: True) -> Iterator[Step]:
-        """The same steps, each in a turn of its own.
+    def step_by_step(self, steps: Iterator[Item], goes_on: Callable[[], bool] = lambda: True) -> Iterator[Item]:
+        """The steps of an iterator, each in a turn of its own.
 
         Args:
             steps: what a long job makes.
@@ -59,10 +59,10 @@ class Turns:
                     return
             yield step
 
-    def at_once(self, function: Callable[..., Iterator[Step]], ahead: bool = False) -> Callable[..., Step]:
+    def at_once(self, function: Callable[..., Iterator[Item]], ahead: bool = False) -> Callable[..., Item]:
         """A function of one step that is made in a turn, from one that yields it; ``ahead`` as in :meth:`turn`."""
 
-        def call(*arguments: Any) -> Step:
+        def call(*arguments: Any) -> Item:
             with self.turn(ahead):
                 return next(function(*arguments))
 

@@ -193,7 +193,7 @@ def with_card(page: bytes, address: str) -> bytes:
 def card_tags(address: str) -> str:
     """The tags that :func:`with_card` puts in."""
     width, height = CARD_SIZE
-    image = f"{address}{FILES}/card.png{version_of(ASSETS / 'card.png')}"
+    image = f"{address}{FILES}/card.png{version_query(ASSETS / 'card.png')}"
     properties = {
         "og:title": TITLE,
         "og:type": "website",
@@ -215,7 +215,7 @@ def card_tags(address: str) -> str:
     return "\n\t\t".join(lines)
 
 
-def version_of(path: Path) -> str:
+def version_query(path: Path) -> str:
     """Query that changes when a file does, so that it may be kept for long; empty where there is no such file."""
     try:
         state = path.stat()

@@ -19,9 +19,9 @@ from drorae.ui.about_tab import AboutTab
 from drorae.ui.components import Channel, View
 from drorae.ui.generators import Generator
 from drorae.ui.lanes import IN_EXPLORE, IN_GENERATE, IN_LAYERS, IN_LOAD, IN_PHOTOS, IN_STUDY, IN_TOKENIZE, goes_on
-from drorae.ui.models import ModelControls, Shelf, answer_cancel, end_load, load_model
-from drorae.ui.photo import Photos, answered, failed
-from drorae.ui.study_tab import StudyTab, figures
+from drorae.ui.models import ModelControls, Shelf, answer_cancel, end_load, switch_unless_cancelled
+from drorae.ui.photo import Photos, answering, failure_answer
+from drorae.ui.study_tab import StudyTab, all_charts
 from drorae.ui.turns import Turns
 
 # A function whose first argument is given; unlike functools.partial it keeps the hints by which Gradio passes events.
@@ -48,13 +48,13 @@ def wire_photos(photos: Photos, channels: dict[str, Channel]) -> None:
             # there, the frames that it would cancel are the new photo's.
             channel.ask(None, cancels=[runs["frames"]], queue=False, **QUIET)
         lane = LANES.get(kind, IN_EXPLORE)
-        answer: Callable[..., Any] = answered(function)
+        answer: Callable[..., Any] = answering(function)
         if kind == "frames":
             answer = in_turns(answer, turns)
         elif lane is not IN_TOKENIZE:
             answer = turns.at_once(answer, ahead=lane is IN_EXPLORE)
         runs[kind] = channel.ask(answer, channel, channel, trigger_mode="always_last", **QUIET, **lane)
-        runs[kind].failure(failed, channel, channel, queue=False, **QUIET)
+        runs[kind].failure(failure_answer, channel, channel, queue=False, **QUIET)
 
 
 def in_turns(function: Callable[..., Iterator[Any]], turns: Turns) -> Callable[..., Iterator[Any]]:
@@ -71,7 +71,7 @@ def wire_models(shelf: Shelf, controls: ModelControls, about: AboutTab, study: S
     states = [controls.status, controls.load, controls.cancel]
     cancelled = gr.State(False)
     run = controls.load.click(
-        bind(load_model, shelf),
+        bind(switch_unless_cancelled, shelf),
         [controls.name, study.plane],
         [*states, controls.current, *about, *study.following(), bar, cancelled],
         **IN_LOAD,
@@ -93,7 +93,7 @@ def wire_models(shelf: Shelf, controls: ModelControls, about: AboutTab, study: S
 def wire_study(opened: gr.Tab, tab: StudyTab) -> None:
     """Draw the charts when somebody looks at them."""
     charts = [tab.phases, tab.peers, *tab.fixed]
-    opened.select(figures, [tab.plane, tab.own], charts, **QUIET, **IN_STUDY)
+    opened.select(all_charts, [tab.plane, tab.own], charts, **QUIET, **IN_STUDY)
 
 
 def wire_many(shelf: Shelf, channel: Channel) -> None:
@@ -105,7 +105,7 @@ def wire_many(shelf: Shelf, channel: Channel) -> None:
     run = channel.ask(
         partial(many_photos.answer, shelf), channel, channel, trigger_mode="multiple", **QUIET, **IN_PHOTOS
     )
-    run.failure(many_photos.failed, channel, channel, queue=False, **QUIET)
+    run.failure(many_photos.failure_answer, channel, channel, queue=False, **QUIET)
     channel.stop(None, None, None, cancels=[run], queue=False, **QUIET)
 
 
@@ -116,5 +116,5 @@ def wire_generate(shelf: Shelf, generators: list[Generator], channel: Channel) -
     """
     make = partial(generate.answer, shelf, generators)
     run = channel.ask(make, channel, channel, trigger_mode="multiple", **QUIET, **IN_GENERATE)
-    run.failure(generate.failed, channel, channel, queue=False, **QUIET)
+    run.failure(generate.failure_answer, channel, channel, queue=False, **QUIET)
     channel.stop(None, None, None, cancels=[run], queue=False, **QUIET)

@@ -21,7 +21,7 @@ def base64_text(array: np.ndarray) -> str:
     return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
 
 
-def packed(array: np.ndarray) -> dict:
+def pack(array: np.ndarray) -> dict:
     """Numbers of any shape as ``scale`` and ``data``, base64 of little-endian int16, row by row.
 
     A value is scale * integer, to within half a scale; the scale is a 32767th of the largest magnitude.
@@ -45,7 +45,7 @@ def webp(picture: np.ndarray, quality: int | None = None) -> str:
     return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
-def difference(picture: np.ndarray, usual: np.ndarray) -> np.ndarray:
+def picture_difference(picture: np.ndarray, usual: np.ndarray) -> np.ndarray:
     """What has to be added to ``usual`` for ``picture``, both uint8 of one shape, modulo 256 and moved so that 128 is
     nothing. Of pictures that are alike it takes fewer bytes, and :func:`webp` keeps it exactly."""
     return picture - usual + np.uint8(MIDDLE)

@@ -18,7 +18,7 @@ from drorae.explorer.exploration import Exploration
 from drorae.explorer.reading import Reading
 from drorae.viewers import static_files
 from drorae.viewers.report import Frames, report
-from drorae.viewers.values import scaled
+from drorae.viewers.values import scaled_size
 
 LIMIT = 800_000  # bytes of a report
 FRAME = 128  # pixels: the longer side of a picture of an intervention
@@ -85,7 +85,7 @@ def side_by_side(result: Exploration) -> list[np.ndarray]:
     *_, last = result.pictures
     shown = [result.original, *(result.pictures[route] for route in dict.fromkeys(("rae", last)))]
     height, width, _ = result.original.shape
-    size = scaled(width, height, min(THUMBNAIL, max(width, height)))
+    size = scaled_size(width, height, min(THUMBNAIL, max(width, height)))
     return [np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS)) for picture in shown]
 
 
@@ -133,7 +133,7 @@ def index(entries: Sequence[Entry], facts: Mapping[str, str]) -> str:
         "paper": PAPER,
         "summary": escape(summary(entries)),
         "layers": options,
-        "cards": "\n".join(map(card, ordered)),
+        "cards": "\n".join(map(photo_card, ordered)),
         "facts": table,
     }
     text = static_files.read_static("gallery.html")
@@ -148,7 +148,7 @@ def summary(entries: Iterable[Entry]) -> str:
     return f"{count_of(len(entries), 'photo')}{mean}"
 
 
-def card(each: Entry) -> str:
+def photo_card(each: Entry) -> str:
     """One photo of the list, as HTML."""
     row, (width, height) = each.row, each.size
     known = {"gain": row.gain, "harmed": row.harmed, "layer": row.layer}

@@ -66,12 +66,13 @@ def report(
     standing: Mapping[str, Any] | None = None,
     frames: Frames | None = None,
 ) -> str:
-    """The HTML text. It asks for nothing from outside; what was computed for the page can be moved in it.
+    """A report as the text of one HTML file. It asks for nothing from outside, and what was computed for the page
+    can be moved in it.
 
     Args:
         reading: the photo as the model reads it; its interventions are painted where the model can have them.
         model_name, picture_name: as they are to be named, and as the command that makes the report again takes them.
-        state: what was chosen on the page, to begin with (see ``store.js``).
+        state: what was chosen on the page, to begin with (see ``store/state.js``).
         standing: the kind ``standing`` of the photo, where it is known.
         frames: how the pictures of interventions are made smaller; ``None`` keeps all their pixels.
     """

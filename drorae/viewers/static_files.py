@@ -13,9 +13,14 @@ def read_static(name: str) -> str:
     return (STATIC / name).read_text(encoding="utf-8")
 
 
-PARTS = "nodes terms drawing pictures photo pointer panel bars bands standing ways"  # all in one name
+def _inside(folder: str, names: str) -> list[str]:
+    return [f"{folder}/{name}" for name in names.split()]
+
+
+STORE = "state questions photos address"  # all in one name, as are the parts
+PARTS = "nodes terms drawing pictures photo pointer panel bars bands standing ways"
 # each needs those before it
-PAGE_SCRIPTS = ("lib", "words", "store", *(f"parts/{name}" for name in PARTS.split()), "guide", "share", "crop")
+PAGE_SCRIPTS = ("lib", "words", *_inside("store", STORE), *_inside("parts", PARTS), "guide", "share", "crop")
 
 FIRST_VIEWS = ("bar", "strip", "picture")  # what the page begins with, from above; early.js draws them
 
@@ -26,10 +31,14 @@ VIEW_SCRIPTS = {
     "generate": "making line settings pictures film draw below strips grid walk photo morph start",
 }
 
+# later rules win over those before them
+PAGE_STYLES = "theme base buttons head stage bars fields widths full guide dialogs"
+VIEW_STYLES = {"generate": "prompt settings pictures below widths"}
+
 
 def page_script() -> str:
     """The script of the whole page: pure functions, the store, what views are made of. It comes before every view."""
-    return _joined(PAGE_SCRIPTS)
+    return _joined(PAGE_SCRIPTS, "js")
 
 
 def first_script() -> str:
@@ -43,12 +52,12 @@ def first_script() -> str:
 def script(name: str) -> str:
     """The body of a view's function. It sees ``element``, ``props``, ``watch``, ``trigger``, ``upload``, and what the
     page's script gives."""
-    return _joined([f"{name}/{each}" for each in VIEW_SCRIPTS[name].split()] if name in VIEW_SCRIPTS else [name])
+    return _joined(_inside(name, VIEW_SCRIPTS[name]) if name in VIEW_SCRIPTS else [name], "js")
 
 
 def page_style() -> str:
     """The style that all views share."""
-    return read_static("page.css")
+    return _joined(_inside("page", PAGE_STYLES), "css")
 
 
 def first_style() -> str:
@@ -60,7 +69,7 @@ def first_style() -> str:
 
 def style(name: str) -> str:
     """A view's own style."""
-    return read_static(f"{name}.css")
+    return _joined(_inside(name, VIEW_STYLES[name]) if name in VIEW_STYLES else [name], "css")
 
 
 def markup(name: str) -> str:
@@ -68,5 +77,5 @@ def markup(name: str) -> str:
     return read_static(f"{name}.html")
 
 
-def _joined(scripts: Iterable[str]) -> str:
-    return "\n".join(read_static(f"{name}.js") for name in scripts)
+def _joined(names: Iterable[str], ending: str) -> str:
+    return "".join(read_static(f"{name}.{ending}") for name in names)

@@ -18,12 +18,12 @@ from drorae.explorer.batch import BatchRow, to_csv
 from drorae.explorer.exploration import Exploration, Frame, Interventions
 from drorae.explorer.layer_usage import Effect, LayerUsage
 from drorae.explorer.routes import ROUTES
-from drorae.explorer.sampling import Generation, Progress
+from drorae.explorer.sampling import Generation, SamplingProgress
 from drorae.explorer.similarity import Similarity
 from drorae.explorer.spectrum import band_edges, recovery
 from drorae.explorer.standing import Standing
 from drorae.images import png_with_settings
-from drorae.viewers.encodings import base64_text, difference, packed, sprite, sprite_columns, webp
+from drorae.viewers.encodings import base64_text, pack, picture_difference, sprite, sprite_columns, webp
 
 TILE = 80  # pixels: the longer side of a layer's picture in the strip
 THUMB = 90  # quality of those
@@ -68,10 +68,10 @@ def routes_value(
         "model": {"name": model["name"], "hash": model["hash"]},
         "pictures": {route: webp(shown) for route, shown in {"original": result.original, **result.pictures}.items()},
         "metrics": {route: finite_numbers(numbers) for route, numbers in result.metrics.items()},
-        "weights": None if weights is None else packed(weights),
-        "shares": None if shares is None else packed(shares),
-        "cosines": None if cosines is None else packed(cosines),
-        "texture": packed(result.texture),
+        "weights": None if weights is None else pack(weights),
+        "shares": None if shares is None else pack(shares),
+        "cosines": None if cosines is None else pack(cosines),
+        "texture": pack(result.texture),
         "cosine": result.cosine,
         "correlation": None if correlation is None else _finite_list(correlation),
         # softmax and mean sums are not divided (equation 4)
@@ -94,7 +94,7 @@ def tiles_value(tiles: Sequence[Frame], side: int = TILE) -> dict:
     """
     height, width, _ = tiles[0].picture.shape
     side = min(side, max(height, width))
-    small = [_resized(tile.picture, scaled(width, height, side)) for tile in tiles]
+    small = [_resized(tile.picture, scaled_size(width, height, side)) for tile in tiles]
     return {
         "side": side,
         "sprite": webp(sprite(small, len(small)), THUMB),
@@ -102,7 +102,7 @@ def tiles_value(tiles: Sequence[Frame], side: int = TILE) -> dict:
     }
 
 
-def scaled(width: int, height: int, side: int) -> tuple[int, int]:
+def scaled_size(width: int, height: int, side: int) -> tuple[int, int]:
     """Width and height of the same shape whose longer side is ``side``."""
     return tuple(max(1, round(length * side / max(width, height))) for length in (width, height))  # type: ignore
 
@@ -114,7 +114,7 @@ def _resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def frames_value(result: Exploration, made: Interventions, side: int | None = None, quality: int | None = None) -> dict:
     """The kind ``frames``: the interventions painted so far, their pictures in one sprite, which is ``None`` as long as
     there are none. With all their pixels it holds their differences to the picture of the last route (``differs``, see
-    :func:`~drorae.viewers.encodings.difference`), else the pictures themselves.
+    :func:`~drorae.viewers.encodings.picture_difference`), else the pictures themselves.
 
     ``layers`` has a row per removed layer: which share of what the last layer lost is wrong without the layer and was
     not with it, by band of frequency; ``None`` for bands in which it lost nothing.
@@ -131,10 +131,10 @@ def frames_value(result: Exploration, made: Interventions, side: int | None = No
     differs = quality is None
     if side is not None and side < max(height, width):
         differs = False
-        width, height = scaled(width, height, side)
+        width, height = scaled_size(width, height, side)
         pictures = [_resized(picture, (width, height)) for picture in pictures]
     if differs:
-        pictures = [difference(picture, trained) for picture in pictures]
+        pictures = [picture_difference(picture, trained) for picture in pictures]
     columns = sprite_columns(len(pictures), width, height) if pictures else 0
     indices = iter(range(len(pictures)))
     *_, usual = result.energies.values()
@@ -192,7 +192,7 @@ def similar_value(found: Mapping[str, Similarity]) -> dict:
         "token": first.token,
         "maps": list(first.maps),
         "photos": [
-            {"key": key, "rows": each.grid_size[0], "columns": each.grid_size[1], "values": packed(each.values)}
+            {"key": key, "rows": each.grid_size[0], "columns": each.grid_size[1], "values": pack(each.values)}
             for key, each in found.items()
         ],
     }
@@ -225,7 +225,7 @@ def batch_value(rows: Sequence[BatchRow], total: int) -> dict:
     }
 
 
-def progress_value(progress: Progress) -> dict:
+def progress_value(progress: SamplingProgress) -> dict:
     """What the view Generate is sent while it runs: what the steps so far would end at."""
     return {
         "running": True,
@@ -263,7 +263,7 @@ def generation_value(result: Generation) -> dict:
                 # by picture, not by time; the last frame is the picture itself
                 "film": [[webp(frame, PREVIEW) for frame in frames] for frames in row.film[:-1].swapaxes(0, 1)],
                 "times": row.times,
-                "latents": packed(row.lengths),
+                "latents": pack(row.lengths),
             }
             for row in result.rows
         ],

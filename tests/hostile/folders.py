@@ -30,8 +30,10 @@ from safetensors.torch import load_file, save_file
 
 from drorae.checkpoints import CheckpointError
 from tests.hostile.samples import DOORS, save_samples
+from tests.hostile.tally import print_table
 
-SECONDS = 30  # of the clock, that a folder may take
+SECONDS = 30  # of the processor, that a folder may take
+PATIENCE = 600  # seconds of the clock after which what does not compute has no end either
 HUGE = 10**6
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 PLANTED = "planted"  # the file that planted code writes
@@ -506,13 +508,16 @@ def _alarm() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    timers = ((signal.SIGPROF, signal.ITIMER_PROF, SECONDS), (signal.SIGALRM, signal.ITIMER_REAL, PATIENCE))
+    before = [signal.signal(number, ring) for number, *_ in timers]
+    for _, timer, seconds in timers:
+        signal.setitimer(timer, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for (number, timer, _), handler in zip(timers, before, strict=True):
+            signal.setitimer(timer, 0)
+            signal.signal(number, handler)
 
 
 @torch.no_grad()
@@ -569,10 +574,6 @@ class Trial:
 CODED = {"a class of its own choice", "a scheduler of its own choice", "a further component", "bytes of the weights"}
 
 
-def _print_kind(kind: str, counts: Counter[str]) -> None:
-    print(f"{kind:50}{counts.total():6}{counts['refused']:9}{counts['read']:6}{counts['wrong']:7}", flush=True)
-
-
 def main(arguments: list[str]) -> int:
     """All of them; or those whose kind, door or words contain what was given."""
     import resource
@@ -591,12 +592,7 @@ def main(arguments: list[str]) -> int:
             kinds[case.kind][result] += 1
             if result == "wrong":
                 print(f"{case.kind}, {case.door}, {case.what}: {said:.300}", flush=True)
-    print(f"{'':50}{'tried':>6}{'refused':>9}{'read':>6}{'wrong':>7}")
-    for kind, counts in kinds.items():
-        _print_kind(kind, counts)
-    total = sum(kinds.values(), Counter())
-    _print_kind(f"all, {len(kinds)} kinds", total)
-    return 1 if total["wrong"] else 0
+    return print_table(kinds)
 
 
 if __name__ == "__main__":

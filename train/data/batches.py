@@ -29,7 +29,7 @@ class Batch(NamedTuple):
     captions: list[str] | None = None
 
     def to(self, device: torch.device) -> Batch:
-        """The same on another device, but for the positions: they are read by the host alone."""
+        """The batch on another device, but for the positions: they are read by the host alone."""
         tensors = {k: v for k, v in self._asdict().items() if isinstance(v, Tensor) and k != "positions"}
         return self._replace(**{k: v.to(device, non_blocking=True) for k, v in tensors.items()})
 

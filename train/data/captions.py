@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 import datasets
 
 from train.data.icons import is_icon_table, texts
-from train.data.sources import GeneratedPictures, Rows, Table
+from train.data.sources import GeneratedPictures, PictureRows, Table
 from train.errors import DataError
 
 COLUMNS = ("captions", "caption", "text", "txt")  # a list of texts, or one text
 TEMPLATES = ("a photo of a {}", "a picture of a {}", "a {}", "this is a {}")
 
 
-def captions_of(rows: Rows | datasets.IterableDataset, where: str = "--data") -> Callable[[dict], list[str]]:
+def captions_of(rows: PictureRows | datasets.IterableDataset, where: str = "--data") -> Callable[[dict], list[str]]:
     """A function from a row to all its captions.
 
     Raises:

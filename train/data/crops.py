@@ -33,11 +33,11 @@ def cut(picture: Image.Image, size: int, crop: Crop, seed: int, position: int) -
         picture = picture.resize(target, Image.Resampling.BICUBIC)
     if crop.centre:
         image = to_tensor(adm_square(picture, size))
-        return image.flip(-1) if crop.flip and mirrored(seed, position) else image
+        return image.flip(-1) if crop.flip and is_mirrored(seed, position) else image
     return to_tensor(random_crop(picture, size, crop.scale, crop.flip, random.Random(f"{seed}-{position}")))
 
 
-def mirrored(seed: int, position: int) -> bool:
+def is_mirrored(seed: int, position: int) -> bool:
     """Whether the central square at this position of the run is mirrored."""
     return random.Random(f"mirror-{seed}-{position}").random() < 0.5
 
@@ -74,7 +74,7 @@ CROPS = {"square": square, "adm": adm_square}
 
 
 def crop_squares(images: Tensor, corners: Tensor, side: int) -> Tensor:
-    """Of every image (B, C, H, W) the square whose upper left corner is ``corners`` (B, 2), row and column: (B, C,
+    """The square of every image (B, C, H, W) whose upper left corner is ``corners`` (B, 2), row and column: (B, C,
     side, side). All at once, and differentiable."""
     steps = torch.arange(side, device=images.device)
     rows, columns = (corners[:, axis, None] + steps for axis in (0, 1))
@@ -83,6 +83,6 @@ def crop_squares(images: Tensor, corners: Tensor, side: int) -> Tensor:
     return strip.gather(3, columns[:, None, None, :].expand(count, channels, side, side))
 
 
-def resized(image: Tensor, side: int) -> Tensor:
+def resize(image: Tensor, side: int) -> Tensor:
     """An image (3, H, H) in [0, 1] at another side."""
     return F.interpolate(image[None], (side, side), mode="bicubic", antialias=True)[0].clamp(0, 1)

@@ -14,7 +14,7 @@ from drorae.images import ImageError, to_tensor
 from train.data.crops import CROPS
 from train.data.prefetching import prefetch
 from train.data.rows import label_of, picture_of
-from train.data.sources import Rows, load_photos
+from train.data.sources import PictureRows, load_photos
 from train.errors import DataError
 
 
@@ -38,7 +38,7 @@ def load_held_out(
     Raises:
         DataError: nothing usable there, or nothing at all.
     """
-    rows: Rows | datasets.IterableDataset = load_photos(path, split, option, streaming=not Path(path).exists())
+    rows: PictureRows | datasets.IterableDataset = load_photos(path, split, option, streaming=not Path(path).exists())
     if isinstance(rows, datasets.IterableDataset):
         rows = rows.take(limit) if limit else rows
         rows = list(rows) if in_memory else rows
@@ -62,7 +62,7 @@ class ValidationPhotos:
 
     def __init__(
         self,
-        rows: Rows | datasets.IterableDataset,
+        rows: PictureRows | datasets.IterableDataset,
         size: int,
         limit: int | None = None,
         crop: str = "square",

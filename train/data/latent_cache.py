@@ -23,11 +23,11 @@ from drorae.checkpoints import module_hash
 from drorae.images import ImageError, to_tensor
 from train.data.batches import Batch
 from train.data.captions import draw
-from train.data.crops import adm_square, mirrored, random_crop
+from train.data.crops import adm_square, is_mirrored, random_crop
 from train.data.positions import Positions, TrainingPositions
 from train.data.prefetching import prefetch
 from train.data.rows import label_of, picture_of
-from train.data.sources import Rows
+from train.data.sources import PictureRows
 from train.errors import DataError, RunError, writing
 
 RECORD, LATENTS, LABELS, DAMAGED, DONE = "cache.json", "latents.npy", "labels.npy", "damaged-{}.txt", "done"
@@ -72,7 +72,7 @@ class LatentPositions(Positions):
         latents: np.ndarray,
         labels: np.ndarray,
         damaged: list[str],
-        sources: Sequence[Rows],
+        sources: Sequence[PictureRows],
         seed: int,
         captions: list[list[str]] | None = None,
     ):
@@ -138,7 +138,7 @@ def view_images(picture: Image.Image, size: int, views: int, seed: int, index: i
 def drawn_view(views: int, seed: int, position: int) -> int:
     """The view that a position of the run sees; of two, the same as without a cache."""
     if views <= 2:
-        return int(views == 2 and mirrored(seed, position))
+        return int(views == 2 and is_mirrored(seed, position))
     return random.Random(f"view-{seed}-{position}").randrange(views)
 
 

@@ -16,7 +16,7 @@ from train.errors import RunError
 RECORD = "settings.json"  # what the pictures of a folder were made with
 
 
-def is_whole(file: Path) -> bool:
+def is_complete(file: Path) -> bool:
     """Whether a picture is there and was written to its end."""
     try:
         with Image.open(file) as picture:
@@ -60,7 +60,7 @@ def missing_batches(
         place: from a number to the file of its picture.
     """
     mine = list(range(count)[state.process_index :: state.num_processes])
-    todo = [number for number in mine if not is_whole(place(number))]
+    todo = [number for number in mine if not is_complete(place(number))]
     bar = tqdm(total=len(mine), initial=len(mine) - len(todo), desc="pictures", disable=not state.is_main_process)
     with bar:
         for start in range(0, len(todo), batch_size):

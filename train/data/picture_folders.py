@@ -17,7 +17,7 @@ import pyarrow.json
 import pyarrow.parquet
 from PIL import Image
 
-from drorae.checkpoints import reason_of
+from drorae.errors import reason_of
 from train.errors import DataError
 
 SPLITS = {

@@ -14,7 +14,7 @@ from train.data.batches import Batch, Sample, collate
 from train.data.captions import draw
 from train.data.crops import Crop, cut
 from train.data.rows import label_of, picture_of
-from train.data.sources import Rows
+from train.data.sources import PictureRows
 from train.errors import DataError
 from train.settings import Schedule
 
@@ -102,7 +102,7 @@ class TrainingPositions(Positions):
 
     def __init__(
         self,
-        sources: Sequence[Rows],
+        sources: Sequence[PictureRows],
         size: int | Callable[[int], int],
         crop: Crop,
         seed: int,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PIL import Image
 
-from drorae.checkpoints import reason_of
+from drorae.errors import reason_of
 from drorae.images import ImageError, load_image
 
 

@@ -11,7 +11,7 @@ import datasets
 import numpy as np
 from PIL import Image
 
-from drorae.checkpoints import reason_of
+from drorae.errors import reason_of
 from train.data.icons import STYLES, is_held_out, is_icon_table
 from train.data.picture_folders import load_picture_folder
 from train.errors import DataError
@@ -22,7 +22,7 @@ LABELS = ("label", "labels", "fine_label", "cls")  # columns of class numbers; "
 STREAM_SHARDS = 64  # that a folder of pictures is read in, where it is streamed
 
 
-class Rows(Protocol):
+class PictureRows(Protocol):
     """Rows by number, each with an ``image``: a data set, or a list of them in memory."""
 
     def __len__(self) -> int: ...
@@ -32,7 +32,7 @@ class Rows(Protocol):
     def __iter__(self) -> Iterator[dict]: ...
 
 
-class Table(Rows, Protocol):
+class Table(PictureRows, Protocol):
     """Rows that say what is in their columns: ``datasets.Dataset``, or :class:`GeneratedPictures`."""
 
     @property
@@ -150,7 +150,7 @@ def label_column(features: datasets.Features) -> str | None:
     return next((name for name in LABELS if name in numbers), classes[0] if len(classes) == 1 else None)
 
 
-def class_names(sources: Sequence[Rows], count: int | None = None, where: str = "--data") -> list[str]:
+def class_names(sources: Sequence[PictureRows], count: int | None = None, where: str = "--data") -> list[str]:
     """Names of the classes by number; none where the data has no classes.
 
     Args:
@@ -165,7 +165,7 @@ def class_names(sources: Sequence[Rows], count: int | None = None, where: str = 
     return found[0]
 
 
-def _names(rows: Rows | datasets.IterableDataset, count: int | None, where: str) -> list[str]:
+def _names(rows: PictureRows | datasets.IterableDataset, count: int | None, where: str) -> list[str]:
     if isinstance(rows, GeneratedPictures):
         return list(GeneratedPictures.CLASSES)
     if not isinstance(rows, datasets.Dataset | datasets.IterableDataset):  # held in memory

@@ -13,7 +13,7 @@ from datasets.distributed import split_dataset_by_node
 from drorae.images import ImageError
 from train.data.batches import Batch, Sample, collate
 from train.data.captions import draw
-from train.data.crops import Crop, cut, resized
+from train.data.crops import Crop, cut, resize
 from train.data.positions import TOLERATED, side_at
 from train.data.prefetching import prefetch
 from train.data.rows import label_of, picture_of
@@ -97,6 +97,6 @@ class TrainingStream:
                     raise DataError(f"{TOLERATED} pictures in a row cannot be read; the last: {damaged[0]}")
                 last = (image, *about) if image is not None else last
                 side = side_at(self.size, position)
-                whole = last[0] if last[0].shape[-1] == side else resized(last[0], side)
+                whole = last[0] if last[0].shape[-1] == side else resize(last[0], side)
                 batch.append((whole, position, damaged, *last[1:]))
             yield collate(batch)

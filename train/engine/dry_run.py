@@ -31,8 +31,9 @@ PEAK_FLOPS, PEAK_TF32, UTILISATION = 989e12, 494.5e12, 0.4
 GIB = 2**30
 
 
-class Cost(NamedTuple):
-    """Of one training step with one picture: floating point operations, and bytes kept for the backward pass (fp32)."""
+class StepCost(NamedTuple):
+    """What one training step takes for one picture: floating-point operations, and bytes kept for the backward pass
+    (fp32)."""
 
     flops: int
     activations: int
@@ -66,7 +67,7 @@ def build_on_meta(preset: Preset, phase: Stage1Preset) -> Reconstruction:
     return task
 
 
-def step_cost(task: Reconstruction) -> Cost:
+def step_cost(task: Reconstruction) -> StepCost:
     """Cost of a step in which everything is active."""
     own = {parameter.untyped_storage()._cdata for parameter in task.parameters()}
     if task.adversary is not None:
@@ -88,7 +89,7 @@ def step_cost(task: Reconstruction) -> Cost:
         loss.backward()
         for against, _ in task.adversary_loss(last):
             against.backward()
-    return Cost(counter.get_total_flops(), sum(kept.values()))
+    return StepCost(counter.get_total_flops(), sum(kept.values()))
 
 
 def denoiser_cost(preset: Preset, row: Stage2Preset, text_dim: int = 1024) -> int:

@@ -49,12 +49,12 @@ class Leg:
         Raises:
             CheckpointError: they do not fit.
         """
-        load(task.trainable, self.weights, self.file)
+        load_strictly(task.trainable, self.weights, self.file)
         if task.adversary is not None and self.adversary:
-            load(task.adversary, self.adversary, self.file)
+            load_strictly(task.adversary, self.adversary, self.file)
 
 
-def load(network: nn.Module, weights: dict[str, Tensor], file: Path) -> None:
+def load_strictly(network: nn.Module, weights: dict[str, Tensor], file: Path) -> None:
     """Load weights strictly.
 
     Raises:

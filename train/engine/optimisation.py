@@ -78,6 +78,7 @@ class PlainEMA(EMAModel):
     the decay up, to at most (1 + t) / (10 + t) at step t."""
 
     def get_decay(self, optimization_step: int) -> float:
+        """The decay of a step, 0..1."""
         return self.decay
 
 

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from drorae.checkpoints import reason_of
+from drorae.errors import reason_of
 from train.errors import RunError, writing
 
 STATE, CHECKPOINT, LOG, RECORD, DAMAGED = "state", "checkpoint", "log.jsonl", "run.json", "damaged.txt"
@@ -123,7 +123,9 @@ class Counter(Generic[Number]):
         self.value: Number = value
 
     def state_dict(self) -> dict[str, Number]:
+        """The numbers, by name."""
         return {"value": self.value}
 
     def load_state_dict(self, state: dict[str, Number]) -> None:
+        """Take the numbers of :meth:`state_dict`."""
         self.value = state["value"]

@@ -21,7 +21,7 @@ from torch import nn
 
 from drorae.checkpoints import CheckpointError
 from drorae.choices import DECODERS, GUIDANCE
-from drorae.console import run_command
+from drorae.console import fail, run_command
 from drorae.images import ImageError
 from drorae.pipelines.base import MAX_SCALE, MAX_SEED, SamplingError
 from train.data.captions import all_captions, captions_of
@@ -365,9 +365,4 @@ def _code_of(main: Callable[[], None]) -> int:
     except BrokenPipeError:  # the output's
         raise
     except (CheckpointError, DataError, ImageError, OSError, RunError, SamplingError) as error:
-        return _fail(str(error))
-
-
-def _fail(message: str) -> int:
-    print(message, file=sys.stderr)
-    return 2
+        return fail(str(error))

@@ -76,7 +76,7 @@ class Claim:
     second: bool = False  # on the second encoder
 
 
-class Sized(NamedTuple):
+class SizedRow(NamedTuple):
     """A row of a slope: its name, its size on the axis, its values by seed."""
 
     name: str
@@ -88,7 +88,7 @@ class Fitted(NamedTuple):
     """The line of a slope, the rows it goes through, and the paper's."""
 
     line: Line
-    rows: list[Sized]
+    rows: list[SizedRow]
     paper: Fit
 
 
@@ -229,7 +229,7 @@ def by_seed(records: Sequence[Record], base: str, row: str, measure: str) -> dic
     return {record["seed"]: record[measure] for record in mine}
 
 
-def difference(records: Sequence[Record], base: str, row: str, reference: str, measure: str) -> Estimate | None:
+def seed_differences(records: Sequence[Record], base: str, row: str, reference: str, measure: str) -> Estimate | None:
     """How much a row is above another, seed by seed; ``None`` where one of them is not there."""
     one, other = (by_seed(records, base, name, measure) for name in (row, reference))
     if other is None or not isinstance(one, dict):
@@ -237,9 +237,9 @@ def difference(records: Sequence[Record], base: str, row: str, reference: str, m
     return paired_difference(one, other)
 
 
-def sized_rows(records: Sequence[Record], base: str, slope: Slope, measure: str) -> list[Sized]:
+def sized_rows(records: Sequence[Record], base: str, slope: Slope, measure: str) -> list[SizedRow]:
     """The rows that a slope is fitted to, equal ones once, in order of size."""
-    found: dict[frozenset[str], Sized] = {}
+    found: dict[frozenset[str], SizedRow] = {}
     mine = [r for r in records if r["base"] == base and r["row"].startswith(slope.rows)]
     for record in mine:
         name = record["row"]
@@ -247,7 +247,7 @@ def sized_rows(records: Sequence[Record], base: str, slope: Slope, measure: str)
         if isinstance(values, dict) and not name.endswith(LONG):
             size = len(record["layers"].split()) if slope.by_layers else float(np.log10(record["parameters"]))
             runs = frozenset(r["hash"] for r in mine if r["row"] == name)
-            found.setdefault(runs, Sized(name, size, list(values.values())))
+            found.setdefault(runs, SizedRow(name, size, list(values.values())))
     return sorted(found.values(), key=lambda row: row.size)
 
 
@@ -263,16 +263,16 @@ def judge(claim: Claim, records: Sequence[Record], bases: str = "study") -> Outc
         estimate, sign = student(list(values.values())) if isinstance(values, dict) else None, test.sign
         compared = f"`{test.row}`"
     else:
-        estimate = difference(records, base.name, test.row, test.reference, measure)
+        estimate = seed_differences(records, base.name, test.row, test.reference, measure)
         sign = test.sign or improvement(measure) * (1 if test.better else -1)
         compared = f"`{test.row}` against `{test.reference}`"
     if estimate is None:
         return Outcome(claim, NOT_RUN, measure, None, _sentence(claim, NOT_RUN, compared, base), base)
     said = verdict(estimate.low, estimate.high, sign)
-    words = f"{TITLES[measure]} {signed(estimate.mean)}{interval(estimate)}, {compared}, {seeds(estimate.seeds)}"
+    words = f"{TITLES[measure]} {signed_text(estimate.mean)}{interval(estimate)}, {compared}, {seeds(estimate.seeds)}"
     if isinstance(test, Difference) and test.measure is None and measure != "psnr":
-        also = difference(records, base.name, test.row, test.reference, "psnr")
-        words += f"; PSNR {signed(also.mean)} dB{interval(also)}" if also is not None else ""
+        also = seed_differences(records, base.name, test.row, test.reference, "psnr")
+        words += f"; PSNR {signed_text(also.mean)} dB{interval(also)}" if also is not None else ""
     return Outcome(claim, said, measure, estimate, _sentence(claim, said, words, base), base)
 
 
@@ -288,9 +288,9 @@ def _judge_slope(claim: Claim, test: Slope, records: Sequence[Record], base: Bas
     said = verdict(line.low, line.high, improvement(measure))
     unit = "a layer" if test.by_layers else "for ten times the parameters"
     words = (
-        f"{TITLES[measure]} {signed(line.fit.slope)} {unit}{interval(estimate)}, R² {line.fit.r2:.2f}, "
-        f"{len(rows)} rows of at least {seeds(fewest)}; one row left out: {signed(min(line.without))} to "
-        f"{signed(max(line.without))}"
+        f"{TITLES[measure]} {signed_text(line.fit.slope)} {unit}{interval(estimate)}, R² {line.fit.r2:.2f}, "
+        f"{len(rows)} rows of at least {seeds(fewest)}; one row left out: {signed_text(min(line.without))} to "
+        f"{signed_text(max(line.without))}"
     )
     alone = by_seed(records, base.name, RAE, measure)
     if isinstance(alone, float) and measure != "psnr":
@@ -308,7 +308,7 @@ def _sentence(claim: Claim, said: str, words: str, base: Base) -> str:
     return f"{claim.text}{where} ({claim.source}: {claim.stated}): **{said}**: {words}{few}."
 
 
-def signed(value: float) -> str:
+def signed_text(value: float) -> str:
     """A difference with its sign, to three digits."""
     return f"{value:+.3g}"
 
@@ -317,7 +317,7 @@ def interval(estimate: Estimate) -> str:
     """The interval of 95 % in brackets, with a blank before; empty where there is none."""
     if estimate.low is None or estimate.high is None:
         return ""
-    return f" [{signed(estimate.low)}, {signed(estimate.high)}]"
+    return f" [{signed_text(estimate.low)}, {signed_text(estimate.high)}]"
 
 
 def seeds(count: int) -> str:

@@ -22,7 +22,7 @@ def figure_svg(figure: go.Figure, label: str) -> str:
 
     Args:
         figure: scatter traces in one row of charts.
-        label: what it shows, for who cannot see it.
+        label: what it shows, for those who cannot see it.
     """
     content: dict[str, Any] = figure.to_plotly_json()
     layout, traces = content["layout"], content["data"]

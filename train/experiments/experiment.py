@@ -57,7 +57,7 @@ class Experiment:
 
     @property
     def canonical(self) -> Experiment:
-        """The same experiment as it is hashed: beta = 0 *is* RAE, a mean has no experts, and so on."""
+        """The experiment as it is hashed: beta = 0 *is* RAE, a mean has no experts, and so on."""
         fusion = _canonical(self.fusion, len_layers(self.base))
         mean = self.fusion is not None and self.fusion.rule == MEAN  # has no phase 2: its decoder is trained
         if self.phase == RAE or (self.phase == FUSION and fusion is None and not mean):

@@ -93,6 +93,7 @@ class BudgetFusion(DepthRoutedFusion):
     def forward(
         self, layers: Sequence[Tensor], return_routing: bool = False, keep: Tensor | None = None
     ) -> FusionOutput:
+        """Arguments and result as of :meth:`drorae.models.fusion.Fusion.forward`."""
         z = self.normalize(layers)
         w, shares = self.shares(self.router_weights(z), keep)
         h, size = self.expert_outputs(z), self.num_layers // len(CAPS)

@@ -20,10 +20,10 @@ from train.experiments.claims import (
     axis_of,
     by_seed,
     claims_of,
-    difference,
     interval,
     judge,
-    signed,
+    seed_differences,
+    signed_text,
 )
 from train.experiments.drawings import figure_svg
 from train.experiments.rows import BASES, LONG, TABLES
@@ -44,7 +44,7 @@ LATENT_TITLES = {
     "high_frequency": "high-frequency energy",
     "same_class": "same-class share of 10 neighbours",
 }
-Row = dict[str, Any]
+ReportLine = dict[str, Any]
 
 
 def write_report(folder: Path) -> str:
@@ -92,7 +92,7 @@ def bases_of(tables: Tables) -> str:
     raise RunError(f"the tables are of several studies ({', '.join(sorted(found))}); keep one, or give another --to.")
 
 
-def summarise(tables: Tables) -> list[Row]:
+def summarise(tables: Tables) -> list[ReportLine]:
     """One line per table, base, row and measure: the mean over seeds with its interval, and the difference to the row
     it is compared with. Holm's adjustment is over the rows of a table, base and measure."""
     axis, lines = axis_of(all_records(tables)), []
@@ -109,7 +109,7 @@ def summarise(tables: Tables) -> list[Row]:
     return lines
 
 
-def _line(table: str, records: Sequence[Record], base: str, name: str, measure: str, axis: str) -> Row | None:
+def _line(table: str, records: Sequence[Record], base: str, name: str, measure: str, axis: str) -> ReportLine | None:
     values = by_seed(records, base, name, measure)
     if values is None:
         return None
@@ -119,7 +119,7 @@ def _line(table: str, records: Sequence[Record], base: str, name: str, measure: 
     other = first["compared_with"]
     hashes = [{r["hash"] for r in records if (r["base"], r["row"]) == (base, one)} for one in (name, other)]
     equal = bool(hashes[0] & hashes[1])  # another name for the same runs
-    change = difference(records, base, name, other, measure) if other and not equal else None
+    change = seed_differences(records, base, name, other, measure) if other and not equal else None
     return {
         "table": table,
         "base": base,
@@ -141,13 +141,13 @@ def _line(table: str, records: Sequence[Record], base: str, name: str, measure: 
     }
 
 
-def _estimate(estimate: Estimate) -> Row:
+def _estimate(estimate: Estimate) -> ReportLine:
     return {"seeds": estimate.seeds, "mean": estimate.mean, "low": estimate.low, "high": estimate.high}
 
 
-def describe_lines(outcomes: Sequence[Outcome]) -> list[Row]:
+def describe_lines(outcomes: Sequence[Outcome]) -> list[ReportLine]:
     """The fitted lines, one line per row of each: with the residual of the row, and the slope without it."""
-    lines: list[Row] = []
+    lines: list[ReportLine] = []
     for outcome in outcomes:
         if outcome.fitted is None:
             continue
@@ -174,9 +174,9 @@ def describe_lines(outcomes: Sequence[Outcome]) -> list[Row]:
     return lines or [{"fit": ""}]
 
 
-def describe_claims(outcomes: Sequence[Outcome], records: Sequence[Record], bases: str) -> list[Row]:
+def describe_claims(outcomes: Sequence[Outcome], records: Sequence[Record], bases: str) -> list[ReportLine]:
     """The sentence that says how all was measured, then one for each claim, and one on the length of the runs."""
-    empty: Row = {"verdict": "", "measure": "", "estimate": None, "low": None, "high": None, "seeds": None}
+    empty: ReportLine = {"verdict": "", "measure": "", "estimate": None, "low": None, "high": None, "seeds": None}
     lines = [{"key": PROTOCOL, **empty, "sentence": protocol(records, bases)}]
     for outcome in outcomes:
         estimate = outcome.estimate
@@ -242,7 +242,11 @@ def order_kept(records: Sequence[Record]) -> str:
 
 
 def readme(
-    tables: Tables, summary: Sequence[Row], outcomes: Sequence[Outcome], names: Sequence[tuple[str, str]], bases: str
+    tables: Tables,
+    summary: Sequence[ReportLine],
+    outcomes: Sequence[Outcome],
+    names: Sequence[tuple[str, str]],
+    bases: str,
 ) -> str:
     """The report as Markdown."""
     records = all_records(tables)
@@ -279,7 +283,7 @@ def readme(
     return "\n".join(lines) + "\n"
 
 
-def table_lines(summary: Sequence[Row], latent: Sequence[str]) -> list[str]:
+def table_lines(summary: Sequence[ReportLine], latent: Sequence[str]) -> list[str]:
     """A table of rows and measures as Markdown; differences and p of the measure that decides."""
     axis = next((line["measure"] for line in summary if line["axis"]), "psnr")
     there = [name for name in (*MEASURES, *latent) if any(line["measure"] == name for line in summary)]
@@ -296,19 +300,19 @@ def table_lines(summary: Sequence[Row], latent: Sequence[str]) -> list[str]:
     return lines
 
 
-def _mean_cell(line: Row | None) -> str:
+def _mean_cell(line: ReportLine | None) -> str:
     if line is None:
         return "–"
     half = "" if line["high"] is None else f" ± {line['high'] - line['mean']:.2g}"
     return f"{line['mean']:.4g}{half}"
 
 
-def _difference_cells(line: Row | None) -> list[str]:
+def _difference_cells(line: ReportLine | None) -> list[str]:
     if line is None or line["difference"] is None:
         return ["–"] * 3
     estimate = Estimate(line["difference"], line["difference_low"], line["difference_high"], line["p"], 0)
     p = [f"{line[name]:.2g}" if line[name] is not None else "–" for name in ("p", "holm")]
-    return [f"{signed(estimate.mean)}{interval(estimate)} to `{line['compared_with']}`", *p]
+    return [f"{signed_text(estimate.mean)}{interval(estimate)} to `{line['compared_with']}`", *p]
 
 
 def line_lines(outcomes: Sequence[Outcome]) -> list[str]:
@@ -319,19 +323,19 @@ def line_lines(outcomes: Sequence[Outcome]) -> list[str]:
     head = ["line", "slope", "R²", "slope without one row", "the paper's slope (rFID)", "R²"]
     lines = [f"| {' | '.join(head)} |", "|---|---:|---:|---|---:|---:|"]
     for outcome, line, _, paper in fitted:
-        slope = signed(line.fit.slope) + (interval(outcome.estimate) if outcome.estimate else "")
-        without = f"{signed(min(line.without))} to {signed(max(line.without))}"
+        slope = signed_text(line.fit.slope) + (interval(outcome.estimate) if outcome.estimate else "")
+        without = f"{signed_text(min(line.without))} to {signed_text(max(line.without))}"
         cells = [f"{outcome.claim.key}, {TITLES[outcome.measure]}", slope, f"{line.fit.r2:.2f}", without]
         lines.append(f"| {' | '.join([*cells, f'{paper.slope:.4f}', f'{paper.r2:.2f}'])} |")
     lines += ["", "What rows leave over:", ""]
     for outcome, line, rows, _ in fitted:
         pairs = zip(rows, line.residuals, strict=True)
-        left = ", ".join(f"`{row.name}` {signed(value)}" for row, value in pairs)
+        left = ", ".join(f"`{row.name}` {signed_text(value)}" for row, value in pairs)
         lines.append(f"- {outcome.claim.key}: {left}.")
     return lines
 
 
-def write_csv(file: Path, lines: Sequence[Row]) -> None:
+def write_csv(file: Path, lines: Sequence[ReportLine]) -> None:
     """Write records of equal keys; ``None`` is empty."""
     text = StringIO()
     writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")

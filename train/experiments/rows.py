@@ -73,7 +73,7 @@ BASES = {
 
 
 @dataclass(frozen=True)
-class Row:
+class StudyRow:
     """A row of a table.
 
     Attributes:
@@ -97,7 +97,7 @@ class Row:
         return [dataclasses.replace(self.experiment, seed=seed) for seed in range(self.seeds)]
 
 
-def fusion_of(base: Base, **changes: Any) -> FusionChoice:
+def paper_fusion(base: Base, **changes: Any) -> FusionChoice:
     """The paper's fusion upon a base, with changes."""
     return dataclasses.replace(FusionChoice(tuple(range(1, base.layers + 1)), base.width), **changes)
 
@@ -107,12 +107,12 @@ def deepest(base: Base, count: int) -> tuple[int, ...]:
     return tuple(range(base.layers - count + 1, base.layers + 1))
 
 
-def rows_of(table: str, bases: str = "study") -> list[Row]:
+def rows_of(table: str, bases: str = "study") -> list[StudyRow]:
     """All rows of a table, for ``"study"`` or ``"smoke"`` bases."""
     return [row for base in BASES[bases] for row in _ROWS[table](base)]
 
 
-def all_runs(rows: list[Row]) -> dict[str, Experiment]:
+def all_runs(rows: list[StudyRow]) -> dict[str, Experiment]:
     """Every experiment of some rows and those they go on from, once each, by hash, in the order to run them: the first
     seed of all rows, then the second, and so on."""
     found: dict[str, Experiment] = {}
@@ -130,21 +130,21 @@ def _row(
 ):
     experiment = Experiment(base.name, FUSION, fusion, base.pictures)
     seeds = changes.pop("seeds", SEEDS)
-    return Row(table, name, title, reference, dataclasses.replace(experiment, **changes), seeds)
+    return StudyRow(table, name, title, reference, dataclasses.replace(experiment, **changes), seeds)
 
 
-def _common(table: str, base: Base) -> Iterator[Row]:
+def _common(table: str, base: Base) -> Iterator[StudyRow]:
     yield _row(table, base, RAE, "RAE: the last layer, phase 1", None, None, phase=RAE)
     title = f"all layers, width {base.width}, signed, beta 0.2"
-    yield _row(table, base, DEFAULT, title, RAE, fusion_of(base))
+    yield _row(table, base, DEFAULT, title, RAE, paper_fusion(base))
 
 
-def _scaling(base: Base) -> list[Row]:
+def _scaling(base: Base) -> list[StudyRow]:
     rows = list(_common("scaling", base))
     for width in base.widths:
-        rows.append(_row("scaling", base, f"width-{width}", f"width {width}", DEFAULT, fusion_of(base, width=width)))
-    more = {f"width-{width}": fusion_of(base, width=width) for width in base.longer}
-    more |= {f"deepest-{LONGER_COUNT}": fusion_of(base, layers=deepest(base, LONGER_COUNT))} if more else {}
+        rows.append(_row("scaling", base, f"width-{width}", f"width {width}", DEFAULT, paper_fusion(base, width=width)))
+    more = {f"width-{width}": paper_fusion(base, width=width) for width in base.longer}
+    more |= {f"deepest-{LONGER_COUNT}": paper_fusion(base, layers=deepest(base, LONGER_COUNT))} if more else {}
     for name, fusion in more.items():
         title = f"{name.replace('-', ' ')}, {LONGER} times the pictures"
         changes = {"pictures": LONGER * base.pictures, "seeds": 1}
@@ -152,27 +152,27 @@ def _scaling(base: Base) -> list[Row]:
     return rows
 
 
-def _layers(base: Base) -> list[Row]:
+def _layers(base: Base) -> list[StudyRow]:
     rows = list(_common("layers", base))
     for count in base.counts:
-        fusion = fusion_of(base, layers=deepest(base, count))
+        fusion = paper_fusion(base, layers=deepest(base, count))
         rows.append(_row("layers", base, f"deepest-{count}", f"the deepest {count}", DEFAULT, fusion))
     for count in base.counts if base.whole else ():
-        fusion = fusion_of(base, layers=tuple(range(1, count + 1)))
+        fusion = paper_fusion(base, layers=tuple(range(1, count + 1)))
         title = f"the shallowest {count}, z_base of the last"
         rows.append(_row("layers", base, f"shallowest-{count}", title, f"deepest-{count}", fusion))
     return rows
 
 
-def _rules(base: Base) -> list[Row]:
+def _rules(base: Base) -> list[StudyRow]:
     if not base.whole:
         return []
     rows = list(_common("rules", base))
     for beta in BETAS:
         title = f"signed, beta {beta:g}" + (" (no correction)" if beta == 1 else "")
-        rows.append(_row("rules", base, f"beta-{beta:g}", title, DEFAULT, fusion_of(base, beta=beta)))
+        rows.append(_row("rules", base, f"beta-{beta:g}", title, DEFAULT, paper_fusion(base, beta=beta)))
     for beta in (0.2, 1.0):
-        title, fusion = f"softmax, beta {beta:g}", fusion_of(base, rule=SOFTMAX, beta=beta)
+        title, fusion = f"softmax, beta {beta:g}", paper_fusion(base, rule=SOFTMAX, beta=beta)
         rows.append(_row("rules", base, f"softmax-{beta:g}", title, f"beta-{beta:g}", fusion))
     changes: dict[str, tuple[str, dict[str, Any]]] = {
         "router-deepest": ("router reads the last layer", {"router": DEEPEST}),
@@ -180,15 +180,15 @@ def _rules(base: Base) -> list[Row]:
         "budgets": ("HiRAE's residual budgets for beta", {"rule": BUDGETS}),
     }
     for name, (title, change) in changes.items():
-        rows.append(_row("rules", base, name, title, DEFAULT, fusion_of(base, **change)))
+        rows.append(_row("rules", base, name, title, DEFAULT, paper_fusion(base, **change)))
     return rows + _decoders("rules", base)
 
 
-def _decoders(table: str, base: Base) -> list[Row]:
+def _decoders(table: str, base: Base) -> list[StudyRow]:
     """What trains the decoder, too. The two phases of ``three-phases`` see as many pictures together as ``joint``."""
     few = max(2, base.layers // 3)
-    mean = fusion_of(base, layers=deepest(base, few), rule=MEAN)
-    default, long = fusion_of(base), 2 * base.pictures
+    mean = paper_fusion(base, layers=deepest(base, few), rule=MEAN)
+    default, long = paper_fusion(base), 2 * base.pictures
     return [
         _row(table, base, RETRAINED, "RAE, its decoder trained on", RAE, None, phase=DECODER),
         _row(table, base, "mean", f"mean of {few}, the decoder trained on for it", RETRAINED, mean, phase=DECODER),
@@ -197,7 +197,7 @@ def _decoders(table: str, base: Base) -> list[Row]:
     ]
 
 
-def _generation(base: Base) -> list[Row]:
+def _generation(base: Base) -> list[StudyRow]:
     """The rows whose latents differ in kind; the others of ``rules`` share one of these."""
     return [dataclasses.replace(row, table="generation") for row in _rules(base) if row.name != "no-activation"]
 

@@ -24,7 +24,7 @@ from drorae import AutoencoderDRoRAE
 from drorae.checkpoints import CheckpointError, read_weights
 from drorae.devices import best_device
 from train.data.held_out import ValidationPhotos
-from train.engine.legs import LEG, find_leg, load
+from train.engine.legs import LEG, find_leg, load_strictly
 from train.engine.run_folder import CHECKPOINT, LOG, RECORD, STATE, is_finished
 from train.engine.session import VALIDATION_PHOTOS, load_validation, train, with_arguments
 from train.errors import RunError, writing
@@ -63,10 +63,12 @@ class StudyTask(Reconstruction):
             self.trainable = nn.ModuleDict({"fusion": model.fusion_module, "decoder": model.decoder})
 
     def use(self, trainable: nn.Module, discriminator: nn.Module | None) -> None:
+        """See :meth:`train.engine.task.Task.use`."""
         if not self.joint:  # whose two parts stay where they are
             super().use(trainable, discriminator)
 
     def export(self, folder: Path) -> None:
+        """See :meth:`train.engine.task.Task.export`."""
         save_file({k: v.contiguous().cpu() for k, v in self.trainable.state_dict().items()}, folder / TRAINED)
 
 
@@ -83,6 +85,7 @@ class StudyMeasure(Measure):
         self.scores, self.frechet, self.turn = {}, {}, 0
 
     def features_of_originals(self, images: Tensor) -> dict[str, Tensor]:
+        """Features of images (B, 3, H, W) in [0, 1], by name, (B, D) each."""
         if self.turn == len(self.known):
             self.known.append(super().features_of_originals(images))
         self.turn += 1
@@ -156,7 +159,7 @@ class Study:
         task = self.build(one, one.row(), None)
         if one.trains:
             file = folder / CHECKPOINT / TRAINED
-            load(task.trainable, read_weights(file), file)
+            load_strictly(task.trainable, read_weights(file), file)
         origin = self.origin(one.base)
         result = read_result(self.args.out, one)
         if result is not None and {name: result.get(name) for name in origin} != origin:
@@ -209,7 +212,7 @@ class Study:
             model.fusion_module = build_choice(one.fusion, encoder.num_layers, encoder.dim, encoder.norm_eps)
         if one.phase == FINETUNE:
             weights, file = self.trained_fusion(one)
-            load(model.fusion_module, weights, file)
+            load_strictly(model.fusion_module, weights, file)
             model.add_finetuned_decoder()
         return StudyTask(model, row, self.args.weights, validation, joint=one.phase == JOINT)
 
@@ -286,7 +289,7 @@ class Study:
 
 
 def _history(folder: Path) -> dict[str, Any]:
-    """Of a trained run: seconds, data, machines, precision."""
+    """What is known of a trained run: seconds, data, machines, precision."""
     log, record = folder / LOG, folder / RECORD
     if not log.is_file() or not record.is_file():
         return {"seconds": 0.0, "data": "", "devices": "", "precision": ""}

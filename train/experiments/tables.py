@@ -12,7 +12,7 @@ import pyarrow.parquet
 
 from train.errors import RunError, writing
 from train.experiments.experiment import Experiment
-from train.experiments.rows import Row
+from train.experiments.rows import StudyRow
 from train.experiments.running import read_result
 
 SHARED_COLUMNS = ("encoder", "decoder", "validation", "photos", "size")  # alike for all runs of a base
@@ -51,7 +51,7 @@ SCHEMA = pa.schema(list(COLUMNS.items()))
 Record = dict[str, Any]
 
 
-def collect(rows: Iterable[Row], out: Path, fits: Callable[[dict[str, Any]], bool]) -> list[Record]:
+def collect(rows: Iterable[StudyRow], out: Path, fits: Callable[[dict[str, Any]], bool]) -> list[Record]:
     """What was measured of some rows so far, one record per row and seed, in their order.
 
     Args:
@@ -70,7 +70,7 @@ def collect(rows: Iterable[Row], out: Path, fits: Callable[[dict[str, Any]], boo
     return records
 
 
-def _record(row: Row, experiment: Experiment, result: dict[str, Any]) -> Record:
+def _record(row: StudyRow, experiment: Experiment, result: dict[str, Any]) -> Record:
     one = experiment.canonical
     record: Record = {"base": one.base, "row": row.name, "title": row.title, "compared_with": row.reference}
     record |= {"hash": one.hash, "seed": one.seed if one.trains else None, "phase": one.phase, "pictures": one.pictures}

@@ -64,6 +64,7 @@ class Timer:
         self.device, self.start = device, time.monotonic()
 
     def seconds(self) -> float:
+        """Seconds so far."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         return time.monotonic() - self.start
@@ -74,7 +75,7 @@ def scaled_rate(row: Schedule, batch_size: int) -> float:
     return row.lr * min(2.5, (batch_size / row.batch_size) ** 0.5)
 
 
-def planned(row: Schedule, batch_size: int, steps: int) -> Schedule:
+def plan_schedule(row: Schedule, batch_size: int, steps: int) -> Schedule:
     """A preset's schedule with other batches and another number of steps, everything else in proportion."""
     ratio = steps / row.steps
     sides = tuple((int(start * ratio), sides) for start, sides in row.sides)
@@ -117,11 +118,11 @@ def time_steps(task: Task, batch: Batch, accelerator: Accelerator, step: int) ->
 
 def build_stage2(args: argparse.Namespace, row, accelerator: Accelerator) -> FlowMatching:
     """The task of a denoiser, as ``train.stage2`` builds it."""
-    model = load_tokenizer(stage2.find_tokenizer(args, row))
+    model = load_tokenizer(stage2.resolve_tokenizer(args, row))
     make = stage2.class_condition if args.condition == "class" else stage2.text_condition
     condition = make(args, model, row)
     validation, labelled = stage2.load_held_out_photos(args, model, condition, accelerator.print)
-    name = stage2.find_tokenizer(args, row)
+    name = stage2.resolve_tokenizer(args, row)
     return FlowMatching(model, condition, row, model.statistics, validation, name, labelled=labelled)
 
 
@@ -191,7 +192,7 @@ def main(argv: list[str] | None = None) -> None:
     pictures = load_pictures(args, row.schedule, device)
     print(f"{pictures.count} pictures on {device} after {time.monotonic() - started:.0f} s")
 
-    base = planned(row.schedule, args.batch_size, row.schedule.steps)
+    base = plan_schedule(row.schedule, args.batch_size, row.schedule.steps)
     if not base.sides:
         base = dataclasses.replace(base, sides=((0, (task.image_size,)),))
     if isinstance(task, FlowMatching):
@@ -226,7 +227,7 @@ def main(argv: list[str] | None = None) -> None:
     steps = min(steps, args.steps or steps)
     if steps < 10:
         raise RunError(f"--minutes {args.minutes}: {left:.0f} s are left for steps of {step_seconds:.1f} s; give more.")
-    schedule = planned(base, args.batch_size, steps)
+    schedule = plan_schedule(base, args.batch_size, steps)
     schedule = dataclasses.replace(schedule, lr=base.lr, precision=precision)
 
     folder = args.out / args.preset / args.run

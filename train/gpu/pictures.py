@@ -17,13 +17,13 @@ from train.data.crops import Crop, adm_square, crop_squares
 from train.data.draws import uniform_draws
 from train.data.positions import Positions
 from train.data.rows import label_of, picture_of
-from train.data.sources import Rows
+from train.data.sources import PictureRows
 from train.settings import Schedule
 
 STORED_SIDE = 224  # pixels; all pictures are kept as squares of this side
 
 
-def decode_all(sources: Sequence[Rows], side: int, threads: int) -> tuple[Tensor, Tensor, list[str]]:
+def decode_all(sources: Sequence[PictureRows], side: int, threads: int) -> tuple[Tensor, Tensor, list[str]]:
     """The central squares of all rows as bytes (n, 3, side, side), their labels (n,), and notes on damaged pictures,
     which are grey."""
     rows = [(s, i) for s, source in enumerate(sources) for i in range(len(source))]

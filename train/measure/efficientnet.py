@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from train.errors import check_weights
+
 WEIGHTS = "tf_efficientnet_lite2_fp16.safetensors"
 INPUT_SIZE = 260
 
@@ -29,10 +31,7 @@ class EfficientNetLite2(nn.Module):
     def __init__(self, folder: Path):
         super().__init__()
         file = folder / WEIGHTS
-        if not file.is_file():
-            raise FileNotFoundError(
-                f"EfficientNet-Lite2 needs '{file}' (timm's tf_efficientnet_lite2); pass --weights FOLDER"
-            )
+        check_weights(file, f"EfficientNet-Lite2 needs '{file}' (timm's tf_efficientnet_lite2)")
         self.model = timm.create_model("tf_efficientnet_lite2", pretrained=False)
         state = {name: value.float() for name, value in load_file(file).items()}
         missing, unexpected = self.model.load_state_dict(state, strict=False)

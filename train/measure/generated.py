@@ -129,7 +129,7 @@ class Judge(NamedTuple):
     Attributes:
         title: its name for people.
         network: images (B, 3, H, W) in [0, 1] to features (B, D) and class logits.
-        classes: number of the logit of ImageNet's first class; what is before it is no class.
+        classes: number of the logit of ImageNet's first class; what comes before it is not a class.
     """
 
     title: str

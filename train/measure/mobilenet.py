@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from train.errors import check_weights
+
 WEIGHTS, ARCHITECTURE = "mobilenet_v2_224_dequant.safetensors", "mobilenet_v2_224_arch.json"
 INPUT_SIZE = 224
 
@@ -29,8 +31,7 @@ class MobileNetV2(nn.Module):
     def __init__(self, folder: Path):
         super().__init__()
         for name in (WEIGHTS, ARCHITECTURE):
-            if not (folder / name).is_file():
-                raise FileNotFoundError(f"FD-MobileNetV2 needs '{folder / name}'; pass --weights FOLDER")
+            check_weights(folder / name, f"FD-MobileNetV2 needs '{folder / name}'")
         self.operations = json.loads((folder / ARCHITECTURE).read_text(encoding="utf-8"))
         for key, value in load_file(folder / WEIGHTS).items():
             self.register_buffer(key.replace(".", "_"), value.float(), persistent=False)

@@ -9,6 +9,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from train.errors import check_weights
+
 WEIGHTS = "st_lpips_alex_fp16.safetensors"
 EPS = 1e-10  # of the unit length
 # what LPIPS scales pictures in [-1, 1] with
@@ -27,10 +29,7 @@ class STLPIPS(nn.Module):
 
     def __init__(self, file: Path):
         super().__init__()
-        if not file.is_file():
-            raise FileNotFoundError(
-                f"ST-LPIPS needs '{file}' (the PyPI package stlpips_pytorch has the weights); pass --weights FOLDER"
-            )
+        check_weights(file, f"ST-LPIPS needs '{file}' (the PyPI package stlpips_pytorch has the weights)")
         for name, value in load_file(file).items():
             self.register_buffer(name, value.float(), persistent=False)
         line = torch.tensor([1.0, 2.0, 1.0])

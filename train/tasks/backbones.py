@@ -9,12 +9,14 @@ from safetensors.torch import load_file
 from timm.layers import resample_abs_pos_embed
 from torch import nn
 
-from drorae.checkpoints import CheckpointError, reason_of
+from drorae.checkpoints import CheckpointError
+from drorae.errors import reason_of
+from train.errors import check_weights
 
 RANDOM = "random"
 
 
-def pretrained(name: str, **timm_args) -> nn.Module:
+def build_pretrained(name: str, **timm_args) -> nn.Module:
     """A timm model with the weights timm's hub has for its name.
 
     Raises:
@@ -39,13 +41,12 @@ def load_timm(name: str, weights: str | None, folder: Path, img_size: int, **tim
         FileNotFoundError: the weights file is not there.
     """
     if weights is None:
-        model = pretrained(name, img_size=img_size, **timm_args)
+        model = build_pretrained(name, img_size=img_size, **timm_args)
     else:
         model = timm.create_model(name, pretrained=False, img_size=img_size, **timm_args)
         if weights != RANDOM:
             file = folder / weights
-            if not file.is_file():
-                raise FileNotFoundError(f"the weights of {name}, '{file}', are missing; pass --weights FOLDER")
+            check_weights(file, f"the weights of {name}, '{file}', are missing")
             state = {key: value.float() for key, value in load_file(file).items()}
             state["pos_embed"] = resample_abs_pos_embed(
                 state["pos_embed"], model.patch_embed.grid_size, num_prefix_tokens=model.num_prefix_tokens

@@ -28,7 +28,7 @@ class ConditionKind(Protocol):
         """Keyword arguments of the network for a batch, without the condition where ``dropped`` (B,) is set."""
 
     def examples(self, count: int) -> dict[str, Tensor]:
-        """The same for a grid of samples in the log."""
+        """The :meth:`arguments` of ``count`` samples for the grid in the log."""
 
     def export(self, scheduler: SchedulerMixin, autoencoder_name: str, folder: Path) -> None:
         """Write the folder of a pipeline."""
@@ -47,16 +47,19 @@ class ClassCondition:
         self.network, self.denoiser, self.names = denoiser, denoiser, list(names)
 
     def arguments(self, batch: Batch, dropped: Tensor) -> dict[str, Tensor]:
+        """See :meth:`ConditionKind.arguments`."""
         labels = batch.labels
         assert labels is not None, "batches come with labels, -1 where the data has none"
         known = (labels >= 0) & (labels < len(self.names)) & ~dropped
         return {"class_labels": torch.where(known, labels, len(self.names))}
 
     def examples(self, count: int) -> dict[str, Tensor]:
+        """See :meth:`ConditionKind.examples`."""
         numbers = torch.arange(min(count, len(self.names)))
         return {"class_labels": numbers.to(self.denoiser.device)}
 
     def export(self, scheduler: SchedulerMixin, autoencoder_name: str, folder: Path) -> None:
+        """See :meth:`ConditionKind.export`."""
         pipeline = DRoRAEClassPipeline(None, self.denoiser, scheduler, None, self.names, autoencoder_name)
         pipeline.save_pretrained(folder)
 
@@ -116,10 +119,12 @@ class TextCondition:
         self.network = CaptionedDenoiser(denoiser, text_encoder) if self.trained else denoiser
 
     def arguments(self, batch: Batch, dropped: Tensor) -> dict[str, Tensor]:
+        """See :meth:`ConditionKind.arguments`."""
         assert batch.captions is not None, "batches come with the captions that this condition wants"
         return self.of(batch.captions, ~dropped)
 
     def examples(self, count: int) -> dict[str, Tensor]:
+        """See :meth:`ConditionKind.examples`."""
         prompts = self.prompts[:count]
         return self.of(prompts, torch.ones(len(prompts), dtype=torch.bool, device=self.denoiser.device))
 
@@ -145,6 +150,7 @@ class TextCondition:
         }
 
     def export(self, scheduler: SchedulerMixin, autoencoder_name: str, folder: Path) -> None:
+        """See :meth:`ConditionKind.export`."""
         own = self.text_encoder_name is None
         DRoRAETextPipeline(
             None,

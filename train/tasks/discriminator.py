@@ -30,6 +30,7 @@ class LocalNorm(nn.Module):
         self.weight, self.bias, self.eps = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels)), eps
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, N) to the same shape."""
         return F.instance_norm(x.float(), weight=self.weight, bias=self.bias, eps=self.eps)
 
 
@@ -48,6 +49,7 @@ class Head(nn.Module):
         return nn.Sequential(spectral_norm(convolution), LocalNorm(channels), nn.LeakyReLU(0.2))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (B, C, N) to logits (B, N)."""
         x = self.inlet(x)
         x = (self.residual(x) + x) / math.sqrt(2)
         return self.logit(x).squeeze(1)

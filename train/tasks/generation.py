@@ -76,6 +76,7 @@ class FlowMatching(nn.Module):
             block.compile()
 
     def use(self, trainable: nn.Module, discriminator: nn.Module | None) -> None:
+        """See :meth:`train.engine.task.Task.use`."""
         self.network = trainable
 
     def latents(self, batch: Batch) -> Tensor:
@@ -90,6 +91,7 @@ class FlowMatching(nn.Module):
         return F.mse_loss(predicted.float(), noise - clean, reduction="none").flatten(1).mean(1)
 
     def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """See :meth:`train.engine.task.Task.loss`: the mean squared error of the velocity."""
         clean, positions = self.latents(batch), batch.positions
         draws = uniform_draws(self.seed, positions, 2, "flow").to(clean.device)
         t = flow.shift_time(logit_normal(draws[:, 0]), self.shift)

@@ -1,4 +1,4 @@
-"""Perceptual distances: LPIPS where its weights can be had, and a stand-in on the first convolutions of VGG-11."""
+"""Perceptual distances: LPIPS where its weights can be fetched, and a stand-in on the first convolutions of VGG-11."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 from torchvision.models import vgg11_bn
 
-from train.errors import DataError
+from train.errors import DataError, check_weights
 from train.settings import PerceptualPreset
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -74,11 +74,7 @@ class VGG11Perceptual(nn.Module):
 
     def __init__(self, weights: Path):
         super().__init__()
-        if not weights.is_file():
-            raise FileNotFoundError(
-                f"the perceptual distance needs '{weights}' (torchvision's vgg11_bn, features 0..12); "
-                "pass --weights FOLDER"
-            )
+        check_weights(weights, f"the perceptual distance needs '{weights}' (torchvision's vgg11_bn, features 0..12)")
         self.features = vgg11_bn(weights=None).features[: TAPS[-1] + 1].eval().requires_grad_(False)
         for layer in self.features:
             if isinstance(layer, nn.ReLU):

@@ -86,6 +86,7 @@ class Reconstruction(nn.Module):
                 network.compile()
 
     def use(self, trainable: nn.Module, discriminator: nn.Module | None) -> None:
+        """See :meth:`train.engine.task.Task.use`."""
         setattr(self.model, self.part, trainable)
         self.discriminator = discriminator
 
@@ -227,6 +228,7 @@ class Reconstruction(nn.Module):
         return torch.cat([images, self.reconstruct(images, None)[0].float().clamp(0, 1)])
 
     def export(self, folder: Path) -> None:
+        """See :meth:`train.engine.task.Task.export`."""
         self.model.save_pretrained(folder)
         if self.adversary is not None:  # for a later phase to continue with
             save_file({k: v.contiguous() for k, v in self.adversary.state_dict().items()}, folder / DISCRIMINATOR)

@@ -123,7 +123,7 @@ function make(id) {
   if (!own) {
     const drop = html("button", {
       type: "button",
-      className: "drop",
+      className: "close",
       textContent: "\u00d7",
       title: "Drop this column",
     });
