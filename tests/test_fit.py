@@ -34,7 +34,7 @@ from train.fitting.progress import PLAN
 from train.fitting.results import gains_words
 from train.presets import PHASES
 
-SIZE, SMALL_SAVES = 32, 5.0
+SIZE, SMALL_SAVES = 32, 8.0
 ROUTES = {"rae": (False, "original"), "phase2": (True, "original"), "drorae": (True, "finetuned")}
 
 
@@ -291,7 +291,7 @@ def test_the_plan_is_proportional_to_the_steps_that_were_timed(pictures, tmp_pat
         assert int(counted[1]) == int(left * share / 3)
         assert int(counted[2]) == 4 * int(counted[1])
     assert "of 20 min" in text
-    assert "6 layers of 64 channels, 2 x 2 patches of 16 px and 1 other tokens" in text
+    assert "6 layers of 64 channels, 2 x 2 patches of 16 px and 1 other token," in text
     assert not out.exists()
 
 
@@ -404,6 +404,10 @@ def test_a_finished_fit_prints_its_numbers_again(fitted, pictures, monkeypatch, 
 def test_other_settings_are_refused(fitted, pictures, tmp_path):
     with pytest.raises(RunError, match=r"minutes was 1\.0 and is 2\.0"):
         fit.main([*options(pictures, fitted.parent), "--minutes", "2", "--to", str(tmp_path / "other")])
+    file = tmp_path / "other.safetensors"
+    save_file(timm.create_model("test_vit", pretrained=False).state_dict(), file)
+    with pytest.raises(RunError, match=r"weights was random and is [0-9a-f]{16}"):
+        fit.main([*options(pictures, fitted.parent), "--weights", str(file), "--to", str(tmp_path / "other")])
     with pytest.raises(RunError, match="holds something else than this fit"):
         fit.main([*options(pictures, fitted.parent), "--to", str(tmp_path)])
 
@@ -412,10 +416,10 @@ def test_other_settings_are_refused(fitted, pictures, tmp_path):
 
 
 def test_the_notebook_runs(monkeypatch, capsys):
-    """Its cells in order, in one namespace; steps are as many as if each took a second."""
+    """Its cells in order, in one namespace; steps are as many as if each took two seconds."""
 
     def make_plan(job, started, clock):
-        return fit.Plan(0.0, dict.fromkeys(PHASES, PhaseTime(1.0, 0.0, 0.01)), {})
+        return fit.Plan(0.0, dict.fromkeys(PHASES, PhaseTime(2.0, 0.0, 0.01)), {})
 
     monkeypatch.setattr(fit, "make_plan", make_plan)
     monkeypatch.chdir(ROOT)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import re
 import shlex
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +55,20 @@ class Job:
     def to(self) -> Path:
         return self.args.to or self.folder / "model"
 
+    @cached_property
+    def weights_identity(self) -> str | None:
+        """What tells these weights of the encoder from others: the hash of their file, where they are in one."""
+        if self.weights is None or self.weights == RANDOM:
+            return self.weights
+        with open(self.weights, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
     @property
     def settings(self) -> dict[str, Any]:
         """What may not change between a stop and going on."""
         return {
             "model": json.loads(json.dumps(self.model)),
+            "weights": self.weights_identity,
             "photos": [self.photos.name, self.photos.train_count, self.photos.digest],
             "minutes": self.args.minutes,
             "batch": self.sizes.batch,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import math
+import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
@@ -63,7 +65,7 @@ class Stamped:
 def time_phase(task: Reconstruction, positions: TrainingData, precision: str, clock: Clock) -> PhaseTime:
     """Train a task for a few steps by the real loop, in a folder that is gone afterwards, and time it.
 
-    A step is the mean from one batch to the next, so that waiting for pictures counts.
+    A step is the median from one batch to the next, so that waiting for pictures counts and one interruption does not.
     """
     schedule = replace(task.preset.schedule, steps=TIMED, save_every=TIMED, warmup_steps=1)
     stamped = Stamped(positions, clock)
@@ -74,7 +76,7 @@ def time_phase(task: Reconstruction, positions: TrainingData, precision: str, cl
     started = clock()
     task.validate()
     photos = clock() - started
-    step = (stamped.stamps[-1] - stamped.stamps[1]) / (TIMED - 2)
+    step = statistics.median(later - earlier for earlier, later in itertools.pairwise(stamped.stamps[1:]))
     save = max(0.0, ended - stamped.stamps[-1] - step - photos)
     return PhaseTime(step, save, photos / len(task.held_out))
 

@@ -9,6 +9,7 @@ import torch
 
 from drorae import AutoencoderDRoRAE
 from drorae.devices import best_device
+from drorae.errors import count_of
 from train.engine.run_folder import LOG, is_finished
 from train.errors import RunError
 from train.experiments.running import write_json
@@ -127,7 +128,7 @@ def describe(job: Job, plan: Plan) -> str:
     how = "by its own validation split" if photos.own_split else "by their content"
     device = best_device()
     where = f"CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else str(device)
-    prefix = f" and {facts.prefix} other tokens" if facts.prefix else ""
+    prefix = f" and {count_of(facts.prefix, 'other token')}" if facts.prefix else ""
     smaller = f" (timm: {facts.made_for})" if facts.made_for != facts.size else ""
     lines = [
         f"encoder   {facts.name}: {facts.layers} layers of {facts.dim} channels, {facts.grid} x {facts.grid} patches "
