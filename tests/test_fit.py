@@ -24,13 +24,14 @@ from drorae.ui import app
 from train import fit
 from train.data.rows import picture_of
 from train.data.sources import GeneratedPictures
-from train.engine.run_folder import CHECKPOINT
+from train.engine.run_folder import CHECKPOINT, LOG
 from train.errors import DataError, RunError
 from train.fitting import plan
 from train.fitting.encoders import read_encoder
 from train.fitting.photos import SPAN, place_of, split_photos, threshold
 from train.fitting.plan import FEWEST, SHARES, PhaseTime, checked_photos, phase_seconds, share_out
 from train.fitting.progress import PLAN
+from train.fitting.recipe import Length
 from train.fitting.results import gains_words
 from train.presets import PHASES
 
@@ -293,6 +294,20 @@ def test_the_plan_is_proportional_to_the_steps_that_were_timed(pictures, tmp_pat
     assert "of 20 min" in text
     assert "6 layers of 64 channels, 2 x 2 patches of 16 px and 1 other token," in text
     assert not out.exists()
+
+
+@pytest.mark.parametrize("seconds", [5.0, 12.0, 40.0, 600.0])
+def test_phases_after_a_slow_one_are_shorter(seconds, pictures, tmp_path):
+    job = fit.read_job(fit.build_parser().parse_args(options(pictures, tmp_path)))
+    found = fit.Plan(0.0, dict.fromkeys(PHASES, PhaseTime(0.1, 0.0, 0.0)), {"decoder": Length(100, 100)})
+    (job.folder / "decoder" / CHECKPOINT).mkdir(parents=True)
+    (job.folder / "decoder" / CHECKPOINT / "model.safetensors").write_bytes(b"")
+    (job.folder / "decoder" / LOG).write_text(json.dumps({"step": 100, "seconds": seconds}) + "\n")
+    left, step = 60 * 0.95 - seconds, 0.1 * max(1, seconds / 10)  # ten seconds were planned
+    lengths = found.to_come(job, strict=False)
+    assert list(lengths) == ["fusion", "finetune"]
+    assert lengths["fusion"].steps == max(FEWEST, int(left * 0.25 / 0.6 / step + 1e-9))
+    assert lengths["finetune"].steps == max(FEWEST, int(left * 0.35 / 0.6 / step + 1e-9))
 
 
 # ---- from beginning to end ----------------------------------------------------------------------------------------

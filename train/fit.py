@@ -20,7 +20,7 @@ from drorae.checkpoints import CheckpointError
 from train.engine.session import SHARED, TRACKERS, amount_of, main_guard, number_of, train
 from train.fitting.job import Job, read_job
 from train.fitting.model import stored_report, write_model
-from train.fitting.plan import Clock
+from train.fitting.plan import Clock, duration
 from train.fitting.progress import Plan, describe, make_plan, read_plan
 from train.fitting.recipe import Length
 from train.fitting.results import tables
@@ -158,7 +158,7 @@ def main(argv: list[str] | None = None, clock: Clock = time.perf_counter) -> Non
             plan.save(job)
             train_phase(job, plan, phase, length)
         report = write_model(job, plan)
-    print(f"\n{tables(report)}\n\n{opening(job)}")
+    print(f"\n{tables(report)}\n\nThis sitting took {duration(clock() - started)}. {opening(job)}")
 
 
 def opening(job: Job) -> str:

@@ -69,12 +69,25 @@ class Plan:
             return 3600 * hours(job.folder / phase / LOG)
         return phase_seconds(self.lengths[phase], self.times[phase], self.checked(job))
 
+    def slower(self, job: Job) -> float:
+        """How many times as long as planned the last phase took, at least 1: the next ones may, too."""
+        if not self.lengths:
+            return 1.0
+        last = list(self.lengths)[-1]
+        planned = phase_seconds(self.lengths[last], self.times[last], self.checked(job))
+        return max(1.0, self.seconds(job, last) / planned) if planned > 0 else 1.0
+
     def to_come(self, job: Job, strict: bool) -> dict[str, Length]:
         """The lengths of the phases that have not begun, in the time that those before have left."""
         spent = sum(self.seconds(job, phase) for phase in self.lengths)
         end = measuring_seconds(self.times, *self.measured(job))
         left = job.args.minutes * 60 * (1 - SLACK) - self.before - spent - end
-        times = {phase: time for phase, time in self.times.items() if phase not in self.lengths}
+        slower = self.slower(job)
+        times = {
+            phase: PhaseTime(*(slower * seconds for seconds in time))
+            for phase, time in self.times.items()
+            if phase not in self.lengths
+        }
         return share_out(left, times, self.checked(job), strict) if times else {}
 
     def save(self, job: Job) -> None:
@@ -127,7 +140,7 @@ def describe(job: Job, plan: Plan) -> str:
     lengths = {**plan.lengths, **plan.to_come(job, strict=not plan.lengths)}
     how = "by its own validation split" if photos.own_split else "by their content"
     device = best_device()
-    where = f"CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else str(device)
+    where = f"CPU, {count_of(torch.get_num_threads(), 'thread')}" if device.type == "cpu" else str(device)
     prefix = f" and {count_of(facts.prefix, 'other token')}" if facts.prefix else ""
     smaller = f" (timm: {facts.made_for})" if facts.made_for != facts.size else ""
     lines = [
