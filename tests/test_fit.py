@@ -431,10 +431,10 @@ def test_other_settings_are_refused(fitted, pictures, tmp_path):
 
 
 def test_the_notebook_runs(monkeypatch, capsys):
-    """Its cells in order, in one namespace; steps are as many as if each took two seconds."""
+    """Its cells in order, in one namespace; steps are as many as if each took 1.2 seconds."""
 
     def make_plan(job, started, clock):
-        return fit.Plan(0.0, dict.fromkeys(PHASES, PhaseTime(2.0, 0.0, 0.01)), {})
+        return fit.Plan(0.0, dict.fromkeys(PHASES, PhaseTime(1.2, 0.0, 0.01)), {})
 
     monkeypatch.setattr(fit, "make_plan", make_plan)
     monkeypatch.chdir(ROOT)
