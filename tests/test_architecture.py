@@ -54,7 +54,7 @@ def line_of(module: str) -> str:
     top, _, rest = module.partition(".")
     first, _, inner = rest.partition(".")
     if inner and first not in BOTTOM[top] and (ROOT / top / first).is_dir():
-        return "commands" if first in ("gpu", "experiments") else first
+        return "commands" if first in ("gpu", "experiments", "fitting") else first
     if first in SHELLS[top]:
         return "cli"
     return "." if first in BOTTOM[top] else "commands"

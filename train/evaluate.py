@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -290,19 +291,33 @@ def measure_checkpoint(
     given = "".join(f" {option} {value}" for option, value in options.items() if value)
     return {
         "command": f"python -m train.evaluate {checkpoint}{given}",
-        "checkpoint": Path(checkpoint).name,
-        "sha256": weights_hash(resolve(checkpoint)),
-        "reference": f"{Path(data).name} {split}",
-        "photos": len(photos) - len(photos.damaged),
-        "damaged": photos.damaged,
-        "size": size,
-        "crop": f"{CROP_NAMES[crop]} to {size} px",
-        "rounding": "8-bit, rounded" if rounding == "round" else "8-bit, truncated",
-        "precision": str(model.dtype).removeprefix("torch."),
-        "seed": "nothing is drawn",
+        **protocol(checkpoint, model, photos, f"{Path(data).name} {split}", crop, rounding),
         "routes": routes,
         "latent": latent,
         "left_out": left_out,
+    }
+
+
+def protocol(
+    checkpoint: str | Path,
+    model: AutoencoderDRoRAE,
+    photos: ValidationPhotos,
+    reference: str,
+    crop: str = "square",
+    rounding: str = "round",
+) -> dict[str, Any]:
+    """How a checkpoint was measured: on which photos, that were read once, cut and rounded how, with which weights."""
+    return {
+        "checkpoint": Path(checkpoint).name,
+        "sha256": weights_hash(resolve(checkpoint)),
+        "reference": reference,
+        "photos": len(photos) - len(photos.damaged),
+        "damaged": photos.damaged,
+        "size": photos.size,
+        "crop": f"{CROP_NAMES[crop]} to {photos.size} px",
+        "rounding": "8-bit, rounded" if rounding == "round" else "8-bit, truncated",
+        "precision": str(model.dtype).removeprefix("torch."),
+        "seed": "nothing is drawn",
     }
 
 

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from drorae import AutoencoderDRoRAE
@@ -21,6 +22,25 @@ from drorae.explorer.standing import DIGITS, SPREAD, fusion_gains, standing_size
 from train.data.held_out import load_held_out
 from train.engine.session import PHOTOS, main_guard, number_of
 from train.errors import DataError, writing
+
+
+def store_gains(folder: Path, gains: Tensor, size: int, data: str, command: str) -> None:
+    """Store the gains of photos, dB (M,), beside the weights in a folder.
+
+    Args:
+        size: side of the photos, pixels.
+        data: which photos these were.
+        command: that measured them.
+    """
+    content = {
+        "command": command,
+        HASH: weights_hash(folder),
+        "data": data,
+        "photos": len(gains),
+        "size": size,
+        "gains": [round(gain, DIGITS) for gain in gains.tolist()],
+    }
+    (folder / SPREAD).write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -45,16 +65,9 @@ def main(argv: list[str] | None = None) -> None:
     gains = torch.cat(found).double()
     folder = resolve(args.checkpoint)
     given = f" --photos {args.photos}" if args.photos else ""
-    content = {
-        "command": f"python -m train.spread {args.checkpoint}{given}",
-        HASH: weights_hash(folder),
-        "data": f"{Path(args.data).name} validation",
-        "photos": len(gains),
-        "size": size,
-        "gains": [round(gain, DIGITS) for gain in gains.tolist()],
-    }
+    command = f"python -m train.spread {args.checkpoint}{given}"
     with writing(folder):
-        (folder / SPREAD).write_text(json.dumps(content) + "\n", encoding="utf-8")
+        store_gains(folder, gains, size, f"{Path(args.data).name} validation", command)
     share = (gains <= 0).double().mean().item()
     tenth, half, most = gains.quantile(torch.tensor([0.1, 0.5, 0.9], dtype=gains.dtype)).tolist()
     print(

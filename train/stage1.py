@@ -100,7 +100,6 @@ def load_encoder(preset: Preset, weights: Path | None) -> AutoencoderDRoRAE:
     if preset.encoder_weights is None:
         source = build_pretrained(name, **arguments)
     else:
-        del arguments["num_classes"]  # the file has the classifier, too
         source = load_timm(name, preset.encoder_weights, weights or Path(), **arguments)
     load_strictly(model.encoder.model, student_weights(source.state_dict()), Path(preset.encoder_weights or name))
     return model
