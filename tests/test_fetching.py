@@ -11,7 +11,7 @@ import time
 import pytest
 from conftest import ROOT, build
 from fake_hub import COMMIT, reach, serve
-from gate import Gate
+from gate import PATIENCE, VISIT, Gate, until
 
 import drorae.pretrained.download
 from drorae import CheckpointError
@@ -142,15 +142,14 @@ def test_a_process_that_is_killed_is_a_sentence(monkeypatch):
     steps = prepare("a model")
     assert not next(steps).is_fetching  # it is not split off yet, and may be cancelled
     there.sendall(b'{"pid": %d}\n' % sleeping.pid)
-    while not running:
-        next(steps)
+    until(lambda: running, lambda: next(steps), "the process is known")
     there.sendall(b'{"here": 1')  # in the middle of a line
     there.close()
     with pytest.raises(CheckpointError, match="could not be checked: the process that did it was ended"):
         list(steps)
     assert not running
     sleeping.kill()
-    sleeping.wait()
+    sleeping.wait(PATIENCE)
 
 
 def test_closing_before_a_process_is_there_ends_the_line(monkeypatch):
@@ -160,6 +159,7 @@ def test_closing_before_a_process_is_there_ends_the_line(monkeypatch):
     steps = prepare("a model")
     next(steps)
     steps.close()
+    there.settimeout(PATIENCE)
     assert there.recv(1) == b""  # what is split off later finds nobody
     there.close()
 
@@ -167,7 +167,7 @@ def test_closing_before_a_process_is_there_ends_the_line(monkeypatch):
 def test_a_process_that_splits_off_others_is_replaced_when_it_is_gone(repository):
     assert checked(str(repository))
     drorae.pretrained.download._started.process.kill()
-    drorae.pretrained.download._started.process.wait()
+    drorae.pretrained.download._started.process.wait(PATIENCE)
     assert checked(str(repository))
 
 
@@ -207,7 +207,7 @@ def test_all_processes_end_with_whoever_asked():
         "print(download._started.process.pid, *download.running, flush=True); os.kill(os.getpid(), 9)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, "assets/drorae-tiny"], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-c", script, "assets/drorae-tiny"], cwd=ROOT, capture_output=True, text=True, timeout=VISIT
     )
     numbers = [int(number) for number in done.stdout.split()]
     assert len(numbers) == 2, done.stderr

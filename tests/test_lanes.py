@@ -12,7 +12,7 @@ import gradio as gr
 import httpx
 import pytest
 from conftest import ROOT, served
-from gate import PATIENCE, Gate, finish
+from gate import PATIENCE, Gate, come_to, finish, within
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from page_client import PageClient, RefusedError, ToldError
@@ -222,11 +222,11 @@ def test_a_job_of_a_visitor_who_left_ends_with_its_step(tiny, monkeypatch):
         await client.open()
         await client.join("frames", CAT)
         await asyncio.to_thread(gate.wait_for, 1)
-        await client.connected.wait()
+        await within(client.connected.wait(), "the client listens")
         await client.close()
-        assert await asyncio.to_thread(noticed.wait, PATIENCE)
+        await asyncio.to_thread(come_to, noticed, "the page noticed that the visitor left")
         gate.let(1)
-        assert await asyncio.to_thread(ended.wait, PATIENCE)
+        await asyncio.to_thread(come_to, ended, "the job ended")
 
     with page(tiny, monkeypatch) as (url, demo):
         tell_of_leaving(demo, noticed)
@@ -252,10 +252,10 @@ def test_pictures_that_a_program_asked_for_are_not_read_once_it_left(tiny, monke
             number = (await http.post("gradio_api/call/batch", json=body)).json()["event_id"]
             async with http.stream("GET", f"gradio_api/call/batch/{number}"):
                 await asyncio.to_thread(gate.wait_for, 1)
-        assert await asyncio.to_thread(noticed.wait, PATIENCE)
+        await asyncio.to_thread(come_to, noticed, "the page noticed that the program left")
         monkeypatch.setattr(demo._queue.jobs, "note", lambda job: ended.set())
         gate.open()
-        assert await asyncio.to_thread(ended.wait, PATIENCE)
+        await asyncio.to_thread(come_to, ended, "the job ended")
         await client.close()
 
     with page(tiny, monkeypatch) as (url, demo):

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
 import pytest
 from browser import NEEDS_CHROMIUM, Watched
 from conftest import ROOT, served
-from gate import PATIENCE, Gate
+from gate import Gate, come_to, in_thread, result_of
 from page_client import PageClient
 from playwright.sync_api import expect
 
@@ -46,18 +45,17 @@ def test_a_full_lane_is_told_in_the_bar_and_the_photo_can_be_asked_for_again(bro
         view = Watched(browser, url)
         view.know("standing", "cat")
         view.know("tiles", "cat")
-        with ThreadPoolExecutor(1) as pool:
-            full = Event()
-            others = pool.submit(asyncio.run, fill(url, gate, full))
-            assert full.wait(PATIENCE)
-            view.upload(COFFEE)
-            failure = view.page.locator("#bar [data-part=failure]")
-            expect(failure).to_contain_text(FULL)
-            assert view.page.evaluate("[store.state.photo, store.data('routes') !== null]") == ["cat", True]
-            tray = view.page.locator("#bar [data-part=tray] button").first
-            expect(tray).to_have_attribute("title", re.compile("coffee"))
-            gate.open()
-            others.result(PATIENCE)
+        full = Event()
+        others = in_thread(asyncio.run, fill(url, gate, full))
+        come_to(full, "the lane is full")
+        view.upload(COFFEE)
+        failure = view.page.locator("#bar [data-part=failure]")
+        expect(failure).to_contain_text(FULL)
+        assert view.page.evaluate("[store.state.photo, store.data('routes') !== null]") == ["cat", True]
+        tray = view.page.locator("#bar [data-part=tray] button").first
+        expect(tray).to_have_attribute("title", re.compile("coffee"))
+        gate.open()
+        result_of(others)
         failure.get_by_role("button", name="Try again").click()
         view.page.wait_for_function("store.photo()?.name === 'coffee.jpg' && store.data('routes') !== null")
         expect(failure).to_be_hidden()

@@ -6,10 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from gate import PATIENCE, first_line
 from starlette.testclient import TestClient
 
 from drorae.ui import about_tab
@@ -42,34 +45,37 @@ def environment(monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
 
 
-def started(root: Path) -> tuple[subprocess.Popen, Path]:
+@contextmanager
+def started(root: Path) -> Iterator[tuple[subprocess.Popen, Path]]:
+    """A page's process and its folder; it is ended afterwards, whatever comes of it."""
     process = subprocess.Popen([sys.executable, "-c", PROCESS, str(root)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    return process, Path(process.stdout.readline().strip())
+    try:
+        yield process, Path(first_line(process.stdout).strip())
+    finally:
+        process.kill()
+        process.wait(PATIENCE)
+        process.stdout.close()
 
 
 @unix
 def test_uploads_go_with_their_process_and_after_a_kill_with_the_next_one(tmp_path):
-    ended, folder = started(tmp_path)
-    killed, left = started(tmp_path)
-    assert folder != left
-    assert (folder / "a" / "photo.jpg").is_file()
-    ended.send_signal(signal.SIGTERM)
-    assert ended.wait(60) == 0
-    assert not folder.exists()
-    sweep_dead(tmp_path)
-    assert (left / "tmp-part").is_file()  # of a process that lives
-    killed.kill()
-    killed.wait(60)
-    assert (left / "tmp-part").is_file()
+    with started(tmp_path) as (ended, folder), started(tmp_path) as (killed, left):
+        assert folder != left
+        assert (folder / "a" / "photo.jpg").is_file()
+        ended.send_signal(signal.SIGTERM)
+        assert ended.wait(PATIENCE) == 0
+        assert not folder.exists()
+        sweep_dead(tmp_path)
+        assert (left / "tmp-part").is_file()  # of a process that lives
+        killed.kill()
+        killed.wait(PATIENCE)
+        assert (left / "tmp-part").is_file()
     with own_upload_folder(tmp_path) as mine:
         assert not left.exists()
         assert os.environ[VARIABLE] == str(mine)
         assert mine.stat().st_mode & 0o077 == 0
     assert [*tmp_path.iterdir()] == []
     assert VARIABLE not in os.environ
-    for process in (ended, killed):
-        process.stdout.close()
 
 
 def test_files_go_after_an_hour_whatever_the_clock_says(tmp_path):

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from gate import PATIENCE, first_line
 from gradio_client import Client, handle_file
 from PIL import Image
 
@@ -321,7 +322,7 @@ def test_a_space_serves_the_page_from_a_checkout(tmp_path, explored):
         [sys.executable, "-c", START], cwd=tmp_path, env=os.environ | given, stdout=subprocess.PIPE, text=True
     )
     try:
-        assert process.stdout.readline() == "decorated 1 False\n"
+        assert first_line(process.stdout) == "decorated 1 False\n"
         address = f"http://127.0.0.1:{port}/"
         for _ in range(600):
             try:
@@ -335,7 +336,7 @@ def test_a_space_serves_the_page_from_a_checkout(tmp_path, explored):
         assert httpx.get(f"{address}config").json()["space_id"] == "somebody/drorae"
     finally:
         process.terminate()
-        process.wait()
+        process.wait(PATIENCE)
 
 
 def test_zerogpu_takes_no_models_of_visitors():

@@ -30,6 +30,7 @@ from tests.page_figures import free_port, server
 
 WARM = 14  # pictures that fill what the page keeps, before its memory is taken
 IDLE = 20  # times that the page is opened before there is a load
+PATIENCE = 300.0  # seconds after which an answer of which nothing is heard is broken
 GROWTH, SLOWER = 1.25, 3.0  # that memory and the page may become
 # in a process of its own, which the visitors do not slow down: opens the page until its input ends
 PROBE = """
@@ -84,12 +85,12 @@ def page(url: str | None, pid: int | None, model: str) -> Iterator[tuple[str, in
 def measure(url: str, pid: int | None, arguments: argparse.Namespace) -> tuple[list[tuple[str, str]], bool]:
     """The rows of the table, and whether all is as it should be."""
     # photos of nobody's, looked at twice as long as the page keeps any
-    warm = Behaviour(0.0, lambda number: number < WARM, arguments.size)
+    warm = Behaviour(0.0, lambda number: number < WARM, arguments.size, PATIENCE)
     asyncio.run(crowd(url, 1, WARM, warm, samplers=min(1, arguments.samplers), first=5000 + 4))
     memory = resident(pid)
     idle = [opened(url) for _ in range(IDLE)]
     end = time.monotonic() + 60 * arguments.minutes
-    behaviour = Behaviour(arguments.think, lambda _: time.monotonic() < end, arguments.size)
+    behaviour = Behaviour(arguments.think, lambda _: time.monotonic() < end, arguments.size, PATIENCE)
     started = time.monotonic()
     with probe(url) as times:
         tally, pictures = asyncio.run(crowd(url, arguments.clients, arguments.each, behaviour, arguments.samplers))
@@ -116,7 +117,7 @@ def measure(url: str, pid: int | None, arguments: argparse.Namespace) -> tuple[l
         ("memory before, after", f"{gigabytes(memory)}, {gigabytes(after)}"),
         ("page idle, median and 90th percentile", spread(idle)),
         ("page under load, the same", f"{spread(times)} ({len(times)} times)"),
-        *((f"  {count} x", reason) for reason, count in tally.reasons.most_common(12)),
+        *((f"  {count} x", reason) for reason, count in reasons(tally)),
         *((name, "yes" if fine else "NO") for name, fine in checks.items()),
     ]
     return rows, all(checks.values())
@@ -130,6 +131,13 @@ def kinds(tally: Tally, seconds: float) -> Iterator[tuple[str, str]]:
         ends = f"{count} answers, {tally.refused[kind]} refused, {tally.broken[kind]} broken"
         times = tally.waited.get(kind)
         yield kind, f"{ends}; {count / seconds:.2f} a second" + (f"; waited {spread(times)}" if times else "")
+
+
+def reasons(tally: Tally) -> Iterator[tuple[str, int]]:
+    """Why something was broken, all of it, and the commonest refusals."""
+    known = tally.reasons.most_common()
+    yield from ((reason, count) for reason, count in known if reason.startswith("broken"))
+    yield from [(reason, count) for reason, count in known if not reason.startswith("broken")][:12]
 
 
 @contextmanager

@@ -466,6 +466,7 @@ const store = (() => {
   return {
     BESIDE,
     EXPLORE,
+    UNSEEN,
     add,
     address,
     changeModel,
