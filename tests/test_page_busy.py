@@ -78,6 +78,44 @@ async def fill(url: str, gate: Gate, full: Event) -> None:
     await client.close()
 
 
+def test_who_waits_sees_how_many_others_are_before_them(browser, tiny, gate):
+    with served(build_demo(tiny, "tiny")) as url:
+        view = Watched(browser, url)
+        view.know("standing", "cat")
+        view.know("tiles", "cat")
+        place, there = view.page.locator("#bar [data-part=place]"), Event()
+        expect(place).to_be_empty()
+        others = in_thread(asyncio.run, line_up(url, gate, there))
+        come_to(there, "three others are in line")
+        view.upload(COFFEE)
+        expect(place).to_have_text("3 others are before you.")
+        expect(place).to_have_attribute("role", "status")
+        gate.let(1)
+        expect(place).to_have_text("2 others are before you.")
+        gate.let(1)
+        expect(place).to_have_text("1 other is before you.")
+        gate.open()
+        view.page.wait_for_function("store.photo()?.name === 'coffee.jpg' && store.data('routes') !== null")
+        expect(place).to_be_empty()
+        result_of(others)
+        view.check()
+        view.page.close()
+
+
+async def line_up(url: str, gate: Gate, there: Event) -> None:
+    """Three visitors who ask one after the other, say so, and stay for the answers."""
+    crowd, numbers = [PageClient(url) for _ in range(3)], []
+    for client in crowd:
+        await client.open()
+        numbers.append(await client.join("routes", {"key": f"other {len(numbers)}", "example": "cat"}))
+        await asyncio.to_thread(gate.wait_for, 1)
+    there.set()
+    for client, number in zip(crowd, numbers, strict=True):
+        async for _ in client.updates(number):
+            pass
+        await client.close()
+
+
 def test_a_visitor_with_no_share_is_told_where_each_view_tells_its_failures(browser, tiny):
     limits = Limits(SIZES, {**SHARES, "photos": 0, "load": 0, "layers": 0})
     with served(build_demo(tiny, "tiny", switch=True, limits=limits)) as url:

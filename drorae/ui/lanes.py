@@ -250,10 +250,10 @@ class LaneQueue(Queue):
         """Send what Gradio sends, and note how a job ended."""
         if event.alive and event._id in self._outcomes:
             self._outcomes[event._id] = outcome_of(event_message, self._outcomes[event._id])
-        if isinstance(event_message, ProcessGeneratingMessage) and event_message.output.get("data"):
-            if self._places.pop(event, None) is not None:  # Gradio's first, which stands where a place was told
-                output = event_message.output | {"data": replacing(event_message.output["data"])}
-                event_message = event_message.model_copy(update={"output": output})
+        answers = isinstance(event_message, ProcessGeneratingMessage) and event_message.output.get("data")
+        if answers and self._places.pop(event, None) is not None:  # Gradio's first, after what was told of the place
+            output = event_message.output | {"data": replacing(answers)}
+            event_message = event_message.model_copy(update={"output": output})
         super().send_message(event, event_message)
 
     async def process_events(self, events: list[Event], batch: bool, begin_time: float, fn: BlockFunction) -> None:

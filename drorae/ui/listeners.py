@@ -76,7 +76,7 @@ class NotedStreams:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        queue = scope["app"].get_blocks()._queue if scope["type"] == "http" else None
+        queue: Any = scope["app"].get_blocks()._queue if scope["type"] == "http" else None
         listeners: Listeners | None = getattr(queue, "listeners", None)
         if listeners is None:  # another page than ours
             await self.app(scope, receive, send)

@@ -1,5 +1,5 @@
-"""How the page says that a question was not taken, or has to wait: where the answer would stand. What stands there is not
-lost."""
+"""How the page says that a question was not taken, or has to wait: where the answer would stand. What stands there is
+not lost."""
 
 from __future__ import annotations
 

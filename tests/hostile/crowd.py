@@ -186,7 +186,8 @@ class Visitor:
     def note_broken(self, kind: str, error: Exception, when: str = "") -> None:
         """Count what is neither an answer nor a refusal."""
         self.tally.broken[kind] += 1
-        where = f" at {error.request.url.path}" if isinstance(error, (httpx.RequestError, httpx.HTTPStatusError)) else ""
+        asked = error.request if isinstance(error, (httpx.RequestError, httpx.HTTPStatusError)) else None
+        where = "" if asked is None else f" at {asked.url.path}"
         told = f"broken: {kind}: {type(error).__name__}{where} {error}"[:240]
         self.tally.reasons[f"{told} ({when})" if when else told] += 1
 
