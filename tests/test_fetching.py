@@ -11,11 +11,12 @@ import time
 import pytest
 from conftest import ROOT, build
 from fake_hub import COMMIT, reach, serve
-from gate import PATIENCE, VISIT, Gate, until
+from gate import PATIENCE, VISIT, Gate, in_thread, result_of, until
 
 import drorae.pretrained.download
 from drorae import CheckpointError
 from drorae.checkpoints import REVISIONS, split_revision, stored_folder
+from drorae.pretrained import checking
 from drorae.pretrained.adapter import load_tokenizer
 from drorae.pretrained.download import TOKENIZER, build_checked, end_server, prepare, running
 from drorae.pretrained.rae_tokenizer import MODELS
@@ -169,6 +170,14 @@ def test_a_process_that_splits_off_others_is_replaced_when_it_is_gone(repository
     drorae.pretrained.download._started.process.kill()
     drorae.pretrained.download._started.process.wait(PATIENCE)
     assert checked(str(repository))
+
+
+def test_a_process_that_nobody_asks_for_a_while_ends(monkeypatch):
+    here, there = socket.socketpair()
+    monkeypatch.setattr(checking, "IDLE", 0.001)
+    monkeypatch.setattr(checking.signal, "signal", lambda *_: None)  # it would be this process's
+    with here, there:
+        assert result_of(in_thread(checking.serve, there)) is None
 
 
 def test_without_processes_it_is_a_sentence(repository, monkeypatch):
