@@ -77,7 +77,7 @@ class Behaviour:
     think: float
     goes_on: Callable[[int], bool]
     size: int | None = None
-    patience: float = 60.0
+    patience: float = 300.0
 
 
 def picture(number: int) -> bytes:

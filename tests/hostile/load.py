@@ -30,7 +30,6 @@ from tests.page_figures import free_port, server
 
 WARM = 14  # pictures that fill what the page keeps, before its memory is taken
 IDLE = 20  # times that the page is opened before there is a load
-PATIENCE = 300.0  # seconds after which an answer of which nothing is heard is broken
 GROWTH, SLOWER = 1.25, 3.0  # that memory and the page may become
 # in a process of its own, which the visitors do not slow down: opens the page until its input ends
 PROBE = """
@@ -85,12 +84,12 @@ def page(url: str | None, pid: int | None, model: str) -> Iterator[tuple[str, in
 def measure(url: str, pid: int | None, arguments: argparse.Namespace) -> tuple[list[tuple[str, str]], bool]:
     """The rows of the table, and whether all is as it should be."""
     # photos of nobody's, looked at twice as long as the page keeps any
-    warm = Behaviour(0.0, lambda number: number < WARM, arguments.size, PATIENCE)
+    warm = Behaviour(0.0, lambda number: number < WARM, arguments.size)
     asyncio.run(crowd(url, 1, WARM, warm, samplers=min(1, arguments.samplers), first=5000 + 4))
     memory = resident(pid)
     idle = [opened(url) for _ in range(IDLE)]
     end = time.monotonic() + 60 * arguments.minutes
-    behaviour = Behaviour(arguments.think, lambda _: time.monotonic() < end, arguments.size, PATIENCE)
+    behaviour = Behaviour(arguments.think, lambda _: time.monotonic() < end, arguments.size)
     started = time.monotonic()
     with probe(url) as times:
         tally, pictures = asyncio.run(crowd(url, arguments.clients, arguments.each, behaviour, arguments.samplers))
