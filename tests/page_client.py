@@ -32,16 +32,19 @@ class PageClient:
     Args:
         url: of the page.
         address: the visitor's own, as a proxy would forward it; ``None`` where there is no proxy.
+        patience: seconds after which an answer is not waited for any more.
     """
 
-    def __init__(self, url: str, address: str | None = None, timeout: float = 300.0):
-        self.url, self.session = url.rstrip("/"), uuid.uuid4().hex[:12]
+    def __init__(self, url: str, address: str | None = None, patience: float = 60.0):
+        self.url, self.session, self.patience = url.rstrip("/"), uuid.uuid4().hex[:12], patience
         headers = {} if address is None else {"x-forwarded-for": address}
         limits = httpx.Limits(max_keepalive_connections=2, keepalive_expiry=1.0)  # before the server ends them
-        self.http = httpx.AsyncClient(headers=headers, timeout=timeout, limits=limits, trust_env=False)
+        self.http = httpx.AsyncClient(headers=headers, timeout=patience, limits=limits, trust_env=False)
         self.functions: dict[str, int] = {}  # by kind of question
         self._props: dict[str, Any] = {}  # of views
+        self.places: dict[str, list[int]] = {}  # how many others were before a question, by its number
         self._answers: dict[str, asyncio.Queue[dict[str, Any]]] = {}
+        self._ended: set[str] = set()  # questions whose last message is here
         self._stream: asyncio.Task[None] | None = None
         self.connected = asyncio.Event()  # the server knows that somebody listens
 
@@ -111,15 +114,19 @@ class PageClient:
             raise BrokenError(f"{joined.status_code}: {joined.text[:200]}")
         number = joined.json()["event_id"]
         self._answers.setdefault(number, asyncio.Queue())
+        self.listen()
+        return number
+
+    def listen(self) -> None:
+        """Open the stream of answers, unless it is open."""
         if self._stream is None or self._stream.done():
             self._stream = asyncio.create_task(self._listen())
-        return number
 
     async def updates(self, number: str) -> AsyncIterator[Answer]:
         """What a channel is given of a question, until it ended."""
         data: Any = None
         while True:
-            message = await self._answers[number].get()
+            message = await self._next(number)
             if message["msg"] in ("process_generating", "process_completed"):
                 if not message["success"]:
                     raise BrokenError(str(message["output"]))
@@ -128,22 +135,42 @@ class PageClient:
                     diffs = data is not None and all(isinstance(each, list) for each in new)
                     data = [apply_diff(*pair) for pair in zip(data, new, strict=True)] if diffs else new
                     if not diffs or any(new):
-                        yield data[0]["props"]["answer"]
+                        answer = data[0]["props"]["answer"]
+                        if "ahead" in answer:
+                            self.places.setdefault(number, []).append(answer["ahead"])
+                        else:
+                            yield answer
             if message["msg"] == "process_completed":
                 del self._answers[number]
                 return
             if message["msg"] in ("unexpected_error", "broken"):
                 raise BrokenError(message["message"])
 
+    async def _next(self, number: str) -> dict[str, Any]:
+        """The next message about a question."""
+        try:
+            return await asyncio.wait_for(self._answers[number].get(), self.patience)
+        except TimeoutError:
+            raise BrokenError(f"nothing was said of a question for {self.patience:g} seconds") from None
+
     async def _listen(self) -> None:
-        """Hand every message to the question that it is about, while there are any."""
+        """Hand every message to the question that it is about, while there are any. The server closes the stream when
+        all is answered, and may not know yet of a question that was just asked."""
         url = f"{self.url}/gradio_api/queue/data"
         try:
-            async with self.http.stream("GET", url, params={"session_hash": self.session}) as stream:
-                self.connected.set()
-                async for line in stream.aiter_lines():
-                    if line.startswith("data:"):
-                        self._take(json.loads(line[5:]))
+            while True:
+                last = ""
+                async with self.http.stream("GET", url, params={"session_hash": self.session}) as stream:
+                    self.connected.set()
+                    async for line in stream.aiter_lines():
+                        if line.startswith("data:"):
+                            message = json.loads(line[5:])
+                            last = message["msg"]
+                            self._take(message)
+                if last != "close_stream":
+                    self._break(f"the stream of answers ended with {last or 'nothing'} (status {stream.status_code})")
+                if last != "close_stream" or not set(self._answers) - self._ended:
+                    return
         except (httpx.HTTPError, asyncio.CancelledError) as error:
             self._break(repr(error))
             raise
@@ -151,6 +178,8 @@ class PageClient:
     def _take(self, message: dict[str, Any]) -> None:
         number = message.get("event_id")
         if number:
+            if message["msg"] == "process_completed":
+                self._ended.add(number)
             # an answer may be there before the reply that names the question
             self._answers.setdefault(number, asyncio.Queue()).put_nowait(message)
         elif message["msg"] == "unexpected_error":

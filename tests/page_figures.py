@@ -205,7 +205,7 @@ def server(*arguments: str, port: int) -> Iterator[Start]:
         yield Start(process, url, wall, (int(ticks[11]) + int(ticks[12])) / os.sysconf("SC_CLK_TCK"))
     finally:
         process.terminate()
-        process.wait()
+        process.wait(LIMIT)
 
 
 def answers(url: str) -> bool:

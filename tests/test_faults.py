@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT, build
+from gate import PATIENCE, VISIT, in_thread, result_of
 
 from drorae import AutoencoderDRoRAE, CheckpointError, decoding
 from drorae.cli import main
@@ -70,7 +71,8 @@ def test_a_disk_that_takes_no_more_leaves_what_was_there(tmp_path):
         "with whole_file(sys.argv[1]) as file: file.write(bytes(100_000))"
     )
     (tmp_path / "x").write_bytes(b"before")
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "x")], cwd=ROOT, capture_output=True, text=True)
+    command = [sys.executable, "-c", script, str(tmp_path / "x")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=VISIT)
     assert "File too large" in done.stderr
     assert (tmp_path / "x").read_bytes() == b"before"
     assert [*tmp_path.iterdir()] == [tmp_path / "x"]
@@ -136,7 +138,7 @@ def test_no_more_pictures_are_decoded_at_once_than_there_is_memory_for(monkeypat
         with lock:
             together[0] += 1
             most[0] = max(most[0], together[0])
-        meet.wait(60)  # as many as may are here together
+        meet.wait(PATIENCE)  # as many as may are here together
         try:
             return decoded(*args)
         finally:
@@ -144,11 +146,8 @@ def test_no_more_pictures_are_decoded_at_once_than_there_is_memory_for(monkeypat
                 together[0] -= 1
 
     monkeypatch.setattr(decoding, "_decoded", counted)
-    threads = [threading.Thread(target=load_image, args=(COSTLY,)) for _ in range(2 * decoding.CHILDREN)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    for thread in [in_thread(load_image, COSTLY) for _ in range(2 * decoding.CHILDREN)]:
+        result_of(thread, VISIT)
     assert most[0] == decoding.CHILDREN
 
 

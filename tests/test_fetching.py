@@ -11,11 +11,12 @@ import time
 import pytest
 from conftest import ROOT, build
 from fake_hub import COMMIT, reach, serve
-from gate import PATIENCE, Gate
+from gate import PATIENCE, VISIT, Gate, in_thread, result_of, until
 
 import drorae.pretrained.download
 from drorae import CheckpointError
 from drorae.checkpoints import REVISIONS, split_revision, stored_folder
+from drorae.pretrained import checking
 from drorae.pretrained.adapter import load_tokenizer
 from drorae.pretrained.download import TOKENIZER, build_checked, end_server, prepare, running
 from drorae.pretrained.rae_tokenizer import MODELS
@@ -143,15 +144,14 @@ def test_a_process_that_is_killed_is_a_sentence(monkeypatch):
     steps = prepare("a model")
     assert not next(steps).is_fetching  # it is not split off yet, and may be cancelled
     there.sendall(b'{"pid": %d}\n' % sleeping.pid)
-    while not running:
-        next(steps)
+    until(lambda: running, lambda: next(steps), "the process is known")
     there.sendall(b'{"here": 1')  # in the middle of a line
     there.close()
     with pytest.raises(CheckpointError, match="could not be checked: the process that did it was ended"):
         list(steps)
     assert not running
     sleeping.kill()
-    sleeping.communicate()
+    sleeping.communicate(timeout=PATIENCE)
 
 
 def test_closing_before_a_process_is_there_ends_the_line(monkeypatch):
@@ -161,6 +161,7 @@ def test_closing_before_a_process_is_there_ends_the_line(monkeypatch):
     steps = prepare("a model")
     next(steps)
     steps.close()
+    there.settimeout(PATIENCE)
     assert there.recv(1) == b""  # what is split off later finds nobody
     there.close()
 
@@ -168,8 +169,16 @@ def test_closing_before_a_process_is_there_ends_the_line(monkeypatch):
 def test_a_process_that_splits_off_others_is_replaced_when_it_is_gone(repository):
     assert checked(str(repository))
     drorae.pretrained.download._started.process.kill()
-    drorae.pretrained.download._started.process.wait()
+    drorae.pretrained.download._started.process.wait(PATIENCE)
     assert checked(str(repository))
+
+
+def test_a_process_that_nobody_asks_for_a_while_ends(monkeypatch):
+    here, there = socket.socketpair()
+    monkeypatch.setattr(checking, "IDLE", 0.001)
+    monkeypatch.setattr(checking.signal, "signal", lambda *_: None)  # it would be this process's
+    with here, there:
+        assert result_of(in_thread(checking.serve, there)) is None
 
 
 def test_without_processes_it_is_a_sentence(repository, monkeypatch):
@@ -208,7 +217,7 @@ def test_all_processes_end_with_whoever_asked():
         "print(download._started.process.pid, *download.running, flush=True); os.kill(os.getpid(), 9)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, "assets/drorae-tiny"], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-c", script, "assets/drorae-tiny"], cwd=ROOT, capture_output=True, text=True, timeout=VISIT
     )
     numbers = [int(number) for number in done.stdout.split()]
     assert len(numbers) == 2, done.stderr

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 from conftest import ROOT
-from gate import answers
+from gate import PATIENCE, answers
 from gradio_client import Client, handle_file
 
 from drorae import devices
@@ -80,7 +80,7 @@ def hosted(tiny, tmp_path_factory) -> Iterator[tuple[str, dict[str, str], Path]]
             yield address, given, place / "errors"
         finally:
             process.terminate()
-            process.wait()
+            process.wait(PATIENCE)
 
 
 def test_a_page_writes_to_one_folder_alone(hosted):

@@ -12,7 +12,7 @@ import gradio as gr
 import httpx
 import pytest
 from conftest import ROOT, served
-from gate import PATIENCE, Gate, finish
+from gate import PATIENCE, Gate, come_to, finish, in_thread, result_of, within
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from page_client import PageClient, RefusedError, ToldError
@@ -25,6 +25,7 @@ from drorae.ui.limits import LANES, SHARED, SHARES, SIZES, Limits
 from drorae.ui.page import build_demo
 from drorae.ui.photo import Photos
 from drorae.ui.turns import Turns
+from drorae.ui.visitors import Visitor
 
 CAT = {"key": "cat", "example": "cat"}
 CAT_FILE = str(ROOT / "assets" / "examples" / "cat.jpg")
@@ -204,6 +205,58 @@ def test_the_python_client_is_told_the_sentence(tiny, monkeypatch, gate):
         assert client.predict(handle_file(CAT_FILE), api_name="/routing")["layers"]
 
 
+def test_who_waits_is_told_how_many_others_are_before_them(tiny, monkeypatch, gate):
+    async def visit(url):
+        first, second, third, late = crowd = [PageClient(url) for _ in range(4)]
+        await opened(*crowd)
+        asked = [await first.join("routes", {**CAT, "key": "0"})]
+        await asyncio.to_thread(gate.wait_for, 1)
+        asked += [await client.join("routes", CAT) for client in (second, third)]
+        own = await second.join("routes", {**CAT, "key": "own"})  # after another of its own
+        last = await late.join("routes", {**CAT, "key": "last"})
+        await third.cancel("routes", asked[2])  # the line moves
+        gate.open()
+        assert await settle(late, last) == [{"read": "last"}]
+        assert await settle(second, asked[1], own) == [{"read": "cat"}, {"read": "own"}]
+        assert late.places[last] == [3, 2, 1, 0]
+        assert second.places[asked[1]] == [1, 0]
+        assert second.places[own] == [2, 1, 0]
+        assert first.places == {}
+        for client in crowd:
+            await client.close()
+
+    with page(tiny, monkeypatch) as (url, _):
+        finish(visit(url))
+
+
+def test_what_comes_in_parts_is_whole_after_a_place_in_line(tiny, monkeypatch):
+    gate = Gate()
+
+    def frames(photos, wish):
+        gate.enter()
+        yield {"sprite": wish["key"], "done": 1, "total": 3}
+        yield {"done": 2, "total": 3}
+        yield {"sprite": f"all of {wish['key']}", "done": 3, "total": 3}
+
+    monkeypatch.setattr(Photos, "frames", frames)
+
+    async def visit(url):
+        crowd = [PageClient(url) for _ in range(3)]
+        await opened(*crowd)
+        numbers = [await client.join("frames", {**CAT, "key": str(i)}) for i, client in enumerate(crowd)]
+        gate.open()
+        for i, (client, number) in enumerate(zip(crowd, numbers, strict=True)):
+            values = [each["value"] async for each in client.updates(number)]
+            parts = [{"sprite": f"{i}", "done": 1}, {"done": 2}, {"sprite": f"all of {i}", "done": 3}]
+            assert values[:3] == [{**part, "total": 3} for part in parts]
+            await client.close()
+        assert crowd[2].places[numbers[2]][0] == 2
+        assert crowd[2].places[numbers[2]][-1] == 0
+
+    with page(tiny, monkeypatch) as (url, _):
+        finish(visit(url))
+
+
 def test_a_job_of_a_visitor_who_left_ends_with_its_step(tiny, monkeypatch):
     gate, ended, noticed = Gate(), Event(), Event()
 
@@ -222,11 +275,11 @@ def test_a_job_of_a_visitor_who_left_ends_with_its_step(tiny, monkeypatch):
         await client.open()
         await client.join("frames", CAT)
         await asyncio.to_thread(gate.wait_for, 1)
-        await client.connected.wait()
+        await within(client.connected.wait(), "the client listens")
         await client.close()
-        assert await asyncio.to_thread(noticed.wait, PATIENCE)
+        await asyncio.to_thread(come_to, noticed, "the page noticed that the visitor left")
         gate.let(1)
-        assert await asyncio.to_thread(ended.wait, PATIENCE)
+        await asyncio.to_thread(come_to, ended, "the job ended")
 
     with page(tiny, monkeypatch) as (url, demo):
         tell_of_leaving(demo, noticed)
@@ -252,10 +305,10 @@ def test_pictures_that_a_program_asked_for_are_not_read_once_it_left(tiny, monke
             number = (await http.post("gradio_api/call/batch", json=body)).json()["event_id"]
             async with http.stream("GET", f"gradio_api/call/batch/{number}"):
                 await asyncio.to_thread(gate.wait_for, 1)
-        assert await asyncio.to_thread(noticed.wait, PATIENCE)
+        await asyncio.to_thread(come_to, noticed, "the page noticed that the program left")
         monkeypatch.setattr(demo._queue.jobs, "note", lambda job: ended.set())
         gate.open()
-        assert await asyncio.to_thread(ended.wait, PATIENCE)
+        await asyncio.to_thread(come_to, ended, "the job ended")
         await client.close()
 
     with page(tiny, monkeypatch) as (url, demo):
@@ -295,6 +348,52 @@ def test_photos_of_two_visitors_are_read_in_turns(tiny, monkeypatch):
     with page(tiny, monkeypatch) as (url, demo):
         finish(visit(url, demo))
     assert read == ["a0", "b0", "a1", "b1", "a2", "b2"]
+
+
+def test_batches_of_programs_take_turns_with_those_of_the_page(tiny, monkeypatch):
+    turns, read = Turns(), []
+
+    def upload(file, name):
+        read.append(name)
+        return drorae.ui.many_photos.load_image(CAT_FILE)
+
+    monkeypatch.setattr("drorae.ui.endpoints.BATCHES", turns)
+    monkeypatch.setattr("drorae.ui.endpoints.open_upload", upload)
+    with turns.turn():
+        rows = in_thread(drorae.ui.endpoints.batch, tiny, ["a.jpg", "b.jpg"])
+        wait_for(turns, 2)
+        assert read == []
+    assert [row["picture"] for row in result_of(rows)] == read == ["a.jpg", "b.jpg"]
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_every_lane_has_its_own_size_and_share(tiny, lane, monkeypatch):
+    sizes = {name: number for number, name in enumerate(LANES, 2)}
+    shares = {name: 20 + number for number, name in enumerate(LANES)}
+    queue = build_demo(tiny, "tiny", limits=Limits(sizes, shares))._queue
+    line, served = [], []
+    monkeypatch.setattr(queue, "waiting", lambda name: line if name == lane else [])
+    monkeypatch.setattr(queue, "running", lambda name: served if name == lane else [])
+    monkeypatch.setattr("drorae.ui.lanes.asked_by", lambda visitor: visitor)
+    me, other = Visitor("me", "192.0.2.1"), Visitor("other", "192.0.2.2")
+
+    def reason() -> str | None:
+        refusal = queue.refusal(lane, me)
+        return refusal and refusal.reason
+
+    line[:] = [other] * (sizes[lane] - 1)
+    assert reason() is None
+    line.append(other)
+    assert reason() == "full"
+    line[:], served[:] = [], [me] * (shares[lane] - 1)
+    assert reason() is None
+    served.append(me)
+    assert reason() == "visitor"
+    neighbours = [Visitor(str(number), me.address) for number in range(SHARED * shares[lane])]
+    served[:] = neighbours[1:]
+    assert reason() is None
+    served[:] = neighbours
+    assert reason() == "address"
 
 
 def test_no_function_that_computes_is_outside_the_lanes(tiny):

@@ -1,12 +1,10 @@
 """The third door: the endpoints as MCP tools, called by the client of MCP's own SDK."""
 
-import asyncio
 import base64
 import io
 import json
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import httpx
 import numpy as np
 import pytest
 from conftest import ROOT
+from gate import finish
 from gradio.utils import get_upload_folder
 from gradio_client import Client, handle_file
 from mcp import ClientSession
@@ -67,9 +66,7 @@ def ask(demo, method: str, *arguments, **options):
             await session.initialize()
             return await getattr(session, method)(*arguments, **options)
 
-    # in another thread: the browser tests keep an event loop running in this one
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, session()).result()
+    return finish(session())
 
 
 def call(demo, name: str, **arguments):

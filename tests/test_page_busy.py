@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
 import pytest
 from browser import NEEDS_CHROMIUM, Watched
 from conftest import ROOT, served
-from gate import PATIENCE, Gate
+from gate import Gate, come_to, in_thread, result_of
 from page_client import PageClient
 from playwright.sync_api import expect
 
@@ -46,18 +45,17 @@ def test_a_full_lane_is_told_in_the_bar_and_the_photo_can_be_asked_for_again(bro
         view = Watched(browser, url)
         view.know("standing", "cat")
         view.know("tiles", "cat")
-        with ThreadPoolExecutor(1) as pool:
-            full = Event()
-            others = pool.submit(asyncio.run, fill(url, gate, full))
-            assert full.wait(PATIENCE)
-            view.upload(COFFEE)
-            failure = view.page.locator("#bar [data-part=failure]")
-            expect(failure).to_contain_text(FULL)
-            assert view.page.evaluate("[store.state.photo, store.data('routes') !== null]") == ["cat", True]
-            tray = view.page.locator("#bar [data-part=tray] button").first
-            expect(tray).to_have_attribute("title", re.compile("coffee"))
-            gate.open()
-            others.result(PATIENCE)
+        full = Event()
+        others = in_thread(asyncio.run, fill(url, gate, full))
+        come_to(full, "the lane is full")
+        view.upload(COFFEE)
+        failure = view.page.locator("#bar [data-part=failure]")
+        expect(failure).to_contain_text(FULL)
+        assert view.page.evaluate("[store.state.photo, store.data('routes') !== null]") == ["cat", True]
+        tray = view.page.locator("#bar [data-part=tray] button").first
+        expect(tray).to_have_attribute("title", re.compile("coffee"))
+        gate.open()
+        result_of(others)
         failure.get_by_role("button", name="Try again").click()
         view.page.wait_for_function("store.photo()?.name === 'coffee.jpg' && store.data('routes') !== null")
         expect(failure).to_be_hidden()
@@ -78,6 +76,44 @@ async def fill(url: str, gate: Gate, full: Event) -> None:
         async for _ in client.updates(number):
             pass
     await client.close()
+
+
+def test_who_waits_sees_how_many_others_are_before_them(browser, tiny, gate):
+    with served(build_demo(tiny, "tiny")) as url:
+        view = Watched(browser, url)
+        view.know("standing", "cat")
+        view.know("tiles", "cat")
+        place, there = view.page.locator("#bar [data-part=place]"), Event()
+        expect(place).to_be_empty()
+        others = in_thread(asyncio.run, line_up(url, gate, there))
+        come_to(there, "three others are in line")
+        view.upload(COFFEE)
+        expect(place).to_have_text("3 others are before you.")
+        expect(place).to_have_attribute("role", "status")
+        gate.let(1)
+        expect(place).to_have_text("2 others are before you.")
+        gate.let(1)
+        expect(place).to_have_text("1 other is before you.")
+        gate.open()
+        view.page.wait_for_function("store.photo()?.name === 'coffee.jpg' && store.data('routes') !== null")
+        expect(place).to_be_empty()
+        result_of(others)
+        view.check()
+        view.page.close()
+
+
+async def line_up(url: str, gate: Gate, there: Event) -> None:
+    """Three visitors who ask one after the other, say so, and stay for the answers."""
+    crowd, numbers = [PageClient(url) for _ in range(3)], []
+    for client in crowd:
+        await client.open()
+        numbers.append(await client.join("routes", {"key": f"other {len(numbers)}", "example": "cat"}))
+        await asyncio.to_thread(gate.wait_for, 1)
+    there.set()
+    for client, number in zip(crowd, numbers, strict=True):
+        async for _ in client.updates(number):
+            pass
+        await client.close()
 
 
 def test_a_visitor_with_no_share_is_told_where_each_view_tells_its_failures(browser, tiny):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from browser import CHROMIUM, FLAGS
+from gate import VISIT, in_thread, result_of
 from playwright.sync_api import sync_playwright
 
 from tests.page_figures import PAINTED, Load, Transfer, is_ours, load
@@ -74,8 +74,8 @@ def opened(address: str) -> Load:
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no 'chromium' on this machine; install Debian's package")
 def test_a_page_is_measured(address):
-    with ThreadPoolExecutor(1) as pool:  # the other browser tests keep an event loop running in this thread
-        found = pool.submit(opened, address).result()
+    # in another thread: the other browser tests keep an event loop running in this one
+    found = result_of(in_thread(opened, address), VISIT)
     assert found.result > 0.7
     assert 0 < found.paint <= found.result
     sizes = {transfer.path: transfer.size for transfer in found.transfers}

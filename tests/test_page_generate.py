@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from browser import NEEDS_CHROMIUM, Watched, contrast, shown_pixels
 from conftest import build, served
-from gate import PATIENCE, Gate
+from gate import Gate, come_to
 from playwright.sync_api import expect
 
 from drorae import DiTDH
@@ -242,7 +242,7 @@ def test_previews_while_it_runs_and_stop_frees_the_worker(view, denoisers, cance
     expect(says).to_have_text("Stopped after step 2 of 5. You see where these steps would have ended.")
     expect(page.locator(RUN)).to_have_text("Make pictures")
     expect(page.locator("#generate .gcap .tag").first).to_have_text("stopped")
-    assert cancelling.wait(PATIENCE)
+    come_to(cancelling, "what was made was cancelled")
     denoisers.open()
     setting(view, "Steps", 2)
     page.locator(RUN).click()

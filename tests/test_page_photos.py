@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from browser import NEEDS_CHROMIUM, Watched, canvas_pixels, contrast
 from conftest import ROOT
-from gate import PATIENCE, Gate
+from gate import Gate, come_to
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -230,7 +230,7 @@ def test_stop_keeps_the_rows_and_ends_the_work(view, tmp_path, monkeypatch, canc
     pictures.let(1)  # the server does not know of it yet
     pictures.wait_for(4)
     cancel.release()
-    assert cancelling.wait(PATIENCE)
+    come_to(cancelling, "what was made was cancelled")
     pictures.open()  # the fourth comes to its end, and no other is begun
     part(view, "more").click()
     give(view, EXAMPLES[:1])  # what comes next is answered

@@ -6,13 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from gate import PATIENCE, first_line, until
 from starlette.testclient import TestClient
 
-from drorae.ui import about_tab
+from drorae.ui import about_tab, app, upload_folder
 from drorae.ui.malformed import Malformed
 from drorae.ui.quiet_logs import where_raised
 from drorae.ui.upload_folder import EVERY, KEPT, VARIABLE, Sweeper, own_upload_folder, sweep_dead
@@ -41,34 +45,37 @@ def environment(monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
 
 
-def started(root: Path) -> tuple[subprocess.Popen, Path]:
+@contextmanager
+def started(root: Path) -> Iterator[tuple[subprocess.Popen, Path]]:
+    """A page's process and its folder; it is ended afterwards, whatever comes of it."""
     process = subprocess.Popen([sys.executable, "-c", PROCESS, str(root)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    return process, Path(process.stdout.readline().strip())
+    try:
+        yield process, Path(first_line(process.stdout).strip())
+    finally:
+        process.kill()
+        process.wait(PATIENCE)
+        process.stdout.close()
 
 
 @unix
 def test_uploads_go_with_their_process_and_after_a_kill_with_the_next_one(tmp_path):
-    ended, folder = started(tmp_path)
-    killed, left = started(tmp_path)
-    assert folder != left
-    assert (folder / "a" / "photo.jpg").is_file()
-    ended.send_signal(signal.SIGTERM)
-    assert ended.wait(60) == 0
-    assert not folder.exists()
-    sweep_dead(tmp_path)
-    assert (left / "tmp-part").is_file()  # of a process that lives
-    killed.kill()
-    killed.wait(60)
-    assert (left / "tmp-part").is_file()
+    with started(tmp_path) as (ended, folder), started(tmp_path) as (killed, left):
+        assert folder != left
+        assert (folder / "a" / "photo.jpg").is_file()
+        ended.send_signal(signal.SIGTERM)
+        assert ended.wait(PATIENCE) == 0
+        assert not folder.exists()
+        sweep_dead(tmp_path)
+        assert (left / "tmp-part").is_file()  # of a process that lives
+        killed.kill()
+        killed.wait(PATIENCE)
+        assert (left / "tmp-part").is_file()
     with own_upload_folder(tmp_path) as mine:
         assert not left.exists()
         assert os.environ[VARIABLE] == str(mine)
         assert mine.stat().st_mode & 0o077 == 0
     assert [*tmp_path.iterdir()] == []
     assert VARIABLE not in os.environ
-    for process in (ended, killed):
-        process.stdout.close()
 
 
 def test_files_go_after_an_hour_whatever_the_clock_says(tmp_path):
@@ -93,6 +100,39 @@ def test_files_go_after_an_hour_whatever_the_clock_says(tmp_path):
     sweeper.sweep()
     assert not new.exists()
     assert KEPT + 2 * EVERY < 2 * 3600
+
+
+def test_old_files_and_folders_of_ended_processes_go_while_a_page_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(upload_folder, "EVERY", 0.001)
+    monkeypatch.setattr(upload_folder, "KEPT", 0)
+    with own_upload_folder(tmp_path) as mine:
+        (tmp_path / "1-ended").mkdir()
+        (tmp_path / "1-ended.lock").touch()
+        (mine / "photo.jpg").write_bytes(b"x")
+        until(lambda: not (mine / "photo.jpg").exists(), lambda: time.sleep(0.001), "the old file is gone")
+        until(lambda: not (tmp_path / "1-ended").exists(), lambda: time.sleep(0.001), "the left folder is gone")
+        assert mine.is_dir()
+
+
+def test_the_clock_of_a_page_is_one_that_nobody_sets(tmp_path):
+    assert Sweeper(tmp_path).clock is time.monotonic
+
+
+@unix
+def test_the_program_keeps_uploads_in_a_folder_of_its_own_and_tidies_up_when_it_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    seen = []
+
+    def serve(argv):
+        seen.append((Path(os.environ[VARIABLE]).parent, signal.getsignal(signal.SIGTERM)))
+        return 0
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(app, "serve", serve)
+    assert app.main([]) == 0
+    assert seen == [(tmp_path, signal.default_int_handler)]
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_a_file_that_goes_while_it_is_looked_at_is_gone(tmp_path):

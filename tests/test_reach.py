@@ -137,6 +137,13 @@ def address(tiny):
         yield url
 
 
+def test_other_sites_send_no_files_to_a_page_that_is_served(address):
+    files = {"files": ("a.png", b"x")}
+    for headers in ({"sec-fetch-site": "cross-site"}, {"origin": "https://evil.example"}):
+        assert httpx.post(f"{address}gradio_api/upload", files=files, headers=headers).status_code == 403
+    assert httpx.post(f"{address}gradio_api/upload", files=files).status_code == 200
+
+
 def test_nobody_gets_past_the_queue(address):
     for path in ("gradio_api/run/reconstruct", "gradio_api/api/reconstruct"):
         answer = httpx.post(address + path, json={"data": [None]})

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
 import pytest
-from gate import PATIENCE, Gate
+from gate import PATIENCE, Gate, come_to, in_thread, result_of
 
 from drorae.ui.turns import Turns
 
@@ -14,7 +13,8 @@ from drorae.ui.turns import Turns
 def wait_for(turns: Turns, count: int) -> None:
     """Wait until so many are in line."""
     with turns._changed:
-        assert turns._changed.wait_for(lambda: len(turns) == count, PATIENCE)
+        there = turns._changed.wait_for(lambda: len(turns) == count, PATIENCE)
+        assert there, f"{len(turns)} are in line, not {count}"
 
 
 def test_a_long_job_waits_for_others_after_every_step():
@@ -26,14 +26,13 @@ def test_a_long_job_waits_for_others_after_every_step():
             made.append(f"{name}{number}")
             yield number
 
-    with ThreadPoolExecutor() as pool:
-        long = pool.submit(lambda: list(turns.step_by_step(steps("a", 3))))
-        gate.wait_for(1)
-        short = pool.submit(lambda: list(turns.step_by_step(steps("b", 1))))
-        wait_for(turns, 2)
-        gate.open()
-        assert long.result(PATIENCE) == [0, 1, 2]
-        assert short.result(PATIENCE) == [0]
+    long = in_thread(lambda: list(turns.step_by_step(steps("a", 3))))
+    gate.wait_for(1)
+    short = in_thread(lambda: list(turns.step_by_step(steps("b", 1))))
+    wait_for(turns, 2)
+    gate.open()
+    assert result_of(long) == [0, 1, 2]
+    assert result_of(short) == [0]
     assert made == ["a0", "b0", "a1", "a2"]
     assert len(turns) == 0
 
@@ -45,17 +44,16 @@ def test_nobody_else_computes_during_a_turn():
     def compute(name):
         computing.append(name)
         started.set()
-        assert goes_on.wait(PATIENCE)
+        come_to(goes_on, "the test went on")
         computing.remove(name)
         yield len(computing)
 
-    with ThreadPoolExecutor() as pool:
-        call = turns.at_once(compute)
-        both = [pool.submit(call, name) for name in "ab"]
-        assert started.wait(PATIENCE)
-        assert len(computing) == 1
-        goes_on.set()
-        assert [each.result(PATIENCE) for each in both] == [0, 0]
+    call = turns.at_once(compute)
+    both = [in_thread(call, name) for name in "ab"]
+    come_to(started, "one of them computes")
+    assert len(computing) == 1
+    goes_on.set()
+    assert [result_of(each) for each in both] == [0, 0]
 
 
 def test_a_job_that_nobody_waits_for_makes_no_further_step():
@@ -86,11 +84,10 @@ def test_what_somebody_waits_for_has_the_next_turn():
         made.append(name)
         yield name
 
-    with ThreadPoolExecutor() as pool:
-        with turns.turn():
-            running = []
-            for count, name in enumerate("abc", 2):
-                running.append(pool.submit(turns.at_once(step, ahead=name == "c"), name))
-                wait_for(turns, count)
-        assert [each.result(PATIENCE) for each in running] == ["a", "b", "c"]
+    with turns.turn():
+        running = []
+        for count, name in enumerate("abc", 2):
+            running.append(in_thread(turns.at_once(step, ahead=name == "c"), name))
+            wait_for(turns, count)
+    assert [result_of(each) for each in running] == ["a", "b", "c"]
     assert made == ["c", "a", "b"]

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from gate import finish
+from gate import VISIT, finish
 from starlette.requests import Request
 
 from drorae.ui.visitors import VOUCHED, Forwarded, Visitor, address_of, visitor_of, vouch
@@ -76,5 +76,6 @@ def test_the_server_itself_believes_nobody_unless_its_own_variable_says_so(befor
     environment = {name: value for name, value in os.environ.items() if name != "FORWARDED_ALLOW_IPS"}
     environment |= {} if before is None else {"FORWARDED_ALLOW_IPS": before}
     code = "import os; from drorae.ui.web import web_options; web_options(); print(os.environ['FORWARDED_ALLOW_IPS'])"
-    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code]
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=VISIT)
     assert told.stdout.strip() == after

@@ -143,3 +143,11 @@ def test_who_comes_closer_is_said(say, closer, headline):
 def test_the_gain_is_shared_out_between_layers_and_decoder(say):
     assert say("certainty", 9.04, 6.24) == ["65 % less error", " (+9.0 dB: layers +6.2, new decoder +2.8)."]
     assert say("certainty", -0.5) == ["6 % more error", f" ({MINUS}0.5 dB)."]
+
+
+def test_a_place_in_line(say):
+    assert [say("ahead", count) for count in (1, 2, 1000)] == [
+        "1 other is before you.",
+        "2 others are before you.",
+        "1,000 others are before you.",
+    ]

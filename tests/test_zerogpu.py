@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from gate import answers
+from gate import PATIENCE, answers, first_line
 from gradio_client import Client, handle_file
 from PIL import Image
 
@@ -146,7 +146,7 @@ def test_every_kind_is_answered_as_elsewhere(elsewhere, zerogpu, kind):
     json.dumps(found)
     assert "error" not in elsewhere[kind][-1]
     assert plain(found[-1]) == plain(elsewhere[kind][-1])
-    if kind == "report":  # measured and hashed where the weights are
+    if kind == "report":  # measured where the weights are, and hashed while they were here
         texts = [answers[-1]["value"]["text"] for answers in (found, elsewhere[kind])]
         hashes = [re.search(r"sha256 of its weights (\w{16})", text)[1] for text in texts]
         assert hashes[0] == hashes[1] == page.shelf.hash("tiny")
@@ -161,9 +161,20 @@ def test_what_was_found_is_kept_on_this_side(zerogpu):
     assert asked(lent) == ["routes", "tiles", "gain", "interventions"]
     assert len(page.photos.recent) == 0  # readings are the fork's
     lent.stop()  # and with it all that it has
-    for kind in ("routes", "tiles", "standing", "frames", "arrays"):
+    for kind in ("routes", "tiles", "standing", "frames", "arrays", "report"):
         assert "value" in page.kinds(kind)[-1]
     assert len(lent.calls) == 4
+
+
+def test_a_report_asks_for_what_is_missing_alone_and_the_page_keeps_it(zerogpu):
+    page, lent = zerogpu
+    page.kinds("routes")
+    first = page.kinds("report")[-1]["value"]["text"]
+    assert asked(lent) == ["routes", "tiles", "interventions"]
+    page.kinds("tiles")
+    page.kinds("frames")
+    assert page.kinds("report")[-1]["value"]["text"] == first
+    assert len(lent.calls) == 3
 
 
 def test_who_looks_elsewhere_ends_the_painting(zerogpu):
@@ -321,7 +332,7 @@ def test_a_space_serves_the_page_from_a_checkout(tmp_path, explored):
         [sys.executable, "-c", START], cwd=tmp_path, env=os.environ | given, stdout=subprocess.PIPE, text=True
     )
     try:
-        assert process.stdout.readline() == "decorated 1 False\n"
+        assert first_line(process.stdout) == "decorated 1 False\n"
         address = f"http://127.0.0.1:{port}/"
         assert answers(address, process)
         _, numbers = Client(address, verbose=False).predict(handle_file(CAT), api_name="/reconstruct")
@@ -329,7 +340,7 @@ def test_a_space_serves_the_page_from_a_checkout(tmp_path, explored):
         assert httpx.get(f"{address}config").json()["space_id"] == "somebody/drorae"
     finally:
         process.terminate()
-        process.wait()
+        process.wait(PATIENCE)
 
 
 def test_zerogpu_takes_no_models_of_visitors():

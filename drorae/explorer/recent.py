@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Generic, Protocol, TypeVar
 
 from drorae.explorer.exploration import Exploration, Frame, Interventions
+from drorae.explorer.interventions import can_intervene
 from drorae.explorer.reading import Cut, Reading, default_size
 from drorae.images import CENTRE, Photo
 from drorae.models.autoencoder import AutoencoderDRoRAE
@@ -131,6 +132,39 @@ class Findings:
             arrays += [self.routes.original, self.routes.components, *self.routes.pictures.values()]
             arrays += [gain.map for gain in self.routes.gains.values()]
         return sum({id(array): array.nbytes for array in arrays}.values())
+
+
+class Found:
+    """What was found in a photo, in the place of its reading: it holds no tensors, and computes nothing.
+
+    Args:
+        model: that read it.
+        findings: all of them, where the model can have interventions.
+    """
+
+    def __init__(self, model: AutoencoderDRoRAE, findings: Findings):
+        cut, self.model, self._findings = findings.cut, model, findings
+        self.size, self.whole, self.centre, self.facts = cut.size, cut.whole, cut.centre, cut.facts
+
+    @property
+    def routes(self) -> Exploration:
+        """As :attr:`Reading.routes <drorae.explorer.reading.Reading.routes>`."""
+        assert self._findings.routes is not None
+        return self._findings.routes
+
+    def tiles(self) -> list[Frame]:
+        """As :meth:`Reading.tiles <drorae.explorer.reading.Reading.tiles>`."""
+        assert self._findings.tiles is not None
+        return self._findings.tiles
+
+    def interventions(self) -> Iterator[Interventions]:
+        """As the last of :meth:`Reading.interventions <drorae.explorer.reading.Reading.interventions>`."""
+        assert self._findings.interventions is not None
+        yield self._findings.interventions
+
+    def can_intervene(self) -> bool:
+        """Whether the model has a router."""
+        return can_intervene(self.model)
 
 
 def photo_key(content: bytes) -> str:

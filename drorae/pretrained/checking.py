@@ -28,7 +28,7 @@ from drorae.pretrained.adapter import load_tokenizer
 from drorae.pretrained.autoencoders import load_autoencoder
 from drorae.pretrained.download import TOKENIZER, size_of
 
-IDLE = 900  # seconds after which nobody is waited for; it holds some hundred megabytes
+IDLE = 120  # seconds after which nobody is waited for: it holds half a gigabyte, and starts anew in seconds
 
 Say = Callable[..., None]
 

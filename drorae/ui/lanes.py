@@ -12,18 +12,20 @@ import time
 from asyncio import Queue as MessageQueue
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import gradio as gr
 from gradio.block_function import BlockFunction
 from gradio.context import LocalContext
-from gradio.queueing import Event, Queue
+from gradio.queueing import Event, EventQueue, Queue
 from gradio.route_utils import get_fn
-from gradio.server_messages import EventMessage, ProcessCompletedMessage
+from gradio.server_messages import EventMessage, ProcessCompletedMessage, ProcessGeneratingMessage
 
 from drorae.errors import count_of
 from drorae.ui.components import Channel
 from drorae.ui.jobs import ANSWERED, FAILED, LEFT, REFUSED, STOPPED, TOLD, Job, Jobs, log_jobs
 from drorae.ui.limits import EXPLORE, GENERATE, LANES, LAYERS, LOAD, PHOTOS, SHARED, STUDY, TOKENIZE, Limits
+from drorae.ui.listeners import NOTED, Listeners
 from drorae.ui.visitors import Visitor, visitor_of
 
 SAID = "said"  # a sentence about what was asked, in a job that has not ended
@@ -55,6 +57,8 @@ NEIGHBOURS = "Too many people at your address ask at once: {ahead} {what} of the
 # What a refused question is answered with, in the place of what its function would return: data of Gradio's outputs.
 # None is for programs, and for what has no place to say it: an error.
 Refuse = Callable[[BlockFunction, list[Any], str], list[Any] | None]
+# What one that waits is told meanwhile: how many others are before it. None where there is no place to say it.
+Place = Callable[[BlockFunction, list[Any], int], list[Any] | None]
 
 
 class Refusal(NamedTuple):
@@ -71,10 +75,11 @@ class LaneQueue(Queue):
         blocks: the page.
         limits: sizes of the lanes, and shares of visitors.
         refuse: what refused questions are answered with.
+        place: what those that wait are told.
         jobs: where every job is noted.
     """
 
-    def __init__(self, blocks: gr.Blocks, limits: Limits, refuse: Refuse, jobs: Jobs):
+    def __init__(self, blocks: gr.Blocks, limits: Limits, refuse: Refuse, place: Place, jobs: Jobs):
         before = blocks._queue
         super().__init__(
             live_updates=before.live_updates,
@@ -84,8 +89,10 @@ class LaneQueue(Queue):
             blocks=blocks,
             default_concurrency_limit=before.default_concurrency_limit,
         )
-        self.limits, self.refuse, self.jobs = limits, refuse, jobs
+        self.limits, self.refuse, self.place, self.jobs = limits, refuse, place, jobs
+        self.listeners = Listeners(self.leave)
         self._outcomes: dict[str, str] = {}  # of running events
+        self._places: WeakKeyDictionary[Event, int] = WeakKeyDictionary()  # the last that was told
         self._admission = asyncio.Lock()  # who asks at the same moment is counted one after the other
         self.ANALYTICS_MAX_EVENTS = 1  # for a page of Gradio's about all visitors, which is closed
 
@@ -106,7 +113,10 @@ class LaneQueue(Queue):
         async with self._admission:
             refusal = self.refusal(fn.concurrency_id, visitor)
             if refusal is None:
-                return await super().push(body, request, username)
+                pushed = await super().push(body, request, username)
+                for name in self.names_of(pushed[1])[:1] if pushed[0] else ():
+                    self.listeners.expect(name)
+                return pushed
         self.jobs.note(Job(fn.concurrency_id, kind_of(fn), REFUSED, reason=refusal.reason))
         return await self.answer_refused(fn, body, request, username, refusal.sentence)
 
@@ -134,6 +144,86 @@ class LaneQueue(Queue):
         """Who is served in a lane."""
         return [event for events in self.active_jobs if events for event in events if event.concurrency_id == name]
 
+    def get_events(self) -> tuple[list[Event], bool, str] | None:
+        """Whose turn it is. Who does not listen for the answer stays in line, and holds up nobody."""
+        lines = [each for each in self.event_queue_per_concurrency_id.values() if each.queue and has_room(each)]
+        everybody = [line.queue for line in lines]
+        for line in lines:
+            line.queue = [event for event in line.queue if self.listens(event)]
+        served = super().get_events()
+        taken = served[0] if served else []
+        for line, events in zip(lines, everybody, strict=True):
+            line.queue = [event for event in events if event not in taken]
+        return served
+
+    def listens(self, event: Event) -> bool:
+        """Whether whoever asked listens; taken for granted where streams are not noted."""
+        names = (event.session_hash, asked_by(event).session)
+        return NOTED not in event.request.scope or any(name in self.listeners for name in names)
+
+    def names_of(self, number: str) -> tuple[str, ...]:
+        """Who asked a question, by its number, as :attr:`listeners` knows them; nobody where it is not there."""
+        event = self.event_ids_to_events.get(number)
+        return () if event is None else (event.session_hash, asked_by(event).session)
+
+    async def leave(self, name: str) -> None:
+        """End what was asked by somebody who does not listen."""
+        for lane_name in self.limits.sizes:
+            waiting = self.waiting(lane_name)
+            for event in [*waiting, *self.running(lane_name)]:
+                if name not in self.names_of(event._id) or self.listens(event):
+                    continue
+                if event in waiting:
+                    waited = time.monotonic() - event.enqueue_time
+                    self.jobs.note(Job(lane_name, kind_of(event.fn), LEFT, waited))
+                await self.clean_events(event_id=event._id)
+                numbers = self.pending_event_ids_session.get(event.session_hash, set())
+                numbers.discard(event._id)
+                if not numbers:  # nothing else is to be said there
+                    self.pending_event_ids_session.pop(event.session_hash, None)
+                    self.pending_messages_per_session.pop(event.session_hash, None)
+
+    async def clean_events(self, *, session_hash: str | None = None, event_id: str | None = None) -> None:
+        """End what somebody asked who left, and tell those behind."""
+        await super().clean_events(session_hash=session_hash, event_id=event_id)
+        self.tell_places()
+
+    async def remove_from_queue(self, event_id: str) -> None:
+        """Take a question out of its line, and tell those behind."""
+        await super().remove_from_queue(event_id)
+        self.tell_places()
+
+    def broadcast_estimations(self, concurrency_id: str, after: int | None = None) -> None:
+        """Send what Gradio sends when a line moves, and tell those who are in one how many others are before them."""
+        super().broadcast_estimations(concurrency_id, after)
+        self.tell_places(concurrency_id)
+
+    def tell_places(self, *names: str) -> None:
+        """Tell those who wait in some lanes, or in all, how many others are before them, where that changed.
+
+        Gradio's own rank counts the questions of the same visitor, and not what is being served.
+        """
+        for name in names or self.limits.sizes:
+            before = {asked_by(event).session for event in self.running(name)}
+            for event in self.waiting(name):
+                mine = asked_by(event).session
+                self.tell_place(event, len(before - {mine}))
+                before.add(mine)
+
+    def tell_place(self, event: Event, ahead: int) -> None:
+        """Tell whoever asked how many others are before them, if they do not know it.
+
+        It goes where answers go, of which Gradio sends the first in full and the others as changes.
+        """
+        known = self._places.get(event)
+        if ahead == (known or 0) or event.data is None or event.data.simple_format:
+            return
+        data = self.place(event.fn, event.data.data, ahead)
+        if data is not None:
+            output = {"data": data if known is None else replacing(data), "is_generating": True}
+            self._places[event] = ahead
+            super().send_message(event, ProcessGeneratingMessage(output=output, success=True))
+
     def soon(self, name: str) -> str:
         """When a lane will have moved on, as far as its last jobs tell."""
         seconds = self.jobs.usual_seconds(name) * len(self.waiting(name)) / 2
@@ -160,6 +250,10 @@ class LaneQueue(Queue):
         """Send what Gradio sends, and note how a job ended."""
         if event.alive and event._id in self._outcomes:
             self._outcomes[event._id] = outcome_of(event_message, self._outcomes[event._id])
+        answers = isinstance(event_message, ProcessGeneratingMessage) and event_message.output.get("data")
+        if answers and self._places.pop(event, None) is not None:  # Gradio's first, after what was told of the place
+            output = event_message.output | {"data": replacing(answers)}
+            event_message = event_message.model_copy(update={"output": output})
         super().send_message(event, event_message)
 
     async def process_events(self, events: list[Event], batch: bool, begin_time: float, fn: BlockFunction) -> None:
@@ -167,6 +261,7 @@ class LaneQueue(Queue):
         started = time.monotonic()
         waited = started - events[0].enqueue_time
         for event in events:
+            self.tell_place(event, 0)
             self._outcomes[event._id] = STOPPED
         try:
             await super().process_events(events, batch, begin_time, fn)
@@ -180,14 +275,24 @@ class LaneQueue(Queue):
                     self.jobs.note(Job(event.concurrency_id, kind_of(fn), outcome, waited, seconds))
 
 
-def enter_lanes(blocks: gr.Blocks, limits: Limits, refuse: Refuse) -> gr.Blocks:
+def enter_lanes(blocks: gr.Blocks, limits: Limits, refuse: Refuse, place: Place) -> gr.Blocks:
     """The page with :class:`LaneQueue` in the place of Gradio's queue, which nobody gets past."""
     # more than the lanes take together, for what does not compute: said by Gradio, so it should not come to that
     blocks.queue(max_size=sum(limits.sizes.values()) + 200, api_open=False)
     if limits.token:
         log_jobs()
-    blocks._queue = LaneQueue(blocks, limits, refuse, Jobs(LANES))
+    blocks._queue = LaneQueue(blocks, limits, refuse, place, Jobs(LANES))
     return blocks
+
+
+def has_room(line: EventQueue) -> bool:
+    """Whether one more of a line may be served."""
+    return line.concurrency_limit is None or line.current_concurrency < line.concurrency_limit
+
+
+def replacing(data: list[Any]) -> list[Any]:
+    """Data as Gradio sends changes: everything is replaced."""
+    return [[["replace", [], each]] for each in data]
 
 
 def asked_by(event: Event) -> Visitor:

@@ -5,7 +5,7 @@ Readings that are kept save time where the next question comes to the same proce
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from drorae.explorer.batch import BatchRow, row_of
@@ -18,7 +18,6 @@ from drorae.explorer.standing import fusion_gains
 from drorae.explorer.tokenizers import TokenizerColumn, measure_tokenizer
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.ui.tokenizers import Tokenizers
-from drorae.viewers.report import report
 
 
 def _read(recent: RecentReadings, model: AutoencoderDRoRAE, photo: str, cut: Cut) -> Any:
@@ -71,19 +70,6 @@ def similarities(
     if other is not None:
         found.append(similarity(reading, token, _read(recent, model, *other)))
     return found
-
-
-def report_text(
-    recent: RecentReadings,
-    model: AutoencoderDRoRAE,
-    photo: str,
-    cut: Cut,
-    model_name: str,
-    picture_name: str,
-    state: Mapping[str, Any] | None,
-) -> str:
-    """:func:`drorae.viewers.report.report` of a photo."""
-    return report(_read(recent, model, photo, cut), model_name, picture_name, state)
 
 
 def gain(model: AutoencoderDRoRAE, cut: Cut) -> float:

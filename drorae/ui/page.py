@@ -18,7 +18,7 @@ from drorae.ui.lanes import enter_lanes
 from drorae.ui.limits import Limits, read_limits
 from drorae.ui.models import Shelf, model_config, model_controls, model_line
 from drorae.ui.photo import Photos
-from drorae.ui.refusals import refuse
+from drorae.ui.refusals import place, refuse
 from drorae.ui.status import status_line
 from drorae.ui.tokenizers import Tokenizers
 from drorae.ui.web import TITLE, web_options
@@ -112,7 +112,7 @@ def build_demo(
         wire_study(studied, study)
         wire_models(shelf, models, about, study, bar)
         add_endpoints(model, generators)
-    return enter_lanes(demo, limits or read_limits(), refuse)
+    return enter_lanes(demo, limits or read_limits(), refuse, place)
 
 
 def launch_options(here_only: bool = False) -> dict[str, Any]:

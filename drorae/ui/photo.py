@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,10 +20,10 @@ import numpy as np
 
 from drorae.checkpoints import CheckpointError, stored_folder
 from drorae.explorer.answers import frame_answer
-from drorae.explorer.exploration import Exploration, Interventions
-from drorae.explorer.interventions import InterventionError
+from drorae.explorer.exploration import Exploration, Frame, Interventions
+from drorae.explorer.interventions import InterventionError, can_intervene
 from drorae.explorer.reading import cut_photo, default_size
-from drorae.explorer.recent import Findings, Recent, RecentReadings, photo_key
+from drorae.explorer.recent import Findings, Found, Recent, RecentReadings, photo_key
 from drorae.explorer.standing import Spread, place, read_spread
 from drorae.explorer.tokenizers import TokenizerColumn
 from drorae.images import CENTRE, ImageError, open_photo
@@ -35,6 +36,7 @@ from drorae.ui.parsing import intervention_of
 from drorae.ui.tokenizers import Tokenizers
 from drorae.ui.uploads import uploaded_path
 from drorae.viewers.encodings import webp
+from drorae.viewers.report import report
 from drorae.viewers.tokenizers_value import column_value
 from drorae.viewers.values import frames_value, routes_value, similar_value, standing_value, tiles_value
 
@@ -114,12 +116,15 @@ class Photos:
 
     def tiles(self, wish: Wish) -> dict[str, Any]:
         """The kind ``tiles``: what each layer alone can paint, for the strip."""
-        look = self.look(wish)
+        return tiles_value(self.painted(self.look(wish)))
+
+    def painted(self, look: Look) -> list[Frame]:
+        """What each layer alone can paint of a photo."""
         found = look.findings
         if found.tiles is None:
             count = look.model.encoder.num_layers
             found.tiles = self.ask(look, looking.tiles, seconds=durations.painting_seconds(found.cut, count=count))
-        return tiles_value(found.tiles)
+        return found.tiles
 
     def standing(self, wish: Wish) -> dict[str, Any]:
         """The kind ``standing``: where the photo's gain stands among those of held-out photos, measured at their size;
@@ -149,21 +154,26 @@ class Photos:
         """The kind ``frames``: every intervention the page has at hand. Pictures come twice, once strengths and
         removals are painted and at the end; in between only how far it is."""
         look = self.look(wish)
-        found = look.findings
         routes = self.explored(look)
-        if found.interventions is not None:
-            yield frames_value(routes, found.interventions)
-            return
-        seconds = durations.intervening_seconds(found.cut, look.model.encoder.num_layers)
-        given = (self.recent, look.model, look.photo, found.cut)
-        for made in gpu.stream(looking.interventions, *given, seconds=seconds):
+        for made in self.intervened(look):
             if isinstance(made, Interventions):
-                if made.done == made.total:
-                    found.interventions = made
                 yield frames_value(routes, made)
             else:
                 done, total = made
                 yield {"done": done, "total": total}
+
+    def intervened(self, look: Look) -> Iterator[Interventions | tuple[int, int]]:
+        """The interventions in a photo, as :func:`drorae.ui.looking.interventions` finds them; the last has all."""
+        found = look.findings
+        if found.interventions is not None:
+            yield found.interventions
+            return
+        seconds = durations.intervening_seconds(found.cut, look.model.encoder.num_layers)
+        given = (self.recent, look.model, look.photo, found.cut)
+        for made in gpu.stream(looking.interventions, *given, seconds=seconds):
+            if isinstance(made, Interventions) and made.done == made.total:
+                found.interventions = made
+            yield made
 
     def intervene(self, wish: Wish) -> dict[str, Any]:
         """The kind ``intervene``: one intervention that is not among the frames, under the ``id`` of the wish.
@@ -233,13 +243,18 @@ class Photos:
         }
 
     def report(self, wish: Wish) -> dict[str, Any]:
-        """One HTML file of the photo, opened as the page stood: ``name``, ``type`` and ``text``."""
+        """One HTML file of the photo, opened as the page stood: ``name``, ``type`` and ``text``. It is made of what the
+        page has found, and whatever is missing is found first."""
         example = wish.get("example")
         picture = example_path(example) or photo_name(wish)  # as the command can take it
         state, look = wish.get("state"), self.look(wish)
         chosen = state if isinstance(state, dict) else None
-        seconds = durations.intervening_seconds(look.findings.cut, look.model.encoder.num_layers)
-        text = self.ask(look, looking.report_text, look.name, picture, chosen, seconds=seconds)
+        self.explored(look)
+        if can_intervene(look.model):
+            self.painted(look)
+            deque(self.intervened(look), maxlen=0)
+        found = Found(look.model, look.findings)
+        text = report(found, look.name, picture, chosen, code=self.shelf.hash(look.name))
         return {
             "name": f"drorae-{Path(picture).stem}.html",
             "type": "text/html",

@@ -1,4 +1,5 @@
-"""How the page says that a question was not taken: where the answer would stand. What stands there is not lost."""
+"""How the page says that a question was not taken, or has to wait: where the answer would stand. What stands there is
+not lost."""
 
 from __future__ import annotations
 
@@ -33,3 +34,18 @@ def refuse(fn: BlockFunction, data: list[Any], sentence: str) -> list[Any] | Non
         told = [status_line(sentence, error=True), *buttons]
         return told + [gr.skip()] * (len(fn.outputs) - len(told))
     return None
+
+
+def place(fn: BlockFunction, data: list[Any], ahead: int) -> list[Any] | None:
+    """What a question that waits is told, as Gradio sends it; ``None`` where there is no place to say it.
+
+    Args:
+        fn: what was asked to be called.
+        data: with what.
+        ahead: how many others are before it.
+    """
+    first = fn.outputs[0] if fn.outputs else None
+    if not isinstance(first, Channel):
+        return None
+    about = about_wish(first.preprocess(data[0] if data else None))
+    return [{"__type__": "update", "props": {"answer": about | {"ahead": ahead, "moment": time.time()}}}]

@@ -125,7 +125,7 @@ class Sweeper:
         self._seen: dict[tuple[str, int], float] = {}
 
     def sweep(self) -> None:
-        """Remove what is old, and folders that are empty then."""
+        """Remove what is old, and folders in this one that are empty then."""
         now, seen = self.clock(), {}
         for parent, _, names in os.walk(self.folder, topdown=False):
             for name in names:
@@ -135,6 +135,7 @@ class Sweeper:
                     seen[key] = self._seen.get(key, now)
                     if now - seen[key] >= KEPT:
                         os.unlink(path)
-                        with suppress(OSError):  # there are others in it
-                            os.rmdir(parent)
+                        if parent != str(self.folder):
+                            with suppress(OSError):  # there are others in it
+                                os.rmdir(parent)
         self._seen = seen

@@ -28,6 +28,7 @@ from drorae.ui.front_end import FrontEnd
 from drorae.ui.head_start import with_head_start
 from drorae.ui.host_view import Counted, Requests, host_routes
 from drorae.ui.limits import read_limits
+from drorae.ui.listeners import NotedStreams
 from drorae.ui.malformed import Malformed
 from drorae.ui.reach import HereOnly, OwnUploads
 from drorae.ui.sizes import Closed, RequestSizes, Sent
@@ -78,6 +79,7 @@ def app_kwargs(here_only: bool = False) -> dict[str, Any]:
         Middleware(Forwarded, limits.proxies),
         *([Middleware(HereOnly)] if here_only else []),
         Middleware(Counted, requests),
+        Middleware(NotedStreams),
         Middleware(Malformed),
         Middleware(OwnUploads),
         Middleware(Closed),

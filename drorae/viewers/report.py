@@ -18,6 +18,7 @@ from drorae import __version__
 from drorae.checkpoints import stored_folder, weights_hash
 from drorae.devices import precision_name
 from drorae.explorer.reading import Reading, default_size
+from drorae.explorer.recent import Found
 from drorae.images import CENTRE
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.viewers import static_files
@@ -59,29 +60,32 @@ class Frames(NamedTuple):
 
 
 def report(
-    reading: Reading,
+    reading: Reading | Found,
     model_name: str,
     picture_name: str,
     state: Mapping[str, Any] | None = None,
     standing: Mapping[str, Any] | None = None,
     frames: Frames | None = None,
+    code: str | None = None,
 ) -> str:
     """A report as the text of one HTML file. It asks for nothing from outside, and what was computed for the page
     can be moved in it.
 
     Args:
-        reading: the photo as the model reads it; its interventions are painted where the model can have them.
+        reading: the photo as the model reads it, whose interventions are painted where the model can have them; or all
+            that was found in it, for which nothing is computed.
         model_name, picture_name: as they are to be named, and as the command that makes the report again takes them.
         state: what was chosen on the page, to begin with (see ``store/state.js``).
         standing: the kind ``standing`` of the photo, where it is known.
         frames: how the pictures of interventions are made smaller; ``None`` keeps all their pixels.
+        code: the model's :func:`model_hash`, where that is known.
     """
     model, result = reading.model, reading.routes
     value = routes_value(
         result,
         key="photo",
         name=picture_name,
-        model={"name": model_name, "hash": model_hash(model)},
+        model={"name": model_name, "hash": code or model_hash(model)},
         facts=reading.facts,
     )
     kinds = {"routes": value, **({"standing": dict(standing)} if standing else {})}

@@ -38,7 +38,8 @@ class Tally:
     Attributes:
         answered, refused, broken: by kind of question.
         waited: seconds for an answer, by kind.
-        reasons: sentences of refusals, and what was broken.
+        reasons: sentences of refusals, and why something was broken: what failed, where, and how long after it was
+            asked for.
         values: answers to be compared, by kind and number of the picture, those that differ.
     """
 
@@ -70,11 +71,13 @@ class Behaviour:
         think: seconds between an answer and the next choice.
         goes_on: asked before each choice.
         size: side of the photos in pixels; ``None`` is the page's.
+        patience: seconds after which an answer of which nothing is heard is not waited for any more.
     """
 
     think: float
     goes_on: Callable[[int], bool]
     size: int | None = None
+    patience: float = 300.0
 
 
 def picture(number: int) -> bytes:
@@ -99,7 +102,7 @@ class Visitor:
 
     def __init__(self, url: str, number: int, pictures: list[int], tally: Tally, behaviour: Behaviour):
         address = f"198.18.{number // 250}.{number % 250 + 1}"  # a range for such measurements
-        self.client, self.tally, self.behaviour = PageClient(url, address), tally, behaviour
+        self.client, self.tally, self.behaviour = PageClient(url, address, behaviour.patience), tally, behaviour
         self.pictures, self.opens_layers = pictures, number % LAYERS_EVERY == LAYERS_EVERY - 1
         self.files: dict[int, str] = {}
         self.later: dict[str, asyncio.Task[Any]] = {}
@@ -148,10 +151,11 @@ class Visitor:
 
     async def ask(self, kind: str, number: int, wish: dict[str, Any]) -> bool:
         """Ask, and note how it ended; whether there is an answer."""
-        started, event, value = time.monotonic(), None, {}
+        started, event, value, heard = time.monotonic(), None, {}, 0
         try:
             event = await self.client.join(kind, wish)
             async for answer in self.client.updates(event):
+                heard += 1
                 if "error" in answer:
                     raise (RefusedError if answer.get("busy") else ToldError)(answer["error"])
                 if (answer.get("key"), kind) != (wish["key"], kind):
@@ -165,7 +169,8 @@ class Visitor:
                 await asyncio.shield(self.client.cancel(kind, event))
             raise
         except (ToldError, BrokenError, httpx.HTTPError, OSError) as error:
-            self.note_broken(kind, error)
+            stage = "asking" if event is None else f"{heard} answers" if heard else "in line"
+            self.note_broken(kind, error, f"{stage}, after {time.monotonic() - started:.1f} s")
             return False
         self.tally.answered[kind] += 1
         self.tally.waited.setdefault(kind, []).append(time.monotonic() - started)
@@ -178,11 +183,13 @@ class Visitor:
         self.tally.refused[kind] += 1
         self.tally.reasons[f"refused: {error}"] += 1
 
-    def note_broken(self, kind: str, error: Exception) -> None:
+    def note_broken(self, kind: str, error: Exception, when: str = "") -> None:
         """Count what is neither an answer nor a refusal."""
         self.tally.broken[kind] += 1
-        where = f" at {error.request.url.path}" if isinstance(error, httpx.RequestError) else ""
-        self.tally.reasons[f"broken: {kind}: {type(error).__name__}{where} {error}"[:200]] += 1
+        asked = error.request if isinstance(error, (httpx.RequestError, httpx.HTTPStatusError)) else None
+        where = "" if asked is None else f" at {asked.url.path}"
+        told = f"broken: {kind}: {type(error).__name__}{where} {error}"[:240]
+        self.tally.reasons[f"{told} ({when})" if when else told] += 1
 
 
 class Sampler(Visitor):

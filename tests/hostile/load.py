@@ -116,7 +116,7 @@ def measure(url: str, pid: int | None, arguments: argparse.Namespace) -> tuple[l
         ("memory before, after", f"{gigabytes(memory)}, {gigabytes(after)}"),
         ("page idle, median and 90th percentile", spread(idle)),
         ("page under load, the same", f"{spread(times)} ({len(times)} times)"),
-        *((f"  {count} x", reason) for reason, count in tally.reasons.most_common(12)),
+        *((f"  {count} x", reason) for reason, count in reasons(tally)),
         *((name, "yes" if fine else "NO") for name, fine in checks.items()),
     ]
     return rows, all(checks.values())
@@ -130,6 +130,13 @@ def kinds(tally: Tally, seconds: float) -> Iterator[tuple[str, str]]:
         ends = f"{count} answers, {tally.refused[kind]} refused, {tally.broken[kind]} broken"
         times = tally.waited.get(kind)
         yield kind, f"{ends}; {count / seconds:.2f} a second" + (f"; waited {spread(times)}" if times else "")
+
+
+def reasons(tally: Tally) -> Iterator[tuple[str, int]]:
+    """Why something was broken, all of it, and the commonest refusals."""
+    known = tally.reasons.most_common()
+    yield from ((reason, count) for reason, count in known if reason.startswith("broken"))
+    yield from [(reason, count) for reason, count in known if not reason.startswith("broken")][:12]
 
 
 @contextmanager

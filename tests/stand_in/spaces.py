@@ -19,6 +19,7 @@ from functools import wraps
 from typing import Any
 
 TORCH_WAS_HERE = "torch" in sys.modules
+PATIENCE = 300  # seconds after which a process that hangs is a failure
 FORK = multiprocessing.get_context("fork")
 
 decorated: list[Callable] = []
@@ -85,7 +86,8 @@ def stop() -> None:
     """End the forks."""
     for process, connection in _workers.values():
         connection.close()
-        process.join()
+        process.join(PATIENCE)
+        assert process.exitcode is not None, f"a fork did not end within {PATIENCE} seconds"
     _workers.clear()
 
 
@@ -103,7 +105,7 @@ def GPU(task: Callable, *, duration: Any = 60) -> Callable:  # noqa: N802 (its n
         _, connection = _worker(task)
         connection.send_bytes(packed(args))
         while True:
-            kind, value = pickle.loads(connection.recv_bytes())
+            kind, value = pickle.loads(_received(connection))
             if kind == "end":
                 return
             assert kind == "value", value
@@ -111,12 +113,17 @@ def GPU(task: Callable, *, duration: Any = 60) -> Callable:  # noqa: N802 (its n
                 yield value
             except GeneratorExit:
                 connection.send_bytes(b"stop")
-                assert pickle.loads(connection.recv_bytes())[0] == "end"
+                assert pickle.loads(_received(connection))[0] == "end"
                 raise
             connection.send_bytes(b"more")
 
     decorated.append(call)
     return call
+
+
+def _received(connection: Any) -> bytes:
+    assert connection.poll(PATIENCE), f"the fork said nothing for {PATIENCE} seconds"
+    return connection.recv_bytes()
 
 
 def _worker(task: Callable) -> tuple[Any, Any]:

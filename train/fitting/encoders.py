@@ -10,7 +10,7 @@ import torch
 from timm.models import get_pretrained_cfg
 
 from drorae.building import UnfilledMeta
-from drorae.checkpoints import reason_of
+from drorae.errors import reason_of
 from drorae.models.encoder import VisionEncoder, is_architecture
 from train.errors import RunError
 

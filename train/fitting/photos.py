@@ -13,7 +13,7 @@ import numpy as np
 
 from drorae.images import ImageError
 from train.data.rows import picture_of
-from train.data.sources import GENERATED, Rows, load_photos
+from train.data.sources import GENERATED, PictureRows, load_photos
 from train.errors import DataError
 
 OPTION = "FOLDER"
@@ -35,8 +35,8 @@ class FitPhotos(NamedTuple):
         digest: of all that decides what is held out.
     """
 
-    train: Rows | datasets.IterableDataset
-    held_out: Rows
+    train: PictureRows | datasets.IterableDataset
+    held_out: PictureRows
     train_count: int
     name: str
     own_split: bool
@@ -73,7 +73,7 @@ def split_photos(folder: str, share: float) -> FitPhotos:
     return photos
 
 
-def check_readable(rows: Rows, folder: str) -> None:
+def check_readable(rows: PictureRows, folder: str) -> None:
     """At least half of some photos, evenly spread, can be read; damaged ones among them are skipped later.
 
     Raises:
@@ -135,7 +135,7 @@ def _split(rows: Any, share: float, name: str) -> FitPhotos:
     edge = threshold(places, share)
     digest = hashlib.sha256(repr(sorted(places)).encode()).hexdigest()[:16]
     if isinstance(rows, datasets.IterableDataset):
-        held_out: Rows = [row for row in rows if place_of(row) <= edge]
+        held_out: PictureRows = [row for row in rows if place_of(row) <= edge]
         train = rows.filter(lambda row: place_of(row) > edge)
         return FitPhotos(train, held_out, len(places) - len(held_out), name, False, digest)
     inside = [number for number, place in enumerate(places) if place <= edge]
@@ -143,5 +143,5 @@ def _split(rows: Any, share: float, name: str) -> FitPhotos:
     return FitPhotos(_select(rows, outside), _select(rows, inside), len(outside), name, False, digest)
 
 
-def _select(rows: Any, numbers: Iterable[int]) -> Rows:
+def _select(rows: Any, numbers: Iterable[int]) -> PictureRows:
     return rows.select(list(numbers)) if isinstance(rows, datasets.Dataset) else [rows[number] for number in numbers]

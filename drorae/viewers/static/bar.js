@@ -296,9 +296,17 @@ function drawFailure() {
   find("reason").append(" ", button);
 }
 
+// How many others are before the visitor, in the lane where most are.
+function drawPlace() {
+  const asked = Object.entries(state.places ?? {}).filter(([kind]) => !store.UNSEEN.includes(kind));
+  const most = Math.max(0, ...asked.map(([, ahead]) => ahead));
+  find("place").textContent = most ? words.ahead(most) : "";
+}
+
 store.on(["photos", "photo", "second", "config"], drawTray);
 store.on(["view"], drawLinks);
 store.on(["failure"], drawFailure);
+store.on(["places"], drawPlace);
 store.on(["photo", "data"], () => {
   const routes = store.data("routes");
   if (routes && state.said !== state.photo) {

@@ -215,6 +215,7 @@ const words = (() => {
     step ? `Stopped after step ${step} of ${count}. You see where these steps would have ended.` : "Stopped.";
   const noise = (time) => (time > 0 ? `${Math.round(100 * time)} % noise` : "picture");
 
+  const ahead = (count) => (count === 1 ? "1 other is before you." : `${grouped(count)} others are before you.`);
   const photos = (count) => (count === 1 ? "1 photo" : `${grouped(count)} photos`);
   const rows = (count) => (count === 1 ? "1 row" : `${grouped(count)} rows`);
 
@@ -251,6 +252,7 @@ const words = (() => {
   }
 
   return {
+    ahead,
     bySize,
     capital,
     certainty,

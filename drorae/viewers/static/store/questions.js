@@ -91,5 +91,5 @@
     tell(["data"]);
   }
 
-  Object.assign(store, { describe, halt, hear, mark, need, open, receive, request });
+  Object.assign(store, { UNSEEN, describe, halt, hear, mark, need, open, receive, request });
 })();
