@@ -13,7 +13,8 @@ from drorae.building import UnfilledMeta
 from drorae.study.published import WIDTHS
 from train import stage1
 from train.engine.dry_run import build_on_meta, describe, step_cost
-from train.presets import DINOV2_B, PRESETS
+from train.paper_presets import DINOV2_B
+from train.presets import PRESETS
 
 
 def test_the_paper_is_in_the_rows():

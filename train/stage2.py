@@ -3,7 +3,8 @@
 
 Flow matching on the latents of a frozen tokenizer (paper sections 4.2 and 4.3, with RAE's recipe). The latents are
 computed once and kept under ``--out``/latents. Run the same command again to continue a run that was stopped. The
-checkpoint is the folder of a pipeline: ``DRoRAEClassPipeline.from_pretrained`` or ``DRoRAETextPipeline``.
+checkpoint is the folder of a pipeline: ``DRoRAEClassPipeline.from_pretrained`` or ``DRoRAETextPipeline``. ``--dry-run``
+prints what would be done and what it needs.
 """
 
 from __future__ import annotations
@@ -33,11 +34,13 @@ from train.data.positions import TrainingPositions
 from train.data.sources import LABELS, class_names, load_photos
 from train.data.stream import TrainingStream
 from train.data.text_cache import load_features
+from train.engine.dry_run import describe_denoiser
 from train.engine.run_folder import CHECKPOINT
 from train.engine.session import (
     ICONS,
     PHOTOS,
     add_data_arguments,
+    add_dry_run_arguments,
     add_run_arguments,
     load_positions,
     load_validation,
@@ -205,6 +208,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--start", help="pipeline (folder or hub id) whose denoiser to go on from (default: afresh)")
     parser.add_argument("--classes", type=number_of("classes"), help="how many there are, where the data does not say")
     parser.add_argument("--no-cache", action="store_true", help="compute the latents anew in every epoch")
+    add_dry_run_arguments(parser)
     add_data_arguments(parser)
     add_run_arguments(parser)
     parser.set_defaults(data=None, validation=None)
@@ -217,6 +221,9 @@ def main(argv: list[str] | None = None) -> None:
     if run not in PRESETS[args.preset].stage2:
         raise RunError(f"preset '{args.preset}' has no run '{run}'; it has {', '.join(PRESETS[args.preset].stage2)}.")
     row = with_arguments(PRESETS[args.preset].stage2[run], args)
+    if args.dry_run:
+        print(describe_denoiser(args.preset, run, PRESETS[args.preset], row, args.processes))
+        return
     name = find_tokenizer(args, row)
     model = load_tokenizer(name)
     if model.statistics is None:

@@ -71,6 +71,30 @@ ROUTE_SCORES = (
 )
 
 
+class Quoted(NamedTuple):
+    """A row of the paper's table 1 that it quotes from others: ``generator`` with parameters and epochs."""
+
+    name: str
+    generator: str
+    rfid: float
+    psnr: float | None
+    lpips: float | None
+    ssim: float | None
+    gfid: float
+    guided: float | None
+
+
+QUOTED = (
+    Quoted("VQGAN", "MaskGiT, 227M, 555 epochs", 2.23, 17.9, 0.202, 0.422, 6.18, None),
+    Quoted("SD-VAE", "DiT-XL, 675M, 1400 epochs", 0.61, 26.9, 0.130, 0.736, 9.62, 2.27),
+    Quoted("REPA", "SiT-XL, 675M, 80 epochs", 0.61, 26.9, 0.130, 0.736, 7.90, None),
+    Quoted("VA-VAE", "SiT-XL, 675M, 80 epochs", 0.27, 27.7, 0.097, 0.779, 5.96, 3.63),
+    Quoted("FAE-d32", "LightningDiT, 675M, 80 epochs", 0.68, None, None, None, 2.08, 1.70),
+    Quoted("SVG", "SVG-XL, 675M, 80 epochs", 0.65, None, None, None, 6.57, 3.54),
+    Quoted("RPiAE", "LightningDiT, 675M, 80 epochs", 0.50, 21.3, 0.216, 0.525, 2.25, 1.51),
+)
+
+
 class LayerRole(NamedTuple):
     """What the paper's figures 7 and 9 show of some layers of its DINOv2-B, from ``first`` to ``last``."""
 

@@ -145,6 +145,14 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_dry_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """``--dry-run`` and ``--processes``."""
+    parser.add_argument("--dry-run", action="store_true", help="print configuration, sizes and cost, and do nothing")
+    parser.add_argument(
+        "--processes", type=number_of("processes"), default=8, help="GPUs that --dry-run counts with (default: 8)"
+    )
+
+
 def add_sampler_arguments(parser: argparse.ArgumentParser, guidance: str, scale: float, batch_size: int) -> None:
     """``--steps``, ``--guidance``, ``--scale``, ``--decoder``, ``--seed`` and ``--batch-size``, with these defaults."""
     parser.add_argument("--steps", type=number_of("steps"), default=50, help="of the sampler (default: %(default)s)")
