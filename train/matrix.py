@@ -30,7 +30,7 @@ from train.engine.dry_run import (
     step_cost,
 )
 from train.engine.session import main_guard
-from train.paper_presets import DESIGNS, NAME, PROBE_EPOCHS
+from train.paper_presets import DESIGNS, DINOV2_B_MODEL, NAME, PROBE_EPOCHS
 from train.presets import PRESETS
 from train.settings import NOT_TRAINED, Preset, Stage1Preset, Stage2Preset
 
@@ -42,6 +42,7 @@ IMAGENET, CAPTIONED = "ILSVRC/imagenet-1k", "CAPTIONED"
 DECODER, FUSION, FINETUNE = (f"{NAME}/{phase}" for phase in ("decoder", "fusion", "finetune"))
 CLASS, GUIDE = f"{NAME}/class", f"{NAME}/class-guide"
 LAST_LAYER, LAST_LAYER_GUIDE = f"{NAME}-rae/class", f"{NAME}-rae/class-guide"
+WIDTH = DINOV2_B_MODEL["fusion_hidden_size"]
 LAUNCH = f"accelerate launch --multi_gpu --num_processes {GPUS} -m"
 
 
@@ -160,8 +161,8 @@ def tables() -> list[Table]:
             "training or of held-out pictures; a run's log has both.",
         ),
         Table("4", "What is trained", _strategies()),
-        Table("8", "Width of the experts", _scaling(published.WIDTHS, NAME, "h = {}")),
-        Table("9", "The deepest layers", _scaling(published.LAYERS, f"{NAME}-deepest", "{} of 12 layers")),
+        Table("8", "Width of the experts", _scaling(published.WIDTHS, NAME, "h = {}", WIDTH)),
+        Table("9", "The deepest layers", _scaling(published.LAYERS, f"{NAME}-deepest", "{} of 12 layers", published.DEPTH)),
     ]
 
 
@@ -195,13 +196,12 @@ def _strategies() -> list[Row]:
     return rows
 
 
-def _scaling(rows: Sequence[published.Scaling], preset: str, title: str) -> list[Row]:
+def _scaling(rows: Sequence[published.Scaling], preset: str, title: str, default: int) -> list[Row]:
     """Table 8 or 9. The row of the default is the run of the other tables: it is trained once."""
     found = []
     for row in rows:
-        default = row == published.WIDTHS[5] or row == published.LAYERS[-1]
-        run = FUSION if default else f"{preset}-{row.setting}/fusion"
-        note = "phase 2 of table 1" if default else ""
+        run = FUSION if row.setting == default else f"{preset}-{row.setting}/fusion"
+        note = "phase 2 of table 1" if row.setting == default else ""
         found.append(Row(title.format(row.setting), f"rFID {row.rfid}, {row.parameters}M", (run,), note))
     return found
 

@@ -42,7 +42,9 @@ from train.engine.session import (
     train,
     with_arguments,
 )
+from train.engine.task import PeriodicMeasure
 from train.errors import RunError
+from train.measure.while_training import add_rfid_arguments, build_rfid
 from train.presets import PHASES, PRESETS
 from train.settings import Preset, Stage1Preset
 from train.tasks.backbones import load_timm, pretrained
@@ -175,6 +177,7 @@ def main(argv: list[str] | None = None) -> None:
     add_dry_run_arguments(parser)
     add_data_arguments(parser)
     add_run_arguments(parser)
+    add_rfid_arguments(parser)
     args = parser.parse_args(argv)
     preset = PRESETS[args.preset]
     if args.phase not in preset.stage1:
@@ -188,9 +191,12 @@ def main(argv: list[str] | None = None) -> None:
     def build(accelerator: Accelerator) -> Reconstruction:
         return build_task(args, preset, phase)
 
+    def observe(task: Reconstruction, accelerator: Accelerator) -> PeriodicMeasure:
+        return build_rfid(args, task.held_out.size, accelerator)
+
     start = f" --start {args.start}" if args.start else ""
     command = f"train.stage1 --preset {args.preset} --phase {args.phase}{start}"
-    train(args, command, args.phase, preset.model, phase, build)
+    train(args, command, args.phase, preset.model, phase, build, observe=observe if args.rfid_every else None)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,9 @@ from train.engine.session import (
     train,
     with_arguments,
 )
+from train.engine.task import PeriodicMeasure
 from train.errors import DataError, RunError
+from train.measure.while_training import add_gfid_arguments, build_gfid
 from train.presets import PRESETS
 from train.settings import Stage2Preset
 from train.tasks.conditions import ClassCondition, TextCondition
@@ -211,10 +213,13 @@ def main(argv: list[str] | None = None) -> None:
     add_dry_run_arguments(parser)
     add_data_arguments(parser)
     add_run_arguments(parser)
+    add_gfid_arguments(parser)
     parser.set_defaults(data=None, validation=None)
     args = parser.parse_args(argv)
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")  # TF32, as RAE trains its denoisers
+    if args.gfid_reference and (not args.gfid_every or args.condition != "class"):
+        raise RunError("--gfid-reference is for --condition class with --gfid-every; add them, or leave it out.")
     args.data = args.data or DATA[args.condition]
     args.validation = args.validation or args.data[0]  # classes of other data would be other classes
     run = f"{args.condition}-guide" if args.guide else args.condition
@@ -246,6 +251,9 @@ def main(argv: list[str] | None = None) -> None:
             )
         return positions
 
+    def observe(task: FlowMatching, accelerator: Accelerator) -> PeriodicMeasure:
+        return build_gfid(args, task.image_size, accelerator)
+
     if args.start:
         start_from(args.start, condition, args.guide, model)
     given = "".join(f" --{name} {value}" for name in ("tokenizer", "start") if (value := getattr(args, name)))
@@ -254,7 +262,7 @@ def main(argv: list[str] | None = None) -> None:
     settings = {"denoiser": shape, "tokenizer": tokenizer_hash(model), "cached": not args.no_cache}
     settings |= {"classes": condition.names} if isinstance(condition, ClassCondition) else {}
     settings |= {"start": module_hash(condition.network)} if args.start else {}
-    train(args, command, run, settings, row, build, load)
+    train(args, command, run, settings, row, build, load, observe if args.gfid_every else None)
 
 
 if __name__ == "__main__":

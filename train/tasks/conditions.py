@@ -30,6 +30,9 @@ class ConditionKind(Protocol):
     def examples(self, count: int) -> dict[str, Tensor]:
         """The same for a grid of samples in the log."""
 
+    def turns(self, numbers: Sequence[int], texts: Sequence[str] | None) -> dict[str, Tensor]:
+        """The same for many samples by their numbers from 0: classes, or ``texts``, take turns."""
+
     def export(self, scheduler: SchedulerMixin, autoencoder_name: str, folder: Path) -> None:
         """Write the folder of a pipeline."""
 
@@ -53,8 +56,10 @@ class ClassCondition:
         return {"class_labels": torch.where(known, labels, len(self.names))}
 
     def examples(self, count: int) -> dict[str, Tensor]:
-        numbers = torch.arange(min(count, len(self.names)))
-        return {"class_labels": numbers.to(self.denoiser.device)}
+        return self.turns(range(min(count, len(self.names))), None)
+
+    def turns(self, numbers: Sequence[int], texts: Sequence[str] | None) -> dict[str, Tensor]:
+        return {"class_labels": torch.tensor(list(numbers), device=self.denoiser.device) % len(self.names)}
 
     def export(self, scheduler: SchedulerMixin, autoencoder_name: str, folder: Path) -> None:
         pipeline = DRoRAEClassPipeline(None, self.denoiser, scheduler, None, self.names, autoencoder_name)
@@ -121,6 +126,11 @@ class TextCondition:
 
     def examples(self, count: int) -> dict[str, Tensor]:
         prompts = self.prompts[:count]
+        return self.turns(range(len(prompts)), prompts)
+
+    def turns(self, numbers: Sequence[int], texts: Sequence[str] | None) -> dict[str, Tensor]:
+        assert texts is not None, "samples of a text need one"
+        prompts = [texts[number % len(texts)] for number in numbers]
         return self.of(prompts, torch.ones(len(prompts), dtype=torch.bool, device=self.denoiser.device))
 
     def of(self, prompts: list[str], kept: Tensor) -> dict[str, Tensor]:
