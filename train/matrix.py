@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from drorae.study import published
-from drorae.study.paper_rows import FILE, PaperRows, read_rows
+from drorae.study.paper_rows import FILE, NOT_RUN, PaperRows, read_rows
 from drorae.study.published import Quoted, RouteScores
 from train.engine.dry_run import (
     PEAK_FLOPS,
@@ -36,7 +36,6 @@ from train.settings import NOT_TRAINED, Preset, Stage1Preset, Stage2Preset
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs" / "reproduction.md"
-NOT_RUN = "not run"
 GPUS = 8
 IMAGENET, CAPTIONED = "ILSVRC/imagenet-1k", "CAPTIONED"
 DECODER, FUSION, FINETUNE = (f"{NAME}/{phase}" for phase in ("decoder", "fusion", "finetune"))
@@ -162,7 +161,9 @@ def tables() -> list[Table]:
         ),
         Table("4", "What is trained", _strategies()),
         Table("8", "Width of the experts", _scaling(published.WIDTHS, NAME, "h = {}", WIDTH)),
-        Table("9", "The deepest layers", _scaling(published.LAYERS, f"{NAME}-deepest", "{} of 12 layers", published.DEPTH)),
+        Table(
+            "9", "The deepest layers", _scaling(published.LAYERS, f"{NAME}-deepest", "{} of 12 layers", published.DEPTH)
+        ),
     ]
 
 
@@ -295,14 +296,14 @@ def ours(row: Row) -> str:
 
 HEAD = """# The paper's rows
 
-Written by `python -m train.matrix`. Every row of the paper's tables with what it takes here: the command, the parameters
-that train, the operations of one step with one picture, and the hours of one H100. Tables 5 and 6 have settings and no
-results. **{run} of {total} rows have been run.**
+Written by `python -m train.matrix`. Every row of the paper's tables with what it takes here: the command, the
+parameters that train, the operations of one step with one picture, and the hours of one H100. Tables 5 and 6 have
+settings and no results. **{run} of {total} rows have been run.**
 
 Costs are counted, not measured: `--dry-run` runs one step on torch's `meta` device, and the hours are those of dense
-products at {share:.0%} of the card's peak ({bf16:.0f} TFLOP/s in bf16, {tf32:.0f} in TF32, which the denoisers train in).
-They are of the row's own runs; what these stand on, in brackets, is trained once for all rows. All {runs} runs
-together take {hours:,.0f} hours of one H100.
+products at {share:.0%} of the card's peak ({bf16:.0f} TFLOP/s in bf16, {tf32:.0f} in TF32, in which the denoisers of
+classes train). They are of the row's own runs; what these stand on, in brackets, is trained once for all rows. All
+{runs} runs together take {hours:,.0f} hours of one H100.
 
 A command as it stands in the tables wants the data and, on several GPUs, `accelerate`:
 
@@ -311,21 +312,22 @@ A command as it stands in the tables wants the data and, on several GPUs, `accel
 python -m train.stage1 --preset dinov2-b --phase fusion --dry-run   # what it would do, and what that costs
 ```
 
-Rows without a command are of other tokenizers, whose numbers the paper quotes or measured with their authors' weights.
+Rows without a command are of other tokenizers, which nothing here trains.
 """
 
 SILENT = f"""## Where the paper is silent
 
-- **All rows**: warm-up, floor of the rate, average of the weights, latent noise, crops and the adversary's first steps are
-  RAE's. Denoisers follow RAE's recipe throughout, which the baseline of table 1 was made with; table 5 states another.
-- **Table 1, gFID**: which epoch of the guide is taken; RAE takes its 14th. Phases 2 and 3 share their latents, and so one
-  denoiser here; the paper lists two gFIDs without guidance and one IS.
-- **Table 3**: "no incremental" is beta = 1. Cross-attention is "last layer as query, multi-head", no more: here each token
-  attends to its own position in all layers, with heads of 64 channels and no residual. Over which steps the loss of
-  {PROBE_EPOCHS} epochs is averaged is not said.
+- **All rows**: warm-up, floor of the rate, average of the weights, latent noise, crops and the adversary's first steps
+  are RAE's. Denoisers follow RAE's recipe throughout, which the baseline of table 1 was made with; table 5 states
+  another.
+- **Table 1, gFID**: which epoch of the guide is taken; RAE takes its 14th. Phases 2 and 3 share their latents, and so
+  one denoiser here; the paper lists two gFIDs without guidance and one IS.
+- **Table 3**: "no incremental" is beta = 1. Cross-attention is "last layer as query, multi-head", no more: here each
+  token attends to its own position in all layers, with heads of 64 channels and no residual. Over which steps the loss
+  of {PROBE_EPOCHS} epochs is averaged is not said.
 - **Table 4**: what backbone, fusion and decoder start from when all three train, and for how long.
 - **Tables 2 and 7**: which phase's DRoRAE was used. The network is another one here ([generation.md](generation.md)).
-- **Tables 8 and 9**: the number of seeds; one, as far as can be seen.
+- **Tables 8 and 9**: the number of seeds.
 """
 
 COMMANDS = f"""## All commands
@@ -393,8 +395,8 @@ def commands(content: PaperRows) -> list[str]:
         lines.append(f"{LAUNCH} {run['command']} --data {data} --validation {data}")
         if isinstance(row, Stage1Preset):
             lines.append(
-                f"python -m train.evaluate {checkpoint} --data {IMAGENET} --metrics psnr ssim lpips-vgg rfid --crop adm "
-                "--rounding truncate"
+                f"python -m train.evaluate {checkpoint} --data {IMAGENET} --metrics psnr ssim lpips-vgg rfid "
+                "--crop adm --rounding truncate"
             )
         elif row.text:
             lines.append(f"python -m train.generate {checkpoint} --prompts PROMPTS --out samples/{name}  # GenEval's")
@@ -442,7 +444,7 @@ def main(argv: list[str] | None = None) -> None:
         fresh = name not in known or known[name].recipe != recipe_hash(name)
         counts[name] = count(name) if fresh else known[name]
         if fresh:
-            print(f"{name}: {counts[name].trained / 1e6:.1f}M, {counts[name].flops / 1e9:,.0f} GFLOP")
+            print(f"{name}: {counts[name].trained / 1e6:.1f}M, {counts[name].flops / 1e9:,.0f} GFLOP", flush=True)
     content = build_rows(counts)
     write_rows(content, args.document, args.rows)
     print(f"{args.document}: {sum(len(table['rows']) for table in content['tables'])} rows, {len(counts)} runs.")

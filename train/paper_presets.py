@@ -135,9 +135,7 @@ DINOV2_B = Preset(
     stage1={
         "decoder": _paper("decoder", "encoder", 100, _dino(30_000), reconstruction_words(RAE_ROUTE)),
         "fusion": _fusion(reconstruction_words(PHASE2)),
-        "finetune": _paper(
-            "finetune", f"{NAME}/fusion", 20, _dino(0, f"{NAME}/fusion"), reconstruction_words(FULL)
-        ),
+        "finetune": _paper("finetune", f"{NAME}/fusion", 20, _dino(0, f"{NAME}/fusion"), reconstruction_words(FULL)),
     },
     stage2={
         "class": _denoiser(DENOISER, 80, generation_words(FULL)),
@@ -192,9 +190,7 @@ def _backbone() -> Preset:
     copied, with phase 3's recipe, one rate for all.
     """
     scores = STRATEGIES[-1]
-    whole = _paper(
-        "backbone", f"{NAME}/fusion", 20, _dino(0, f"{NAME}/fusion"), f"rFID {scores.rfid} (paper, table 4)"
-    )
+    whole = _paper("backbone", f"{NAME}/fusion", 20, _dino(0, f"{NAME}/fusion"), f"rFID {scores.rfid} (paper, table 4)")
     expected = f"gFID {scores.gfid} unguided (paper, table 4)"
     return Preset(
         DINOV2_B_MODEL,

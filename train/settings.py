@@ -6,7 +6,6 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-
 NOT_TRAINED = "not yet trained"  # what a row says of its own result until there is one
 
 

@@ -55,8 +55,8 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
             embeddings are stored for.
         encoder_mean, encoder_std: per-channel normalisation of the encoder.
         encoder_norm_eps: eps of the encoder's norms, its architecture's own when ``None``.
-        fusion: ``None`` (RAE), ``"depth-routed"`` (the paper), ``"depth-routed-softmax"`` and ``"cross-attention"`` (its
-            ablations) or ``"mean"`` (mean of the last K layers, RAEv2).
+        fusion: ``None`` (RAE), ``"depth-routed"`` (the paper), its ablations ``"depth-routed-softmax"`` and
+            ``"cross-attention"``, or ``"mean"`` (mean of the last K layers, RAEv2).
         fusion_hidden_size: width h of the experts, 4 * C when ``None``.
         fusion_beta: strength of the incremental correction, equation 5.
         fusion_mean_layers: K of the mean fusion, all layers when ``None``.

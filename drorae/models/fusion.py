@@ -283,7 +283,7 @@ class SomeLayersFusion(DepthRoutedFusion):
         return h.new_zeros(self.num_layers, *h.shape[1:]).index_copy(0, self._places(h.device), h)
 
     def router_weights(self, z: Tensor) -> Tensor:
-        """Equation 3 from the chosen layers for themselves: LN(z_k), (L, B, N, C), to w, (B, N, L), 0 for the others."""
+        """Equation 3 from the chosen layers for themselves: LN(z_k), (L, B, N, C), to w, (B, N, L), else 0."""
         w = super().router_weights(z[self.layers])
         return w.new_zeros(*w.shape[:-1], self.num_layers).index_copy(-1, self._places(w.device), w)
 

@@ -78,7 +78,10 @@ def load_fusion(name: str | Path, revision: str | None = None, base: str | None 
         raise CheckpointError(f"'{folder}' holds no readable fusion adapter ({error}); fetch it again.") from error
     fusion = {key.removeprefix("fusion_"): config.get(key) for key in (*FUSION_KEYS, LAYERS_KEY)}
     width = next((value.shape[-1] for key, value in state.items() if key == "fusion_module.experts.weight_in"), None)
-    if fusion["fusion"].startswith("depth-routed") and fusion["hidden_size"] not in (None, width):  # before anything is built
+    if fusion["fusion"].startswith("depth-routed") and fusion["hidden_size"] not in (
+        None,
+        width,
+    ):  # before anything is built
         raise CheckpointError(
             f"'{folder / CONFIG}' says {fusion['hidden_size']} for 'fusion_hidden_size', and the weights are of "
             f"{width or 'no fusion of that kind'}; fetch it again."

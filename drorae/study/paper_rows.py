@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any, TypedDict
 
+NOT_RUN = "not run"  # what a row says of ours until there is a number
 FILE = Path(__file__).with_name("paper_rows.json")
 
 
@@ -19,8 +20,8 @@ class PaperRows(TypedDict):
         utilisation: share of an H100's peak that hours are counted with.
         runs: by name ("dinov2-b/fusion"): ``command``, runs it comes ``after``, parameters ``trained``, ``flops`` of a
             step with one picture, ``hours`` of one H100, ``recipe`` (hash of what was counted), result ``ours``.
-        tables: ``number``, ``title``, ``note`` and ``rows``, each with ``name``, ``paper`` and ``ours`` (texts), ``runs``
-            and ``note``.
+        tables: ``number``, ``title``, ``note`` and ``rows``, each with ``name``, ``paper`` and ``ours`` (texts),
+            ``runs`` and ``note``.
     """
 
     utilisation: float

@@ -14,7 +14,7 @@ class Peer(NamedTuple):
     """A tokenizer and what was generated upon it. PSNR in dB; ``epochs`` are the generator's, ``None`` not stated."""
 
     name: str
-    source: str  # arXiv number
+    source: str  # arXiv number, or the id of a model card on the Hub
     rfid: float | None = None
     psnr: float | None = None
     gfid: float | None = None  # without guidance
@@ -38,6 +38,14 @@ PEERS = (
     Peer("RAEv2, K=23", "2605.18324", 0.185, 27.03, 3.01, 80, 1.25, 80, "DINOv3-L, fixed mean of 23 layers"),
     Peer("DecQ", "2605.22777", 0.47, 22.76, 1.80, 80, 1.33, 80, "8 queries for detail, generated jointly"),
     Peer("UniSpace", "2608.08676", 0.14, 30.84, 2.10, None, 1.87, None, "second, trained patch embedding"),
+    Peer("FuseReg", "2609.31620", gfid=2.21, note="RAEv2, K=23, its decoder trained on random subsets of layers"),
+    Peer(
+        "FuseLift",
+        "Hongyang-Du/FuseLift",
+        guided=0.98,
+        guided_epochs=80,
+        note="RAEv2, K=7, whose decoder it keeps; the generator learns the decoder's first hidden state",
+    ),
     Peer("HiRAE-7", "2609.37775", 0.217, 25.07, 2.085, 80, 1.038, 80, "learned fusion with budgets, DINOv3-L"),
     Peer("HiRAE-24", "2609.37775", 0.209, 26.38, 2.129, 80, 1.038, 80, "learned fusion with budgets, DINOv3-L"),
     Peer(
@@ -49,6 +57,11 @@ PEERS = (
         note="fusion and decoder trained together, as HiRAE's authors rebuilt it",
     ),
 )
+
+
+def source_words(source: str) -> str:
+    """The source of a peer as text: an arXiv number, or a model card."""
+    return f"model card {source}" if "/" in source else f"arXiv {source}"
 
 
 class RouteScores(NamedTuple):

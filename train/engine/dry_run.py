@@ -154,7 +154,9 @@ def describe(name: str, preset: Preset, phase: Stage1Preset, gpus: int = 8) -> s
     cost = step_cost(task)
     trained, opponent = count_parameters(task.trainable), count_parameters(task.adversary) if task.adversary else 0
     others = [task.perceptual, task.adversary.frozen if task.adversary else None]
-    frozen = count_parameters(model) - trained + sum(count_parameters(network) for network in others if network is not None)
+    frozen = (
+        count_parameters(model) - trained + sum(count_parameters(network) for network in others if network is not None)
+    )
     half = 0.5 if schedule.precision == "bf16" else 1
     # weights, gradient, two moments; the average of the weights on top for what is exported
     fixed = 4 * frozen + 20 * trained + 16 * opponent
@@ -203,7 +205,8 @@ def describe_denoiser(name: str, run: str, preset: Preset, row: Stage2Preset, gp
         f"preset {name}, run {run}",
         json.dumps(dataclasses.asdict(row), indent=2),
         "",
-        f"{'denoiser':18} {trained / 1e6:8.2f}M parameters, on latents {channels} x {height} x {width} of {row.tokenizer}",
+        f"{'denoiser':18} {trained / 1e6:8.2f}M parameters",
+        f"{'latents':18} {channels} x {height} x {width}, of {row.tokenizer}",
         f"{'steps':18} {schedule.last_step} x {schedule.batch_size} latents, {micro} on each of {gpus} GPUs",
         f"{'compute':18} {flops / 1e9:.1f} GFLOP per latent and step (counted on the meta device; the latents, and the "
         "tokens of a frozen text encoder, are computed once before)",

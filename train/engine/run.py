@@ -53,8 +53,8 @@ def fit(
     no state here goes on from such a ``leg`` of another machine: weights, step and log are taken over, optimisers and
     average start afresh.
 
-    With ``periodic``, the run also stops at every so many steps, saves, and has the main process take that measure of the
-    EMA weights, without touching any random state. One that a kill interrupted is taken when the run goes on.
+    With ``periodic``, the run also saves every so many steps, and the main process then takes that measure of the EMA
+    weights, without touching any random state. One that a kill interrupted is taken when the run goes on.
 
     The same call on the same folder continues after the last saved state: weights, EMA, optimisers, schedules and the
     position in the data are all restored, so that on a CPU the result is that of an uninterrupted run, bit for bit.

@@ -33,9 +33,9 @@ from train.data.positions import TrainingPositions
 from train.data.sources import load_photos
 from train.data.stream import TrainingStream
 from train.engine.legs import find_leg
+from train.engine.random_state import unchanged_random_state
 from train.engine.run import fit
 from train.engine.run_folder import RECORD, hold, is_finished
-from train.engine.random_state import unchanged_random_state
 from train.engine.task import PeriodicMeasure, Task, TrainingData
 from train.errors import DataError, RunError, writing
 from train.settings import EncoderPreset, Schedule, Stage1Preset, Stage2Preset

@@ -1,4 +1,4 @@
-"""gFID of generated pictures against reference statistics: ``python -m train.evaluate --generated ... --reference FILE``.
+"""gFID of generated pictures against reference statistics: ``train.evaluate --generated ... --reference FILE``.
 
 Neither photos nor judges are needed, only the statistics (:mod:`train.measure.reference_statistics`) and Inception.
 """

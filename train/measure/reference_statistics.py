@@ -1,7 +1,7 @@
 """Reference statistics as ADM publishes them, ``VIRTUAL_imagenet256_labeled.npz``: what gFID is measured against.
 
-Such a file has mean and covariance of Inception's pooled features (``mu``, ``sigma``), those of its spatial features for
-sFID (``mu_s``, ``sigma_s``, which are not used here), or the pictures themselves (``arr_0``), or all of them.
+Such a file has mean and covariance of Inception's pooled features (``mu``, ``sigma``), those of its spatial features
+for sFID (``mu_s``, ``sigma_s``, which are not used here), or the pictures themselves (``arr_0``), or all of them.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ def read_reference(path: Path, num_features: int, option: str = "--reference") -
     """
     where = f"{option} {path}"
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("it is one array")
+        opened = np.load(path, allow_pickle=False)
+        if not isinstance(opened, np.lib.npyio.NpzFile):
+            raise ValueError("it is one array")
+        with opened as file:
             arrays = {name: file[name] for name in ("mu", "sigma") if name in file.files}
             if not arrays and "arr_0" in file.files:
                 arrays = {"arr_0": file["arr_0"]}
             names = ", ".join(sorted(file.files)) or "nothing"
     except (OSError, ValueError, EOFError, AttributeError, BadZipFile, zlib.error, MemoryError) as error:
         raise DataError(
-            f"{where}: it is not an npz file that can be read ({error}); give ADM's {PUBLISHED}, or one of its "
-            "layout."
+            f"{where}: it is not an npz file that can be read ({error}); give ADM's {PUBLISHED}, or one of its layout."
         ) from error
     if "arr_0" in arrays:
         return ReferenceFile(path, None, check_pictures(arrays["arr_0"], where))
@@ -84,8 +84,10 @@ def check_moments(mean: Any, covariance: Any, num_features: int, where: str) -> 
     numbers = all(np.issubdtype(array.dtype, np.floating) and np.isfinite(array).all() for array in (mean, covariance))
     covariance = covariance.astype(np.float64) if numbers else covariance
     scale = np.abs(np.diag(covariance)).max() if numbers else 0
-    if not numbers or not np.allclose(covariance, covariance.T, rtol=0, atol=1e-3 * scale) or (
-        np.diag(covariance).min() < 0
+    if (
+        not numbers
+        or not np.allclose(covariance, covariance.T, rtol=0, atol=1e-3 * scale)
+        or (np.diag(covariance).min() < 0)
     ):
         raise DataError(f"{where}: 'sigma' is not a covariance, or not all of 'mu' and 'sigma' are finite.")
     return Moments(torch.from_numpy(mean.astype(np.float64)), torch.from_numpy((covariance + covariance.T) / 2))

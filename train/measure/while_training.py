@@ -33,8 +33,8 @@ def add_rfid_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rfid-every",
         type=number_of("steps"),
-        help="also log rFID every so many steps and at the end, of the averaged weights on --validation, with Inception "
-        "(torch-fidelity, and its weights in --weights or fetched)",
+        help="also log rFID every so many steps and at the end, of the averaged weights on --validation, with "
+        "Inception (torch-fidelity, and its weights in --weights or fetched)",
     )
     parser.add_argument("--rfid-photos", type=number_of("photos"), help="of --validation for it (default: all)")
 

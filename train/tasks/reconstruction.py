@@ -143,7 +143,7 @@ class Reconstruction(nn.Module):
         return pictures, output.routing.weights if wants_routing else None, frozen
 
     def noise(self, positions: Tensor | None, shape: tuple[int, int], device: torch.device) -> Tensor | None:
-        """Latent noise (B, N, C) of training for positions (B,), ``shape`` being (N, C); ``None`` where there is none."""
+        """Latent noise (B, N, C) of training at positions (B,) for ``shape`` (N, C); ``None`` where there is none."""
         if positions is None or not self.preset.noise_tau:
             return None
         sigma = self.preset.noise_tau * uniform_draws(self.seed, positions, 1, "sigma").to(device)
