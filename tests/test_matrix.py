@@ -79,8 +79,22 @@ def test_every_row_of_the_papers_tables_is_there():
     assert [row.name for row in rows_of("2, 7")] == list(published.GENEVAL)
     assert [row.name for row in rows_of("3")] == [row.name for row in published.VARIANTS]
     assert [row.name for row in rows_of("4")] == [row.name for row in published.STRATEGIES]
-    assert [row.paper for row in rows_of("8")] == [f"rFID {r.rfid}, {r.parameters}M" for r in published.WIDTHS]
-    assert [row.paper for row in rows_of("9")] == [f"rFID {r.rfid}, {r.parameters}M" for r in published.LAYERS]
+    assert [row.paper for row in rows_of("8")] == [
+        f"rFID {matrix.number(r.rfid)}, {r.parameters}M" for r in published.WIDTHS
+    ]
+    assert [row.paper for row in rows_of("9")] == [
+        f"rFID {matrix.number(r.rfid)}, {r.parameters}M" for r in published.LAYERS
+    ]
+
+
+def test_numbers_have_the_papers_digits():
+    assert [matrix.number(value) for value in (0.5, 0.47, 0.447, 18.36, 7.9)] == [
+        "0.50",
+        "0.47",
+        "0.447",
+        "18.36",
+        "7.90",
+    ]
 
 
 def test_rows_without_a_run_are_other_peoples_tokenizers():
@@ -205,7 +219,7 @@ def test_a_result_of_ours_takes_the_place_of_not_run(monkeypatch):
 def test_the_document_says_each_row_once_with_its_numbers():
     text = matrix.TARGET.read_text(encoding="utf-8")
     for table in STORED["tables"]:
-        part = text.partition(f"## Table {table['number']}: ")[2].partition("\n## ")[0]
+        part = text.partition(f"## {paper_rows.table_title(table)}\n")[2].partition("\n## ")[0]
         lines = [line for line in part.splitlines() if line.startswith("| ") and not line.startswith("| row")]
         assert len(lines) == len(table["rows"])
         for line, row in zip(lines, table["rows"], strict=True):

@@ -146,7 +146,9 @@ def test_every_peer_has_a_source_that_can_be_followed():
     assert f"| FuseLift | {card} | – | – | – | 0.98 (80) |" in text
     for peer in published.PEERS:
         assert f"| {peer.name} | {tab.link(peer.source)} |" in text
-    labels = [row[0] for trace in charts.peers("rFID and gFID with guidance", None).data[:-1] for row in trace.customdata]
+    labels = [
+        row[0] for trace in charts.peers("rFID and gFID with guidance", None).data[:-1] for row in trace.customdata
+    ]
     assert labels
     assert all(label.startswith(("arXiv 2", "model card ")) for label in labels)
 

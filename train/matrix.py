@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from drorae.study import published
-from drorae.study.paper_rows import FILE, NOT_RUN, PaperRows, read_rows
+from drorae.study.paper_rows import FILE, NOT_RUN, PaperRows, read_rows, table_title
 from drorae.study.published import Quoted, RouteScores
 from train.engine.dry_run import (
     PEAK_FLOPS,
@@ -114,15 +114,20 @@ def lineage(name: str) -> list[str]:
 # ---- the rows -----------------------------------------------------------------------------------------------------
 
 
+def number(value: float) -> str:
+    """A distance with two decimals, or three where it has them."""
+    return f"{value:.2f}" if round(value, 2) == value else f"{value:.3f}"
+
+
 def scores(row: RouteScores | Quoted) -> str:
     """A row of table 1 as text."""
     parts = [
-        f"rFID {row.rfid}",
+        f"rFID {number(row.rfid)}",
         None if row.psnr is None else f"PSNR {row.psnr} dB",
-        None if row.lpips is None else f"LPIPS {row.lpips}",
-        None if row.ssim is None else f"SSIM {row.ssim}",
-        f"gFID {row.gfid}",
-        None if row.guided is None else f"guided {row.guided:.2f}",
+        None if row.lpips is None else f"LPIPS {row.lpips:.3f}",
+        None if row.ssim is None else f"SSIM {row.ssim:.3f}",
+        f"gFID {number(row.gfid)}",
+        None if row.guided is None else f"guided {number(row.guided)}",
     ]
     return ", ".join(part for part in parts if part)
 
@@ -176,7 +181,7 @@ def _designs() -> list[Row]:
     rows = []
     for row in published.VARIANTS:
         loss = "" if row.loss is None else f", loss {row.loss}"
-        rows.append(Row(row.name, f"rFID {row.rfid}{loss}", runs[row.name][: 1 if row.loss is None else 2],
+        rows.append(Row(row.name, f"rFID {number(row.rfid)}{loss}", runs[row.name][: 1 if row.loss is None else 2],
                         notes.get(row.name, "")))  # fmt: skip
     return rows
 
@@ -192,8 +197,8 @@ def _strategies() -> list[Row]:
     ]
     rows = []
     for row, (runs, note, samples) in zip(published.STRATEGIES, kinds, strict=True):
-        guided = "" if row.guided is None else f", guided {row.guided:.2f}"
-        rows.append(Row(row.name, f"rFID {row.rfid}, gFID {row.gfid}{guided}", runs, note, samples))
+        guided = "" if row.guided is None else f", guided {number(row.guided)}"
+        rows.append(Row(row.name, f"rFID {number(row.rfid)}, gFID {number(row.gfid)}{guided}", runs, note, samples))
     return rows
 
 
@@ -203,7 +208,7 @@ def _scaling(rows: Sequence[published.Scaling], preset: str, title: str, default
     for row in rows:
         run = FUSION if row.setting == default else f"{preset}-{row.setting}/fusion"
         note = "phase 2 of table 1" if row.setting == default else ""
-        found.append(Row(title.format(row.setting), f"rFID {row.rfid}, {row.parameters}M", (run,), note))
+        found.append(Row(title.format(row.setting), f"rFID {number(row.rfid)}, {row.parameters}M", (run,), note))
     return found
 
 
@@ -353,7 +358,7 @@ def document(content: PaperRows) -> str:
     )
     parts = [head]
     for table in content["tables"]:
-        parts.append(f"## Table {table['number']}: {table['title']}\n")
+        parts.append(f"## {table_title(table)}\n")
         if table["note"]:
             parts.append(table["note"] + "\n")
         parts.append("\n".join(table_lines(table["rows"], content["runs"])) + "\n")

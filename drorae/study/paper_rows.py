@@ -29,6 +29,11 @@ class PaperRows(TypedDict):
     tables: list[dict[str, Any]]
 
 
+def table_title(table: dict[str, Any]) -> str:
+    """The heading of one of the paper's tables, or of two that have the same rows."""
+    return f"Table{'s' if ',' in table['number'] else ''} {table['number']}: {table['title']}"
+
+
 def read_rows(file: Path = FILE) -> PaperRows | None:
     """The matrix; ``None`` where it is not there or cannot be read."""
     try:

@@ -187,7 +187,7 @@ def build_rows() -> None:
         gr.Markdown(rows_text(matrix), elem_id="study-rows-text")
         with gr.Column(elem_id="study-rows"):
             for table in matrix["tables"]:
-                title = f"Table {table['number']}: {table['title']} ({len(table['rows'])} rows)"
+                title = f"{paper_rows.table_title(table)} ({len(table['rows'])} rows)"
                 with gr.Accordion(title, open=False):
                     gr.Markdown(rows_table(table["rows"], matrix["runs"]))
 
