@@ -405,9 +405,10 @@ def commands(content: PaperRows) -> list[str]:
             )
         elif row.text:
             lines.append(f"python -m train.generate {checkpoint} --prompts PROMPTS --out samples/{name}  # GenEval's")
-    samples = {row.samples: row for table in tables() for row in table.rows if row.samples}
-    for drawn, row in samples.items():
-        lines += ["", f"# gFID of {row.name}", *sampling_commands(drawn)]
+    rows = [row for table in tables() for row in table.rows]
+    samples = {row.samples: row.name for row in reversed(rows) if row.samples}  # by the name that it has first
+    for drawn, title in reversed(samples.items()):
+        lines += ["", f"# gFID of {title}", *sampling_commands(drawn)]
     return lines[1:]
 
 

@@ -76,7 +76,7 @@ def load_fusion(name: str | Path, revision: str | None = None, base: str | None 
             raise CheckpointError(f"'{folder / CONFIG}' names no fusion.")
     except CheckpointError as error:
         raise CheckpointError(f"'{folder}' holds no readable fusion adapter ({error}); fetch it again.") from error
-    fusion = {key.removeprefix("fusion_"): config.get(key) for key in (*FUSION_KEYS, LAYERS_KEY)}
+    fusion: dict[str, Any] = {key.removeprefix("fusion_"): config.get(key) for key in (*FUSION_KEYS, LAYERS_KEY)}
     width = next((value.shape[-1] for key, value in state.items() if key == "fusion_module.experts.weight_in"), None)
     if fusion["fusion"].startswith("depth-routed") and fusion["hidden_size"] not in (
         None,

@@ -51,7 +51,7 @@ def read_reference(path: Path, num_features: int, option: str = "--reference") -
         if not isinstance(opened, np.lib.npyio.NpzFile):
             raise ValueError("it is one array")
         with opened as file:
-            arrays = {name: file[name] for name in ("mu", "sigma") if name in file.files}
+            arrays: dict[str, np.ndarray] = {name: file[name] for name in ("mu", "sigma") if name in file.files}
             if not arrays and "arr_0" in file.files:
                 arrays = {"arr_0": file["arr_0"]}
             names = ", ".join(sorted(file.files)) or "nothing"

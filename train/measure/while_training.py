@@ -171,11 +171,11 @@ def build_rfid(args: argparse.Namespace, size: int, accelerator: Accelerator) ->
     Raises:
         DataError: too few photos, or Inception cannot be had.
     """
-    photos = network = None
-    if accelerator.is_main_process:
-        photos = load_validation(args, size, limit=args.rfid_photos, crop="adm")
-        network = inception.load_inception(args.weights).to(accelerator.device)
-    return ReconstructionDistance(args.rfid_every, photos, network, accelerator.device)
+    main = accelerator.is_main_process
+    photos = load_validation(args, size, limit=args.rfid_photos, crop="adm") if main else None
+    made = ReconstructionDistance(args.rfid_every, photos, None, accelerator.device)  # which looks at the counts first
+    made.network = inception.load_inception(args.weights).to(accelerator.device) if main else None
+    return made
 
 
 def build_gfid(args: argparse.Namespace, size: int, accelerator: Accelerator) -> SampleDistance:
@@ -184,14 +184,15 @@ def build_gfid(args: argparse.Namespace, size: int, accelerator: Accelerator) ->
     Raises:
         DataError: too few photos or samples, a reference that cannot be used, or Inception cannot be had.
     """
-    photos = moments = network = None
+    photos = moments = None
+    if accelerator.is_main_process and args.gfid_reference is None:
+        photos = load_validation(args, size, crop="adm")
+    elif accelerator.is_main_process:
+        moments = read_moments(args.gfid_reference)
+    made = SampleDistance(args.gfid_every, args.gfid_samples, photos, moments, None, accelerator.device)
     if accelerator.is_main_process:
-        if args.gfid_reference is None:
-            photos = load_validation(args, size, crop="adm")
-        else:
-            moments = read_moments(args.gfid_reference)
-        network = inception.load_inception(args.weights).to(accelerator.device)
-    return SampleDistance(args.gfid_every, args.gfid_samples, photos, moments, network, accelerator.device)
+        made.network = inception.load_inception(args.weights).to(accelerator.device)
+    return made
 
 
 def read_moments(file: Path) -> Moments:

@@ -54,6 +54,8 @@ class WholeTokenizer(nn.Module):
 
     def __init__(self, model: AutoencoderDRoRAE):
         super().__init__()
+        assert model.fusion_module is not None, "phases that train a fusion have one"
+        assert model.decoder_finetuned is not None, "phase 'backbone' starts with a copy of the decoder"
         model.encoder.freeze(False)
         self.encoder, self.fusion, self.decoder = model.encoder, model.fusion_module, model.decoder_finetuned
 
