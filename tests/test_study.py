@@ -170,8 +170,8 @@ def test_the_matrix_on_the_page_has_every_row_and_command():
             assert line.startswith(f"| {row['name']}")
             for name in row["runs"]:
                 words = f"python -m {matrix['runs'][name]['command']}".split()
-                assert "".join(f" <span>{word}</span>" for word in words).strip() in line
-                assert f"{matrix['runs'][name]['hours']:,.0f}" in line
+                spans = " ".join(f"<span>{word}</span>" for word in words)
+                assert f"{spans}</code> {matrix['runs'][name]['hours']:,.0f} h" in line
             assert line.endswith(" – |") == (not row["runs"])
 
 

@@ -75,8 +75,8 @@ ROWS_TEXT = """
 ## What would it take?
 Every row of the paper's tables, with the command that trains it here. The hours are those of one H100 at {share:.0%}
 of its peak, counted and not measured, for the row's own runs: what these stand on is trained once for all rows.
-**{run} of {total} rows have been run.** Rows without a command are of other tokenizers. The same with whole commands
-is `docs/reproduction.md`.
+**{run} of {total} rows have been run.** Rows without a command are of other tokenizers. `docs/reproduction.md` has
+whole commands, and what the paper leaves open.
 """
 
 
@@ -205,10 +205,9 @@ def rows_table(rows: Sequence[dict[str, Any]], runs: dict[str, Any]) -> str:
     for row in rows:
         own = [runs[name] for name in row["runs"]]
         note = f"<br><small>{row['note']}</small>" if row["note"] else ""
-        hours = "<br>".join(f"{run['hours']:,.0f}" for run in own) or None
-        commands = "<br>".join(as_command(f"python -m {run['command']}") for run in own) or None
-        lines.append((row["name"] + note, row["paper"], row["ours"], hours, commands))
-    return markdown_table(("row", "the paper", "ours", "H100 hours", "command"), lines)
+        commands = [f"{as_command('python -m ' + run['command'])} {run['hours']:,.0f} h" for run in own]
+        lines.append((row["name"] + note, row["paper"], row["ours"], "<br>".join(commands) or None))
+    return markdown_table(("row", "the paper", "ours", "command, hours of an H100"), lines)
 
 
 def section() -> gr.Column:
