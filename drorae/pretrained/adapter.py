@@ -87,7 +87,12 @@ def load_fusion(name: str | Path, revision: str | None = None, base: str | None 
             f"{width or 'no fusion of that kind'}; fetch it again."
         )
     base_model, base_revision = config["base_model"], config["base_revision"]
-    model = AutoencoderDRoRAE.from_rae(base or base_model, revision=None if base else base_revision, **fusion)
+    try:
+        model = AutoencoderDRoRAE.from_rae(base or base_model, revision=None if base else base_revision, **fusion)
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise CheckpointError(f"The fusion in '{folder}' does not fit '{base or base_model}': {error}.") from error
     parts: dict[str, dict[str, Any]] = {"fusion_module": {}, "statistics": {}}
     try:
         for key, value in state.items():
