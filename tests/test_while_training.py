@@ -9,7 +9,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from conftest import same, smoke, weights
-from dying import in_two_processes
+from dying import TwoNumbers, in_two_processes, measured
 from safetensors.torch import load_file
 from test_recipe import Nothing, Toy, schedule
 from torch import nn
@@ -28,9 +28,8 @@ from train.measure.while_training import ReconstructionDistance
 from train.tasks.conditions import TextCondition
 
 
-class StandIn(nn.Module):
-    """Two numbers of a picture in the place of Inception's 2,048. It draws from every random state, which a training
-    must not notice."""
+class StandIn(TwoNumbers):
+    """It draws from every random state, which a training must not notice."""
 
     def __init__(self):
         super().__init__()
@@ -38,11 +37,9 @@ class StandIn(nn.Module):
         np.random.random()
 
     def forward(self, images):
-        assert images.dtype == torch.uint8
         torch.rand(3)
         np.random.random()
-        values = images.double() / 255
-        return torch.stack([values.mean((1, 2, 3)), values.std((1, 2, 3))], 1)
+        return super().forward(images)
 
 
 @pytest.fixture
@@ -325,17 +322,10 @@ def test_statistics_stand_in_for_photos(generators, tmp_path, stand_in):
             stage2.main([*smoke(tmp_path / "other"), *options, "--gfid-reference", str(tmp_path / "r.npz")])
 
 
-def measured_by(arguments):
-    """A stage-1 phase whose features are the stand-in's, in a process of its own."""
-    inception.load_inception = lambda folder=None: StandIn()
-    inception.NUM_FEATURES = 2
-    stage1.main(arguments)
-
-
-@pytest.mark.slow  # two processes import torch
+@pytest.mark.slow
 def test_the_main_process_measures_and_the_other_waits(runs, tmp_path):
     after(runs, tmp_path, "decoder")
     command = [*smoke(tmp_path, "fusion"), "--log", "--rfid-every", "3"]
-    assert in_two_processes(measured_by, command) == [0, 0]
+    assert in_two_processes(measured, command) == [0, 0]
     found = rows_of(tmp_path / "smoke" / "fusion", "validation_rfid")
     assert list(found) == [3, 6]
