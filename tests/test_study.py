@@ -171,7 +171,7 @@ def test_the_matrix_on_the_page_has_every_row_and_command():
             for name in row["runs"]:
                 words = f"python -m {matrix['runs'][name]['command']}".split()
                 spans = " ".join(f"<span>{word}</span>" for word in words)
-                assert f"{spans}</code> {matrix['runs'][name]['hours']:,.0f} h" in line
+                assert f"{spans}</code> {matrix['runs'][name]['hours']:,.0f}&nbsp;h" in line
             assert line.endswith(" – |") == (not row["runs"])
 
 

@@ -205,7 +205,7 @@ def rows_table(rows: Sequence[dict[str, Any]], runs: dict[str, Any]) -> str:
     for row in rows:
         own = [runs[name] for name in row["runs"]]
         note = f"<br><small>{row['note']}</small>" if row["note"] else ""
-        commands = [f"{as_command('python -m ' + run['command'])} {run['hours']:,.0f} h" for run in own]
+        commands = [f"{as_command('python -m ' + run['command'])} {run['hours']:,.0f}&nbsp;h" for run in own]
         lines.append((row["name"] + note, row["paper"], row["ours"], "<br>".join(commands) or None))
     return markdown_table(("row", "the paper", "ours", "command, hours of an H100"), lines)
 
