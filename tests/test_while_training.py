@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import same, smoke, weights
+from conftest import LABELS, network, same, smoke, weights
 from dying import TwoNumbers, in_two_processes, measured
 from safetensors.torch import load_file
 from test_recipe import Nothing, Toy, schedule
@@ -25,7 +25,7 @@ from train.engine.run_folder import CHECKPOINT, LOG
 from train.errors import DataError, RunError
 from train.measure import inception
 from train.measure.while_training import ReconstructionDistance
-from train.tasks.conditions import TextCondition
+from train.tasks.conditions import ClassCondition, TextCondition
 
 
 class StandIn(TwoNumbers):
@@ -285,6 +285,11 @@ def test_gfid_changes_no_weight_and_is_that_of_the_checkpoints_samples(generator
     made = pipeline(labels, num_inference_steps=50, guidance="none", seed=seeds, output_type="pt").images
     images = torch.cat(list(load_held_out("generated", "validation", 32, None, "adm").batches(64)))
     assert found[6] == pytest.approx(frechet(two_numbers(images), two_numbers(made)), rel=2e-2)
+
+
+def test_classes_take_turns():
+    turns = ClassCondition(network(1), LABELS).turns(range(2, 6), None)
+    assert turns["class_labels"].tolist() == [2, 0, 1, 2]
 
 
 def test_texts_of_the_photos_take_turns(text_pipeline):
