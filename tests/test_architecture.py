@@ -28,7 +28,7 @@ BOTTOM = {
         "whole_file",
         "checkpoints",
     },
-    "train": {"presets", "settings", "errors"},
+    "train": {"presets", "paper_presets", "settings", "errors"},
 }
 UPWARD = {("drorae.models.autoencoder", "drorae.pretrained.rae_tokenizer")}  # from_rae builds the class it belongs to
 

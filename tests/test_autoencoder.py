@@ -7,7 +7,7 @@ import torch
 from conftest import build
 
 from drorae import AutoencoderDRoRAE
-from drorae.models.fusion import DepthRoutedFusion, SoftmaxRoutedFusion
+from drorae.models.fusion import CrossAttentionFusion, DepthRoutedFusion, SoftmaxRoutedFusion
 
 
 def test_encode_and_decode_shapes_and_routing(model, images):
@@ -56,7 +56,7 @@ def test_model_without_fusion_is_rae(model, images):
     assert rae.decode(latent).sample.equal(model.decode(latent, decoder="original").sample)
 
 
-@pytest.mark.parametrize("fusion", ["depth-routed", "depth-routed-softmax", "mean", None])
+@pytest.mark.parametrize("fusion", ["depth-routed", "depth-routed-softmax", "cross-attention", "mean", None])
 def test_saved_and_loaded_models_are_equal_to_the_bit(tmp_path, images, fusion):
     saved = build(fusion=fusion, fusion_mean_layers=2, finetuned_decoder=True)
     saved.save_pretrained(tmp_path)
@@ -76,6 +76,11 @@ def test_the_configuration_reaches_the_fusion(images):
     torch.testing.assert_close(strong.latent_to_tokens(output.latent), output.routing.fused, atol=1e-5, rtol=0)
     assert build(fusion_hidden_size=None).fusion_module.experts.weight_in.shape == (3, 48, 192)
     assert build(fusion="mean").fusion_module.last == 3
+    assert type(build(fusion="cross-attention").fusion_module) is CrossAttentionFusion
+    assert build(fusion_layers=2).fusion_module.layers == [1, 2]
+    changed = build()
+    changed.set_fusion("depth-routed", hidden_size=8, layers=1)
+    assert (changed.fusion_module.layers, changed.config.fusion_layers) == ([2], 1)
     with pytest.raises(ValueError, match="not 0"):
         build(fusion="mean", fusion_mean_layers=0)
 

@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from drorae.models.fusion import DepthRoutedFusion, MeanFusion, SoftmaxRoutedFusion, energy_shares
+from drorae.models.fusion import (
+    CrossAttentionFusion,
+    DepthRoutedFusion,
+    MeanFusion,
+    SoftmaxRoutedFusion,
+    SomeLayersFusion,
+    build_fusion,
+    energy_shares,
+)
 
 LAYERS, DIM, HIDDEN, BETA = 4, 24, 40, 0.2
 
@@ -203,3 +211,102 @@ def test_wrong_use_is_refused(fusion, layers):
         DepthRoutedFusion(2, 8, hidden_size=0)
     with pytest.raises(ValueError, match="between 1 and 4 layers, not 5"):
         MeanFusion(4, 5)
+
+
+# ---- some layers (table 9) ----------------------------------------------------------------------------------------
+
+
+def test_layers_that_are_not_fused_have_weight_zero_and_no_expert(layers):
+    """The routing speaks of all layers; the two deepest are mixed as a fusion of two layers would mix them."""
+    fusion = build_fusion("depth-routed", num_layers=LAYERS, dim=DIM, eps=1e-6, hidden_size=HIDDEN, layers=2)
+    assert type(fusion) is SomeLayersFusion
+    for parameter in fusion.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(5))
+    alone = DepthRoutedFusion(2, DIM, HIDDEN)
+    alone.load_state_dict(fusion.state_dict(), strict=True)
+    output, expected = fusion(layers, return_routing=True), alone(layers[2:], return_routing=True)
+    close(output.tokens, expected.tokens)
+    assert output.routing.weights.shape == (2, 9, LAYERS)
+    assert not output.routing.weights[..., :2].any()
+    close(output.routing.weights[..., 2:], expected.routing.weights)
+    readout = fusion.read(layers)
+    assert readout.experts.shape == (LAYERS, 2, 9, DIM)
+    close(readout.experts[2:], alone.read(layers[2:]).experts)
+
+
+def test_without_the_fused_layers_the_last_one_is_left(layers):
+    fusion = SomeLayersFusion(LAYERS, [2, 3], DIM, HIDDEN)
+    keep = torch.tensor([[True, True, False, False]] * 2)
+    close(fusion(layers, keep=keep).tokens, norm64(layers[-1].double()), 2e-4)
+
+
+def test_all_layers_are_the_papers_fusion_and_others_have_no_such_choice():
+    sizes = {"num_layers": LAYERS, "dim": DIM, "eps": 1e-6}
+    assert type(build_fusion("depth-routed", layers=LAYERS, **sizes)) is DepthRoutedFusion
+    for layers in (0, LAYERS + 1):
+        with pytest.raises(
+            ValueError, match=f"between 1 and {LAYERS} of the deepest layers can be fused, not {layers}"
+        ):
+            build_fusion("depth-routed", layers=layers, **sizes)
+    with pytest.raises(ValueError, match="is for the fusion 'depth-routed', not for 'mean'"):
+        build_fusion("mean", layers=2, **sizes)
+    with pytest.raises(ValueError, match=rf"between 1 and {LAYERS} layers are fused, not \[5\]"):
+        SomeLayersFusion(LAYERS, [4], DIM)
+
+
+# ---- cross-attention (table 3) ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def attention() -> CrossAttentionFusion:
+    torch.manual_seed(0)
+    fusion = CrossAttentionFusion(LAYERS, 128)  # two heads of 64
+    for parameter in fusion.parameters():
+        parameter.data += 0.2 * torch.randn_like(parameter)
+    return fusion
+
+
+def attended(fusion: CrossAttentionFusion, layers: list[torch.Tensor], keep: torch.Tensor) -> tuple:
+    """Token by token and head by head, in float64: its tokens and the mean of its heads' weights."""
+    p = {name: value.detach().double() for name, value in fusion.attention.named_parameters()}
+    (wq, wk, wv), (bq, bk, bv) = p["in_proj_weight"].chunk(3), p["in_proj_bias"].chunk(3)
+    z = [norm64(layer.double()) for layer in layers]
+    out, shares = torch.zeros_like(z[0]), torch.zeros(*z[0].shape[:2], LAYERS, dtype=torch.float64)
+    for b in range(out.shape[0]):
+        for n in range(out.shape[1]):
+            kept = [k for k in range(LAYERS) if keep[b, n, k]]
+            query, heads = wq @ z[-1][b, n] + bq, []
+            for head in (slice(0, 64), slice(64, 128)):
+                keys = torch.stack([(wk @ z[k][b, n] + bk)[head] for k in kept])
+                values = torch.stack([(wv @ z[k][b, n] + bv)[head] for k in kept])
+                weights = torch.softmax(keys @ query[head] / 8, 0)
+                heads.append(weights @ values)
+                shares[b, n, kept] += weights / 2
+            out[b, n] = norm64(p["out_proj.weight"] @ torch.cat(heads) + p["out_proj.bias"])
+    return out, shares
+
+
+@pytest.mark.parametrize("kept", [None, (2, LAYERS), (2, 5, LAYERS)], ids=["all", "by picture", "by token"])
+def test_cross_attention_looks_at_one_token_in_all_layers(attention, kept):
+    generator = torch.Generator().manual_seed(1)
+    layers = [torch.randn(2, 5, 128, generator=generator) * (k + 1) + k for k in range(LAYERS)]
+    keep = None if kept is None else torch.rand(kept, generator=generator) > 0.4
+    if keep is not None:
+        keep[..., 1] = True
+    full = (
+        torch.ones(2, 5, LAYERS) if keep is None else (keep if keep.ndim == 3 else keep[:, None]).expand(2, 5, LAYERS)
+    )
+    tokens, shares = attended(attention, layers, full)
+    output = attention(layers, return_routing=True, keep=keep)
+    close(output.tokens, tokens)
+    close(output.routing.shares, shares)
+    close(output.routing.base, norm64(layers[-1].double()))
+    close(attention(layers, keep=keep).tokens, tokens)
+    assert attention(layers).routing is None
+
+
+def test_cross_attention_needs_something_to_look_at(attention):
+    layers, keep = [torch.randn(1, 3, 128)] * LAYERS, torch.ones(1, 3, LAYERS, dtype=torch.bool)
+    keep[0, 1] = False
+    with pytest.raises(ValueError, match="keep at least one layer of every token"):
+        attention(layers, keep=keep)

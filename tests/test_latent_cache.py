@@ -1,5 +1,7 @@
 """The cache of latents: what it holds, when it is another one, kills and full disks."""
 
+import hashlib
+import json
 import os
 import pickle
 
@@ -10,6 +12,7 @@ from accelerate import Accelerator
 from conftest import SHAPE, build, photos
 from PIL import Image
 
+from drorae.checkpoints import module_hash
 from drorae.images import to_tensor
 from train.data.crops import adm_square
 from train.data.latent_cache import (
@@ -139,12 +142,24 @@ def test_whatever_makes_another_latent_has_another_hash():
         build(fusion="mean", fusion_mean_layers=3),
         build(fusion="depth-routed-softmax"),
         build(fusion_beta=0.9),
+        build(fusion_layers=2),
         build(encoder_mean=(0.5, 0.5, 0.5)),
     ]
     changed = build()
     changed.fusion_module.router.weight.data[0, 0] += 1
     hashes = [tokenizer_hash(model) for model in (plain, *others, changed)]
     assert len(set(hashes)) == len(hashes)
+
+
+def test_a_fusion_of_all_layers_has_the_hash_it_had_before_there_was_a_choice():
+    """Latents that were cached, and runs upon them, stay those of the same tokenizer."""
+    model = build()
+    settings = {k: v for k, v in model.config.items() if k.startswith(("encoder", "fusion", "decoder_patch_size"))}
+    assert settings.pop("fusion_layers") is None
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=list).encode())
+    for part in (model.encoder, model.fusion_module):
+        module_hash(part, digest)
+    assert tokenizer_hash(model) == digest.hexdigest()[:16]
 
 
 def unmirrored(source: TrainingPositions) -> TrainingPositions:

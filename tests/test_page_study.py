@@ -90,6 +90,22 @@ def test_another_plane_and_the_numbers_behind_it(home):
     expect(home.page.get_by_role("row", name="h = 3072 56.7 0.471 -0.011 -0.049")).to_be_visible()
 
 
+@pytest.mark.parametrize(("width", "theme"), [(390, "dark"), (1440, "light")])
+def test_the_papers_rows_fold_out_and_fit(browser, url, width, theme):
+    view = Watched(browser, url, width=width, query=f"?__theme={theme}")
+    view.open("study")
+    rows = view.page.locator("#study-rows")
+    expect(rows.get_by_role("table")).to_have_count(0)
+    rows.get_by_role("button", name="Table 9: The deepest layers (12 rows)").click()
+    row = rows.get_by_role("row", name="3 of 12 layers rFID 0.568, 14.2M not run")
+    expect(row).to_contain_text("python -m train.stage1 --preset dinov2-b-deepest-3 --phase fusion")
+    expect(row).to_be_visible()
+    assert view.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert contrast(view.page, "#study-rows td") >= 4.5
+    view.check()
+    view.page.close()
+
+
 def test_about_has_card_limits_and_citation(home):
     home.open("about")
     expect(home.page.locator("#facts")).to_contain_text("32 × 32 pixels, 3 layers, 16 places")

@@ -11,9 +11,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from drorae import AutoencoderDRoRAE, DiTDH
 from drorae.building import UnfilledMeta
 from drorae.study.published import WIDTHS
-from train import stage1
+from train import stage1, stage2
 from train.engine.dry_run import build_on_meta, describe, step_cost
-from train.presets import DINOV2_B, PRESETS
+from train.errors import RunError
+from train.paper_presets import DINOV2_B
+from train.presets import PRESETS
 
 
 def test_the_paper_is_in_the_rows():
@@ -100,6 +102,24 @@ def test_a_dry_run_prints_sizes_steps_and_cost_and_does_nothing(capsys, tmp_path
     assert DINOV2_B.stage1[phase].expected in text
     assert "ours: not yet trained" in text
     assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_of_a_denoiser(capsys, tmp_path):
+    """Three times a call of DiT^DH-XL: 313.6 GFLOP in its linear maps, and the products of its attention."""
+    arguments = ["--preset", "dinov2-b", "--condition", "class", "--dry-run", "--out", str(tmp_path)]
+    stage2.main([*arguments, "--processes", "16"])
+    text = capsys.readouterr().out
+    assert "838.38M parameters" in text
+    attention = 4 * 256**2 * (28 * 1152 + 2 * 2048) / 1e9
+    assert float(re.search(r"compute +([\d.]+) GFLOP per latent", text)[1]) == pytest.approx(
+        3 * (313.6 + attention), rel=2e-3
+    )
+    assert "100080 x 1024 latents, 64 on each of 16 GPUs" in text
+    assert "768 x 16 x 16, of dinov2-b/finetune" in text
+    assert DINOV2_B.stage2["class"].expected in text
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(RunError, match=r"a batch of 1024 does not divide over 3 processes"):
+        stage2.main([*arguments, "--processes", "3"])
 
 
 def test_the_counted_compute_is_that_of_the_parts():

@@ -321,6 +321,35 @@ def test_a_fusion_saves_as_a_small_adapter_and_loads_on_its_base(tmp_path, image
         load_fusion(tmp_path / "adapter")
 
 
+@torch.no_grad()
+def test_adapters_of_some_layers_and_of_cross_attention(tmp_path, images):
+    """Those that were saved before there was a choice of layers fuse all; a choice that no encoder has is refused."""
+    base = saved(build("dinov2"), tmp_path / "base", "dinov2", old=True)
+    kinds = {
+        "some": {"fusion": "depth-routed", "hidden_size": 32, "layers": 1},
+        "attention": {"fusion": "cross-attention"},
+    }
+    for name, kind in kinds.items():
+        model = AutoencoderDRoRAE.from_rae(str(base), **kind)
+        save_fusion(model, tmp_path / name)
+        again = load_fusion(tmp_path / name)
+        assert type(again.fusion_module) is type(model.fusion_module)
+        assert torch.equal(again.encode(images).latent, model.encode(images).latent)
+    config = tmp_path / "some" / "fusion_config.json"
+    settings = json.loads(config.read_text())
+    assert settings["fusion_layers"] == 1
+    config.write_text(json.dumps({**settings, "fusion_layers": 50}))
+    with pytest.raises(CheckpointError, match="of the deepest layers can be fused, not 50"):
+        load_fusion(tmp_path / "some")
+    whole = AutoencoderDRoRAE.from_rae(str(base), fusion="depth-routed", hidden_size=32)
+    save_fusion(whole, tmp_path / "whole")
+    config = tmp_path / "whole" / "fusion_config.json"
+    settings = json.loads(config.read_text())
+    del settings["fusion_layers"]
+    config.write_text(json.dumps(settings))
+    assert torch.equal(load_fusion(tmp_path / "whole").encode(images).latent, whole.encode(images).latent)
+
+
 def test_a_model_without_a_published_base_has_no_adapter(tmp_path):
     model = AutoencoderDRoRAE.from_rae(str(saved(build("dinov2"), tmp_path, "dinov2", old=False)))
     with pytest.raises(ValueError, match="no fusion to save"):

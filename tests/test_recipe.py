@@ -13,7 +13,7 @@ from torch import nn
 
 from drorae import AutoencoderDRoRAE
 from drorae.building import UnfilledMeta
-from drorae.models.fusion import MeanFusion
+from drorae.models.fusion import CrossAttentionFusion, MeanFusion
 from train import stage1
 from train.data.batches import Batch
 from train.data.crops import Crop
@@ -303,7 +303,8 @@ def test_every_phase_builds_the_model_of_its_preset(name, monkeypatch, tmp_path)
     built = {}
 
     def load_run(preset, run, phase, runs, legs, weights):
-        return AutoencoderDRoRAE(**{**preset.model, "fusion": preset.model["fusion"] if phase == "finetune" else None})
+        fused = phase in ("finetune", "backbone")
+        return AutoencoderDRoRAE(**preset.model if fused else {**preset.model, "fusion": None, "fusion_layers": None})
 
     monkeypatch.setattr(stage1, "load_run", load_run)
     monkeypatch.setattr(stage1, "build_pretrained", lambda name, **arguments: timm_without_weights(name, **arguments))
@@ -311,7 +312,7 @@ def test_every_phase_builds_the_model_of_its_preset(name, monkeypatch, tmp_path)
     for phase, row in preset.stage1.items():
         with UnfilledMeta(), torch.device("meta"):
             built[phase] = stage1.start_model(preset, row, tmp_path, None)
-    defaults = {"fusion_hidden_size": None, "fusion_beta": 0.2}
+    defaults = {"fusion_hidden_size": None, "fusion_beta": 0.2, "fusion_layers": None}
     for phase, model in built.items():
         wanted = {**defaults, **preset.model}
         if wanted["fusion"] == "mean":
@@ -319,12 +320,16 @@ def test_every_phase_builds_the_model_of_its_preset(name, monkeypatch, tmp_path)
         elif phase == "decoder":
             wanted |= {"fusion": None}
             assert model.fusion_module is None
+        elif wanted["fusion"] == "cross-attention":
+            assert type(model.fusion_module) is CrossAttentionFusion
         else:
             experts = model.fusion_module.experts
             width = wanted["fusion_hidden_size"] or 4 * model.encoder.dim
-            assert experts.weight_in.shape == (model.encoder.num_layers, model.encoder.dim, width)
+            layers = wanted["fusion_layers"] or model.encoder.num_layers
+            assert experts.weight_in.shape == (layers, model.encoder.dim, width)
+            assert model.fusion_module.num_layers == model.encoder.num_layers
             assert model.fusion_module.beta == wanted["fusion_beta"]
-        assert (model.decoder_finetuned is not None) == (phase == "finetune")
+        assert (model.decoder_finetuned is not None) == (phase in ("finetune", "backbone"))
         for key, value in wanted.items():
             assert model.config[key] == value or (phase == "decoder" and key.startswith("fusion_")), key
 

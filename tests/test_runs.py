@@ -256,7 +256,7 @@ def test_a_stack_of_matrices_is_trained_as_separate_matrices():
 @pytest.mark.slow  # five processes import torch
 def test_every_phase_runs_on_two_processes(tmp_path):
     """By torchrun: ``accelerate launch --cpu --num_processes 2`` starts a single process (seen with 1.15)."""
-    phases = ["encoder", "decoder", "fusion", "finetune"]
+    phases = ["encoder", "decoder", "fusion", "finetune", "backbone"]
     script = tmp_path / "phases.py"
     script.write_text(
         "import sys\nfrom train import encoder, stage1\n"

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import linregress
 
 from drorae.bundled import ASSETS
-from drorae.study import charts, published
+from drorae.study import charts, paper_rows, published
 from drorae.study.fits import MEASURED, least_squares, magnitudes, read_measurements, refits
 from drorae.ui import study_tab as tab
 
@@ -137,6 +137,42 @@ def test_no_name_in_a_plane_lies_on_another_or_on_a_mark(plane):
         for other in boxes[:i]:
             assert min(one[2], other[2]) <= max(one[0], other[0]) or min(one[3], other[3]) <= max(one[1], other[1])
         assert not any(one[0] < x < one[2] and one[1] < y < one[3] for x, y in middles)
+
+
+def test_every_peer_has_a_source_that_can_be_followed():
+    text = tab.peers_table()
+    assert "| FuseReg | [arXiv 2609.31620](https://arxiv.org/abs/2609.31620) | – | – | 2.21 (not stated) | – |" in text
+    card = "[model card Hongyang-Du/FuseLift](https://huggingface.co/Hongyang-Du/FuseLift)"
+    assert f"| FuseLift | {card} | – | – | – | 0.98 (80) |" in text
+    for peer in published.PEERS:
+        assert f"| {peer.name} | {tab.link(peer.source)} |" in text
+    labels = [
+        row[0] for trace in charts.peers("rFID and gFID with guidance", None).data[:-1] for row in trace.customdata
+    ]
+    assert labels
+    assert all(label.startswith(("arXiv 2", "model card ")) for label in labels)
+
+
+def test_scale_rae_is_text_with_its_source():
+    assert "[arXiv 2601.16208](https://arxiv.org/abs/2601.16208)" in tab.GENEVAL_TEXT
+    assert not any("Scale-RAE" in peer.name for peer in published.PEERS)
+
+
+def test_the_matrix_on_the_page_has_every_row_and_command():
+    matrix = paper_rows.read_rows()
+    assert "**0 of 44 rows have been run.**" in tab.rows_text(matrix)
+    assert "at 40% of its peak" in " ".join(tab.rows_text(matrix).split())
+    for table in matrix["tables"]:
+        lines = tab.rows_table(table["rows"], matrix["runs"]).splitlines()[2:]
+        assert len(lines) == len(table["rows"])
+        for line, row in zip(lines, table["rows"], strict=True):
+            assert f"| {row['paper']} | {row['ours']} |" in line
+            assert line.startswith(f"| {row['name']}")
+            for name in row["runs"]:
+                words = f"python -m {matrix['runs'][name]['command']}".split()
+                spans = " ".join(f"<span>{word}</span>" for word in words)
+                assert f"{spans}</code> {matrix['runs'][name]['hours']:,.0f}&nbsp;h" in line
+            assert line.endswith(" – |") == (not row["runs"])
 
 
 def test_no_mark_of_geneval_hides_another():

@@ -20,6 +20,7 @@ from train.experiments.experiment import FINETUNE, JOINT
 from train.experiments.rows import BASES, rows_of
 from train.experiments.running import RESULT, TRAINED, Study, StudyTask, folder_of, hash_weights
 from train.experiments.tables import read_table
+from train.measure import inception
 from train.presets import PRESETS
 
 BASE = BASES["smoke"][0].name
@@ -213,7 +214,7 @@ class StandInInception(nn.Module):
 
 def test_rfid_is_the_frechet_distance_of_inceptions_features(copied, monkeypatch):
     """With two features in the place of Inception's, by the closed form; nothing is trained again."""
-    monkeypatch.setattr(evaluate, "_inception", StandInInception)
+    monkeypatch.setattr(inception, "load_inception", lambda weights: StandInInception())
     monkeypatch.setitem(evaluate.FEATURES, "rfid", 2)
     monkeypatch.setattr(train.experiments.running, "train", None)
     seen = []

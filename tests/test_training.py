@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 import torch
@@ -15,8 +16,9 @@ from drorae.pretrained.adapter import load_fusion, save_fusion
 from train import encoder, stage1
 from train.data.batches import Batch
 from train.data.draws import uniform_draws
+from train.errors import RunError
 from train.presets import PRESETS
-from train.tasks.reconstruction import Reconstruction, router_roughness
+from train.tasks.reconstruction import BACKBONE, Reconstruction, router_roughness
 
 
 def test_every_phase_trains_its_part_and_nothing_else(runs):
@@ -133,6 +135,68 @@ def test_phase_2_starts_from_a_published_rae(tmp_path):
     assert same(model.fusion_module.state_dict(), load_fusion(tmp_path / "adapter").fusion_module.state_dict())
     stage1.main([*smoke(tmp_path, "finetune"), "--log"])
     assert (tmp_path / "smoke" / "finetune" / "checkpoint").is_dir()
+
+
+def test_everything_trains_together(runs, tmp_path, images):
+    """Table 4's last row: encoder, fusion and a copy of the decoder change; the original decoder stays."""
+    (tmp_path / "smoke").mkdir()
+    (tmp_path / "smoke" / "fusion").symlink_to(runs / "smoke" / "fusion")
+    stage1.main([*smoke(tmp_path, BACKBONE), "--log"])
+    before, after = weights(runs, "fusion"), weights(tmp_path, BACKBONE)
+    assert same(before, after, "decoder.")
+    matrices = [name for name, value in before.items() if value.ndim > 1 and not name.startswith("decoder.")]
+    assert {name.split(".")[0] for name in matrices} == {"encoder", "fusion_module"}
+    assert not [name for name in matrices if torch.equal(before[name], after[name])]
+    for name in (name for name, value in before.items() if name.startswith("decoder.decoder_l") and value.ndim == 2):
+        assert not torch.equal(before[name], after[name.replace("decoder.", "decoder_finetuned.", 1)])
+    rows = [json.loads(line) for line in (tmp_path / "smoke" / BACKBONE / "log.jsonl").read_text().splitlines()]
+    assert rows[1]["validation_psnr"] > rows[0]["validation_psnr"]
+    loaded = AutoencoderDRoRAE.from_pretrained(tmp_path / "smoke" / BACKBONE / "checkpoint")
+    assert loaded.encoder.frozen
+    loaded.encode(images).latent.sum().backward()
+    assert all(p.grad is None for p in loaded.encoder.parameters())
+
+
+def test_a_leg_of_everything_fits(runs, tmp_path):
+    (tmp_path / "smoke").mkdir()
+    (tmp_path / "smoke" / "fusion").symlink_to(runs / "smoke" / "fusion")
+    stage1.main([*smoke(tmp_path, BACKBONE), "--log"])
+    shutil.copy(tmp_path / "smoke" / BACKBONE / "leg.safetensors", tmp_path / f"smoke-{BACKBONE}.safetensors")
+    row = stage1.load_run(PRESETS["smoke"], f"smoke/{BACKBONE}", "x", runs, tmp_path)
+    expected = weights(tmp_path, BACKBONE)
+    assert row.encoder.frozen
+    for name, value in row.state_dict().items():
+        torch.testing.assert_close(value, expected[name], atol=2e-3, rtol=2e-3)  # a leg is in half precision
+
+
+def test_the_loss_of_everything_reaches_every_part(model, images):
+    made = task(model, BACKBONE)
+    loss, _ = made.loss(batch(images), 0)
+    expected = (model.decode(model.encode(images).latent).sample - images).abs().mean()
+    torch.testing.assert_close(loss.detach(), expected.detach())
+    loss.backward()
+    parts = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert parts == {"encoder", "fusion_module", "decoder_finetuned"}
+
+
+@pytest.mark.parametrize("phase", ["fusion", BACKBONE])
+def test_the_discriminator_sees_pictures_without_noise_by_the_network_as_it_is(model, images, phase):
+    made = Reconstruction(model, PRESETS["smoke"].stage1[phase], None, None)
+    made.loss(batch(images), 1)
+    (seen,) = made._seen
+    decoder = "original" if phase == "fusion" else "finetuned"
+    for parameter in model.fusion_module.parameters():  # the step that was made since
+        parameter.data *= 1.1
+    with torch.no_grad():
+        expected = model.decode(model.encode(images).latent, decoder=decoder).sample
+        torch.testing.assert_close(made.clean_pictures(seen), expected)
+    assert not torch.allclose(seen.output, expected, atol=1e-2)
+
+
+def test_a_phase_that_a_preset_has_not_is_one_sentence(tmp_path):
+    for preset, has in (("tiny-mean4", "it has decoder"), ("dinov2-b-rae", "its runs are train.stage2's")):
+        with pytest.raises(RunError, match=f"preset '{preset}' has no phase 'fusion'.*{has}"):
+            stage1.main(["--preset", preset, "--phase", "fusion", "--out", str(tmp_path)])
 
 
 def test_finetuning_without_a_fusion_is_one_sentence(runs, tmp_path):

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics.image.fid import NoTrainInceptionV3
 from tqdm.auto import tqdm
 
 from drorae import AutoencoderDRoRAE
@@ -34,6 +33,9 @@ from drorae.pretrained.mean_decoder import load_mean_decoders
 from train.data.held_out import ValidationPhotos, load_held_out
 from train.engine.session import SHARED, main_guard, number_of
 from train.errors import DataError
+from train.measure import inception
+from train.measure.against_reference import measure_against
+from train.measure.against_reference import table as reference_table
 from train.measure.frechet import FrechetDistance, check_count
 from train.measure.generated import measure_generated
 from train.measure.generated import table as generated_table
@@ -55,7 +57,7 @@ METRICS = {  # name to title, and whether more is better
     "fd-mobilenetv2": ("FD-MobileNetV2", False),
     "rfid": ("rFID", False),
 }
-FEATURES = {"fd-mobilenetv2": 1280, "rfid": 2048}
+FEATURES = {"fd-mobilenetv2": 1280, "rfid": inception.NUM_FEATURES}
 TWO_DIGITS = ("psnr", *FEATURES)
 DISTANCES = ("vgg11", "st-lpips", "lpips-vgg", "lpips-alex", *FEATURES)
 TAPPED = ("vgg11", "st-lpips")  # whose features of the original serve for all routes
@@ -94,7 +96,7 @@ class Measure:
             "lpips-vgg": lambda: LPIPS("vgg"),
             "lpips-alex": lambda: LPIPS("alex"),
             "fd-mobilenetv2": lambda: MobileNetV2(self.weights),
-            "rfid": _inception,
+            "rfid": lambda: inception.load_inception(self.weights),
         }
         self.networks = {name: networks[name]().to(self.device) for name in self.metrics if name in networks}
 
@@ -102,7 +104,7 @@ class Measure:
         """Features (B, C) of 8-bit images in [0, 1]."""
         if name == "fd-mobilenetv2":
             return self.networks[name](images)[0]
-        return self.networks[name]((images * 255).to(torch.uint8))
+        return self.networks[name](inception.to_bytes(images))
 
     def features_of_originals(self, images: Tensor) -> dict[str, Tensor]:
         """Features of a batch of 8-bit originals by metric, see :meth:`features`."""
@@ -134,15 +136,6 @@ class Measure:
             | {name: d.compute() for name, d in self.frechet[route].items() if d.count > d.num_features}
             for route, scores in self.scores.items()
         }
-
-
-def _inception() -> torch.nn.Module:
-    try:
-        return NoTrainInceptionV3(name="inception-v3-compat", features_list=["2048"])
-    except ModuleNotFoundError as error:
-        raise DataError("rfid needs the package torch-fidelity: pip install torch-fidelity") from error
-    except OSError as error:
-        raise DataError(f"rfid needs the Inception weights, which could not be fetched ({error}).") from error
 
 
 class LatentDiagnostics:
@@ -358,6 +351,12 @@ def table(report: dict) -> str:
     return "\n".join(lines)
 
 
+def write_report(file: Path | None, report: dict) -> None:
+    """The numbers for machines, where they are wanted."""
+    if file is not None:
+        file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", nargs="?", default=DEFAULT_MODEL, help="folder or id; RAE and adapters too")
@@ -394,8 +393,23 @@ def main(argv: list[str] | None = None) -> None:
         "--copies", action="store_true", help="of --generated also how near the nearest training photo is"
     )
     parser.add_argument("--inception", action="store_true", help="of --generated also gFID, IS, precision and recall")
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        metavar="FILE",
+        help="gFID of --generated against these statistics, ADM's npz or one of its layout, in the place of --data",
+    )
     args = parser.parse_args(argv)
     device = str(best_device())
+    if args.reference and not args.generated:
+        raise DataError("--reference is what generated pictures are measured against; give --generated, too.")
+    if args.reference:
+        if args.copies or args.inception:
+            raise DataError("--copies and --inception look at the photos of --data; leave them out, or --reference.")
+        report = measure_against(args.generated, args.reference, weights=args.weights, device=device)
+        print(reference_table(report))
+        write_report(args.json, report)
+        return
     if args.generated:
         report = measure_generated(
             args.generated,
@@ -409,8 +423,7 @@ def main(argv: list[str] | None = None) -> None:
             batch_size=args.batch_size,
         )
         print(generated_table(report))
-        if args.json:
-            args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_report(args.json, report)
         return
 
     report = measure_checkpoint(
@@ -430,8 +443,7 @@ def main(argv: list[str] | None = None) -> None:
         split=args.split,
     )
     print(table(report))
-    if args.json:
-        args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_report(args.json, report)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """One row per experiment: what trains, from where, on how many pictures, and the number it should reach.
 
-``tiny`` makes ``assets/drorae-tiny``; ``dinov2-b`` is the paper's tokenizer and ``dinov2-b-{h}`` its scaling study;
-``study`` and ``study-ti16`` are the base models of ``train.study``; ``smoke`` and ``study-smoke`` run everything in
-seconds on generated pictures, for the tests.
+``tiny`` makes ``assets/drorae-tiny``; ``dinov2-b`` and what begins with it are the paper's rows
+(:mod:`train.paper_presets`); ``study`` and ``study-ti16`` are the base models of ``train.study``; ``smoke`` and
+``study-smoke`` run everything in seconds on generated pictures, for the tests.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from drorae.study.published import WIDTHS
+from train.paper_presets import PAPER
 from train.settings import (
     AdversaryPreset,
     EncoderPreset,
@@ -24,7 +24,6 @@ from train.settings import (
 
 PHASES = ("decoder", "fusion", "finetune")
 IN21K_STATS = (0.5, 0.5, 0.5)  # mean and std of timm's augreg ViTs
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 # ---- assets/drorae-tiny -------------------------------------------------------------------------------------------
@@ -157,122 +156,6 @@ def _smoke(phase: str, starts_from: str) -> Stage1Preset:
     return Stage1Preset(schedule, phase, starts_from, adversary=adversary, loss_crop=24, noise_tau=0.2)
 
 
-# ---- the paper's tokenizer ----------------------------------------------------------------------------------------
-
-IMAGENET_STEPS = 1_281_167 // 256  # of one epoch
-DINOV2_B_MODEL = {  # everything else is the default of AutoencoderDRoRAE
-    "encoder_name": "vit_base_patch14_reg4_dinov2",
-    "encoder_input_size": 224,
-    "fusion": "depth-routed",
-    "fusion_hidden_size": 3072,
-}
-LPIPS_LOSS = PerceptualPreset("lpips", 1.0)
-
-
-def _dino(start: int, continues: str | None = None) -> AdversaryPreset:
-    """RAE's: DINO v1 ViT-S/8 at 224 px; optimised as the paper states.
-
-    The paper gives one start, of the adversary's part in the loss. Where the heads are fresh they learn from 10,000
-    steps before it on (RAE: two epochs of 5,004 steps at this batch size).
-    """
-    return AdversaryPreset(
-        "vit_small_patch8_224.dino",
-        None,
-        input_size=224,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-        discriminator_start=max(0, start - 10_000),
-        generator_start=start,
-        lr=1e-4,
-        continues=continues,
-    )
-
-
-def _paper(phase: str, starts_from: str, epochs: int, adversary: AdversaryPreset, expected: str) -> Stage1Preset:
-    """Paper, table 5 and appendix A; where it is silent (warm-up, floor, EMA, crop, noise): RAE's recipe."""
-    schedule = Schedule(
-        steps=epochs * IMAGENET_STEPS,
-        batch_size=256,
-        lr=1e-4,
-        warmup_steps=IMAGENET_STEPS,
-        betas=(0.5, 0.9),
-        weight_decay=0.05,
-        max_grad_norm=None,
-        crop_resize=384,
-        crop_scale=(256 / 384, 256 / 384),
-        flip=False,
-        save_every=2500,
-        workers=8,
-        compile=True,
-    )
-    return Stage1Preset(
-        schedule, phase, starts_from, perceptual=LPIPS_LOSS, adversary=adversary, noise_tau=0.8, expected=expected
-    )
-
-
-def _dinov2_b_fusion(name: str, expected: str) -> Stage1Preset:
-    return _paper("fusion", "dinov2-b/decoder", 100, _dino(10_000), expected)
-
-
-def _dinov2_b_denoiser(hidden: int, depth: int, heads: int, epochs: int, expected: str) -> Stage2Preset:
-    """RAE's recipe, which the paper's baseline was made with (its own table 5 states another batch and rate)."""
-    schedule = Schedule(
-        steps=epochs * (1_281_167 // 1024),
-        batch_size=1024,
-        lr=2e-4,
-        warmup_steps=0,
-        lr_floor=1.0,  # constant; RAE's decay begins at epoch 40 and has hardly begun at 80
-        ema_decay=0.9995,
-        precision="no",
-        save_every=2500,
-        workers=8,
-        compile=True,
-    )
-    shape = {"hidden_size": (hidden, 2048), "depth": (depth, 2), "num_heads": (heads, 16)}
-    return Stage2Preset(schedule, "dinov2-b/finetune", shape, expected=expected)
-
-
-def _dinov2_b_text() -> Stage2Preset:
-    """Paper, appendix B (batch, rate, steps); its denoiser is BAGEL's and its text encoder Qwen2.5-0.5B, trained along.
-    Here it is DiT^DH-XL with the frozen Qwen3-0.6B of the paper's successors."""
-    schedule = Schedule(
-        steps=100_000,
-        batch_size=128,
-        lr=5e-5,
-        warmup_steps=1000,
-        ema_decay=0.9995,
-        precision="bf16",
-        save_every=2500,
-        workers=8,
-        compile=True,
-    )
-    shape = {"hidden_size": (1152, 2048), "depth": (28, 2), "num_heads": (16, 16)}
-    text = TextPreset(256, "Qwen/Qwen3-0.6B", examples=("a photo of a bench", "two red apples", "a cat left of a dog"))
-    expected = "GenEval 0.60 (paper's DRoRAE; RAE 0.56, VA-VAE and RPiAE-VB 0.61)"
-    return Stage2Preset(schedule, "dinov2-b/finetune", shape, text=text, expected=expected)
-
-
-DINOV2_B = Preset(
-    model=DINOV2_B_MODEL,
-    encoder=None,
-    stage1={
-        "decoder": _paper("decoder", "encoder", 100, _dino(30_000), "rFID 0.57, PSNR 18.8 dB, LPIPS 0.256, SSIM 0.483"),
-        "fusion": _dinov2_b_fusion("dinov2-b", "rFID 0.47, PSNR 21.79 dB, LPIPS 0.195, SSIM 0.583"),
-        "finetune": _paper(
-            "finetune",
-            "dinov2-b/fusion",
-            20,
-            _dino(0, "dinov2-b/fusion"),
-            "rFID 0.29, PSNR 24.32 dB, LPIPS 0.134, SSIM 0.701",
-        ),
-    },
-    stage2={
-        "class": _dinov2_b_denoiser(1152, 28, 16, 80, "gFID 2.68 unguided, 1.65 with AutoGuidance 1.5"),
-        "class-guide": _dinov2_b_denoiser(384, 12, 6, 14, "the guide: RAE takes its epoch 14"),
-        "text": _dinov2_b_text(),
-    },
-)
-
 TINY_ENCODER = EncoderPreset(
     Schedule(
         steps=250,  # its layers are as near to the teacher's after 140
@@ -394,15 +277,7 @@ PRESETS = {
         encoder=TINY_ENCODER,
         stage1={"decoder": dataclasses.replace(TINY_DECODER, schedule=_tiny(6000, 5600, 2e-3, stop=3200))},
     ),
-    "dinov2-b": DINOV2_B,
-    **{
-        f"dinov2-b-{row.setting}": Preset(
-            model={**DINOV2_B_MODEL, "fusion_hidden_size": row.setting},
-            encoder=None,
-            stage1={"fusion": _dinov2_b_fusion(f"dinov2-b-{row.setting}", f"rFID {row.rfid} (paper, table 8)")},
-        )
-        for row in WIDTHS
-    },
+    **PAPER,
     # 128 px, patch 8, the distilled encoder of "tiny"; and the published ViT-Ti/16 that it was distilled from
     "study": Preset(STUDY_MODEL, TINY_ENCODER, _study_phases("study", "tiny/encoder")),
     "study-ti16": Preset(
@@ -434,6 +309,7 @@ PRESETS = {
             "decoder": _smoke("decoder", "smoke/encoder"),
             "fusion": _smoke("fusion", "smoke/decoder"),
             "finetune": _smoke("finetune", "smoke/fusion"),
+            "backbone": _smoke("backbone", "smoke/fusion"),
         },
         stage2={
             "class": _smoke_denoiser(2),

@@ -6,6 +6,8 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
+NOT_TRAINED = "not yet trained"  # what a row says of its own result until there is one
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -132,7 +134,7 @@ class Stage1Preset:
     router_dropout: float = 0.0  # share of layers left out of the sum, per picture, in phase "fusion"
     validation_side: int | None = None  # of the held-out photos, pixels; the model's own when None
     expected: str = ""  # the number this row should reach
-    measured: str = "not yet trained"
+    measured: str = NOT_TRAINED
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ class Stage2Preset:
     views: int | None = None  # of every picture in the cache; central square and mirror image when None
     text: TextPreset | None = None
     expected: str = ""
-    measured: str = "not yet trained"
+    measured: str = NOT_TRAINED
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,10 @@ phase       trains              frozen                 reconstructs
 decoder     decoder             encoder                last layer -> original decoder (RAE)
 fusion      fusion              encoder, decoder       fused layers -> original decoder, untouched
 finetune    finetuned decoder   encoder, fusion        fused layers -> finetuned decoder
+backbone    all of these        original decoder       fused layers -> finetuned decoder
 ==========  ==================  =====================  ===========================================
 
+Phase ``backbone`` is a row of the paper's table 4, whose latent can hardly be generated; only its preset has it.
 A preset whose fusion is the mean of layers has phase ``decoder`` alone, which then learns that mean.
 
 Paper section 3.4 and appendix A. In phase ``fusion`` the gradient flows *through* the frozen decoder. Run the same
@@ -33,17 +35,20 @@ from train.engine.run_folder import CHECKPOINT
 from train.engine.session import (
     VALIDATION_PHOTOS,
     add_data_arguments,
+    add_dry_run_arguments,
     add_run_arguments,
     load_validation,
     main_guard,
-    number_of,
     train,
     with_arguments,
 )
+from train.engine.task import PeriodicMeasure
+from train.errors import RunError
+from train.measure.while_training import add_rfid_arguments, build_rfid
 from train.presets import PHASES, PRESETS
 from train.settings import Preset, Stage1Preset
 from train.tasks.backbones import build_pretrained, load_timm
-from train.tasks.reconstruction import TRAINED_PART, Reconstruction
+from train.tasks.reconstruction import BACKBONE, Reconstruction, trained_part
 
 ENCODER = "encoder"
 
@@ -82,8 +87,10 @@ def start_model(
         _add_fusion(model, preset)
     else:
         if model.fusion_module is None:
-            raise CheckpointError(f"phase 'finetune' needs a trained fusion, and '{start}' has none.")
+            raise CheckpointError(f"phase '{phase.phase}' needs a trained fusion, and '{start}' has none.")
         model.add_finetuned_decoder()
+        if phase.phase == BACKBONE:
+            model.register_to_config(base_model=None, base_revision=None)  # the encoder is no longer the published one
     return model
 
 
@@ -127,9 +134,10 @@ def load_run(
     model = load_encoder(preset, weights) if first else load_run(preset, start, phase, runs, legs, weights)
     if name == "fusion":
         _add_fusion(model, preset)
-    elif name == "finetune":
+    elif name in ("finetune", BACKBONE):
         model.add_finetuned_decoder()
-    load_strictly(getattr(model, TRAINED_PART[name]), leg.weights, leg.file)
+    load_strictly(trained_part(model, name), leg.weights, leg.file)
+    model.encoder.freeze()
     return model.eval()
 
 
@@ -163,16 +171,17 @@ def build_task(args: argparse.Namespace, preset: Preset, phase: Stage1Preset) ->
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", choices=PRESETS, required=True, help="whose recipe is followed")
-    parser.add_argument("--phase", choices=PHASES, required=True, help="which part to train")
+    parser.add_argument("--phase", choices=(*PHASES, BACKBONE), required=True, help="which part to train")
     parser.add_argument("--start", help="checkpoint or hub id (also RAE's; id@revision) to start from")
-    parser.add_argument("--dry-run", action="store_true", help="print configuration, sizes and cost, and do nothing")
-    parser.add_argument(
-        "--processes", type=number_of("processes"), default=8, help="GPUs that --dry-run counts with (default: 8)"
-    )
+    add_dry_run_arguments(parser)
     add_data_arguments(parser)
     add_run_arguments(parser)
+    add_rfid_arguments(parser)
     args = parser.parse_args(argv)
     preset = PRESETS[args.preset]
+    if args.phase not in preset.stage1:
+        has = ", ".join(preset.stage1) or "none here; its runs are train.stage2's"
+        raise RunError(f"preset '{args.preset}' has no phase '{args.phase}'; it has {has}.")
     phase = with_arguments(preset.stage1[args.phase], args)
     if args.dry_run:
         print(describe(args.preset, preset, phase, args.processes))
@@ -181,9 +190,12 @@ def main(argv: list[str] | None = None) -> None:
     def build(accelerator: Accelerator) -> Reconstruction:
         return build_task(args, preset, phase)
 
+    def observe(task: Reconstruction, accelerator: Accelerator) -> PeriodicMeasure:
+        return build_rfid(args, task.held_out.size, accelerator)
+
     start = f" --start {args.start}" if args.start else ""
     command = f"train.stage1 --preset {args.preset} --phase {args.phase}{start}"
-    train(args, command, args.phase, preset.model, phase, build)
+    train(args, command, args.phase, preset.model, phase, build, observe=observe if args.rfid_every else None)
 
 
 if __name__ == "__main__":

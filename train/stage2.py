@@ -3,7 +3,8 @@
 
 Flow matching on the latents of a frozen tokenizer (paper sections 4.2 and 4.3, with RAE's recipe). The latents are
 computed once and kept under ``--out``/latents. Run the same command again to continue a run that was stopped. The
-checkpoint is the folder of a pipeline: ``DRoRAEClassPipeline.from_pretrained`` or ``DRoRAETextPipeline``.
+checkpoint is the folder of a pipeline: ``DRoRAEClassPipeline.from_pretrained`` or ``DRoRAETextPipeline``. ``--dry-run``
+prints what would be done and what it needs.
 """
 
 from __future__ import annotations
@@ -33,11 +34,13 @@ from train.data.positions import TrainingPositions
 from train.data.sources import LABELS, class_names, load_photos
 from train.data.stream import TrainingStream
 from train.data.text_cache import load_features
+from train.engine.dry_run import describe_denoiser
 from train.engine.run_folder import CHECKPOINT
 from train.engine.session import (
     ICONS,
     PHOTOS,
     add_data_arguments,
+    add_dry_run_arguments,
     add_run_arguments,
     load_positions,
     load_validation,
@@ -46,7 +49,9 @@ from train.engine.session import (
     train,
     with_arguments,
 )
+from train.engine.task import PeriodicMeasure
 from train.errors import DataError, RunError
+from train.measure.while_training import add_gfid_arguments, build_gfid
 from train.presets import PRESETS
 from train.settings import Stage2Preset
 from train.tasks.conditions import ClassCondition, TextCondition
@@ -205,18 +210,25 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--start", help="pipeline (folder or hub id) whose denoiser to go on from (default: afresh)")
     parser.add_argument("--classes", type=number_of("classes"), help="how many there are, where the data does not say")
     parser.add_argument("--no-cache", action="store_true", help="compute the latents anew in every epoch")
+    add_dry_run_arguments(parser)
     add_data_arguments(parser)
     add_run_arguments(parser)
+    add_gfid_arguments(parser)
     parser.set_defaults(data=None, validation=None)
     args = parser.parse_args(argv)
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")  # TF32, as RAE trains its denoisers
+    if args.gfid_reference and (not args.gfid_every or args.condition != "class"):
+        raise RunError("--gfid-reference is for --condition class with --gfid-every; add them, or leave it out.")
     args.data = args.data or DATA[args.condition]
     args.validation = args.validation or args.data[0]  # classes of other data would be other classes
     run = f"{args.condition}-guide" if args.guide else args.condition
     if run not in PRESETS[args.preset].stage2:
         raise RunError(f"preset '{args.preset}' has no run '{run}'; it has {', '.join(PRESETS[args.preset].stage2)}.")
     row = with_arguments(PRESETS[args.preset].stage2[run], args)
+    if args.dry_run:
+        print(describe_denoiser(args.preset, run, PRESETS[args.preset], row, args.processes))
+        return
     name = resolve_tokenizer(args, row)
     model = load_tokenizer(name)
     if model.statistics is None:
@@ -239,6 +251,9 @@ def main(argv: list[str] | None = None) -> None:
             )
         return positions
 
+    def observe(task: FlowMatching, accelerator: Accelerator) -> PeriodicMeasure:
+        return build_gfid(args, task.image_size, accelerator)
+
     if args.start:
         start_from(args.start, condition, args.guide, model)
     given = "".join(f" --{name} {value}" for name in ("tokenizer", "start") if (value := getattr(args, name)))
@@ -247,7 +262,7 @@ def main(argv: list[str] | None = None) -> None:
     settings = {"denoiser": shape, "tokenizer": tokenizer_hash(model), "cached": not args.no_cache}
     settings |= {"classes": condition.names} if isinstance(condition, ClassCondition) else {}
     settings |= {"start": module_hash(condition.network)} if args.start else {}
-    train(args, command, run, settings, row, build, load)
+    train(args, command, run, settings, row, build, load, observe if args.gfid_every else None)
 
 
 if __name__ == "__main__":

@@ -55,11 +55,12 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
             embeddings are stored for.
         encoder_mean, encoder_std: per-channel normalisation of the encoder.
         encoder_norm_eps: eps of the encoder's norms, its architecture's own when ``None``.
-        fusion: ``None`` (RAE), ``"depth-routed"`` (the paper), ``"depth-routed-softmax"`` (its ablation) or ``"mean"``
-            (mean of the last K layers, RAEv2).
+        fusion: ``None`` (RAE), ``"depth-routed"`` (the paper), its ablations ``"depth-routed-softmax"`` and
+            ``"cross-attention"``, or ``"mean"`` (mean of the last K layers, RAEv2).
         fusion_hidden_size: width h of the experts, 4 * C when ``None``.
         fusion_beta: strength of the incremental correction, equation 5.
         fusion_mean_layers: K of the mean fusion, all layers when ``None``.
+        fusion_layers: how many of the deepest layers ``"depth-routed"`` fuses, all when ``None``.
         decoder_hidden_size, decoder_num_layers, decoder_num_heads, decoder_intermediate_size: the ViT decoder.
         decoder_patch_size: pixels per side that one token paints.
         finetuned_decoder: whether a second decoder, finetuned on fused latents (phase 3), is part of the model.
@@ -83,6 +84,7 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
         "fusion_hidden_size": maybe(whole_number(1, 1_000_000)),
         "fusion_beta": number(0, 1),
         "fusion_mean_layers": maybe(whole_number(1, 1000)),
+        "fusion_layers": maybe(whole_number(1, 1000)),
         "decoder_hidden_size": whole_number(1, 100_000),
         "decoder_num_layers": whole_number(1, 1000),
         "decoder_num_heads": whole_number(1, 1000),
@@ -125,6 +127,7 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
         any_size: bool = False,
         base_model: str | None = None,
         base_revision: str | None = None,
+        fusion_layers: int | None = None,
     ):
         super().__init__()
         self.encoder = VisionEncoder(
@@ -150,7 +153,9 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
         self.grid_size = rows
         self.image_size = rows * decoder_patch_size
 
-        self.fusion_module = self._build_fusion(fusion, fusion_hidden_size, fusion_beta, fusion_mean_layers)
+        self.fusion_module = self._build_fusion(
+            fusion, fusion_hidden_size, fusion_beta, fusion_mean_layers, fusion_layers
+        )
         self.decoder = PixelDecoder(
             self.encoder.dim,
             (rows, columns),
@@ -216,23 +221,27 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
         self.register_to_config(latent_statistics=self.statistics.kind, latent_distance=None)
 
     def set_fusion(
-        self, fusion: str | None, hidden_size: int | None = None, beta: float = 0.2, mean_layers: int | None = None
+        self,
+        fusion: str | None,
+        hidden_size: int | None = None,
+        beta: float = 0.2,
+        mean_layers: int | None = None,
+        layers: int | None = None,
     ) -> None:
         """Put a fresh fusion into the model (phase 2), or take it out (``None``, RAE). Arguments as the class's.
 
         Raises:
             ValueError: an unknown fusion or impossible values.
         """
-        module = self._build_fusion(fusion, hidden_size, beta, mean_layers)
+        module = self._build_fusion(fusion, hidden_size, beta, mean_layers, layers)
         self.fusion_module = None if module is None else module.to(self.device, self.dtype)
         self.statistics = None  # they were of another latent
         self.register_to_config(latent_statistics=None, latent_distance=None, departure_limits=None)
-        self.register_to_config(
-            fusion=fusion, fusion_hidden_size=hidden_size, fusion_beta=beta, fusion_mean_layers=mean_layers
-        )
+        self.register_to_config(fusion=fusion, fusion_hidden_size=hidden_size, fusion_beta=beta)
+        self.register_to_config(fusion_mean_layers=mean_layers, fusion_layers=layers)
 
     def _build_fusion(
-        self, name: str | None, hidden_size: int | None, beta: float, mean_layers: int | None
+        self, name: str | None, hidden_size: int | None, beta: float, mean_layers: int | None, layers: int | None
     ) -> Fusion | None:
         encoder = self.encoder
         return build_fusion(
@@ -243,6 +252,7 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
             hidden_size=hidden_size,
             beta=beta,
             mean_layers=mean_layers,
+            layers=layers,
         )
 
     def add_finetuned_decoder(self) -> nn.Module:

@@ -113,7 +113,13 @@ class VisionEncoder(nn.Module):
         # Constants of the architecture, rebuilt from the config: nothing to save.
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
-        self.requires_grad_(False)
+        self.freeze()
+
+    def freeze(self, frozen: bool = True) -> None:
+        """No gradient from now on, which is how every encoder begins; ``False`` lets it train, as in one row of the
+        paper's table 4."""
+        self.frozen = frozen
+        self.requires_grad_(not frozen)
 
     def normalize(self, x: Tensor) -> Tensor:
         """Image (B, 3, H, W) in [0, 1] to the range the network was trained on, and to its size where that is fixed."""
@@ -129,12 +135,12 @@ class VisionEncoder(nn.Module):
             return self.grid_size
         return x.shape[-2] // self.patch_size, x.shape[-1] // self.patch_size
 
-    @torch.no_grad()
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Image (B, 3, H, W) in [0, 1] to L token maps (B, N, C), block outputs before the final norm.
 
         N counts the patches row by row, see :meth:`grid_of`. The network runs in the precision of its weights, whatever
         that of the image is.
         """
-        x = self.normalize(x).to(self.model.patch_embed.proj.weight.dtype)
-        return tuple(self.model.forward_intermediates(x, norm=False, output_fmt="NLC", intermediates_only=True))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            x = self.normalize(x).to(self.model.patch_embed.proj.weight.dtype)
+            return tuple(self.model.forward_intermediates(x, norm=False, output_fmt="NLC", intermediates_only=True))

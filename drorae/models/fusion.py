@@ -252,6 +252,93 @@ class SoftmaxRoutedFusion(DepthRoutedFusion):
         return weights, weights
 
 
+class SomeLayersFusion(DepthRoutedFusion):
+    """Experts and router for some layers alone (paper, table 9); the others have weight 0 and no expert.
+
+    The energy of equation 4 is that of the chosen layers, and z_base stays LN(z_L), whether or not L is among them.
+
+    Args:
+        num_layers: L, layers of the encoder.
+        layers: which are fused, indices 0..L-1, ascending.
+
+    Raises:
+        ValueError: no layer, or one that the encoder does not have; and what :class:`DepthRoutedFusion` raises.
+    """
+
+    def __init__(
+        self,
+        num_layers: int,
+        layers: Sequence[int],
+        dim: int,
+        hidden_size: int | None = None,
+        beta: float = 0.2,
+        eps: float = 1e-6,
+    ):
+        if not layers or min(layers) < 0 or max(layers) >= num_layers:
+            raise ValueError(f"between 1 and {num_layers} layers are fused, not {[layer + 1 for layer in layers]}")
+        super().__init__(len(layers), dim, hidden_size, beta, eps)
+        self.num_layers, self.layers = num_layers, list(layers)
+
+    def expert_outputs(self, z: Tensor) -> Tensor:
+        """Equation 2 of the chosen layers: LN(z_k) to h_k, both (L, B, N, C), 0 for the others."""
+        h = super().expert_outputs(z[self.layers])
+        return h.new_zeros(self.num_layers, *h.shape[1:]).index_copy(0, self._places(h.device), h)
+
+    def router_weights(self, z: Tensor) -> Tensor:
+        """Equation 3 from the chosen layers for themselves: LN(z_k), (L, B, N, C), to w, (B, N, L), else 0."""
+        w = super().router_weights(z[self.layers])
+        return w.new_zeros(*w.shape[:-1], self.num_layers).index_copy(-1, self._places(w.device), w)
+
+    def _places(self, device: torch.device) -> Tensor:
+        return torch.tensor(self.layers, device=device)
+
+
+class CrossAttentionFusion(Fusion):
+    """The paper's ablation (table 3): a token of the last layer attends to itself in all layers.
+
+    ::
+
+        z_fuse = LN( MultiheadAttention(query LN(z_L); keys, values LN(z_1), ..., LN(z_L)) )
+
+    The paper says no more than "last layer as query, multi-head". Chosen here: each token looks at its own position
+    alone, as the router does; heads of 64 channels, as in the encoder; projections with biases; no residual around the
+    attention and no experts, since the row has neither of the paper's two steps.
+
+    Args:
+        num_layers: L, layers of the encoder.
+        dim: C, channels of a token.
+    """
+
+    def __init__(self, num_layers: int, dim: int, eps: float = 1e-6):
+        super().__init__(num_layers, eps)
+        self.attention = nn.MultiheadAttention(dim, dim // 64 if dim % 64 == 0 else 1)
+
+    def forward(
+        self, layers: Sequence[Tensor], return_routing: bool = False, keep: Tensor | None = None
+    ) -> FusionOutput:
+        """L block outputs (B, N, C) to one token map (B, N, C). The routing has the attention weights, averaged over
+        heads: none is negative, and they sum to 1.
+
+        Raises:
+            ValueError: ``keep`` leaves nothing of a token.
+        """
+        z = self.normalize(layers)
+        tokens = z.flatten(1, 2)  # (L, B*N, C): one short sequence for every token
+        hidden = None
+        if keep is not None:
+            hidden = ~per_token(keep).expand(*z.shape[1:3], -1).flatten(0, 1)
+            if hidden.all(-1).any():
+                raise ValueError("keep at least one layer of every token, since attention needs something to look at")
+        attended, weights = self.attention(
+            tokens[-1:], tokens, tokens, key_padding_mask=hidden, need_weights=return_routing
+        )
+        fused = layer_norm(attended[0], self.eps).unflatten(0, z.shape[1:3])
+        if not return_routing:
+            return FusionOutput(fused, None)
+        weights = weights[:, 0].float().unflatten(0, z.shape[1:3])
+        return FusionOutput(fused, Routing(weights, weights, z[-1], fused))
+
+
 class MeanFusion(Fusion):
     """RAEv2's fixed fusion (arXiv 2605.18324): mean of the last K normalised layers. No parameters.
 
@@ -298,7 +385,7 @@ def per_token(keep: Tensor) -> Tensor:
     return keep if keep.ndim == 3 else keep[:, None]
 
 
-FUSIONS = ("depth-routed", "depth-routed-softmax", "mean")
+FUSIONS = ("depth-routed", "depth-routed-softmax", "cross-attention", "mean")
 
 
 def build_fusion(
@@ -310,8 +397,12 @@ def build_fusion(
     hidden_size: int | None = None,
     beta: float = 0.2,
     mean_layers: int | None = None,
+    layers: int | None = None,
 ) -> Fusion | None:
     """A fresh fusion for an encoder of ``num_layers`` layers and ``dim`` channels; ``None`` for RAE.
+
+    Args:
+        layers: how many of the deepest layers ``"depth-routed"`` fuses, all when ``None``.
 
     Raises:
         ValueError: an unknown name or impossible values.
@@ -320,7 +411,15 @@ def build_fusion(
         return None
     if name not in FUSIONS:
         raise ValueError(f"fusion is None or one of {', '.join(FUSIONS)}, not {name!r}")
+    if layers is not None and name != "depth-routed":
+        raise ValueError(f"a choice of the deepest {layers} layers is for the fusion 'depth-routed', not for {name!r}")
+    if layers is not None and not 1 <= layers <= num_layers:
+        raise ValueError(f"between 1 and {num_layers} of the deepest layers can be fused, not {layers}")
     if name == "mean":
         return MeanFusion(num_layers, num_layers if mean_layers is None else mean_layers, eps)
+    if name == "cross-attention":
+        return CrossAttentionFusion(num_layers, dim, eps)
+    if layers is not None and layers < num_layers:
+        return SomeLayersFusion(num_layers, range(num_layers - layers, num_layers), dim, hidden_size, beta, eps)
     routed = SoftmaxRoutedFusion if name == "depth-routed-softmax" else DepthRoutedFusion
     return routed(num_layers, dim, hidden_size, beta, eps)

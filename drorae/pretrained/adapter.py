@@ -24,7 +24,10 @@ from drorae.rules import check_settings, text
 
 CONFIG, WEIGHTS = "fusion_config.json", "fusion.safetensors"
 FUSION_KEYS = ("fusion", "fusion_hidden_size", "fusion_beta", "fusion_mean_layers")
-SETTINGS = {key: AutoencoderDRoRAE.SETTINGS[key] for key in (*FUSION_KEYS, "latent_statistics", "base_revision")}
+LAYERS_KEY = "fusion_layers"  # adapters that are older than it fuse all layers
+SETTINGS = {
+    key: AutoencoderDRoRAE.SETTINGS[key] for key in (*FUSION_KEYS, LAYERS_KEY, "latent_statistics", "base_revision")
+}
 SETTINGS["base_model"] = text()
 
 
@@ -48,7 +51,8 @@ def save_fusion(model: AutoencoderDRoRAE, folder: str | Path) -> None:
         for key, value in module.state_dict().items()
     }
     save_file(state, folder / WEIGHTS)
-    config = {key: model.config[key] for key in ("base_model", "base_revision", "latent_statistics", *FUSION_KEYS)}
+    keys = ("base_model", "base_revision", "latent_statistics", *FUSION_KEYS, LAYERS_KEY)
+    config = {key: model.config[key] for key in keys}
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
@@ -72,15 +76,23 @@ def load_fusion(name: str | Path, revision: str | None = None, base: str | None 
             raise CheckpointError(f"'{folder / CONFIG}' names no fusion.")
     except CheckpointError as error:
         raise CheckpointError(f"'{folder}' holds no readable fusion adapter ({error}); fetch it again.") from error
-    fusion = {key.removeprefix("fusion_"): config[key] for key in FUSION_KEYS}
+    fusion: dict[str, Any] = {key.removeprefix("fusion_"): config.get(key) for key in (*FUSION_KEYS, LAYERS_KEY)}
     width = next((value.shape[-1] for key, value in state.items() if key == "fusion_module.experts.weight_in"), None)
-    if fusion["fusion"] != "mean" and fusion["hidden_size"] not in (None, width):  # before anything is built
+    if fusion["fusion"].startswith("depth-routed") and fusion["hidden_size"] not in (
+        None,
+        width,
+    ):  # before anything is built
         raise CheckpointError(
             f"'{folder / CONFIG}' says {fusion['hidden_size']} for 'fusion_hidden_size', and the weights are of "
             f"{width or 'no fusion of that kind'}; fetch it again."
         )
     base_model, base_revision = config["base_model"], config["base_revision"]
-    model = AutoencoderDRoRAE.from_rae(base or base_model, revision=None if base else base_revision, **fusion)
+    try:
+        model = AutoencoderDRoRAE.from_rae(base or base_model, revision=None if base else base_revision, **fusion)
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise CheckpointError(f"The fusion in '{folder}' does not fit '{base or base_model}': {error}.") from error
     parts: dict[str, dict[str, Any]] = {"fusion_module": {}, "statistics": {}}
     try:
         for key, value in state.items():

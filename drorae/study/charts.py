@@ -64,8 +64,8 @@ def peers(plane: str, own: Measured | None) -> go.Figure:
                 textposition=[places[row.name] for row in rows],
                 textfont={"size": 11},
                 marker={"color": PEER, "size": 9, "symbol": symbol},
-                customdata=[[row.source, row.note, stated_epochs(row, y)] for row in rows],
-                hovertemplate="<b>%{text}</b>, arXiv %{customdata[0]}<br>" + point_values(x, y) + "%{customdata[2]}<br>"
+                customdata=[[published.source_words(row.source), row.note, stated_epochs(row, y)] for row in rows],
+                hovertemplate="<b>%{text}</b>, %{customdata[0]}<br>" + point_values(x, y) + "%{customdata[2]}<br>"
                 "%{customdata[1]}<extra></extra>",
                 name=name,
             )

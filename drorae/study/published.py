@@ -14,7 +14,7 @@ class Peer(NamedTuple):
     """A tokenizer and what was generated upon it. PSNR in dB; ``epochs`` are the generator's, ``None`` not stated."""
 
     name: str
-    source: str  # arXiv number
+    source: str  # arXiv number, or the id of a model card on the Hub
     rfid: float | None = None
     psnr: float | None = None
     gfid: float | None = None  # without guidance
@@ -38,6 +38,14 @@ PEERS = (
     Peer("RAEv2, K=23", "2605.18324", 0.185, 27.03, 3.01, 80, 1.25, 80, "DINOv3-L, fixed mean of 23 layers"),
     Peer("DecQ", "2605.22777", 0.47, 22.76, 1.80, 80, 1.33, 80, "8 queries for detail, generated jointly"),
     Peer("UniSpace", "2608.08676", 0.14, 30.84, 2.10, None, 1.87, None, "second, trained patch embedding"),
+    Peer("FuseReg", "2609.31620", gfid=2.21, note="RAEv2, K=23, its decoder trained on random subsets of layers"),
+    Peer(
+        "FuseLift",
+        "Hongyang-Du/FuseLift",
+        guided=0.98,
+        guided_epochs=80,
+        note="RAEv2, K=7, whose decoder it keeps; the generator learns the decoder's first hidden state",
+    ),
     Peer("HiRAE-7", "2609.37775", 0.217, 25.07, 2.085, 80, 1.038, 80, "learned fusion with budgets, DINOv3-L"),
     Peer("HiRAE-24", "2609.37775", 0.209, 26.38, 2.129, 80, 1.038, 80, "learned fusion with budgets, DINOv3-L"),
     Peer(
@@ -49,6 +57,11 @@ PEERS = (
         note="fusion and decoder trained together, as HiRAE's authors rebuilt it",
     ),
 )
+
+
+def source_words(source: str) -> str:
+    """The source of a peer as text: an arXiv number, or a model card."""
+    return f"model card {source}" if "/" in source else f"arXiv {source}"
 
 
 class RouteScores(NamedTuple):
@@ -68,6 +81,30 @@ ROUTE_SCORES = (
     RouteScores("rae", "RAE (last layer)", 0.57, 18.8, 0.256, 0.483, 2.16, 1.74),
     RouteScores("phase2", "DRoRAE, phase 2", 0.47, 21.79, 0.195, 0.583, 2.45, 1.70),
     RouteScores("drorae", "DRoRAE, full", 0.29, 24.32, 0.134, 0.701, 2.68, 1.65),
+)
+
+
+class Quoted(NamedTuple):
+    """A row of the paper's table 1 that it quotes from others: ``generator`` with parameters and epochs."""
+
+    name: str
+    generator: str
+    rfid: float
+    psnr: float | None
+    lpips: float | None
+    ssim: float | None
+    gfid: float
+    guided: float | None
+
+
+QUOTED = (
+    Quoted("VQGAN", "MaskGiT, 227M, 555 epochs", 2.23, 17.9, 0.202, 0.422, 6.18, None),
+    Quoted("SD-VAE", "DiT-XL, 675M, 1400 epochs", 0.61, 26.9, 0.130, 0.736, 9.62, 2.27),
+    Quoted("REPA", "SiT-XL, 675M, 80 epochs", 0.61, 26.9, 0.130, 0.736, 7.90, None),
+    Quoted("VA-VAE", "SiT-XL, 675M, 80 epochs", 0.27, 27.7, 0.097, 0.779, 5.96, 3.63),
+    Quoted("FAE-d32", "LightningDiT, 675M, 80 epochs", 0.68, None, None, None, 2.08, 1.70),
+    Quoted("SVG", "SVG-XL, 675M, 80 epochs", 0.65, None, None, None, 6.57, 3.54),
+    Quoted("RPiAE", "LightningDiT, 675M, 80 epochs", 0.50, 21.3, 0.216, 0.525, 2.25, 1.51),
 )
 
 

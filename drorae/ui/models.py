@@ -140,7 +140,9 @@ def model_line(model: AutoencoderDRoRAE, name: str) -> str:
         count += parameter.numel()
         size += parameter.numel() * parameter.element_size()
     what = (
-        "no fusion: its last layer only" if model.fusion_module is None else f"{model.encoder.num_layers} layers fused"
+        "no fusion: its last layer only"
+        if model.fusion_module is None
+        else f"{model.config.fusion_layers or model.encoder.num_layers} layers fused"
     )
     where = f"{megabytes(size)} in {precision_name(model.dtype)} on the {model.device.type.upper()}"
     return f"{name}: {count / 1e6:.1f} M parameters, {where}, {what}."

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import gradio as gr
 
 from drorae.checkpoints import stored_folder
-from drorae.study import charts, own_study, published
+from drorae.study import charts, own_study, paper_rows, published
 from drorae.study.fits import Measured, read_measurements, refits
 from drorae.study.own_study import OwnStudy
+from drorae.study.paper_rows import PaperRows
 from drorae.ui.lanes import IN_STUDY
 
 if TYPE_CHECKING:
@@ -64,6 +65,18 @@ GENEVAL_TEXT = """
 ## Text to image
 GenEval of generators of about 1 B parameters that differ in the tokenizer only. DRoRAE gains 0.04 over RAE; VA-VAE
 and RPiAE stay ahead by 0.01. The paper's text gives DRoRAE 0.59, its table 0.60.
+
+Scale-RAE ([arXiv 2601.16208](https://arxiv.org/abs/2601.16208)) takes RAE to this task with latents of SigLIP2 and
+generators of 2.4 and 9.8 B parameters. It finds that the time shift stays essential, and that the wide head and
+decoders trained with noise bring little at that scale.
+"""
+
+ROWS_TEXT = """
+## What would it take?
+Every row of the paper's tables, with the command that trains it here. The hours are those of one H100 at {share:.0%}
+of its peak, counted and not measured, for the row's own runs: what these stand on is trained once for all rows.
+**{run} of {total} rows have been run.** Rows without a command are of other tokenizers. `docs/reproduction.md` has
+whole commands, and what the paper leaves open.
 """
 
 
@@ -153,6 +166,7 @@ def build(own: Measured | None) -> StudyTab:
             rows = [(name, *scores) for name, scores in published.GENEVAL.items()]
             gr.Markdown(markdown_table(("tokenizer (tables 2, 7)", *published.GENEVAL_TASKS), rows))
     fixed = [scaling, designs, strategies, geneval]
+    build_rows()
     study = results()
     if study is not None:
         with section():
@@ -162,6 +176,38 @@ def build(own: Measured | None) -> StudyTab:
     state = gr.State(own)
     plane.input(charts.peers, [plane, state], peers, api_visibility="private", **IN_STUDY)
     return StudyTab(plane, heading, phases, table, peers, state, fixed)
+
+
+def build_rows() -> None:
+    """The matrix of the paper's rows, a fold for each table, where the code came with it."""
+    matrix = paper_rows.read_rows()
+    if matrix is None:
+        return
+    with section():
+        gr.Markdown(rows_text(matrix), elem_id="study-rows-text")
+        with gr.Column(elem_id="study-rows"):
+            for table in matrix["tables"]:
+                title = f"{paper_rows.table_title(table)} ({len(table['rows'])} rows)"
+                with gr.Accordion(title, open=False):
+                    gr.Markdown(rows_table(table["rows"], matrix["runs"]))
+
+
+def rows_text(matrix: PaperRows) -> str:
+    """How many rows there are, how many have been run, and how hours are counted."""
+    rows = [row for table in matrix["tables"] for row in table["rows"]]
+    run = sum(row["ours"] != paper_rows.NOT_RUN for row in rows)
+    return ROWS_TEXT.format(share=matrix["utilisation"], run=run, total=len(rows))
+
+
+def rows_table(rows: Sequence[dict[str, Any]], runs: dict[str, Any]) -> str:
+    """One table of the paper: what it says, what was measured here, what it takes."""
+    lines = []
+    for row in rows:
+        own = [runs[name] for name in row["runs"]]
+        note = f"<br><small>{row['note']}</small>" if row["note"] else ""
+        commands = [f"{as_command('python -m ' + run['command'])} {run['hours']:,.0f}&nbsp;h" for run in own]
+        lines.append((row["name"] + note, row["paper"], row["ours"], "<br>".join(commands) or None))
+    return markdown_table(("row", "the paper", "ours", "command, hours of an H100"), lines)
 
 
 def section() -> gr.Column:
@@ -293,8 +339,9 @@ def gfid_cell(value: float | None, epochs: int | None) -> str | None:
 
 
 def link(source: str) -> str:
-    """An arXiv number as a link."""
-    return f"[arXiv {source}](https://arxiv.org/abs/{source})"
+    """A source, an arXiv number or a model card, as a link."""
+    place = f"https://huggingface.co/{source}" if "/" in source else f"https://arxiv.org/abs/{source}"
+    return f"[{published.source_words(source)}]({place})"
 
 
 def as_code(text: str) -> str:

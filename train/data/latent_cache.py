@@ -39,6 +39,8 @@ LATENT_SETTINGS = ("encoder", "fusion", "decoder_patch_size")  # starts of the c
 def tokenizer_hash(model: AutoencoderDRoRAE) -> str:
     """A hash of what makes the latent: encoder and fusion, their weights and their configuration."""
     settings = {key: value for key, value in model.config.items() if key.startswith(LATENT_SETTINGS)}
+    if settings.get("fusion_layers") is None:  # a fusion of all layers has the name it had before there was a choice
+        settings.pop("fusion_layers", None)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=list).encode())
     for part in (model.encoder, model.fusion_module):
         if part is not None:

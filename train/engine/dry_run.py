@@ -23,12 +23,13 @@ from drorae import AutoencoderDRoRAE, DiTDH
 from drorae.building import UnfilledMeta
 from train.data.batches import Batch
 from train.errors import RunError
-from train.settings import PerceptualPreset, Preset, Schedule, Stage1Preset, Stage2Preset
-from train.tasks.reconstruction import Reconstruction
+from train.settings import PerceptualPreset, Preset, Schedule, Stage1Preset, Stage2Preset, TextPreset
+from train.tasks.reconstruction import BACKBONE, Reconstruction
 
 # Dense products of an H100 SXM in bf16 and in TF32, which fp32 runs use, from its data sheet; a common share of them
 PEAK_FLOPS, PEAK_TF32, UTILISATION = 989e12, 494.5e12, 0.4
 GIB = 2**30
+TEXT_WIDTHS = {"minilm-l3": 384, "Qwen/Qwen3-0.6B": 1024}  # channels of the frozen text encoders of the presets
 
 
 class StepCost(NamedTuple):
@@ -58,7 +59,7 @@ def build_on_meta(preset: Preset, phase: Stage1Preset) -> Reconstruction:
     adversary = phase.adversary and dataclasses.replace(phase.adversary, backbone_weights="random")
     with UnfilledMeta(), torch.device("meta"):
         model = AutoencoderDRoRAE(**(preset.model if phase.phase != "decoder" else {**preset.model, "fusion": None}))
-        if phase.phase == "finetune":
+        if phase.phase in ("finetune", BACKBONE):
             model.add_finetuned_decoder()
         row = dataclasses.replace(phase, perceptual=None, adversary=adversary)
         task = Reconstruction(model, row, Path(), validation=None)
@@ -92,34 +93,51 @@ def step_cost(task: Reconstruction) -> StepCost:
     return StepCost(counter.get_total_flops(), sum(kept.values()))
 
 
-def denoiser_cost(preset: Preset, row: Stage2Preset, text_dim: int = 1024) -> int:
-    """Floating point operations of a training step of a denoiser with one latent; the backward pass counts twice.
+class MetaDenoiser(NamedTuple):
+    """A denoiser without memory for its weights, and what a call takes: one latent, its time, its condition."""
 
-    The frozen encoders are left out: the latents of all pictures are computed once.
+    network: DiTDH
+    latent: Tensor
+    condition: dict[str, Tensor]
 
-    Args:
-        text_dim: channels of the text tokens, where the condition is a text (1,024 of Qwen3-0.6B).
-    """
-    condition = {"num_classes": 1000} if row.text is None else {"num_classes": None, "text_dim": text_dim}
-    with torch.device("meta"):
+
+def text_width(text: TextPreset) -> int:
+    """Channels of the text tokens: the small encoder's own, or those of a frozen one that is known here."""
+    return text.hidden_size or TEXT_WIDTHS.get(text.encoder or "", TEXT_WIDTHS["Qwen/Qwen3-0.6B"])
+
+
+def build_denoiser_on_meta(preset: Preset, row: Stage2Preset) -> MetaDenoiser:
+    """A row's denoiser for the latents of its preset's model; of classes it has ImageNet's 1,000."""
+    width = text_width(row.text) if row.text else None
+    condition = {"num_classes": 1000} if width is None else {"num_classes": None, "text_dim": width}
+    with UnfilledMeta(), torch.device("meta"):
         model = AutoencoderDRoRAE(**preset.model)
         size, channels = model.grid_size, model.encoder.dim
         denoiser = DiTDH(sample_size=size, in_channels=channels, **condition, **row.denoiser)
         inputs: dict[str, Tensor] = {"class_labels": torch.zeros(1, dtype=torch.long)}
         if row.text is not None:
             inputs = {
-                "encoder_hidden_states": torch.zeros(1, row.text.max_tokens, text_dim),
+                "encoder_hidden_states": torch.zeros(1, row.text.max_tokens, width),
                 "encoder_attention_mask": torch.ones(1, row.text.max_tokens, dtype=torch.bool),
             }
-        with FlopCounterMode(display=False) as counter:
-            denoiser(torch.zeros(1, channels, size, size), torch.zeros(1), **inputs)
+        return MetaDenoiser(denoiser, torch.zeros(1, channels, size, size), inputs)
+
+
+def denoiser_cost(preset: Preset, row: Stage2Preset) -> int:
+    """Floating point operations of a training step of a denoiser with one latent; the backward pass counts twice.
+
+    The frozen encoders are left out: the latents of all pictures are computed once.
+    """
+    made = build_denoiser_on_meta(preset, row)
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        made.network(made.latent, torch.zeros(1), **made.condition)
     return 3 * counter.get_total_flops()
 
 
 def estimate_hours(flops: int, schedule: Schedule, gpus: int) -> float:
     """Hours of a whole run on so many GPUs; ``flops`` are of a step with one picture."""
     peak = PEAK_FLOPS if schedule.precision == "bf16" else PEAK_TF32
-    return flops * schedule.batch_size * schedule.steps / (gpus * peak * UTILISATION) / 3600
+    return flops * schedule.batch_size * schedule.last_step / (gpus * peak * UTILISATION) / 3600
 
 
 def describe(name: str, preset: Preset, phase: Stage1Preset, gpus: int = 8) -> str:
@@ -135,9 +153,11 @@ def describe(name: str, preset: Preset, phase: Stage1Preset, gpus: int = 8) -> s
     task = build_on_meta(preset, phase)
     model, schedule = task.model, phase.schedule
     cost = step_cost(task)
-    trained, opponent = _count(task.trainable), _count(task.adversary) if task.adversary else 0
+    trained, opponent = count_parameters(task.trainable), count_parameters(task.adversary) if task.adversary else 0
     others = [task.perceptual, task.adversary.frozen if task.adversary else None]
-    frozen = _count(model) - trained + sum(_count(network) for network in others if network is not None)
+    frozen = (
+        count_parameters(model) - trained + sum(count_parameters(network) for network in others if network is not None)
+    )
     half = 0.5 if schedule.precision == "bf16" else 1
     # weights, gradient, two moments; the average of the weights on top for what is exported
     fixed = 4 * frozen + 20 * trained + 16 * opponent
@@ -153,9 +173,9 @@ def describe(name: str, preset: Preset, phase: Stage1Preset, gpus: int = 8) -> s
         f"preset {name}, phase {phase.phase}",
         json.dumps({"model": preset.model, **dataclasses.asdict(phase)}, indent=2),
         "",
-        *(f"{part:18} {_count(get()) / 1e6:8.2f}M parameters" for part, get in parts if get() is not None),
+        *(f"{part:18} {count_parameters(get()) / 1e6:8.2f}M parameters" for part, get in parts if get() is not None),
         f"{'trained':18} {trained / 1e6:8.2f}M parameters, and {opponent / 1e6:.2f}M in the discriminator's heads",
-        f"{'steps':18} {schedule.steps} x {schedule.batch_size} pictures of {task.image_size} px",
+        f"{'steps':18} {schedule.last_step} x {schedule.batch_size} pictures of {task.image_size} px",
         f"{'compute':18} {cost.flops / 1e9:.1f} GFLOP per picture and step (counted on the meta device)",
         f"{'memory':18} {(fixed + activations) / GIB:.1f} GiB per GPU with {micro} pictures on each of {gpus} GPUs: "
         f"{fixed / GIB:.1f} for weights and optimisers, {activations / GIB:.1f} for activations "
@@ -167,5 +187,39 @@ def describe(name: str, preset: Preset, phase: Stage1Preset, gpus: int = 8) -> s
     return "\n".join(lines)
 
 
-def _count(module: nn.Module) -> int:
+def describe_denoiser(name: str, run: str, preset: Preset, row: Stage2Preset, gpus: int = 8) -> str:
+    """The answer to ``--dry-run`` of a denoiser, for so many GPUs.
+
+    Raises:
+        RunError: the batch does not divide over them.
+    """
+    schedule = row.schedule
+    try:
+        micro = schedule.micro_batch(gpus)
+    except ValueError as error:
+        raise RunError(f"{error} (--processes)") from error
+    made = build_denoiser_on_meta(preset, row)
+    trained, flops = count_parameters(made.network), denoiser_cost(preset, row)
+    peak = PEAK_FLOPS if schedule.precision == "bf16" else PEAK_TF32
+    channels, height, width = made.latent.shape[1:]
+    lines = [
+        f"preset {name}, run {run}",
+        json.dumps(dataclasses.asdict(row), indent=2),
+        "",
+        f"{'denoiser':18} {trained / 1e6:8.2f}M parameters",
+        f"{'latents':18} {channels} x {height} x {width}, of {row.tokenizer}",
+        f"{'steps':18} {schedule.last_step} x {schedule.batch_size} latents, {micro} on each of {gpus} GPUs",
+        f"{'compute':18} {flops / 1e9:.1f} GFLOP per latent and step (counted on the meta device; the latents, and the "
+        "tokens of a frozen text encoder, are computed once before)",
+        f"{'memory':18} {20 * trained / GIB:.1f} GiB per GPU for weights and optimiser; activations are not counted",
+        f"{'time':18} {estimate_hours(flops, schedule, gpus):.1f} h on {gpus} H100 at {UTILISATION:.0%} of "
+        f"{peak / 1e12:.0f} TFLOP/s",
+        f"{'expected':18} {row.expected}",
+        f"{'measured':18} ours: {row.measured}",
+    ]
+    return "\n".join(lines)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Numbers that a network holds, trained or not."""
     return sum(parameter.numel() for parameter in module.parameters())

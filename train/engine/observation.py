@@ -83,6 +83,13 @@ class DamagedPictures:
                     file.write(line + "\n")
 
 
+def was_logged(folder: Path, step: int, name: str) -> bool:
+    """Whether the log has a number of that name at a step."""
+    log = folder / LOG
+    rows = map(json.loads, log.read_text(encoding="utf-8").splitlines()) if log.is_file() else ()
+    return any(row.get("step") == step and name in row for row in rows)
+
+
 def log_numbers(accelerator: Accelerator, folder: Path, numbers: dict[str, float], pictures: Tensor | None) -> None:
     """One line of ``log.jsonl``, and the same numbers and the pictures to the trackers."""
     with (folder / LOG).open("a", encoding="utf-8") as log:

@@ -15,8 +15,9 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from train.engine.legs import Leg, save_leg
-from train.engine.observation import DamagedPictures, PartSums, UncheckedSteps, log_numbers
+from train.engine.observation import DamagedPictures, PartSums, UncheckedSteps, log_numbers, was_logged
 from train.engine.optimisation import Optimisation, PlainEMA, ema_weights
+from train.engine.random_state import unchanged_random_state
 from train.engine.run_folder import (
     CHECKPOINT,
     LOG,
@@ -28,7 +29,7 @@ from train.engine.run_folder import (
     save_state,
     write_folder,
 )
-from train.engine.task import Task, TrainingData
+from train.engine.task import PeriodicMeasure, Task, TrainingData
 from train.errors import RunError, writing
 from train.settings import Schedule
 
@@ -44,12 +45,16 @@ def fit(
     adversary_lr: float | None = None,
     adversary_start: int = 0,
     leg: Leg | None = None,
+    periodic: PeriodicMeasure | None = None,
 ) -> None:
     """Train ``task`` on ``positions`` and leave its EMA weights in ``folder/checkpoint``.
 
     With every state the EMA weights are also written to ``folder/leg.safetensors``, in half precision. A run that has
     no state here goes on from such a ``leg`` of another machine: weights, step and log are taken over, optimisers and
     average start afresh.
+
+    With ``periodic``, the run also saves every so many steps, and the main process then takes that measure of the EMA
+    weights, without touching any random state. One that a kill interrupted is taken when the run goes on.
 
     The same call on the same folder continues after the last saved state: weights, EMA, optimisers, schedules and the
     position in the data are all restored, so that on a CPU the result is that of an uninterrupted run, bit for bit.
@@ -112,6 +117,35 @@ def fit(
         total=schedule.last_step,
         disable=not accelerator.is_main_process,
     )
+
+    @contextmanager
+    def averages_in_place() -> Iterator[None]:
+        """The task as it is exported, in the main process: averaged weights, unwrapped, since wrappers wait for the
+        other processes. Compiling once more for a few batches would take longer than they do."""
+        with ema_weights(ema, main.parameters), torch.compiler.set_stance("force_eager"):
+            task.use(task.trainable, task.adversary)
+            task.trainable.eval()
+            with accelerator.autocast():
+                yield
+            task.trainable.train()
+            task.use(trainable, discriminator)
+
+    def measure_periodic(periodic: PeriodicMeasure) -> None:
+        """Take the measure at this step and log it in a line of its own. Its time is not the training's."""
+        nonlocal started
+        began = time.monotonic()
+        with averages_in_place(), unchanged_random_state():
+            found = {f"validation_{name}": value for name, value in periodic.measure(task).items()}
+        numbers = {"step": step.value, "seconds": round(clock.value, 1), **found}
+        with writing(folder):
+            log_numbers(accelerator, folder, numbers, None)
+        progress.write(f"{folder.name} " + " ".join(f"{k}={v:.5g}" for k, v in numbers.items()))
+        started += time.monotonic() - began
+
+    if periodic is not None and step.value and is_due(step.value, periodic.every, schedule.last_step):
+        if accelerator.is_main_process and not was_logged(folder, step.value, f"validation_{periodic.name}"):
+            measure_periodic(periodic)
+        accelerator.wait_for_everyone()
     unchecked = UncheckedSteps(folder, every=1 if accelerator.device.type == "cpu" else CHECK_EVERY)
     for number in progress:
         sums = PartSums(schedule.accumulation)
@@ -143,7 +177,8 @@ def fit(
                 opponent_norm = torch.nn.utils.get_total_norm([p.grad for p in opponent.parameters])
                 opponent.step()
         step.value += 1
-        save = step.value == schedule.last_step or step.value % schedule.save_every == 0
+        due = periodic is not None and is_due(step.value, periodic.every, schedule.last_step)
+        save = due or is_due(step.value, schedule.save_every, schedule.last_step)
         unchecked.add(number, sums.values, norm, opponent_norm)
         if values := unchecked.check(save):
             progress.set_postfix({name: f"{value:.4f}" for name, value in values.items()})
@@ -155,20 +190,16 @@ def fit(
             if accelerator.is_main_process:
                 numbers: dict[str, float] = {"step": step.value, "seconds": round(clock.value, 1)}
                 numbers |= {"lr": main.schedulers[0].get_last_lr()[0], "damaged": len(damaged.notes), **values}
-                # compiling once more for these few batches would take longer than they do
-                with ema_weights(ema, main.parameters), torch.compiler.set_stance("force_eager"):
-                    task.use(task.trainable, task.adversary)  # unwrapped: wrappers wait for the other processes
-                    task.trainable.eval()
-                    with accelerator.autocast():
-                        numbers |= {f"validation_{name}": value for name, value in task.validate().items()}
-                        pictures = task.pictures()
-                    task.trainable.train()
-                    task.use(trainable, discriminator)
+                with averages_in_place():
+                    numbers |= {f"validation_{name}": value for name, value in task.validate().items()}
+                    pictures = task.pictures()
                 with writing(folder):
                     log_numbers(accelerator, folder, numbers, pictures)
                     with ema_weights(ema, main.parameters):
                         save_leg(folder, task, step.value, schedule.steps, clock.value)
                 progress.write(f"{folder.name} " + " ".join(f"{k}={v:.5g}" for k, v in numbers.items()))
+                if due and periodic is not None:
+                    measure_periodic(periodic)
             accelerator.wait_for_everyone()
 
     # after the loop, so that a run stopped between its last state and its checkpoint still writes one
@@ -177,6 +208,11 @@ def fit(
         with ema_weights(ema, main.parameters), writing(folder):
             write_folder(folder / CHECKPOINT, task.export)
     accelerator.wait_for_everyone()
+
+
+def is_due(step: int, every: int, last: int) -> bool:
+    """Whether something that happens every so many steps, and at the last, happens after ``step`` steps."""
+    return step == last or step % every == 0
 
 
 @contextmanager

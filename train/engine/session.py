@@ -10,13 +10,14 @@ import math
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
 import datasets
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, InitProcessGroupKwargs
 from torch import nn
 
 from drorae.checkpoints import CheckpointError
@@ -32,9 +33,10 @@ from train.data.positions import TrainingPositions
 from train.data.sources import load_photos
 from train.data.stream import TrainingStream
 from train.engine.legs import find_leg
+from train.engine.random_state import unchanged_random_state
 from train.engine.run import fit
 from train.engine.run_folder import RECORD, hold, is_finished
-from train.engine.task import Task, TrainingData
+from train.engine.task import PeriodicMeasure, Task, TrainingData
 from train.errors import DataError, RunError, writing
 from train.settings import EncoderPreset, Schedule, Stage1Preset, Stage2Preset
 
@@ -44,6 +46,7 @@ ICONS = [str(SHARED / "emoji" / f"{style}.parquet") for style in ("fluent3d", "n
 DATA, DATA_SHARES = [PHOTOS, *ICONS], (12, 1, 1)  # one picture in seven is an icon
 VALIDATION_PHOTOS = 128  # while a tokenizer trains; enough to see a tenth of a dB, since they are always the same
 TRACKERS = ("tensorboard", "wandb")
+PATIENCE = timedelta(hours=12)
 AnyPreset = TypeVar("AnyPreset", EncoderPreset, Stage1Preset, Stage2Preset)
 AnyTask = TypeVar("AnyTask", bound=Task)
 
@@ -145,6 +148,14 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_dry_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """``--dry-run`` and ``--processes``."""
+    parser.add_argument("--dry-run", action="store_true", help="print configuration, sizes and cost, and do nothing")
+    parser.add_argument(
+        "--processes", type=number_of("processes"), default=8, help="GPUs that --dry-run counts with (default: 8)"
+    )
+
+
 def add_sampler_arguments(parser: argparse.ArgumentParser, guidance: str, scale: float, batch_size: int) -> None:
     """``--steps``, ``--guidance``, ``--scale``, ``--decoder``, ``--seed`` and ``--batch-size``, with these defaults."""
     parser.add_argument("--steps", type=number_of("steps"), default=50, help="of the sampler (default: %(default)s)")
@@ -206,11 +217,13 @@ def train(
     row: EncoderPreset | Stage1Preset | Stage2Preset,
     build: Callable[[Accelerator], AnyTask],
     load: Callable[[AnyTask, Accelerator], TrainingPositions | TrainingStream | LatentPositions] | None = None,
+    observe: Callable[[AnyTask, Accelerator], PeriodicMeasure | None] | None = None,
 ) -> None:
     """Build the task of a preset row and train it in ``--out``/``--preset``/``name``.
 
     Args:
         load: gives the training data, where it is not the photos of ``--data`` in random crops.
+        observe: gives what is measured now and then; it may fail before anything has been trained.
 
     Raises:
         RunError: a tracker that is not installed, a folder that another training uses, and what
@@ -225,10 +238,16 @@ def train(
         if find_spec(tracker) is None:
             raise RunError(f"--log {tracker}: the package is not installed; pip install {tracker}")
     accelerator = Accelerator(
-        mixed_precision=row.schedule.precision, log_with=args.log or None, project_dir=str(folder / "log")
+        mixed_precision=row.schedule.precision,
+        log_with=args.log or None,
+        project_dir=str(folder / "log"),
+        # the other processes wait while the main one measures, longer than the ten minutes they would give it
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)] if observe else None,
     )
     with hold(folder) if accelerator.is_main_process else nullcontext():
         task = build(accelerator).to(accelerator.device)
+        with unchanged_random_state():
+            periodic = observe(task, accelerator) if observe else None
         positions = load(task, accelerator) if load else load_positions(args, task.image_size, row.schedule)
         settings = {"model": model, "row": dataclasses.asdict(row), "frozen": fingerprint(task)}
         record_run(args, command, folder, accelerator, settings, positions)
@@ -237,7 +256,7 @@ def train(
         adversary = getattr(row, "adversary", None)
         lr, start = (adversary.lr, adversary.discriminator_start) if adversary else (None, 0)
         leg = find_leg(args.legs, args.preset, name)
-        fit(task, positions, row.schedule, folder, accelerator, lr, start, leg)
+        fit(task, positions, row.schedule, folder, accelerator, lr, start, leg, periodic)
         for tracker in accelerator.trackers:
             tracker.finish()
 

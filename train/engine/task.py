@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,21 @@ class Task(Protocol):
 
     def export(self, folder: Path) -> None:
         """Write the checkpoint folder, with the weights now in place."""
+
+
+class PeriodicMeasure(Protocol):
+    """What is measured now and then while a task trains, beside :meth:`Task.validate`, since it takes long.
+
+    Attributes:
+        name: of its number in the log, after ``validation_``.
+        every: steps between two measurements. The last step is always measured.
+    """
+
+    name: str
+    every: int
+
+    def measure(self, task: Any) -> dict[str, float]:
+        """Numbers of the task with the weights now in place, the one called ``name`` among them."""
 
 
 class TrainingData(Protocol):

@@ -16,6 +16,7 @@ from drorae.models.fusion import (
     MeanFusion,
     Routing,
     SoftmaxRoutedFusion,
+    SomeLayersFusion,
     layer_norm,
     weighted_sum,
 )
@@ -23,27 +24,6 @@ from train.experiments.experiment import ALL, BUDGETS, DEEPEST, MEAN, SIGNED, Fu
 
 # HiRAE (arXiv 2609.37775): of the shallow, middle and deep third, what is dropped in training and how large it may be
 DROPOUT, CAPS = (0.50, 0.25, 0.10), (0.025, 0.075, 0.150)
-
-
-class SomeLayersFusion(DepthRoutedFusion):
-    """Experts and router for some layers alone (paper, table 9). z_base stays LN(z_L), whether or not L is among them.
-
-    Args:
-        total: L, layers of the encoder.
-        layers: which are fused, indices 0..L-1, ascending.
-    """
-
-    def __init__(self, total: int, layers: Sequence[int], dim: int, hidden_size: int, beta: float, eps: float):
-        super().__init__(len(layers), dim, hidden_size, beta, eps)
-        self.num_layers, self.layers = total, list(layers)
-
-    def expert_outputs(self, z: Tensor) -> Tensor:
-        """Equation 2 of the chosen layers: LN(z_k), (L, B, N, C), to h_k, (n, B, N, C)."""
-        return super().expert_outputs(z[self.layers])
-
-    def router_weights(self, z: Tensor) -> Tensor:
-        """Equation 3 from the chosen layers for themselves: LN(z_k), (L, B, N, C), to w, (B, N, n)."""
-        return super().router_weights(z[self.layers])
 
 
 class DeepestRouterFusion(DepthRoutedFusion):

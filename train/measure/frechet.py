@@ -29,7 +29,8 @@ class FrechetDistance:
 
     def __init__(self, num_features: int):
         self.num_features = num_features
-        self.counts = {True: 0, False: 0}  # reference or not
+        # reference or not; None where its moments are known without its pictures
+        self.counts: dict[bool, int | None] = {True: 0, False: 0}
         self.metric = FrechetInceptionDistance(feature=_Given(num_features)).set_dtype(torch.float64)
 
     def update(self, reference: Tensor, others: Tensor) -> None:
@@ -39,13 +40,30 @@ class FrechetDistance:
 
     def add(self, features: Tensor, real: bool) -> None:
         """Add features (B, num_features) to one of the two sets, ``real`` being the reference."""
-        self.counts[real] += len(features)
+        seen = self.counts[real]
+        assert seen is not None, "a reference is pictures or moments, not both"
+        self.counts[real] = seen + len(features)
         self.metric.update(features.double().cpu(), real=real)
+
+    def set_reference(self, mean: Tensor, covariance: Tensor) -> None:
+        """Take the reference's mean (D,) and covariance (D, D) as they are, in the place of its pictures."""
+        # two pictures of this mean and covariance: the sums that torchmetrics accumulates
+        mean, covariance = mean.double().cpu(), covariance.double().cpu()
+        self.metric.real_features_sum = 2 * mean
+        self.metric.real_features_cov_sum = covariance + 2 * torch.outer(mean, mean)
+        self.metric.real_features_num_samples = torch.tensor(2)
+        self.counts[True] = None
+
+    def reference_moments(self) -> tuple[Tensor, Tensor]:
+        """Mean (D,) and covariance (D, D) of the reference so far, float64."""
+        count = int(self.metric.real_features_num_samples)
+        mean = self.metric.real_features_sum / count
+        return mean, (self.metric.real_features_cov_sum - count * torch.outer(mean, mean)) / (count - 1)
 
     @property
     def count(self) -> int:
-        """Pictures in the smaller set."""
-        return min(self.counts.values())
+        """Pictures in the smaller of the sets that are there as pictures."""
+        return min(count for count in self.counts.values() if count is not None)
 
     def compute(self) -> float:
         """The distance.

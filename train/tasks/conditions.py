@@ -30,6 +30,9 @@ class ConditionKind(Protocol):
     def examples(self, count: int) -> dict[str, Tensor]:
         """The :meth:`arguments` of ``count`` samples for the grid in the log."""
 
+    def turns(self, numbers: Sequence[int], texts: Sequence[str] | None) -> dict[str, Tensor]:
+        """The same for many samples by their numbers from 0: classes, or ``texts``, take turns."""
+
     def export(self, scheduler: SchedulerMixin, autoencoder_name: str, folder: Path) -> None:
         """Write the folder of a pipeline."""
 
@@ -55,8 +58,11 @@ class ClassCondition:
 
     def examples(self, count: int) -> dict[str, Tensor]:
         """See :meth:`ConditionKind.examples`."""
-        numbers = torch.arange(min(count, len(self.names)))
-        return {"class_labels": numbers.to(self.denoiser.device)}
+        return self.turns(range(min(count, len(self.names))), None)
+
+    def turns(self, numbers: Sequence[int], texts: Sequence[str] | None) -> dict[str, Tensor]:
+        """See :meth:`ConditionKind.turns`."""
+        return {"class_labels": torch.tensor(list(numbers), device=self.denoiser.device) % len(self.names)}
 
     def export(self, scheduler: SchedulerMixin, autoencoder_name: str, folder: Path) -> None:
         """See :meth:`ConditionKind.export`."""
@@ -126,6 +132,11 @@ class TextCondition:
     def examples(self, count: int) -> dict[str, Tensor]:
         """See :meth:`ConditionKind.examples`."""
         prompts = self.prompts[:count]
+        return self.turns(range(len(prompts)), prompts)
+
+    def turns(self, numbers: Sequence[int], texts: Sequence[str] | None) -> dict[str, Tensor]:
+        assert texts is not None, "samples of a text need one"
+        prompts = [texts[number % len(texts)] for number in numbers]
         return self.of(prompts, torch.ones(len(prompts), dtype=torch.bool, device=self.denoiser.device))
 
     def of(self, prompts: list[str], kept: Tensor) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -152,9 +152,19 @@ class FlowMatching(nn.Module):
     def pictures(self) -> Tensor:
         """One unguided sample of each of the first classes or prompts, seeds 0, 1, ..., (n, 3, H, W) in [0, 1]."""
         arguments = self.condition.examples(GRID_PICTURES)
-        count, device = len(next(iter(arguments.values()))), self.model.device
-        noise = flow.draw_noise([torch.Generator().manual_seed(i) for i in range(count)], self.shape, device)
-        scheduler = flow.start(flow.build_scheduler(*self.shape), GRID_STEPS, device)
+        return self.sample(arguments, range(len(next(iter(arguments.values())))), GRID_STEPS)
+
+    @torch.no_grad()
+    def sample(self, arguments: dict[str, Tensor], seeds: Sequence[int], steps: int) -> Tensor:
+        """Unguided samples, one per seed, (n, 3, H, W) in [0, 1], through the decoder that the tokenizer prefers.
+
+        Args:
+            arguments: the condition of each, see :meth:`train.tasks.conditions.ConditionKind.examples`.
+            steps: of the Euler sampler.
+        """
+        device = self.model.device
+        noise = flow.draw_noise([torch.Generator().manual_seed(seed) for seed in seeds], self.shape, device)
+        scheduler = flow.start(flow.build_scheduler(*self.shape), steps, device)
         *_, last = flow.sample(Unguided(self.network, arguments), noise, scheduler)
         tokens = last.latents if self.statistics is None else self.statistics.denormalize(last.latents)
         saved, self.model.statistics = self.model.statistics, None

@@ -32,7 +32,7 @@ class Seen(NamedTuple):
         images: (B, 3, H, W) in [0, 1].
         output: their reconstruction, (B, 3, H, W), with latent noise where the preset has some.
         frozen: what does not change in this phase: the encoder's layers where the fusion is trained, else the latent
-            tokens (B, N, C) before noise.
+            tokens (B, N, C) before noise; nothing in phase ``backbone``.
         positions: (B,) in the run.
     """
 
@@ -43,6 +43,33 @@ class Seen(NamedTuple):
 
 
 TRAINED_PART = {"decoder": "decoder", "fusion": "fusion_module", "finetune": "decoder_finetuned"}
+BACKBONE = "backbone"  # the phase that trains everything
+
+
+class WholeTokenizer(nn.Module):
+    """Encoder, fusion and finetuned decoder as one network, which phase ``backbone`` trains (paper, table 4).
+
+    One call goes through all three, so that several processes exchange the gradients of all three.
+    """
+
+    def __init__(self, model: AutoencoderDRoRAE):
+        super().__init__()
+        assert model.fusion_module is not None, "phases that train a fusion have one"
+        assert model.decoder_finetuned is not None, "phase 'backbone' starts with a copy of the decoder"
+        model.encoder.freeze(False)
+        self.encoder, self.fusion, self.decoder = model.encoder, model.fusion_module, model.decoder_finetuned
+
+    def forward(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Images (B, 3, H, W) to pictures (B, 3, H, W), fp32, with ``noise`` (B, N, C) on the latent."""
+        tokens = self.fusion(self.encoder(images)).tokens
+        tokens = tokens if noise is None else tokens + noise
+        mean, std, grid = self.encoder.mean, self.encoder.std, self.encoder.grid_of(images)
+        return decode_tokens(self.decoder, tokens, mean, std, grid).float()
+
+
+def trained_part(model: AutoencoderDRoRAE, phase: str) -> nn.Module:
+    """The network that a phase trains, its weights those of ``model``."""
+    return WholeTokenizer(model) if phase == BACKBONE else getattr(model, TRAINED_PART[phase])
 
 
 class Reconstruction(nn.Module):
@@ -60,11 +87,12 @@ class Reconstruction(nn.Module):
         model.requires_grad_(False)
         if preset.schedule.gradient_checkpointing:
             model.enable_gradient_checkpointing()
-        self.part = TRAINED_PART[preset.phase]
-        self.trainable = getattr(model, self.part).requires_grad_(True)
+        self.part = TRAINED_PART.get(preset.phase)
+        self.trainable = trained_part(model, preset.phase).requires_grad_(True)
+        self.whole = self.trainable if self.part is None else None  # what is called in phase "backbone"
         # phase "decoder" reads the last layer (RAE), or a fusion that has nothing to learn (RAEv2's mean)
         self.fused = preset.phase != "decoder" or isinstance(model.fusion_module, MeanFusion)
-        self.decoder_part = "decoder_finetuned" if preset.phase == "finetune" else "decoder"
+        self.decoder_part = "decoder" if preset.phase in ("decoder", "fusion") else "decoder_finetuned"
         self.perceptual = build_perceptual(preset.perceptual, weights) if preset.perceptual else None
         self.adversary = Discriminator(preset.adversary, weights) if preset.adversary else None
         self.discriminator = self.adversary  # what is called: wrapped for several processes
@@ -87,7 +115,10 @@ class Reconstruction(nn.Module):
 
     def use(self, trainable: nn.Module, discriminator: nn.Module | None) -> None:
         """See :meth:`train.engine.task.Task.use`."""
-        setattr(self.model, self.part, trainable)
+        if self.part is None:
+            self.whole = trainable
+        else:
+            setattr(self.model, self.part, trainable)
         self.discriminator = discriminator
 
     def reconstruct(self, images: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
@@ -97,6 +128,10 @@ class Reconstruction(nn.Module):
         With ``positions``, that is in training, latent noise and router dropout are applied.
         """
         model, preset = self.model, self.preset
+        grid = model.encoder.grid_of(images)
+        noise = self.noise(positions, (grid[0] * grid[1], model.encoder.dim), images.device)
+        if self.whole is not None:
+            return self.whole(images, noise), None, ()
         wants_routing = preset.phase == "fusion" and preset.router_smoothness > 0
         keep = None
         if positions is not None and preset.phase == "fusion" and preset.router_dropout:
@@ -107,11 +142,15 @@ class Reconstruction(nn.Module):
         output = model.fuse(layers, self.fused, wants_routing, keep)
         tokens = output.tokens
         frozen = layers if self.part == "fusion_module" else (tokens.detach(),)
-        if positions is not None and preset.noise_tau:
-            sigma = preset.noise_tau * uniform_draws(self.seed, positions, 1, "sigma").to(tokens.device)
-            tokens = tokens + sigma[:, :, None] * normal_draws(self.seed, positions, tokens.shape[1:], tokens.device)
-        pictures = self.paint(tokens, model.encoder.grid_of(images))
+        pictures = self.paint(tokens if noise is None else tokens + noise, grid)
         return pictures, output.routing.weights if wants_routing else None, frozen
+
+    def noise(self, positions: Tensor | None, shape: tuple[int, int], device: torch.device) -> Tensor | None:
+        """Latent noise (B, N, C) of training at positions (B,) for ``shape`` (N, C); ``None`` where there is none."""
+        if positions is None or not self.preset.noise_tau:
+            return None
+        sigma = self.preset.noise_tau * uniform_draws(self.seed, positions, 1, "sigma").to(device)
+        return sigma[:, :, None] * normal_draws(self.seed, positions, shape, device)
 
     def paint(self, tokens: Tensor, grid_size: tuple[int, int]) -> Tensor:
         """Latent tokens (B, N, C) of a grid (rows, columns) to pictures (B, 3, H, W), fp32, by this phase's decoder."""
@@ -179,7 +218,7 @@ class Reconstruction(nn.Module):
             crop, fake = self._crop(seen.positions, seen.images.shape[-1]), seen.output
             with torch.no_grad():
                 if self.preset.noise_tau or self.preset.router_dropout:
-                    fake = self.paint(self.clean_tokens(seen), self.model.encoder.grid_of(seen.images))
+                    fake = self.clean_pictures(seen)
                 fake = (crop(fake).clamp(0, 1) * 255).round() / 255
             real = augment(crop(seen.images), uniform_draws(self.seed, seen.positions, 5, "real"))
             fake = augment(fake, uniform_draws(self.seed, seen.positions, 5, "fake"))
@@ -191,9 +230,12 @@ class Reconstruction(nn.Module):
             loss = hinge_loss(real_logits.float(), fake_logits.float())
             yield loss, parts | {"discriminator": loss.detach()}
 
-    def clean_tokens(self, seen: Seen) -> Tensor:
-        """Latent tokens (B, N, C) without noise, by the network as it is now."""
-        return self.model.fuse(seen.frozen).tokens if self.part == "fusion_module" else seen.frozen[0]
+    def clean_pictures(self, seen: Seen) -> Tensor:
+        """Reconstructions (B, 3, H, W) without latent noise, by the network as it is now."""
+        if self.whole is not None:
+            return self.whole(seen.images)
+        tokens = self.model.fuse(seen.frozen).tokens if self.part == "fusion_module" else seen.frozen[0]
+        return self.paint(tokens, self.model.encoder.grid_of(seen.images))
 
     def _crop(self, positions: Tensor, size: int):
         """A function that cuts each picture's own random square of ``loss_crop`` of ``size`` pixels; the identity
