@@ -285,7 +285,10 @@ class StandInJudge(nn.Module):
 
 @pytest.fixture(scope="session")
 def generated(studied, tmp_path_factory):
-    """The table of latents and decoders, with a judge of two features, by the command. Do not change it."""
+    """The table of latents and decoders, with a judge of two features, by the command. Do not change it.
+
+    The second seed of the default row, which no such judge has seen, is not in it.
+    """
     out = tmp_path_factory.mktemp("generated") / "study"
     shutil.copytree(studied, out)
     with pytest.MonkeyPatch.context() as patch:
@@ -311,7 +314,7 @@ def test_latents_and_decoders_are_measured(generated):
     rows = {(row["row"], row["seed"]): row for row in read_table(generated / "tables", "generation")}
     again = [("rae-other-seeds", seed) for seed in (1, 2)]
     assert set(rows) == {
-        ("rae", None), ("default", 0), ("default", 1), ("beta-0.2", 0), ("beta-0.2", 1), ("three-phases", 0),
+        ("rae", None), ("default", 0), ("beta-0.2", 0), ("three-phases", 0),
         ("rae-retrained", 0), *again,
     }  # fmt: skip
     rae, default = rows["rae", None], rows["default", 0]
@@ -321,7 +324,6 @@ def test_latents_and_decoders_are_measured(generated):
         assert default[name] == rows["three-phases", 0][name], name
     assert rae["probe"] != default["probe"]
     assert rae["viv"] != default["viv"]
-    assert rows["default", 1]["probe"] is None  # measured by a call that does not ask for this table
     decoders = [rows["rae", None], rows["rae-retrained", 0], rows[again[0]], rows[again[1]]]
     assert len({row["samples_fd"] for row in decoders}) == 4
     assert {row["samples"] for row in decoders} == {12}
@@ -379,7 +381,8 @@ def test_what_was_measured_is_not_measured_again(generated, monkeypatch, capsys)
 def test_another_probe_is_measured_again(generated, tmp_path, monkeypatch):
     shutil.copytree(generated, tmp_path / "study")
     row = PRESETS[BASE].stage2["class-guide"]
-    monkeypatch.setitem(PRESETS[BASE].stage2, "class-guide", dataclasses.replace(row, dropout=0.5))
+    row = dataclasses.replace(row, schedule=dataclasses.replace(row.schedule, lr=3 * row.schedule.lr))
+    monkeypatch.setitem(PRESETS[BASE].stage2, "class-guide", row)
     study.main(["generation", *options(tmp_path / "study", "--rows", "rae", "--seeds", "1")])
     file = folder_of(tmp_path / "study", experiment("rae")) / generation.LATENT_FILE
     before = folder_of(generated, experiment("rae")) / generation.LATENT_FILE

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from scipy.stats import t as student
 
 from train.errors import DataError
-from train.measure.diffusability import measure_latents, picture_values
+from train.measure.diffusability import chosen_classes, measure_latents, picture_values
 from train.measure.intervals import bootstrap_mean, class_groups, grouped_jackknife
 from train.measure.latent_metrics import same_class_neighbours, same_class_shares, spectral_energy
 from train.measure.probe import LabelledLatents
@@ -158,7 +158,7 @@ def test_viv_is_the_mean_over_classes_of_normalised_channels():
         variances.append(values.mean())
     assert found.viv == pytest.approx(np.mean(expected), rel=1e-5)
     assert found.variance == pytest.approx(np.mean(variances), rel=1e-5)
-    assert (found.classes, found.left_out) == (2, 0)
+    assert found.classes == 2
 
 
 def test_what_classes_share_does_not_matter():
@@ -201,7 +201,7 @@ def test_classes_with_too_few_pictures_are_left_out_or_refused():
         torch.cat([labels, torch.zeros(needed - 1, dtype=torch.long)]),
     )
     found = velocity_irreducible_variance(*few)
-    assert (found.classes, found.left_out) == (2, 1)
+    assert found.classes == 2
     with pytest.raises(DataError, match="VIV needs classes of 4 pictures or more for a latent of 3 positions and 2"):
         velocity_irreducible_variance(latents[:3], labels[:3])
 
@@ -303,9 +303,16 @@ def test_all_numbers_of_a_set_of_latents():
     assert all(number.low is None for number in plain.values())
 
 
-def test_there_is_no_interval_where_a_group_less_would_be_too_few():
-    """Six of a class suffice for 16 positions and 3 channels only with all of them: 7 are needed."""
+def test_classes_that_a_group_less_would_leave_too_small_are_left_out():
+    """All of them, and there is no interval; one of them, and the others have one."""
     needed = fewest_pictures(3, 16)
+    labels = torch.tensor([0] * needed + [1] * (needed + 1) + [4] * (needed + 2))
+    latents = torch.randn(len(labels), 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    found = LabelledLatents(latents, labels)
+    assert chosen_classes(found) == [1, 4]
+    measured = measure_latents(found)["viv"]
+    assert measured.value == pytest.approx(velocity_irreducible_variance(latents, labels, [1, 4]).viv)
+    assert measured.low < measured.value
     labels = torch.arange(2 * needed) % 2
     latents = torch.randn(2 * needed, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     found = measure_latents(LabelledLatents(latents, labels))

@@ -20,7 +20,7 @@ from train.data.held_out import load_held_out
 from train.engine.session import PHOTOS, main_guard, number_of
 from train.errors import DataError
 from train.experiments.statistics import student
-from train.measure.diffusability import PER_CLASSES, TITLES, measure_latents
+from train.measure.diffusability import PER_CLASSES, TITLES, chosen_classes, measure_latents
 from train.measure.intervals import GROUPS, Interval
 from train.measure.latent_sources import ONLY, LatentSource, encode_photos, load_sources
 from train.measure.probe import LabelledLatents, probe_errors
@@ -45,10 +45,11 @@ class Size(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What was measured of one route, on how many photos."""
+    """What was measured of one route, on how many photos; of how many classes VIV is, and how many there are."""
 
     size: Size
     photos: int
+    classes: tuple[int, int]
     numbers: dict[str, Interval]
 
 
@@ -90,7 +91,8 @@ def measure_source(source: LatentSource, args: argparse.Namespace) -> dict[str, 
         if args.probe:
             numbers["probe"] = probe_loss(training.pop(route), latents, args.preset, args.probe, args.seeds, name)
         channels, height, width = latents.latents.shape[1:]
-        found[name] = Found(Size(source.size, channels, height, width), len(latents.labels), numbers)
+        classes = len(chosen_classes(latents)), len(latents.labels.unique())
+        found[name] = Found(Size(source.size, channels, height, width), len(latents.labels), classes, numbers)
     return found
 
 
@@ -116,6 +118,12 @@ def tables(found: Mapping[str, Found]) -> str:
         lines += [
             f"| `{name}` | {' | '.join(cell(numbers.get(key)) for key in there)} |" for name, numbers in rows.items()
         ]
+        used, total = next(row.classes for row in found.values() if row.size == size)
+        if used < total:
+            lines += [
+                "",
+                f"The first {len(PER_CLASSES)} columns are of the {used} of {total} classes that have enough photos.",
+            ]
     return "\n".join(lines).strip()
 
 

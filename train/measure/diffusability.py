@@ -14,7 +14,13 @@ from train.measure.latent_metrics import (
     spectral_energy,
 )
 from train.measure.probe import LabelledLatents
-from train.measure.viv import Diffusability, fewest_pictures, normalize_channels, velocity_irreducible_variance
+from train.measure.viv import (
+    Diffusability,
+    fewest_pictures,
+    large_classes,
+    normalize_channels,
+    velocity_irreducible_variance,
+)
 
 TITLES = {
     "viv": "VIV / d",
@@ -38,8 +44,7 @@ def measure_latents(found: LabelledLatents, intervals: bool = True, groups: int 
     VIV, its companions and the energies above a frequency are of latents normalised per channel; neighbours, the
     high-frequency energy and the spatial rank of latents as they are, as :mod:`train.evaluate` has them. Intervals are
     a jackknife over groups of pictures for the first three, a bootstrap over pictures for the others, whose numbers
-    are means over pictures (neighbours stay who they are). There is none for the first three where a class would have
-    too few pictures without a group.
+    are means over pictures (neighbours stay who they are). The first three are of :func:`chosen_classes`.
 
     Args:
         groups: of the jackknife.
@@ -47,25 +52,32 @@ def measure_latents(found: LabelledLatents, intervals: bool = True, groups: int 
     Raises:
         DataError: too few pictures, or latents that do not vary.
     """
-    numbers = dict(zip(PER_CLASSES, _within_classes(found, groups if intervals else 1), strict=True))
+    numbers = dict(zip(PER_CLASSES, _within_classes(found, groups, intervals), strict=True))
     values = picture_values(found)
     for name, each in values.items():
         numbers[name] = bootstrap_mean(each) if intervals else Interval(each.double().mean().item())
     return {name: numbers[name] for name in TITLES if name in numbers}
 
 
-def _within_classes(found: LabelledLatents, groups: int) -> list[Interval]:
+def chosen_classes(found: LabelledLatents, groups: int = GROUPS) -> list[int]:
+    """The classes that have enough pictures for VIV also without a group; where there are none, those that have enough
+    with all of them, and the jackknife has to do without an interval."""
     latents, labels = found
+    needed = fewest_pictures(latents.shape[1], latents[0, 0].numel())
+    return large_classes(labels, needed, groups) or large_classes(labels, needed)
+
+
+def _within_classes(found: LabelledLatents, groups: int, intervals: bool) -> list[Interval]:
+    latents, labels = found
+    needed = fewest_pictures(latents.shape[1], latents[0, 0].numel())
+    chosen, enough = chosen_classes(found, groups), bool(large_classes(labels, needed, groups))
 
     def measure(there: np.ndarray) -> tuple[float, float, float]:
         some = torch.from_numpy(there)
-        result: Diffusability = velocity_irreducible_variance(latents[some], labels[some])
+        result: Diffusability = velocity_irreducible_variance(latents[some], labels[some], chosen)
         return result.viv, result.variance, result.rank
 
-    counts, needed = labels.bincount(), fewest_pictures(latents.shape[1], latents[0, 0].numel())
-    least = int(counts[counts >= needed].min()) if (counts >= needed).any() else 0
-    enough = least - -(-least // groups) >= needed
-    return grouped_jackknife(measure, class_groups(labels.tolist(), groups if enough else 1))
+    return grouped_jackknife(measure, class_groups(labels.tolist(), groups if enough and intervals else 1))
 
 
 def picture_values(found: LabelledLatents) -> dict[str, Tensor]:

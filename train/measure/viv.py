@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -46,15 +47,13 @@ class Diffusability(NamedTuple):
         viv: mean of I_k over classes, divided by d.
         variance: rho, the mean variance within classes over d, in (0, 1] of a latent that is normalised.
         rank: mean effective rank of the covariances within classes, 1 to d.
-        classes: that took part.
-        left_out: classes with too few pictures, see :func:`fewest_pictures`.
+        classes: how many took part.
     """
 
     viv: float
     variance: float
     rank: float
     classes: int
-    left_out: int
 
 
 def normalize_channels(latents: Tensor) -> Tensor:
@@ -116,7 +115,16 @@ def _eigen(rows: Tensor) -> tuple[Tensor, Tensor]:
     return values.where(there, 0), vectors[:, there].mT / values[there, None].sqrt()
 
 
-def velocity_irreducible_variance(latents: Tensor, labels: Tensor) -> Diffusability:
+def large_classes(labels: Tensor, needed: int, groups: int = 1) -> list[int]:
+    """The classes of pictures (M,) with ``needed`` or more, also without one of ``groups`` equal parts of them."""
+    counts = labels.bincount().tolist()
+    kept = [count - (-(-count // groups) if groups > 1 else 0) for count in counts]
+    return [label for label, count in enumerate(kept) if count and count >= needed]
+
+
+def velocity_irreducible_variance(
+    latents: Tensor, labels: Tensor, classes: Sequence[int] | None = None
+) -> Diffusability:
     """VIV and its companions of latents (M, C, h, w) of classes (M,), normalised per channel over all of them first.
 
     With x_t = (1 - t) x_0 + t e, x_0 ~ N(mu_k, Sigma_k) and e ~ N(0, 1), the velocity e - x_0 given x_t and the class
@@ -128,17 +136,19 @@ def velocity_irreducible_variance(latents: Tensor, labels: Tensor) -> Diffusabil
     Lower is easier. At equal total variance an uneven spectrum has a lower one. It shrinks as latents grow, and with
     few pictures in a class, whose spectra look more uneven than they are: compare equal sizes on equal pictures.
 
+    Args:
+        classes: whose covariances count; those with enough pictures (:func:`fewest_pictures`) when ``None``.
+
     Raises:
         DataError: no class has enough pictures, or what :func:`normalize_channels` raises.
     """
     channels, size = latents.shape[1], latents[0].numel()
     needed = fewest_pictures(channels, size // channels)
-    counts = labels.bincount()
-    chosen = (counts >= needed).nonzero().flatten().tolist()
+    chosen = large_classes(labels, needed) if classes is None else classes
     if not chosen:
         raise DataError(
             f"VIV needs classes of {needed} pictures or more for a latent of {size // channels} positions and "
-            f"{channels} channels, and the largest has {int(counts.max())}; use more pictures."
+            f"{channels} channels, and the largest has {int(labels.bincount().max())}; use more pictures."
         )
     normalized = normalize_channels(latents)
     found = [fit_spectrum(normalized[labels == label]) for label in chosen]
@@ -148,5 +158,4 @@ def velocity_irreducible_variance(latents: Tensor, labels: Tensor) -> Diffusabil
         variance=sum(each.total for each in found) / len(found) / size,
         rank=sum(each.effective_rank for each in found) / len(found),
         classes=len(found),
-        left_out=int((counts > 0).sum()) - len(found),
     )
