@@ -104,11 +104,11 @@ def row(steps: int, seed: int = 0):
 
 def test_the_probe_starts_at_2_and_learns():
     """Normalised latents and noise have variance 1 each, and a fresh denoiser predicts nothing."""
-    training, held_out = latents(64, 0), latents(400, 1)
+    training, held_out = latents(64, 0), latents(200, 1)
     first = probe_errors(training, held_out, row(1))
-    assert first.shape == (400,)
+    assert first.shape == (200,)
     assert first.mean().item() == pytest.approx(2, rel=0.05)
-    later = probe_errors(training, held_out, row(60))
+    later = probe_errors(training, held_out, row(40))
     assert later.mean() < 0.9 * first.mean()
 
 
@@ -123,7 +123,7 @@ def test_latents_that_are_one_value_are_easier_than_noise():
     training, held_out = latents(64, 0), latents(64, 1)
     flat = [LabelledLatents(part.latents[:, :1, :1, :1].expand(-1, 4, 4, 4).clone(), part.labels) for part in
             (training, held_out)]  # fmt: skip
-    easy, hard = probe_errors(*flat, row(80)).mean(), probe_errors(training, held_out, row(80)).mean()
+    easy, hard = probe_errors(*flat, row(40)).mean(), probe_errors(training, held_out, row(40)).mean()
     assert easy < hard - 0.1
 
 

@@ -69,7 +69,7 @@ def records(table, measure="fd-mobilenetv2"):
 
 def latent_numbers(name, value, seed) -> dict:
     """A loss that rises by 1/1000 as the distance falls by 1, and a VIV that does not care."""
-    loss = {"rae": 0.4, "rae-retrained": 0.4, "rae-other-seeds": 0.4, "budgets": 0.3}.get(name, 0.55 - value / 1000)
+    loss = {"rae": 0.4, "rae-retrained": 0.4, "rae-other-seeds": 0.4, "budgets": 0.445}.get(name, 0.55 - value / 1000)
     names = ("variance_within", "covariance_rank", "same_class_5", "energy_25", "energy_50")
     viv = 0.5 + (0.01 * np.random.default_rng([seed, *name.encode()]).standard_normal() if name != "rae" else 0)
     return dict.fromkeys(names, 0.5) | {"probe": loss, "viv": viv, "probe_recipe": "p0", "learned": 4000}
@@ -122,7 +122,7 @@ def claims(folder):
         ("cost-probe", CONFIRMED, -0.001),
         ("correction-probe", CONFIRMED, -0.01),
         ("joint-probe", CONFIRMED, 0.05),
-        ("budgets-probe", CONFIRMED, -0.15),
+        ("budgets-probe", CONFIRMED, -0.005),
         ("cost-viv", UNDECIDED, 0),
         ("decoders", CONFIRMED, 30),
         ("widths-2", CONFIRMED, -20),
@@ -132,7 +132,9 @@ def claims(folder):
 def test_what_was_planted_is_found(claims, key, said, estimate):
     claim = claims[key]
     assert claim["verdict"] == said
-    assert float(claim["estimate"]) == pytest.approx(estimate, abs=0.3)
+    assert float(claim["estimate"]) == pytest.approx(
+        estimate, abs=0.2 * abs(estimate) if 0 < abs(estimate) < 0.1 else 0.3
+    )
     assert f"**{said}**" in claim["sentence"]
     if said == UNDECIDED:
         assert float(claim["low"]) < 0 < float(claim["high"])

@@ -158,7 +158,10 @@ def report_of(found: Mapping[str, Found], args: argparse.Namespace, photos: int,
         "sha256": {name: weights_hash(folder) for name, folder in folders.items() if folder is not None},
         "photos": photos,
         "seconds": round(seconds, 1),
-        "latents": {name: {**row.size._asdict(), **_plain(row.numbers)} for name, row in found.items()},
+        "latents": {
+            name: {**row.size._asdict(), "classes": row.classes[0], **_plain(row.numbers)}
+            for name, row in found.items()
+        },
     }
 
 

@@ -241,7 +241,8 @@ def _one_sentence(model: nn.Module, name: str, images: Tensor) -> Iterator[None]
     try:
         yield
     except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
-        raise CheckpointError(_unfit(name, *images.shape[-2:], _factor(model), reason_of(error))) from error
+        height, width = images.shape[-2:]
+        raise CheckpointError(_unfit(name, height, width, _factor(model), reason_of(error))) from error
 
 
 def _rebuild_of(model: nn.Module, name: str) -> Rebuild:

@@ -28,7 +28,7 @@ PROTOCOL = "protocol"  # key of the sentence that says how all was measured
 RFID_OF_RAE = published.ROUTE_SCORES[0].rfid
 LATENT_TABLE, LOSS = "generation", "probe"  # the table of latents, and the loss of the denoiser that learned them
 SAME_LATENT = ("rae-retrained", "rae-other-seeds", "three-phases")  # as another row of that table has
-LOSS_OF_RAE = next(variant.loss for variant in published.VARIANTS if variant.rfid == RFID_OF_RAE)
+LOSS_OF_RAE = next(each.loss for each in published.VARIANTS if each.loss and each.rfid == RFID_OF_RAE)
 LABELS = {
     "scaling": "Distance against the size of the fusion",
     "rules": "What each change does",

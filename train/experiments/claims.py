@@ -21,6 +21,7 @@ from train.experiments.statistics import (
     Line,
     fit_line,
     paired_difference,
+    row_slope,
     student,
     verdict,
 )
@@ -379,14 +380,14 @@ def _judge_trade(claim: Claim, test: Trade, records: Sequence[Record], base: Bas
     if len({row.size for row in rows}) < 3:
         needed = f"three rows {' or '.join(f'`{name}`' for name in test.rows)}, with {TITLES[test.measure]}"
         return Outcome(claim, NOT_RUN, test.measure, None, _sentence(claim, NOT_RUN, needed, base), base)
-    line = fit_line([row.size for row in rows], [row.values for row in rows])
     fewest = min(len(row.values) for row in rows)
-    estimate = Estimate(line.fit.slope, line.low, line.high, None, fewest)
+    line = row_slope([row.size for row in rows], [float(np.mean(row.values)) for row in rows])
+    estimate = Estimate(line.slope, line.low, line.high, line.p, fewest)
     said = verdict(line.low, line.high, improvement(axis))
     ends = [f"`{row.name}` {TITLES[axis]} {row.size:.4g}, {np.mean(row.values):.4g}" for row in (rows[0], rows[-1])]
     words = (
-        f"{TITLES[test.measure]} {signed(line.fit.slope)} for one more of {TITLES[axis]}{interval(estimate)}, R² "
-        f"{line.fit.r2:.2f}, {len(rows)} rows of at least {seeds(fewest)}, from {ends[0]} to {ends[1]}"
+        f"{TITLES[test.measure]} {signed(line.slope)} for one more of {TITLES[axis]}{interval(estimate)}, R² "
+        f"{line.r2:.2f}, {len(rows)} rows of at least {seeds(fewest)}, from {ends[0]} to {ends[1]}"
     )
     return Outcome(claim, said, test.measure, estimate, _sentence(claim, said, words, base), base)
 
