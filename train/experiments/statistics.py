@@ -134,8 +134,8 @@ class RowSlope(NamedTuple):
 
 
 def row_slope(x: Sequence[float], y: Sequence[float]) -> RowSlope:
-    """The line through rows at (x, y), with Student's t of n - 2 degrees of freedom from what they leave over: unlike in
-    :func:`fit_line`, where the line itself is the claim, rows far from it make the interval wide.
+    """The line through rows at (x, y), with Student's t of n - 2 degrees of freedom from what they leave over. Unlike
+    in :func:`fit_line`, whose interval is of the seeds alone, rows far from the line make the interval wide.
 
     Raises:
         ValueError: fewer than three rows, or all at one x.
