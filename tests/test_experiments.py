@@ -10,6 +10,7 @@ from scipy.special import erf, softmax
 from drorae.models.fusion import DepthRoutedFusion, MeanFusion, SoftmaxRoutedFusion
 from train.experiments import fusions
 from train.experiments.experiment import (
+    AGAIN,
     BUDGETS,
     DECODER,
     DEEPEST,
@@ -18,6 +19,7 @@ from train.experiments.experiment import (
     JOINT,
     MEAN,
     RAE,
+    SAMPLER,
     SOFTMAX,
     Experiment,
     FusionChoice,
@@ -72,6 +74,37 @@ def test_different_experiments_have_different_hashes():
     assert len(hashes) == len(changes) + 2
 
 
+def test_phase_1_from_its_own_seed_is_phase_1():
+    again = [Experiment("study", AGAIN, None, 32_000, seed) for seed in range(3)]
+    assert again[0].hash == Experiment("study", RAE, None, 0).hash
+    assert len({one.hash for one in again}) == 3
+    schedule, first = again[2].row().schedule, PRESETS["study"].stage1[DECODER].schedule
+    assert schedule == dataclasses.replace(first, seed=2)
+
+
+def test_a_sampler_is_named_by_its_own_recipe_too(monkeypatch):
+    sampler, before, preset = Experiment("study", SAMPLER, None, 128_000), of(), PRESETS["study"]
+    name = sampler.hash
+    rows = {run: dataclasses.replace(row, dropout=0.2) for run, row in preset.stage2.items()}
+    monkeypatch.setitem(PRESETS, "study", dataclasses.replace(preset, stage2=rows))
+    assert sampler.hash != name
+    assert of() == before
+
+
+def test_a_latent_belongs_to_the_run_that_made_it():
+    fusion = paper_fusion(BASE)
+
+    def latent(phase, fusion=None, seed=2):
+        return Experiment("study", phase, fusion, 7500, seed).latent.hash
+
+    rae = Experiment("study", RAE, None, 0).hash
+    assert latent(DECODER) == latent(AGAIN) == latent(SAMPLER) == latent(RAE) == rae
+    assert latent(FINETUNE, fusion) == of(seed=2) == latent(FUSION, fusion)
+    assert latent(JOINT, fusion) == of(JOINT, seed=2)
+    mean = paper_fusion(BASE, rule=MEAN)
+    assert latent(DECODER, mean) == latent(DECODER, mean, seed=0) == of(DECODER, rule=MEAN)
+
+
 def test_a_changed_recipe_changes_the_hash_and_a_changed_machine_does_not(monkeypatch):
     before, preset = of(), PRESETS["study"]
 
@@ -89,6 +122,9 @@ def test_a_changed_recipe_changes_the_hash_and_a_changed_machine_does_not(monkey
 def test_the_tables_have_the_rows_of_the_plan():
     runs = all_runs([row for table in TABLES for row in rows_of(table)])
     trained = [one for one in runs.values() if one.trains]
+    again = [one for one in trained if one.phase == AGAIN]
+    assert [(one.base, one.seed) for one in again] == [("study", 1), ("study", 2)]
+    trained = [one for one in trained if one.phase != AGAIN]
     kinds = {dataclasses.replace(one, seed=0) for one in trained if one.pictures != 3 * BASE.pictures}
     assert len([one for one in kinds if one.base == "study"]) == 42
     assert len([one for one in kinds if one.base == "study-ti16"]) == 6

@@ -42,6 +42,8 @@ def said(command: str, arguments: list[str], capsys) -> str:
         ("train.stage1", "--shares", "0", "a number of turns"),
         ("train.stage2", "--classes", "\u00b2", "a number of classes"),
         ("train.dit_probe", "--steps", "0.5", "a number of steps"),
+        ("train.diffusability", "--probe", "0", "a number of steps"),
+        ("train.diffusability", "--training", "0", "a number of photos"),
         ("train.study", "--seeds", "0", "a number of seeds"),
         ("train.study", "--limit", "0", "a number of photos"),
         ("train.study", "--rate", "0", "pictures a second; give a number above 0"),

@@ -1,5 +1,6 @@
 """The study's runs: real ones of the smallest base, killed, resumed, measured again."""
 
+import dataclasses
 import json
 import shutil
 
@@ -7,6 +8,7 @@ import pytest
 import timm
 import torch
 from conftest import PHOTOS
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -16,7 +18,9 @@ from train import evaluate, stage1, study
 from train.data.batches import Batch
 from train.engine.session import add_data_arguments, add_run_arguments
 from train.errors import RunError
+from train.experiments import generation
 from train.experiments.experiment import FINETUNE, JOINT
+from train.experiments.generation import Generation
 from train.experiments.rows import BASES, rows_of
 from train.experiments.running import RESULT, TRAINED, Study, StudyTask, folder_of, hash_weights
 from train.experiments.tables import read_table
@@ -31,7 +35,7 @@ def options(out, *more) -> list[str]:
     return ["--base", "smoke", *data, "--out", str(out), "--to", str(out / "tables"), *more]
 
 
-def experiment(name, table="rules", seed=0):
+def experiment(name, table="generation", seed=0):
     return next(row for row in rows_of(table, "smoke") if row.name == name).runs[seed]
 
 
@@ -156,12 +160,8 @@ def test_phase_1_may_come_from_a_leg(studied, tmp_path, capsys):
 
 
 def task(studied, name, seed=0) -> StudyTask:
-    parser = study.argparse.ArgumentParser()
-    add_data_arguments(parser)
-    add_run_arguments(parser)
-    args = parser.parse_args(["--data", "generated", "--validation", "generated", "--out", str(studied)])
     one = experiment(name, seed=seed)
-    return Study(study.argparse.Namespace(**vars(args), limit=12, rfid=False)).build(one, one.row(), None)
+    return study_of(studied).build(one, one.row(), None)
 
 
 @pytest.mark.parametrize(
@@ -171,6 +171,7 @@ def task(studied, name, seed=0) -> StudyTask:
         ("budgets", {"fusion_module"}),
         ("rae-retrained", {"decoder"}),
         ("mean", {"decoder"}),
+        ("rae-other-seeds", {"decoder"}),
         ("three-phases", {"decoder_finetuned"}),
         ("joint", {"fusion_module", "decoder"}),
     ],
@@ -268,6 +269,170 @@ def test_time_is_pictures_over_the_rate(capsys, tmp_path):
 def test_a_row_that_is_not_there_is_said(arguments, said, tmp_path):
     with pytest.raises(RunError, match=said):
         study.main([*arguments, *options(tmp_path)])
+
+
+# ---- latents and decoders -----------------------------------------------------------------------------------------
+
+
+class StandInJudge(nn.Module):
+    """Two numbers of a picture in the place of MobileNetV2's 1,280, and no classes."""
+
+    def __init__(self, _):
+        super().__init__()
+
+    def forward(self, images):
+        return torch.stack([images.mean((1, 2, 3)), images.std((1, 2, 3))], 1).double(), None
+
+
+@pytest.fixture(scope="session")
+def generated(studied, tmp_path_factory):
+    """The table of latents and decoders, with a judge of two features, by the command. Do not change it.
+
+    The second seed of the default row, which no such judge has seen, is not in it.
+    """
+    out = tmp_path_factory.mktemp("generated") / "study"
+    shutil.copytree(studied, out)
+    with pytest.MonkeyPatch.context() as patch:
+        stand_in(patch)
+        names = ["rae", "default", "three-phases", "rae-retrained", "rae-other-seeds"]
+        study.main(["generation", *options(out, "--rows", *names, "--seeds", "1", "--weights", str(weights(out)))])
+    return out
+
+
+def weights(out):
+    folder = out / "weights"
+    folder.mkdir(exist_ok=True)
+    (folder / evaluate.MOBILENET).touch()
+    return folder
+
+
+def stand_in(patch):
+    patch.setattr(evaluate, "MobileNetV2", StandInJudge)
+    patch.setitem(evaluate.FEATURES, "fd-mobilenetv2", 2)
+
+
+def test_latents_and_decoders_are_measured(generated):
+    rows = {(row["row"], row["seed"]): row for row in read_table(generated / "tables", "generation")}
+    again = [("rae-other-seeds", seed) for seed in (1, 2)]
+    assert set(rows) == {
+        ("rae", None), ("default", 0), ("beta-0.2", 0), ("three-phases", 0),
+        ("rae-retrained", 0), *again,
+    }  # fmt: skip
+    rae, default = rows["rae", None], rows["default", 0]
+    for name in generation.OF_LATENT:
+        assert rae[name] is not None
+        assert rae[name] == rows["rae-retrained", 0][name] == rows[again[0]][name], name  # one latent
+        assert default[name] == rows["three-phases", 0][name], name
+    assert rae["probe"] != default["probe"]
+    assert rae["viv"] != default["viv"]
+    decoders = [rows["rae", None], rows["rae-retrained", 0], rows[again[0]], rows[again[1]]]
+    assert len({row["samples_fd"] for row in decoders}) == 4
+    assert {row["samples"] for row in decoders} == {12}
+    assert len({row["sampler"] for row in decoders}) == 1
+    for row in decoders[1:]:
+        assert row["samples_difference"] == pytest.approx(row["samples_fd"] - rae["samples_fd"])
+        assert row["samples_difference_low"] < row["samples_difference"] < row["samples_difference_high"]
+        assert row["rebuilt_difference"] == pytest.approx(row["fd-mobilenetv2"] - rae["fd-mobilenetv2"], rel=1e-3)
+    assert default["samples_fd"] is None  # its decoder paints another latent
+
+
+def test_all_decoders_paint_the_same_samples(generated, monkeypatch):
+    """The distance is that of the pictures which the stored latents give, by the closed form for two features."""
+    stand_in(monkeypatch)
+    sampler = folder_of(generated, generation_of(generated).sampler(BASE))
+    kept = load_file(sampler / generation.SAMPLES)
+    assert kept["latents"].shape == (12, 48, 4, 4)
+    assert kept["labels"].tolist() == [0, 1] * 6
+    tokens = kept["latents"].float().flatten(2).mT
+    for name, seed in (("rae", 0), ("rae-other-seeds", 0), ("rae-other-seeds", 1)):
+        one = experiment(name, seed=seed)
+        made = study_of(generated).load(one)
+        with torch.no_grad():
+            pictures = (made.paint(tokens, (4, 4)).clamp(0, 1) * 255).round() / 255
+        photos = torch.cat(list(study_of(generated).held_out(BASE).batches(12)))
+        features = [StandInJudge(None)((p * 255).round() / 255)[0] for p in (photos, pictures)]
+        covariance = [part.T.cov() for part in features]
+        root = torch.linalg.eigvals(covariance[0] @ covariance[1]).real.clamp(min=0).sqrt().sum()
+        expected = (features[0].mean(0) - features[1].mean(0)).square().sum()
+        expected = expected + sum(c.trace() for c in covariance) - 2 * root
+        content = json.loads((folder_of(generated, one) / generation.SAMPLES_FILE).read_text())
+        assert content["numbers"]["samples_fd"] == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_samples_follow_from_the_sampler_and_their_seeds(generated):
+    measured = generation_of(generated)
+    file = folder_of(generated, measured.sampler(BASE)) / generation.SAMPLES
+    before = load_file(file)["latents"]
+    file.unlink()
+    again, _ = measured.samples(BASE)
+    torch.testing.assert_close(again, before.float(), atol=2e-3, rtol=2e-3)
+
+
+def test_what_was_measured_is_not_measured_again(generated, monkeypatch, capsys):
+    stand_in(monkeypatch)
+    for name in ("probe", "samples", "features"):
+        monkeypatch.setattr(Generation, name, None)
+    monkeypatch.setattr(train.experiments.running, "train", None)
+    monkeypatch.setattr(generation, "train", None)
+    names = ["--rows", "rae", "rae-other-seeds", "--seeds", "1"]
+    study.main(["generation", *options(generated, *names, "--weights", str(weights(generated)))])
+    assert "samples_fd" in capsys.readouterr().out
+
+
+def test_another_probe_is_measured_again(generated, tmp_path, monkeypatch):
+    shutil.copytree(generated, tmp_path / "study")
+    row = PRESETS[BASE].stage2["class-guide"]
+    row = dataclasses.replace(row, schedule=dataclasses.replace(row.schedule, lr=3 * row.schedule.lr))
+    monkeypatch.setitem(PRESETS[BASE].stage2, "class-guide", row)
+    study.main(["generation", *options(tmp_path / "study", "--rows", "rae", "--seeds", "1")])
+    file = folder_of(tmp_path / "study", experiment("rae")) / generation.LATENT_FILE
+    before = folder_of(generated, experiment("rae")) / generation.LATENT_FILE
+    contents = [json.loads(one.read_text()) for one in (before, file)]
+    assert contents[0]["protocol"]["probe_recipe"] != contents[1]["protocol"]["probe_recipe"]
+    assert contents[0]["numbers"]["probe"] != contents[1]["numbers"]["probe"]
+    assert contents[0]["numbers"]["viv"] == contents[1]["numbers"]["viv"]
+
+
+def test_another_phase_1_begins_as_phase_1_does(studied):
+    """A decoder drawn from the seed after the frozen encoder, as train.stage1 draws it."""
+    preset = PRESETS[BASE]
+    torch.manual_seed(preset.stage1["decoder"].schedule.seed)
+    start = stage1.start_model(preset, preset.stage1["decoder"], studied, None)
+    one = study_of(studied)
+    seeds = [one.build(experiment("rae-other-seeds", seed=seed), preset.stage1["decoder"], None) for seed in (0, 1)]
+    hashes = [hash_weights(made.model.decoder) for made in seeds]
+    assert len({*hashes, hash_weights(start.decoder), hash_weights(one.phase1(BASE).decoder)}) == 4
+    assert {hash_weights(made.model.encoder) for made in seeds} == {hash_weights(start.encoder)}
+    torch.manual_seed(experiment("rae-other-seeds").seed)
+    other = stage1.start_model(preset, preset.stage1["decoder"], studied, None)
+    assert hashes[0] == hash_weights(other.decoder)
+
+
+def test_data_without_classes_cannot_train_denoisers(copied, tmp_path):
+    (tmp_path / "mine" / "train").mkdir(parents=True)
+    for number in range(2):
+        Image.new("RGB", (32, 32), (number, 0, 0)).save(tmp_path / "mine" / "train" / f"{number}.png")
+    measured = generation_of(copied)
+    measured.study.args.data = [str(tmp_path / "mine")]
+    with pytest.raises(RunError, match="no source has class numbers"):
+        measured.measure(experiment("rae"))
+    measured.study.args.data = [str(tmp_path / "mine"), "generated"]
+    assert measured.labelled_data(BASE) == "generated"
+    measured.study.args.stream = True
+    with pytest.raises(RunError, match="read latents many times"):
+        measured.measure(experiment("rae"))
+
+
+def study_of(out) -> Study:
+    parser = study.argparse.ArgumentParser()
+    add_data_arguments(parser)
+    add_run_arguments(parser)
+    args = parser.parse_args(["--data", "generated", "--validation", "generated", "--out", str(out), "--log"])
+    return Study(study.argparse.Namespace(**vars(args), limit=12, rfid=False))
+
+
+def generation_of(out) -> Generation:
+    return Generation(study_of(out))
 
 
 @pytest.mark.data

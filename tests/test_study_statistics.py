@@ -11,6 +11,7 @@ from train.experiments.statistics import (
     fit_line,
     holm,
     paired_difference,
+    row_slope,
     same_order,
     student,
     verdict,
@@ -118,3 +119,18 @@ def test_a_line_needs_three_sizes(x):
 def test_order():
     assert same_order([1, 2, 3, 4], [10, 20, 30, 40]) == 1
     assert same_order([1, 2, 3, 4], [40, 30, 20, 10]) == -1
+
+
+def test_a_slope_through_rows_has_the_interval_of_what_they_leave_over():
+    x, y = np.array([1.0, 2, 4, 5, 7]), np.array([3.0, 1, 4, 2, 6])
+    found = row_slope(x, y)
+    slope, intercept = np.polyfit(x, y, 1)
+    left = y - slope * x - intercept
+    error = np.sqrt((left**2).sum() / 3 / ((x - x.mean()) ** 2).sum())
+    half = stats.t.ppf(0.975, 3) * error
+    assert found[:3] == pytest.approx((slope, slope - half, slope + half))
+    assert found.p == pytest.approx(2 * stats.t.sf(slope / error, 3))
+    assert found.r2 == pytest.approx(np.corrcoef(x, y)[0, 1] ** 2)
+    for few in ([1.0, 2.0], [3.0, 3.0, 3.0]):
+        with pytest.raises(ValueError, match="three rows at different sizes"):
+            row_slope(few, few)

@@ -230,6 +230,21 @@ def _study_phases(name: str, encoder: str, decoder: int = 32_000) -> dict[str, S
     }
 
 
+def _study_denoisers(name: str) -> dict[str, Stage2Preset]:
+    """The denoiser that samples the last layer's latent for all decoders, and the probe that learns every latent."""
+    rows = {}
+    for run, steps, network in (("class", 2000, TINY_DENOISER), ("class-guide", 600, TINY_GUIDE)):
+        row = _tiny_denoiser(steps, network, views=2)
+        schedule = dataclasses.replace(row.schedule, warmup_steps=steps // 10, compile=False, precision="no")
+        rows[run] = dataclasses.replace(row, schedule=schedule, tokenizer=f"{name}/decoder")
+    return rows
+
+
+def _study_smoke_denoisers(name: str) -> dict[str, Stage2Preset]:
+    rows = {"class": _smoke_denoiser(2), "class-guide": _smoke_denoiser(1)}
+    return {run: dataclasses.replace(row, tokenizer=f"{name}/decoder") for run, row in rows.items()}
+
+
 def _study_smoke(name: str, encoder: str) -> dict[str, Stage1Preset]:
     schedule = Schedule(6, 4, 1e-3, 1, ema_decay=0.5, precision="no", save_every=3, workers=0)
     starts = {"decoder": encoder, "fusion": f"{name}/decoder", "finetune": f"{name}/fusion"}
@@ -279,14 +294,22 @@ PRESETS = {
     ),
     **PAPER,
     # 128 px, patch 8, the distilled encoder of "tiny"; and the published ViT-Ti/16 that it was distilled from
-    "study": Preset(STUDY_MODEL, TINY_ENCODER, _study_phases("study", "tiny/encoder")),
+    "study": Preset(
+        STUDY_MODEL, TINY_ENCODER, _study_phases("study", "tiny/encoder"), stage2=_study_denoisers("study")
+    ),
     "study-ti16": Preset(
         STUDY_TI16_MODEL,
         None,
         _study_phases("study-ti16", "encoder"),
         encoder_weights="vit_tiny_patch16_224_fp16.safetensors",
     ),
-    "study-smoke": Preset(SMALLEST_MODEL, None, _study_smoke("study-smoke", "encoder"), encoder_weights="random"),
+    "study-smoke": Preset(
+        SMALLEST_MODEL,
+        None,
+        _study_smoke("study-smoke", "encoder"),
+        stage2=_study_smoke_denoisers("study-smoke"),
+        encoder_weights="random",
+    ),
     "study-smoke-ti16": Preset(
         {
             **SMALLEST_MODEL,

@@ -15,8 +15,9 @@ from statistics import median
 from train.engine.session import add_data_arguments, add_run_arguments, amount_of, main_guard, number_of
 from train.errors import RunError
 from train.experiments.experiment import Experiment
+from train.experiments.generation import Generation
 from train.experiments.report import write_report
-from train.experiments.rows import BASES, SEEDS, TABLES, StudyRow, all_runs, rows_of
+from train.experiments.rows import BASES, GENERATION, SEEDS, TABLES, StudyRow, all_runs, rows_of
 from train.experiments.running import Study, read_result
 from train.experiments.tables import collect, write_table
 
@@ -68,7 +69,8 @@ def describe_runs(runs: dict[str, Experiment], rows: list[StudyRow], out: Path, 
     measuring = [result["measuring_seconds"] for result in results.values() if result is not None]
     left += (len(runs) - finished) * (median(measuring) if measuring else 0.0)
     time = f"about {left / 3600:.1f} h for the others" if known else "give --rate to know how long the others take"
-    return "\n".join([*lines, f"{finished} of {len(runs)} runs are there; {time}, without phase 1."])
+    more = ", the sampler and the probes" if any(row.table == GENERATION for row in rows) else ""
+    return "\n".join([*lines, f"{finished} of {len(runs)} runs are there; {time}, without phase 1{more}."])
 
 
 def _rate(runs: dict[str, Experiment], results: dict[str, dict | None], base: str) -> float | None:
@@ -119,9 +121,11 @@ def main(argv: list[str] | None = None) -> None:
         print(describe_runs(runs, rows, args.out, args.rate))
         return
     study = Study(args)
+    generation, generated = Generation(study), {run.hash for row in tables.get(GENERATION, ()) for run in row.runs}
     for number, experiment in enumerate(runs.values(), 1):
-        result = study.run(experiment)
-        numbers = ", ".join(f"{key} {value:.4g}" for key, value in result["numbers"].items())
+        found = study.run(experiment)["numbers"]
+        found |= generation.measure(experiment) if experiment.hash in generated else {}
+        numbers = ", ".join(f"{key} {value:.4g}" for key, value in found.items())
         print(f"{number} of {len(runs)}, {experiment.base}/{experiment.hash}: {numbers}")
         for name, some in tables.items():
             if experiment.hash in {one.hash for row in some for one in row.runs}:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -114,9 +115,8 @@ def load_picture_tokenizer(name: str, device: str | torch.device = "cpu") -> Pic
     model.to(device)
     if isinstance(model, AutoencoderDRoRAE):
         return own_tokenizer(model, name, licence)
-    first = next(module for module in model.modules() if isinstance(module, CONVOLUTIONS))
     title = "TAEF2" if isinstance(model, AutoencoderTAEF2) else _title(name)
-    return PictureTokenizer(name, title, PIXELS, OWN, licence, _rebuild_of(model, name, isinstance(first, nn.Conv3d)))
+    return PictureTokenizer(name, title, PIXELS, OWN, licence, _rebuild_of(model, name))
 
 
 def find_tokenizer(name: str, model: AutoencoderDRoRAE, licence: str | None = None) -> PictureTokenizer:
@@ -218,24 +218,47 @@ def _mean_title(last: int, decoder: str) -> str:
     return f"Mean of {last} layers, {'own decoder' if decoder == OWN else 'decoder of RAE'}"
 
 
-def _rebuild_of(model: nn.Module, name: str, clips: bool) -> Rebuild:
-    """The round trip through an autoencoder of diffusers, which takes and gives [-1, 1].
+def encode_pictures(model: nn.Module, name: str) -> Callable[[Tensor], Tensor]:
+    """A function from images (B, 3, H, W) in [0, 1] to the latents of a diffusers autoencoder called ``name``.
 
-    Args:
-        clips: it takes clips (B, 3, T, H, W), and gets pictures as clips of one frame.
+    They are (B, C, h, w), or (B, C, 1, h, w) of one that takes clips, for which pictures are clips of one frame; of a
+    distribution the mode. The function raises a ``CheckpointError`` where the autoencoder does not work at their size.
     """
+    first = next(module for module in model.modules() if isinstance(module, CONVOLUTIONS))
+    clips = isinstance(first, nn.Conv3d)
+
+    @torch.inference_mode()
+    def encode(images: Tensor) -> Tensor:
+        images = images.to(model.device, model.dtype)
+        with _one_sentence(model, name, images):
+            return _latent(model.encode((images[:, :, None] if clips else images) * 2 - 1))
+
+    return encode
+
+
+@contextmanager
+def _one_sentence(model: nn.Module, name: str, images: Tensor) -> Iterator[None]:
+    """Whatever goes wrong in an autoencoder at the size of some images, as a ``CheckpointError``."""
+    try:
+        yield
+    except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        height, width = images.shape[-2:]
+        raise CheckpointError(_unfit(name, height, width, _factor(model), reason_of(error))) from error
+
+
+def _rebuild_of(model: nn.Module, name: str) -> Rebuild:
+    """The round trip through an autoencoder of diffusers, which takes and gives [-1, 1]."""
+    encode = encode_pictures(model, name)
 
     @torch.inference_mode()
     def rebuild(images: Tensor) -> RoundTrip:
         height, width = images.shape[-2:]
         images = images.to(model.device, model.dtype)
-        try:
-            with torch.random.fork_rng([images.device] if images.is_cuda else []):  # some decoders draw noise
-                torch.manual_seed(0)
-                latent = _latent(model.encode((images[:, :, None] if clips else images) * 2 - 1))
+        with torch.random.fork_rng([images.device] if images.is_cuda else []):  # some decoders draw noise
+            torch.manual_seed(0)
+            latent = encode(images)
+            with _one_sentence(model, name, images):
                 pictures = model.decode(latent).sample / 2 + 0.5
-        except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
-            raise CheckpointError(_unfit(name, height, width, _factor(model), reason_of(error))) from error
         pictures, latent = (part[:, :, 0] if part.ndim == 5 else part for part in (pictures, latent))
         if pictures.shape != images.shape:
             factor = _factor(model) or round(height / latent.shape[-2])

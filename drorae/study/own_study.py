@@ -8,13 +8,13 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from drorae.bundled import ASSETS
 from drorae.study import published
-from drorae.study.charts import legend_above
+from drorae.study.charts import label_places, legend_above
 from drorae.study.colours import OTHER, OURS, PAPER, STATED
 from drorae.study.fits import magnitudes, refits
 from drorae.study.plots import apply_style
@@ -23,31 +23,42 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go  # which is loaded when a chart is drawn
 
 FOLDER = ASSETS / "study"
-SUMMARY, FITS, CLAIMS = "summary.csv", "fits.csv", "claims.csv"
+SUMMARY, FITS, CLAIMS, DECODERS = "summary.csv", "fits.csv", "claims.csv", "decoders.csv"
 PROTOCOL = "protocol"  # key of the sentence that says how all was measured
 RFID_OF_RAE = published.ROUTE_SCORES[0].rfid
+LATENT_TABLE, LOSS = "generation", "probe"  # the table of latents, and the loss of the denoiser that learned them
+SAME_LATENT = ("rae-retrained", "rae-other-seeds", "three-phases")  # as another row of that table has
+LOSS_OF_RAE = next(each.loss for each in published.VARIANTS if each.loss and each.rfid == RFID_OF_RAE)
+LABELS = {
+    "scaling": "Distance against the size of the fusion",
+    "rules": "What each change does",
+    "generation": "How hard a latent is to learn against how well it rebuilds",
+}
 CsvRows = list[dict[str, str]]
 
 
 class OwnStudy(NamedTuple):
-    """What the report left: means with intervals, lines, sentences. Numbers are texts, empty where there is none."""
+    """What the report left: means with intervals, lines, sentences, decoders that painted one set of samples. Numbers
+    are texts, empty where there is none."""
 
     summary: CsvRows
     fits: CsvRows
     claims: CsvRows
+    decoders: CsvRows
 
 
 def read_study(folder: Path = FOLDER) -> OwnStudy | None:
     """The study's results; ``None`` where there are none that can be read."""
     try:
         parts = []
-        for name in (SUMMARY, FITS, CLAIMS):
+        for name in (SUMMARY, FITS, CLAIMS, DECODERS):
             with (folder / name).open(encoding="utf-8", newline="") as file:
                 parts.append(list(csv.DictReader(file)))
         study = OwnStudy(*parts)
         # everything that is read later is looked at once
         for figure in (relative(study, "scaling", "width-"), relative(study, "layers", "deepest-")):
             assert all(len(point) == 4 for point in figure)
+        traded(study), decoder_rows(study)
         return study if study.summary and {"key", "sentence"} <= set(study.claims[0]) else None
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         return None
@@ -235,9 +246,146 @@ def rules_figure(study: OwnStudy) -> go.Figure:
     return figure.update_layout(margin={"l": 230})
 
 
-FIGURES = {"scaling": scaling_figure, "rules": rules_figure}
+class Traded(NamedTuple):
+    """A row on the chart of latents: distance (``x``) and the denoiser's loss (``y``), both as shares of RAE's, with
+    both ends of their intervals (the mean itself where there is none)."""
+
+    row: str
+    x: Point
+    y: Point
+
+
+def traded(study: OwnStudy) -> list[Traded]:
+    """The rows whose latents a denoiser has learned, each latent once; none where RAE's was not."""
+    base = (bases(study) or [""])[0]
+    mine = [row for row in study.summary if (row["table"], row["base"]) == (LATENT_TABLE, base)]
+    axis = {row["row"]: row for row in mine if row["axis"] == "True"}
+    loss = {row["row"]: row for row in mine if row["measure"] == LOSS}
+    if "rae" not in axis or "rae" not in loss:
+        return []
+    same, found = {*SAME_LATENT, "beta-0.2" if "default" in loss else ""}, []
+    for name in [name for name in loss if name in axis and name not in same]:
+        ends = []
+        for row, alone in ((axis[name], axis["rae"]), (loss[name], loss["rae"])):
+            share = [float(row[key] or row["mean"]) / float(alone["mean"]) for key in ("mean", "low", "high")]
+            ends.append(Point(0.0, *share))
+        found.append(Traded(name, *ends))
+    return found
+
+
+def generation_figure(study: OwnStudy) -> go.Figure:
+    """How hard a latent is to learn against how well it rebuilds, as shares of RAE's; the paper's beside ours."""
+    import plotly.graph_objects as go
+
+    ours = traded(study)
+    papers = [(each.name, each.rfid / RFID_OF_RAE, each.loss / LOSS_OF_RAE) for each in published.VARIANTS if each.loss]
+    points = {f"paper: {name}": (x, y) for name, x, y in papers} | {each.row: (each.x.y, each.y.y) for each in ours}
+    spans = []
+    for index, ends in enumerate(([p.x for p in ours], [p.y for p in ours])):
+        values = [*(point[index] for point in points.values()), *(v for p in ends for v in (p.low, p.high))]
+        room = 0.12 * (max(values) - min(values))
+        spans.append({"range": [min(values) - room, max(values) + room]})
+    places = label_places(points, spans)
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[x for _, x, _ in papers],
+        y=[y for _, _, y in papers],
+        mode="markers+text",
+        text=[name for name, _, _ in papers],
+        textposition=[places[f"paper: {name}"] for name, _, _ in papers],
+        textfont={"size": 11, "color": PAPER},
+        marker={"color": PAPER, "size": 9},
+        hovertemplate="%{text}: %{y:.3g} of RAE's loss at %{x:.3g} of its rFID<extra>the paper, table 3</extra>",
+        name="the paper: rFID, loss of its generator",
+    )
+    figure.add_scatter(
+        x=[each.x.y for each in ours],
+        y=[each.y.y for each in ours],
+        error_x=_whiskers([each.x for each in ours]),
+        error_y=_whiskers([each.y for each in ours]),
+        mode="markers+text",
+        text=[each.row for each in ours],
+        textposition=[places[each.row] for each in ours],
+        textfont={"size": 11, "color": OURS},
+        marker={"color": OURS, "size": 11, "symbol": "diamond-open", "line": {"width": 2}},
+        hovertemplate="%{text}: %{y:.3g} of RAE's loss at %{x:.3g} of its distance<extra>measured here</extra>",
+        name=f"measured here: {axis_title(study)}, loss of the probe",
+    )
+    figure.update_xaxes(title="share of RAE's distance: left rebuilds better", **spans[0])
+    figure.update_yaxes(title="share of RAE's loss: low is easier to learn", **spans[1])
+    return legend_above(apply_style(figure, 460))
+
+
+def _whiskers(points: Sequence[Point]) -> dict[str, Any]:
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [point.high - point.y for point in points],
+        "arrayminus": [point.y - point.low for point in points],
+        "color": OURS,
+        "thickness": 1.2,
+    }
+
+
+LATENT_COLUMNS = (
+    "probe",
+    "viv",
+    "variance_within",
+    "covariance_rank",
+    "same_class",
+    "energy_25",
+    "effective_rank",
+)
+
+
+def latent_rows(study: OwnStudy) -> tuple[list[str], list[list[str | None]]]:
+    """Header and rows of the table of latents, mean ± half of the interval; no rows where none was measured."""
+    mine = [row for row in study.summary if row["table"] == LATENT_TABLE]
+    titles = {row["measure"]: row["measure_title"] for row in mine if row["measure"] in LATENT_COLUMNS}
+    there = [name for name in LATENT_COLUMNS if name in titles]
+    if LOSS not in there:
+        return [], []
+    rows: list[list[str | None]] = []
+    for base, name in dict.fromkeys((row["base"], row["row"]) for row in mine):
+        cells = {row["measure"]: row for row in mine if (row["base"], row["row"]) == (base, name)}
+        rows.append([name, *(_mean_cell(cells.get(measure)) for measure in there)])
+    return ["latent of (measured here)", *(titles[measure] for measure in there)], rows
+
+
+def _mean_cell(row: dict[str, str] | None) -> str | None:
+    if row is None:
+        return None
+    half = f" ± {float(row['high']) - float(row['mean']):.2g}" if row["high"] else ""
+    return f"{float(row['mean']):.4g}{half}"
+
+
+def decoder_rows(study: OwnStudy) -> tuple[list[str], list[list[str | None]]]:
+    """Header and rows of the decoders that painted one set of samples; no rows where none did."""
+    header = ["decoder (measured here)", "seed", "photos: FD above the first's", "samples: FD", "above the first's"]
+    rows: list[list[str | None]] = []
+    for row in study.decoders:
+        if row["row"]:
+            values = (_ends_cell(row, name) for name in ("rebuilt_difference", "samples_fd", "samples_difference"))
+            rows.append([row["row"], row["seed"] or None, *values])
+    return header, rows
+
+
+def _ends_cell(row: dict[str, str], name: str) -> str | None:
+    if not row[name]:
+        return None
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    ends = f" [{float(low):.4g}, {float(high):.4g}]" if low and high else ""
+    return f"{float(row[name]):.4g}{ends}"
+
+
+FIGURES = {"scaling": scaling_figure, "rules": rules_figure, "generation": generation_figure}
+
+
+def figure_names(study: OwnStudy) -> list[str]:
+    """The figures that there are numbers for."""
+    return [name for name in FIGURES if name != "generation" or traded(study)]
 
 
 def figures(study: OwnStudy) -> dict[str, go.Figure]:
-    """All figures of the study by name."""
-    return {name: figure(study) for name, figure in FIGURES.items()}
+    """The figures of the study by name, those of :func:`figure_names`."""
+    return {name: FIGURES[name](study) for name in figure_names(study)}

@@ -172,7 +172,14 @@ def build(own: Measured | None) -> StudyTab:
         with section():
             gr.Markdown(RESULTS_TEXT.format(report=own_study.study_text(study)), elem_id="study-results-text")
             with gr.Column():
-                fixed += [chart(f"study-results-{name}") for name in own_study.FIGURES]
+                fixed += [chart(f"study-results-{name}") for name in own_study.figure_names(study)]
+                tables = [own_study.latent_rows(study), own_study.decoder_rows(study)]
+                if any(rows for _, rows in tables):
+                    with numbers_accordion():
+                        gr.Markdown(
+                            "\n\n".join(markdown_table(*each) for each in tables if each[1]),
+                            elem_id="study-results-latents",
+                        )
     state = gr.State(own)
     plane.input(charts.peers, [plane, state], peers, api_visibility="private", **IN_STUDY)
     return StudyTab(plane, heading, phases, table, peers, state, fixed)

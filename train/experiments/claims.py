@@ -12,23 +12,29 @@ from drorae.study import published
 from drorae.study.fits import Fit, refits
 from train.evaluate import METRICS
 from train.experiments.experiment import RAE
-from train.experiments.rows import BASES, DEFAULT, LONG, PHASE3, RETRAINED, TOGETHER, Base
+from train.experiments.rows import BASES, DEFAULT, LONG, OTHER_SEEDS, PHASE3, RETRAINED, TOGETHER, Base
 from train.experiments.statistics import (
+    CONFIRMED,
+    CONTRADICTED,
     UNDECIDED,
     Estimate,
     Line,
     fit_line,
     paired_difference,
+    row_slope,
     student,
     verdict,
 )
 from train.experiments.tables import Record
+from train.measure.diffusability import TITLES as LATENT_TITLES
 
 AXES = ("rfid", "fd-mobilenetv2", "st-lpips", "psnr")  # the paper's axis, then what stands in for it
 TITLES = {name: title.split(",")[0] for name, (title, _) in METRICS.items()} | {
     "cosine_final_base": "cos(z_final, z_base)",
     "cosine_fused_base": "cos(z_fuse, z_base)",
+    **LATENT_TITLES,
 }
+TRADED = ("beta-", "budgets", "joint")  # rows between which reconstruction and generation are traded
 NOT_RUN = "not run"
 Tables = Mapping[str, Sequence[Record]]
 
@@ -65,6 +71,23 @@ class Slope:
 
 
 @dataclass(frozen=True)
+class Trade:
+    """Of the rows that begin with one of ``rows``, those that rebuild better have more of ``measure``."""
+
+    rows: tuple[str, ...]
+    measure: str
+
+
+@dataclass(frozen=True)
+class Decoders:
+    """A decoder of ``row`` rebuilds photos as well as phase 1's, and paints the same samples worse. The rows ``beside``
+    are stated, too."""
+
+    row: str
+    beside: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Claim:
     """A claim: in words, where it stands, the number there, and what decides about it here."""
 
@@ -72,7 +95,7 @@ class Claim:
     text: str
     source: str
     stated: str
-    test: Difference | Level | Slope
+    test: Difference | Level | Slope | Trade | Decoders
     second: bool = False  # on the second encoder
 
 
@@ -196,6 +219,48 @@ def claims_of(bases: str = "study") -> list[Claim]:
             "PSNR 18.9 to 22.6 dB, on another encoder",
             Difference("mean", RETRAINED),
         ),
+        Claim(
+            "cost-probe",
+            "Between betas, budgets and joint training, a latent that rebuilds better is harder to learn",
+            "table 3",
+            "generator's loss 0.47 at rFID 0.470, 0.81 at 0.447",
+            Trade(TRADED, "probe"),
+        ),
+        Claim(
+            "cost-viv",
+            "Between them, a latent that rebuilds better has more velocity that nothing can predict",
+            "arXiv 2606.03578",
+            "VIV and gFID of 43 tokenizers correlate with 0.87",
+            Trade(TRADED, "viv"),
+        ),
+        Claim(
+            "correction-probe",
+            "The correction makes the latent easier to learn",
+            "table 3",
+            "generator's loss 0.81 to 0.47",
+            Difference("beta-0.2", "beta-1", measure="probe", sign=-1),
+        ),
+        Claim(
+            "joint-probe",
+            "Trained together with its decoder, the fusion makes a latent that is harder to learn",
+            "HiRAE, arXiv 2609.37775",
+            "guided gFID 1.060 to 1.551, on another encoder",
+            Difference(TOGETHER, DEFAULT, measure="probe", sign=1),
+        ),
+        Claim(
+            "budgets-probe",
+            "HiRAE's budgets make a latent that is easier to learn than beta 0.2 does",
+            "HiRAE, arXiv 2609.37775",
+            "guided gFID 1.551 to 1.038, trained together, on another encoder",
+            Difference("budgets", DEFAULT, measure="probe", sign=-1),
+        ),
+        Claim(
+            "decoders",
+            "A decoder that was trained again rebuilds photos as well and paints the same samples worse",
+            "RAE, issue 80",
+            "equal rFID, worse gFID",
+            Decoders(OTHER_SEEDS, (RETRAINED,)),
+        ),
         Claim("widths-2", wider, "table 8, refitted", table8, widths, second=True),
         Claim("layers-2", deeper, "table 9, refitted", table9, layers, second=True),
     ]
@@ -237,15 +302,20 @@ def seed_differences(records: Sequence[Record], base: str, row: str, reference: 
     return paired_difference(one, other)
 
 
-def sized_rows(records: Sequence[Record], base: str, slope: Slope, measure: str) -> list[SizedRow]:
-    """The rows that a slope is fitted to, equal ones once, in order of size."""
+def sized_rows(records: Sequence[Record], base: str, test: Slope | Trade, measure: str) -> list[SizedRow]:
+    """The rows that a line is fitted to, equal ones once, in order of size: layers, log10 of the parameters, or, of a
+    trade, the mean of the measure that decides, beside the values of ``measure``."""
     found: dict[frozenset[str], SizedRow] = {}
-    mine = [r for r in records if r["base"] == base and r["row"].startswith(slope.rows)]
+    mine = [r for r in records if r["base"] == base and r["row"].startswith(test.rows)]
+    axis = axis_of(records)
     for record in mine:
         name = record["row"]
         values = by_seed(mine, base, name, measure)
         if isinstance(values, dict) and not name.endswith(LONG):
-            size = len(record["layers"].split()) if slope.by_layers else float(np.log10(record["parameters"]))
+            if isinstance(test, Trade):
+                size = float(np.mean([r[axis] for r in mine if r["row"] == name]))
+            else:
+                size = len(record["layers"].split()) if test.by_layers else float(np.log10(record["parameters"]))
             runs = frozenset(r["hash"] for r in mine if r["row"] == name)
             found.setdefault(runs, SizedRow(name, size, list(values.values())))
     return sorted(found.values(), key=lambda row: row.size)
@@ -257,6 +327,10 @@ def judge(claim: Claim, records: Sequence[Record], bases: str = "study") -> Outc
     test = claim.test
     if isinstance(test, Slope):
         return _judge_slope(claim, test, records, base)
+    if isinstance(test, Trade):
+        return _judge_trade(claim, test, records, base)
+    if isinstance(test, Decoders):
+        return _judge_decoders(claim, test, records, base)
     measure = test.measure or axis_of(records)
     if isinstance(test, Level):
         values = by_seed(records, base.name, test.row, measure)
@@ -298,6 +372,80 @@ def _judge_slope(claim: Claim, test: Slope, records: Sequence[Record], base: Bas
         words += f"; as a share of RAE's distance {share:+.1%}, the paper's {paper:+.1%}"
     fitted = Fitted(line, rows, test.paper)
     return Outcome(claim, said, measure, estimate, _sentence(claim, said, words, base), base, fitted)
+
+
+def _judge_trade(claim: Claim, test: Trade, records: Sequence[Record], base: Base) -> Outcome:
+    axis = axis_of(records)
+    rows = sized_rows(records, base.name, test, test.measure)
+    if len({row.size for row in rows}) < 3:
+        needed = f"three rows {' or '.join(f'`{name}`' for name in test.rows)}, with {TITLES[test.measure]}"
+        return Outcome(claim, NOT_RUN, test.measure, None, _sentence(claim, NOT_RUN, needed, base), base)
+    fewest = min(len(row.values) for row in rows)
+    line = row_slope([row.size for row in rows], [float(np.mean(row.values)) for row in rows])
+    estimate = Estimate(line.slope, line.low, line.high, line.p, fewest)
+    said = verdict(line.low, line.high, improvement(axis))
+    ends = [f"`{row.name}` {TITLES[axis]} {row.size:.4g}, {np.mean(row.values):.4g}" for row in (rows[0], rows[-1])]
+    words = (
+        f"{TITLES[test.measure]} {signed_text(line.slope)} for one more of {TITLES[axis]}{interval(estimate)}, R² "
+        f"{line.r2:.2f}, {len(rows)} rows of at least {seeds(fewest)}, from {ends[0]} to {ends[1]}"
+    )
+    return Outcome(claim, said, test.measure, estimate, _sentence(claim, said, words, base), base)
+
+
+def painters(records: Sequence[Record], base: str) -> list[Record]:
+    """The decoders that painted the samples of a base, each compared with that of phase 1, which comes first."""
+    mine = [r for r in records if r["base"] == base and r["samples_fd"] is not None]
+    return sorted(mine, key=lambda record: record["seed"] is not None)  # stable: rows stay in order
+
+
+def _judge_decoders(claim: Claim, test: Decoders, records: Sequence[Record], base: Base) -> Outcome:
+    """Confirmed: a decoder whose reconstruction may be equal (the interval of its difference includes 0) paints worse
+    (that of the samples is above 0). Contradicted: all such decoders paint better."""
+    mine = [record for record in painters(records, base.name) if record["row"] in (test.row, *test.beside)]
+    again = [record for record in mine if record["row"] == test.row]
+    if not again:
+        needed = f"samples through the decoders of `{test.row}`"
+        return Outcome(claim, NOT_RUN, "samples_fd", None, _sentence(claim, NOT_RUN, needed, base), base)
+    equal = [record for record in again if _paired(record, "rebuilt_difference").includes_zero]
+    verdicts = [verdict(*_paired(record, "samples_difference")[1:], 1) for record in equal]
+    said = UNDECIDED
+    if CONFIRMED in verdicts:
+        said = CONFIRMED
+    elif verdicts and set(verdicts) == {CONTRADICTED}:
+        said = CONTRADICTED
+    parts = [
+        f"`{record['row']}`, seed {record['seed']}: samples {_paired(record, 'samples_difference')}, photos "
+        f"{_paired(record, 'rebuilt_difference')}"
+        for record in mine
+    ]
+    words = (
+        f"FD-MobileNetV2 above the first decoder's, {'; '.join(parts)}; {mine[0]['samples']:,} samples of one denoiser"
+    )
+    if not equal:
+        words += "; none of the decoders of other seeds rebuilds equally well"
+    one = _paired((equal or again)[0], "samples_difference")
+    estimate = Estimate(one.value, one.low, one.high, None, len(again))
+    return Outcome(claim, said, "samples_fd", estimate, _sentence(claim, said, words, base), base)
+
+
+class Paired(NamedTuple):
+    """A difference to the first decoder on the same pictures, with its interval over them, if there is one."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+    @property
+    def includes_zero(self) -> bool:
+        """Whether the interval is there and includes 0."""
+        return self.low is not None and self.high is not None and self.low <= 0 <= self.high
+
+    def __str__(self) -> str:
+        return signed_text(self.value) + interval(Estimate(self.value, self.low, self.high, None, 1))
+
+
+def _paired(record: Record, name: str) -> Paired:
+    return Paired(record[name], record[f"{name}_low"], record[f"{name}_high"])
 
 
 def _sentence(claim: Claim, said: str, words: str, base: Base) -> str:

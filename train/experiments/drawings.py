@@ -114,6 +114,8 @@ def _panel(
                     path = f"M{place_x(x)} {place_y(ends[0])}V{place_y(ends[1])}"
                 parts.append(f'<path d="{path}" stroke="{colour}"/>')
             parts.append(_mark(place_x(x), place_y(y), trace["marker"]))
+            if "text" in trace["mode"]:
+                parts.append(_name(place_x(x), place_y(y), trace["text"][index], trace["textposition"][index], colour))
     title = across.get("title", {}).get("text", "")
     parts.append(f'<text x="{(left + right) / 2:.1f}" y="{bottom + 38}" text-anchor="middle">{escape(title)}</text>')
     side = down.get("title", {}).get("text", "")
@@ -121,6 +123,15 @@ def _panel(
         at = f"translate(14 {(top + bottom) / 2:.1f}) rotate(-90)"
         parts.append(f'<text transform="{at}" text-anchor="middle">{escape(side)}</text>')
     return parts
+
+
+def _name(x: float, y: float, name: str, place: str, colour: str) -> str:
+    """The name of a mark beside it, where plotly would put it ("top left")."""
+    vertical, horizontal = place.split()
+    anchor, beside = {"left": ("end", -9), "center": ("middle", 0), "right": ("start", 9)}[horizontal]
+    above = {"top": -9, "middle": 4, "bottom": 18}[vertical]
+    at = f'x="{x + beside:.1f}" y="{y + above:.1f}" text-anchor="{anchor}"'
+    return f'<text {at} font-size="11" fill="{colour}">{escape(name)}</text>'
 
 
 def _ends(trace: dict[str, Any], axis: str) -> list[float]:

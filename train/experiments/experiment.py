@@ -14,9 +14,11 @@ from train.settings import Stage1Preset
 SIGNED, SOFTMAX, MEAN, BUDGETS = "signed", "softmax", "mean", "budgets"  # how layers are weighted
 ALL, DEEPEST = "all", "deepest"  # what the router reads
 RAE, DECODER, FUSION, FINETUNE, JOINT = "rae", "decoder", "fusion", "finetune", "joint"  # what trains
+AGAIN, SAMPLER = "decoder-again", "sampler"  # phase 1 from another seed; a denoiser of the last layer's latent
 MACHINE_ONLY = ("workers", "save_every", "gradient_checkpointing", "compile", "stop")
 STATED = ("expected", "measured")
 HASH_LETTERS = 12
+PROBE_RUN, SAMPLER_RUN = "class-guide", "class"  # of a base's stage 2
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,9 @@ class Experiment:
     """One training of the study, upon phase 1 of ``base``, which all experiments share.
 
     ``phase`` says what trains: ``"fusion"`` (phase 2), ``"finetune"`` (phase 3 after the same fusion's phase 2),
-    ``"joint"`` (fusion and decoder together), ``"decoder"`` (the decoder goes on; on the last layer, or on a mean), or
-    ``"rae"``: nothing, phase 1 is measured.
+    ``"joint"`` (fusion and decoder together), ``"decoder"`` (the decoder goes on; on the last layer, or on a mean),
+    ``"decoder-again"`` (all of phase 1, from its own seed), ``"sampler"`` (a class denoiser of the last layer's
+    latent), or ``"rae"``: nothing, phase 1 is measured.
     """
 
     base: str
@@ -58,6 +61,9 @@ class Experiment:
     @property
     def canonical(self) -> Experiment:
         """The experiment as it is hashed: beta = 0 *is* RAE, a mean has no experts, and so on."""
+        if self.phase in (AGAIN, SAMPLER):
+            again = self.phase == AGAIN and self.seed == PRESETS[self.base].stage1[DECODER].schedule.seed
+            return Experiment(self.base, RAE, None, 0) if again else dataclasses.replace(self, fusion=None)
         fusion = _canonical(self.fusion, len_layers(self.base))
         mean = self.fusion is not None and self.fusion.rule == MEAN  # has no phase 2: its decoder is trained
         if self.phase == RAE or (self.phase == FUSION and fusion is None and not mean):
@@ -71,12 +77,24 @@ class Experiment:
         one = self.canonical
         # json has tuples and lists alike, so that a row that was stored and read again keeps its hash
         content = {"experiment": dataclasses.asdict(one), "recipe": recipe(one.base)}
+        if one.phase == SAMPLER:
+            content["sampler"] = denoiser_recipe(one.base, SAMPLER_RUN)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:HASH_LETTERS]
 
     @property
     def before(self) -> Experiment | None:
         """The experiment whose fusion this one goes on from."""
         return dataclasses.replace(self, phase=FUSION) if self.canonical.phase == FINETUNE else None
+
+    @property
+    def latent(self) -> Experiment:
+        """The experiment that made the latent of this one: a decoder that trains alone leaves it as it is."""
+        one = self.canonical
+        if one.phase == DECODER and one.fusion is not None:
+            return dataclasses.replace(one, seed=0)  # a mean has nothing that a seed would change
+        if one.phase in (DECODER, AGAIN, SAMPLER):
+            return Experiment(one.base, RAE, None, 0)
+        return (one.before or one).canonical
 
     @property
     def trains(self) -> bool:
@@ -86,6 +104,9 @@ class Experiment:
     def row(self) -> Stage1Preset:
         """The stage-1 row that trains it: the base's phase 2, its length and seed changed."""
         one = self.canonical
+        if one.phase == AGAIN:
+            row = PRESETS[one.base].stage1[DECODER]
+            return dataclasses.replace(row, schedule=dataclasses.replace(row.schedule, seed=one.seed))
         row = PRESETS[one.base].stage1[FUSION]
         steps = max(1, -(-one.pictures // row.schedule.batch_size))
         schedule = dataclasses.replace(row.schedule, steps=steps, seed=one.seed, ema_decay=ema_decay(steps))
@@ -123,3 +144,13 @@ def recipe(base: str) -> dict[str, Any]:
         for name in MACHINE_ONLY:
             del row["schedule"][name]
     return {"model": preset.model, "weights": preset.encoder_weights, "rows": rows}
+
+
+def denoiser_recipe(base: str, run: str) -> dict[str, Any]:
+    """What a base fixes for its probe or its sampler."""
+    row = dataclasses.asdict(PRESETS[base].stage2[run])
+    for name in (*STATED, "tokenizer"):
+        del row[name]
+    for name in MACHINE_ONLY:
+        del row["schedule"][name]
+    return row

@@ -10,7 +10,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from drorae.study.own_study import CLAIMS, FITS, PROTOCOL, SUMMARY, figures, read_study
+from drorae.study.own_study import CLAIMS, DECODERS, FITS, LABELS, PROTOCOL, SUMMARY, figures, read_study
 from train.errors import RunError, writing
 from train.experiments.claims import (
     TITLES,
@@ -22,11 +22,14 @@ from train.experiments.claims import (
     claims_of,
     interval,
     judge,
+    painters,
     seed_differences,
     signed_text,
 )
 from train.experiments.drawings import figure_svg
-from train.experiments.rows import BASES, LONG, TABLES
+from train.experiments.experiment import AGAIN
+from train.experiments.generation import OF_LATENT, OF_SAMPLES
+from train.experiments.rows import BASES, GENERATION, LONG, OTHER_SEEDS, TABLES
 from train.experiments.statistics import Estimate, holm, same_order, student
 from train.experiments.tables import LATENT, MEASURES, Record, check_alike, read_table
 
@@ -36,13 +39,6 @@ HEADINGS = {
     "layers": "Which layers",
     "rules": "How layers are weighted, and what trains",
     "generation": "What becomes of the latent",
-}
-LATENT_TITLES = {
-    "cosine_final_base": "cos(z_final, z_base)",
-    "cosine_fused_base": "cos(z_fuse, z_base)",
-    "effective_rank": "spatial effective rank",
-    "high_frequency": "high-frequency energy",
-    "same_class": "same-class share of 10 neighbours",
 }
 ReportLine = dict[str, Any]
 
@@ -67,14 +63,14 @@ def write_report(folder: Path) -> str:
         write_csv(folder / SUMMARY, summary)
         write_csv(folder / FITS, describe_lines(outcomes))
         write_csv(folder / CLAIMS, describe_claims(outcomes, records, bases))
+        write_csv(folder / DECODERS, describe_decoders(records, bases))
         study = read_study(folder)
         if study is None:
             raise RunError(f"the report in '{folder}' cannot be read back; remove {SUMMARY} and {CLAIMS} there.")
         names = []
         for name, figure in figures(study).items():
-            label = {"scaling": "Distance against the size of the fusion", "rules": "What each change does"}[name]
-            (folder / f"{name}.svg").write_text(figure_svg(figure, label), encoding="utf-8")
-            names.append((name, label))
+            (folder / f"{name}.svg").write_text(figure_svg(figure, LABELS[name]), encoding="utf-8")
+            names.append((name, LABELS[name]))
         (folder / README).write_text(readme(tables, summary, outcomes, names, bases), encoding="utf-8")
     return "\n".join(outcome.sentence for outcome in outcomes)
 
@@ -99,7 +95,7 @@ def summarise(tables: Tables) -> list[ReportLine]:
     for table, records in tables.items():
         for base in dict.fromkeys(record["base"] for record in records):
             names = dict.fromkeys(record["row"] for record in records if record["base"] == base)
-            for measure in (*MEASURES, *LATENT):
+            for measure in (*MEASURES, *LATENT, *OF_LATENT):
                 found = [_line(table, records, base, name, measure, axis) for name in names]
                 some = [line for line in found if line is not None]
                 tested = [line for line in some if line["p"] is not None]
@@ -129,7 +125,7 @@ def _line(table: str, records: Sequence[Record], base: str, name: str, measure: 
         "count": len((first["layers"] or "").split()),
         "pictures": first["pictures"],
         "measure": measure,
-        "measure_title": TITLES.get(measure) or LATENT_TITLES[measure],
+        "measure_title": TITLES[measure],
         "axis": measure == axis,
         **_estimate(estimate),
         "compared_with": other,
@@ -191,6 +187,14 @@ def describe_claims(outcomes: Sequence[Outcome], records: Sequence[Record], base
     return [*lines, {"key": "longer", **empty, "sentence": order_kept(records)}]
 
 
+def describe_decoders(records: Sequence[Record], bases: str) -> list[ReportLine]:
+    """The decoders that painted one set of samples, one line each; differences are to the first, on the same
+    pictures."""
+    columns = ("base", "row", "title", "seed", "fd-mobilenetv2", "samples", "sampler", *OF_SAMPLES)
+    found = [record for base in BASES[bases] for record in painters(records, base.name)]
+    return [{name: record[name] for name in columns} for record in found] or [dict.fromkeys(columns, "")]
+
+
 def protocol(records: Sequence[Record], bases: str) -> str:
     """How all was trained and measured, in sentences."""
     said = []
@@ -202,12 +206,20 @@ def protocol(records: Sequence[Record], bases: str) -> str:
         runs = [record for record in mine.values() if record["seed"] is not None]
         hours = sum(record["seconds"] + record["measuring_seconds"] for record in mine.values()) / 3600
         usual = sorted({record["pictures"] for record in runs})
+        apart = f" but those of `{OTHER_SEEDS}`" if any(record["phase"] == AGAIN for record in runs) else ""
         said.append(
             f"`{base.name}` ({base.title}): encoder {one['encoder']}, decoder of phase 1 {one['decoder']}, both shared "
-            f"by all {len(runs)} runs, which differ in the seed of everything after them; "
+            f"by all {len(runs)} runs{apart}, which differ in the seed of everything after them; "
             f"{' or '.join(f'{count:,}' for count in usual) or 'no'} pictures a run; measured on {one['photos']:,} "
             f"photos of {one['validation']} at {one['size']} px; {hours:.1f} hours."
         )
+        probed = next((record for record in mine.values() if record["probe"] is not None), None)
+        if probed is not None:
+            said.append(
+                f"The probe (recipe {probed['probe_recipe']}) is one small denoiser for every latent, from one start, "
+                f"on {probed['learned']:,} photos; intervals hold what another seed of the tokenizer changes, not what "
+                "another seed of the probe would."
+            )
     axis = axis_of(records)
     title = TITLES[axis]
     stand_in = "" if axis == "rfid" else f", which stands in for the paper's rFID: {title} is not rFID"
@@ -278,7 +290,8 @@ def readme(
             f"`{table}.csv`, `{table}.parquet`; mean ± half of the interval.",
             "",
         ]
-        lines += table_lines(mine, LATENT if table == "generation" else ())
+        lines += table_lines(mine, (*LATENT, *OF_LATENT) if table == GENERATION else ())
+        lines += decoder_lines(records, bases) if table == GENERATION else []
     lines += ["", "## Lines", "", *line_lines(outcomes)]
     return "\n".join(lines) + "\n"
 
@@ -287,7 +300,7 @@ def table_lines(summary: Sequence[ReportLine], latent: Sequence[str]) -> list[st
     """A table of rows and measures as Markdown; differences and p of the measure that decides."""
     axis = next((line["measure"] for line in summary if line["axis"]), "psnr")
     there = [name for name in (*MEASURES, *latent) if any(line["measure"] == name for line in summary)]
-    titles = [TITLES.get(name) or LATENT_TITLES[name] for name in there]
+    titles = [TITLES[name] for name in there]
     head = ["row", "base", "M trained", "seeds", *titles, f"{TITLES[axis]}, difference", "p", "Holm"]
     lines = [f"| {' | '.join(head)} |", "|---|---|" + "---:|" * (len(head) - 2)]
     for base, row in dict.fromkeys((line["base"], line["row"]) for line in summary):
@@ -296,6 +309,25 @@ def table_lines(summary: Sequence[ReportLine], latent: Sequence[str]) -> list[st
         cells = [f"`{row}`: {first['title']}", f"`{base}`", f"{first['parameters'] / 1e6:.2f}", str(first["seeds"])]
         cells += [_mean_cell(mine.get(name)) for name in there]
         cells += _difference_cells(deciding)
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def decoder_lines(records: Sequence[Record], bases: str) -> list[str]:
+    """The decoders as a Markdown table; nothing where no samples were painted."""
+    rows = [row for row in describe_decoders(records, bases) if row["row"]]
+    if not rows:
+        return []
+    head = ["decoder", "seed", "photos, FD", "difference", "samples, FD", "difference"]
+    lines = ["", f"The same {rows[0]['samples']:,} samples through decoders of the last layer's latent:", ""]
+    lines += [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
+    for row in rows:
+        cells = [f"`{row['row']}`: {row['title']}", "–" if row["seed"] is None else str(row["seed"])]
+        cells += ["–" if row["fd-mobilenetv2"] is None else f"{row['fd-mobilenetv2']:.4g}"]
+        for name in ("rebuilt_difference", "samples_fd", "samples_difference"):
+            value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
+            ends = "" if low is None else f" [{low:.4g}, {high:.4g}]"
+            cells.append("–" if value is None else f"{value:.4g}{ends}")
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from train.experiments.experiment import (
+    AGAIN,
     BUDGETS,
     DECODER,
     DEEPEST,
@@ -21,11 +22,13 @@ from train.experiments.experiment import (
     FusionChoice,
     len_layers,
 )
-from train.presets import STUDY_PICTURES
+from train.presets import PRESETS, STUDY_PICTURES
 
-TABLES = ("scaling", "layers", "rules", "generation")
+GENERATION = "generation"  # the table whose latents are probed, and whose decoders paint samples
+TABLES = ("scaling", "layers", "rules", GENERATION)
 SEEDS = 3
 DEFAULT, RETRAINED, PHASE3, TOGETHER = "default", "rae-retrained", "three-phases", "joint"
+OTHER_SEEDS, DECODER_SEEDS = "rae-other-seeds", 2
 WIDTHS = (24, 48, 96, 192, 384, 768, 1536)
 BETAS = (0.1, 0.2, 0.3, 0.5, 1.0)
 TI16_WIDTHS, TI16_COUNTS = (48, 192, 768), (1, 4, 8, 12)
@@ -43,6 +46,8 @@ class Base:
         widths, counts: expert widths, and numbers of layers.
         whole: whether it has all rows, or the widths and the deepest layers alone.
         longer: the widths that are also trained ``LONGER`` times as long.
+        samples: latents of the last layer that all its decoders paint; a Frechet distance needs more than features.
+        learned: photos that the probe learns a latent from.
     """
 
     name: str
@@ -53,6 +58,8 @@ class Base:
     pictures: int
     whole: bool
     longer: tuple[int, ...] = ()
+    samples: int = 1500
+    learned: int = 4000
 
     @property
     def layers(self) -> int:
@@ -66,7 +73,7 @@ BASES = {
         Base("study-ti16", "ViT-Ti/16, 224 px", 768, TI16_WIDTHS, TI16_COUNTS, STUDY_PICTURES, False),
     ),
     "smoke": (
-        Base("study-smoke", "smoke", 192, (24, 48, 192), (1, 2, 3), 24, True, (24,)),
+        Base("study-smoke", "smoke", 192, (24, 48, 192), (1, 2, 3), 24, True, (24,), samples=12, learned=16),
         Base("study-smoke-ti16", "smoke, patch 16", 192, (48, 192), (1, 3), 24, False),
     ),
 }
@@ -79,7 +86,7 @@ class StudyRow:
     Attributes:
         name: within its base.
         reference: the row of the same base that it is compared with, seed by seed; ``None``: with none.
-        experiment: with seed 0.
+        experiment: with its first seed, 0 but for what the base has trained with seed 0 already.
     """
 
     table: str
@@ -94,7 +101,8 @@ class StudyRow:
         """One experiment per seed."""
         if not self.experiment.trains:
             return [self.experiment.canonical]
-        return [dataclasses.replace(self.experiment, seed=seed) for seed in range(self.seeds)]
+        first = self.experiment.seed
+        return [dataclasses.replace(self.experiment, seed=seed) for seed in range(first, first + self.seeds)]
 
 
 def paper_fusion(base: Base, **changes: Any) -> FusionChoice:
@@ -105,6 +113,11 @@ def paper_fusion(base: Base, **changes: Any) -> FusionChoice:
 def deepest(base: Base, count: int) -> tuple[int, ...]:
     """The deepest ``count`` layers, from 1."""
     return tuple(range(base.layers - count + 1, base.layers + 1))
+
+
+def base_of(name: str) -> Base:
+    """The base of this name."""
+    return next(base for pair in BASES.values() for base in pair if base.name == name)
 
 
 def rows_of(table: str, bases: str = "study") -> list[StudyRow]:
@@ -198,8 +211,14 @@ def _decoders(table: str, base: Base) -> list[StudyRow]:
 
 
 def _generation(base: Base) -> list[StudyRow]:
-    """The rows whose latents differ in kind; the others of ``rules`` share one of these."""
-    return [dataclasses.replace(row, table="generation") for row in _rules(base) if row.name != "no-activation"]
+    """The rows whose latents differ in kind (the others of ``rules`` share one of these), and phase 1 from other seeds:
+    its decoders paint the same samples as RAE's."""
+    rows = [dataclasses.replace(row, table=GENERATION) for row in _rules(base) if row.name != "no-activation"]
+    if not rows:
+        return []
+    schedule = PRESETS[base.name].stage1[DECODER].schedule
+    changes = {"phase": AGAIN, "pictures": schedule.steps * schedule.batch_size, "seed": 1, "seeds": DECODER_SEEDS}
+    return [*rows, _row(GENERATION, base, OTHER_SEEDS, "RAE, phase 1 from other seeds", RAE, None, **changes)]
 
 
-_ROWS = {"scaling": _scaling, "layers": _layers, "rules": _rules, "generation": _generation}
+_ROWS = {"scaling": _scaling, "layers": _layers, "rules": _rules, GENERATION: _generation}

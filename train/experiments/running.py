@@ -29,7 +29,7 @@ from train.engine.run_folder import CHECKPOINT, LOG, RECORD, STATE, is_finished
 from train.engine.session import VALIDATION_PHOTOS, load_validation, train, with_arguments
 from train.errors import RunError, writing
 from train.evaluate import LatentDiagnostics, Measure, choose_metrics
-from train.experiments.experiment import DECODER, FINETUNE, JOINT, Experiment
+from train.experiments.experiment import AGAIN, DECODER, FINETUNE, JOINT, Experiment
 from train.experiments.fusions import build_choice
 from train.presets import PRESETS
 from train.settings import Stage1Preset
@@ -155,11 +155,8 @@ class Study:
                 size = self.held_out(one.base).size
                 return self.build(one, row, load_validation(self.args, size, limit=limit))
 
-            train(self._args(one.base), f"train.study ({one.hash})", one.hash, choice, row, build)
-        task = self.build(one, one.row(), None)
-        if one.trains:
-            file = folder / CHECKPOINT / TRAINED
-            load_strictly(task.trainable, read_weights(file), file)
+            train(self.args_of(one.base), f"train.study ({one.hash})", one.hash, choice, row, build)
+        task = self.load(one)
         origin = self.origin(one.base)
         result = read_result(self.args.out, one)
         if result is not None and {name: result.get(name) for name in origin} != origin:
@@ -176,14 +173,12 @@ class Study:
             result = {"experiment": dataclasses.asdict(one), "parameters": parameters, **origin, **protocol, **spent}
             result |= {**_history(folder), "numbers": numbers}
             write_json(folder / RESULT, result)
-        for part in (STATE, f"{STATE}.old", f"{STATE}.new", "log"):
-            shutil.rmtree(folder / part, ignore_errors=True)
-        (folder / LEG).unlink(missing_ok=True)
+        remove_state(folder)
         return result
 
     def train_decoder(self, base: str) -> None:
         """Train phase 1 of a base, where it is not there; it goes on from its leg, where there is one."""
-        preset, args = PRESETS[base], self._args(base)
+        preset, args = PRESETS[base], self.args_of(base)
         if is_finished(self.args.out / base / DECODER):
             return
         row = with_arguments(preset.stage1[DECODER], args)
@@ -202,11 +197,24 @@ class Study:
             self.origins[base] = {"encoder": hash_weights(model.encoder), "decoder": hash_weights(model.decoder)}
         return self.origins[base]
 
+    def load(self, experiment: Experiment) -> StudyTask:
+        """The task of an experiment as it was trained."""
+        one = experiment.canonical
+        task = self.build(one, one.row(), None)
+        if one.trains:
+            file = folder_of(self.args.out, one) / CHECKPOINT / TRAINED
+            load_strictly(task.trainable, read_weights(file), file)
+        return task
+
     def build(self, experiment: Experiment, row: Stage1Preset, validation: ValidationPhotos | None) -> StudyTask:
         """The task of an experiment as it starts."""
         one = experiment.canonical
         model = self.phase1(one.base)
         torch.manual_seed(one.seed)
+        if one.phase == AGAIN:  # as phase 1 begins: a fresh decoder after the encoder
+            fresh = AutoencoderDRoRAE(**{**PRESETS[one.base].model, "fusion": None})
+            fresh.encoder = model.encoder
+            model = fresh
         if one.fusion is not None:
             encoder = model.encoder
             model.fusion_module = build_choice(one.fusion, encoder.num_layers, encoder.dim, encoder.norm_eps)
@@ -255,13 +263,18 @@ class Study:
         asked, _ = choose_metrics(["rfid"], self.args.weights, photos) if self.args.rfid else ((), {})
         return tuple(name for name in (*chosen, *asked) if name not in NEVER)
 
+    def judge(self, base: str) -> StudyMeasure:
+        """What measures all runs of a base."""
+        if base not in self.judges:
+            metrics = self.metrics(len(self.held_out(base)))
+            self.judges[base] = StudyMeasure(metrics, self.args.weights, str(self.device))
+        return self.judges[base]
+
     @torch.inference_mode()
     def measure(self, task: StudyTask, base: str) -> dict[str, float]:
         """PSNR, distances and diagnostics of the latent on the held-out photos."""
         photos, task = self.held_out(base), task.to(self.device)
-        if base not in self.judges:
-            self.judges[base] = StudyMeasure(self.metrics(len(photos)), self.args.weights, str(self.device))
-        judge, diagnostics, cosines = self.judges[base], LatentDiagnostics(), []
+        judge, diagnostics, cosines = self.judge(base), LatentDiagnostics(), []
         judge.begin()
         task.eval()
         for images in photos.batches(BATCH):
@@ -283,9 +296,16 @@ class Study:
                 numbers[name] = latent[f"{name}_{side}"]
         return judge.compute()[ROUTE] | numbers
 
-    def _args(self, base: str) -> argparse.Namespace:
+    def args_of(self, base: str) -> argparse.Namespace:
         """The options with the preset that :func:`train.engine.session.train` writes to, and no other start."""
         return argparse.Namespace(**{**vars(self.args), "preset": base, "start": None})
+
+
+def remove_state(folder: Path) -> None:
+    """Remove what a finished run needs no more: the state to go on from, its log of pictures, its leg."""
+    for part in (STATE, f"{STATE}.old", f"{STATE}.new", "log"):
+        shutil.rmtree(folder / part, ignore_errors=True)
+    (folder / LEG).unlink(missing_ok=True)
 
 
 def _history(folder: Path) -> dict[str, Any]:

@@ -123,6 +123,31 @@ def fit_line(x: Sequence[float], values: Sequence[Sequence[float]], resamples: i
     return Line(fit, low, high, without, (means - fit.at(xs)).tolist())
 
 
+class RowSlope(NamedTuple):
+    """Least squares through the means of rows, with the interval of 95 % of the slope, and the p of its being 0."""
+
+    slope: float
+    low: float
+    high: float
+    p: float
+    r2: float
+
+
+def row_slope(x: Sequence[float], y: Sequence[float]) -> RowSlope:
+    """The line through rows at (x, y), with Student's t of n - 2 degrees of freedom from what they leave over. Unlike
+    in :func:`fit_line`, whose interval is of the seeds alone, rows far from the line make the interval wide.
+
+    Raises:
+        ValueError: fewer than three rows, or all at one x.
+    """
+    if len(x) < 3 or not np.ptp(x):
+        raise ValueError(f"a line with residuals needs three rows at different sizes, not {len(x)}")
+    line = stats.linregress(x, y)
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(x) - 2) * line.stderr)
+    slope = float(line.slope)
+    return RowSlope(slope, slope - half, slope + half, float(line.pvalue), float(line.rvalue**2))
+
+
 def same_order(one: Sequence[float], other: Sequence[float]) -> float:
     """Kendall's tau of two rankings: 1 for the same order, -1 for the opposite one."""
     return float(stats.kendalltau(one, other).statistic)

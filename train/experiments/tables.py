@@ -12,12 +12,14 @@ import pyarrow.parquet
 
 from train.errors import RunError, writing
 from train.experiments.experiment import Experiment
+from train.experiments.generation import OF_LATENT, OF_SAMPLES, read_more
 from train.experiments.rows import StudyRow
 from train.experiments.running import read_result
 
 SHARED_COLUMNS = ("encoder", "decoder", "validation", "photos", "size")  # alike for all runs of a base
 MEASURES = ("psnr", "ssim", "st-lpips", "fd-mobilenetv2", "rfid")
 LATENT = ("cosine_final_base", "cosine_fused_base", "effective_rank", "high_frequency", "same_class")
+RECIPES = ("probe_recipe", "learned", "sampler", "samples")  # alike where they are there
 TEXT, WHOLE, NUMBER = pa.string(), pa.int64(), pa.float64()
 COLUMNS = {
     "base": TEXT,
@@ -36,6 +38,12 @@ COLUMNS = {
     "activation": pa.bool_(),
     "parameters": WHOLE,  # trained
     **dict.fromkeys((*MEASURES, *LATENT), NUMBER),
+    **dict.fromkeys(OF_LATENT, NUMBER),  # of the rows of "generation"
+    "probe_recipe": TEXT,
+    "learned": WHOLE,  # photos the probe learns from
+    **dict.fromkeys(OF_SAMPLES, NUMBER),  # of the decoders of the last layer's latent there
+    "sampler": TEXT,  # the run whose samples they paint
+    "samples": WHOLE,
     "seconds": NUMBER,
     "measuring_seconds": NUMBER,
     "precision": TEXT,
@@ -65,12 +73,12 @@ def collect(rows: Iterable[StudyRow], out: Path, fits: Callable[[dict[str, Any]]
         for experiment in row.runs:
             result = read_result(out, experiment)
             if result is not None and fits(result):
-                records.append(_record(row, experiment, result))
+                records.append(_record(row, experiment, result, read_more(out, experiment, result)))
     check_alike(records, out)
     return records
 
 
-def _record(row: StudyRow, experiment: Experiment, result: dict[str, Any]) -> Record:
+def _record(row: StudyRow, experiment: Experiment, result: dict[str, Any], more: dict[str, Any]) -> Record:
     one = experiment.canonical
     record: Record = {"base": one.base, "row": row.name, "title": row.title, "compared_with": row.reference}
     record |= {"hash": one.hash, "seed": one.seed if one.trains else None, "phase": one.phase, "pictures": one.pictures}
@@ -79,6 +87,7 @@ def _record(row: StudyRow, experiment: Experiment, result: dict[str, Any]) -> Re
         record |= fusion
     record |= {name: result.get(name) for name in COLUMNS if name not in record and name in result}
     record |= {name: result["numbers"].get(name) for name in (*MEASURES, *LATENT)}
+    record |= {name: more.get(name) for name in (*OF_LATENT, *OF_SAMPLES, *RECIPES)}
     return {name: record.get(name) for name in COLUMNS}
 
 
@@ -91,7 +100,9 @@ def check_alike(records: list[Record], place: Path) -> None:
     for base in dict.fromkeys(record["base"] for record in records):
         mine = [record for record in records if record["base"] == base]
         trained = [record for record in mine if record["phase"] != "rae"]
-        for name, some in [*((name, mine) for name in SHARED_COLUMNS), ("data", trained), ("precision", trained)]:
+        alike = [*((name, mine) for name in SHARED_COLUMNS), ("data", trained), ("precision", trained)]
+        alike += [(name, [record for record in mine if record[name] is not None]) for name in RECIPES]
+        for name, some in alike:
             found = list(dict.fromkeys(record[name] for record in some))
             if len(found) > 1:
                 raise RunError(

@@ -34,8 +34,24 @@ def high_frequency_energy(tokens: Tensor, grid_size: tuple[int, int]) -> Tensor:
     return torch.from_numpy(energy[:, high].sum(-1) / energy.sum((1, 2)))
 
 
-def same_class_neighbours(pooled: Tensor, labels: Tensor, k: int = 10) -> float:
-    """Mean share of a picture's k nearest others that have its class; cosine distance of mean tokens (M, C).
+def spectral_energy(latents: Tensor, share: float) -> Tensor:
+    """Share of the energy above ``share`` times the highest frequency, per channel, averaged over channels (SEC, arXiv
+    2606.03578): latents (B, C, h, w) to (B,), in [0, 1].
+
+    Orthonormal DCT-II over the grid. The frequency of a coefficient is u + v (Manhattan), of which h - 1 + w - 1 is the
+    highest. A channel of zeros has no energy anywhere, and counts as 0.
+    """
+    height, width = latents.shape[-2:]
+    energy = torch.from_numpy(np.square(dctn(latents.double().cpu().numpy(), axes=(2, 3), norm="ortho")))
+    frequency = torch.arange(height)[:, None] + torch.arange(width)
+    high = energy[..., frequency > share * (height + width - 2)].sum(-1)
+    total = energy.sum((-1, -2))
+    return torch.where(total > 0, high / total.where(total > 0, 1), 0).mean(1)
+
+
+def same_class_shares(pooled: Tensor, labels: Tensor, k: int = 10) -> Tensor:
+    """Of every picture the share of its k nearest others that have its class, (M,); cosine distance of mean tokens
+    (M, C). Its mean is the label-neighbour consistency (LNC, arXiv 2606.03578).
 
     Raises:
         ValueError: there are not more than k pictures.
@@ -43,11 +59,16 @@ def same_class_neighbours(pooled: Tensor, labels: Tensor, k: int = 10) -> float:
     if len(pooled) <= k:
         raise ValueError(f"{k} neighbours need more than {k} pictures, not {len(pooled)}")
     unit = F.normalize(pooled.float(), dim=-1)
-    hits = torch.zeros(())
+    shares = []
     for start in range(0, len(unit), 1024):  # never all M x M similarities at once
         part = unit[start : start + 1024]
         similarity = part @ unit.T
         similarity[torch.arange(len(part)), torch.arange(start, start + len(part))] = -torch.inf
         nearest = similarity.topk(k, dim=-1).indices
-        hits += (labels[nearest] == labels[start : start + 1024, None]).float().sum()
-    return (hits / (k * len(unit))).item()
+        shares.append((labels[nearest] == labels[start : start + 1024, None]).double().mean(1))
+    return torch.cat(shares)
+
+
+def same_class_neighbours(pooled: Tensor, labels: Tensor, k: int = 10) -> float:
+    """Mean of :func:`same_class_shares` over all pictures."""
+    return same_class_shares(pooled, labels, k).mean().item()

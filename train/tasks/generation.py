@@ -30,10 +30,72 @@ def logit_normal(draws: Tensor) -> Tensor:
     return torch.sigmoid(torch.special.ndtri(draws.clamp(1e-6, 1 - 1e-6)))
 
 
-class FlowMatching(nn.Module):
-    """Flow matching as a task: mean of |v(x_t, t, y) - (e - x_0)|^2 over shifted logit-normal times.
+class LatentFlow(nn.Module):
+    """Flow matching of latents: mean of |v(x_t, t, y) - (e - x_0)|^2 over shifted logit-normal times.
 
     Every random draw of a sample (time, noise, dropped condition) depends on its position in the run only.
+
+    Args:
+        condition: what the denoiser is told, and the network to be trained.
+        statistics: what the latents are normalised with.
+        shape: of a latent, (C, h, w).
+    """
+
+    def __init__(
+        self,
+        condition: ConditionKind,
+        preset: Stage2Preset,
+        statistics: LatentStatistics | None,
+        shape: tuple[int, int, int],
+    ):
+        super().__init__()
+        self.preset, self.condition, self.statistics = preset, condition, statistics
+        self.trainable = condition.network.requires_grad_(True)
+        self.network = self.trainable  # what is called: wrapped for several processes
+        self.seed, self.shape, self.shift = preset.schedule.seed, shape, flow.time_shift(*shape)
+
+    def latents(self, batch: Batch) -> Tensor:
+        """Normalised latents (B, C, h, w) of a batch, in fp32."""
+        assert batch.latents is not None, "nothing here encodes pictures"
+        latents = batch.latents.float()
+        return latents if self.statistics is None else self.statistics.normalize(latents)
+
+    def velocity_error(self, clean: Tensor, t: Tensor, noise: Tensor, arguments: dict[str, Tensor]) -> Tensor:
+        """Mean squared error of the predicted velocity per sample, (B,)."""
+        where = t[:, None, None, None]
+        predicted = self.network((1 - where) * clean + where * noise, t, **arguments, return_dict=False)[0]
+        return F.mse_loss(predicted.float(), noise - clean, reduction="none").flatten(1).mean(1)
+
+    def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The scalar loss of a batch, and its value."""
+        clean, positions = self.latents(batch), batch.positions
+        draws = uniform_draws(self.seed, positions, 2, "flow").to(clean.device)
+        t = flow.shift_time(logit_normal(draws[:, 0]), self.shift)
+        arguments = self.condition.arguments(batch, draws[:, 1] < self.preset.dropout)
+        noise = normal_draws(self.seed, positions, self.shape, clean.device)
+        loss = self.velocity_error(clean, t, noise, arguments).mean()
+        return loss, {"loss": loss.detach()}
+
+    def held_out_errors(self, batch: Batch, t: Tensor, number: int, arguments: dict[str, Tensor]) -> Tensor:
+        """Errors (B,) of a held-out batch at one time, the ``number``-th of several, with its own fixed noise."""
+        clean = self.latents(batch)
+        noise = normal_draws(self.seed + 1, batch.positions * VALIDATION_TIMES + number, self.shape, clean.device)
+        return self.velocity_error(clean, t.expand(len(clean)), noise, arguments)
+
+    def validation_times(self) -> Tensor:
+        """Quantiles of the training distribution, (VALIDATION_TIMES,)."""
+        quantiles = (torch.arange(VALIDATION_TIMES, device=self.condition.denoiser.device) + 0.5) / VALIDATION_TIMES
+        return flow.shift_time(logit_normal(quantiles), self.shift)
+
+    def errors_by_time(self, batch: Batch) -> Tensor:
+        """Errors of a held-out batch at each of the :meth:`validation_times`, (VALIDATION_TIMES, B)."""
+        arguments = self.condition.arguments(batch, torch.zeros_like(batch.labels, dtype=torch.bool))
+        times = self.validation_times()
+        return torch.stack([self.held_out_errors(batch, t, n, arguments) for n, t in enumerate(times)])
+
+
+class FlowMatching(LatentFlow):
+    """Flow matching as a task, on the latents of a frozen tokenizer.
 
     Args:
         model: the frozen tokenizer; with ``fused=False`` its last layer alone.
@@ -56,16 +118,11 @@ class FlowMatching(nn.Module):
         fused: bool = True,
         labelled: bool = True,
     ):
-        super().__init__()
-        self.model, self.preset, self.validation = model.eval().requires_grad_(False), preset, validation
-        self.condition, self.trainable = condition, condition.network.requires_grad_(True)
+        super().__init__(condition, preset, statistics, (model.encoder.dim, model.grid_size, model.grid_size))
+        self.model, self.validation = model.eval().requires_grad_(False), validation
         if preset.schedule.gradient_checkpointing:
             condition.denoiser.enable_gradient_checkpointing()
-        self.network = self.trainable  # what is called: wrapped for several processes
-        self.statistics, self.autoencoder_name, self.fused = statistics, autoencoder_name, fused
-        self.seed, self.image_size = preset.schedule.seed, model.image_size
-        self.shape = (model.encoder.dim, model.grid_size, model.grid_size)
-        self.shift = flow.time_shift(*self.shape)
+        self.autoencoder_name, self.fused, self.image_size = autoencoder_name, fused, model.image_size
         self.labelled = labelled
         self._held_out: list[Batch] | None = None
 
@@ -80,25 +137,10 @@ class FlowMatching(nn.Module):
         self.network = trainable
 
     def latents(self, batch: Batch) -> Tensor:
-        """Normalised latents (B, C, h, w) of a batch, in fp32."""
-        latents = batch.latents if batch.latents is not None else encode_raw(self.model, batch.images, self.fused)
-        return latents.float() if self.statistics is None else self.statistics.normalize(latents.float())
-
-    def velocity_error(self, clean: Tensor, t: Tensor, noise: Tensor, arguments: dict[str, Tensor]) -> Tensor:
-        """Mean squared error of the predicted velocity per sample, (B,)."""
-        where = t[:, None, None, None]
-        predicted = self.network((1 - where) * clean + where * noise, t, **arguments, return_dict=False)[0]
-        return F.mse_loss(predicted.float(), noise - clean, reduction="none").flatten(1).mean(1)
-
-    def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """See :meth:`train.engine.task.Task.loss`: the mean squared error of the velocity."""
-        clean, positions = self.latents(batch), batch.positions
-        draws = uniform_draws(self.seed, positions, 2, "flow").to(clean.device)
-        t = flow.shift_time(logit_normal(draws[:, 0]), self.shift)
-        arguments = self.condition.arguments(batch, draws[:, 1] < self.preset.dropout)
-        noise = normal_draws(self.seed, positions, self.shape, clean.device)
-        loss = self.velocity_error(clean, t, noise, arguments).mean()
-        return loss, {"loss": loss.detach()}
+        """Normalised latents (B, C, h, w) of a batch, in fp32; of pictures, where they were not computed before."""
+        if batch.latents is None:
+            batch = batch._replace(latents=encode_raw(self.model, batch.images, self.fused))
+        return super().latents(batch)
 
     def adversary_loss(self, step: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         """Nothing: there is no adversary."""
@@ -125,28 +167,12 @@ class FlowMatching(nn.Module):
                 seen += len(part)
         return self._held_out
 
-    def held_out_errors(self, batch: Batch, t: Tensor, number: int, arguments: dict[str, Tensor]) -> Tensor:
-        """Errors (B,) of a held-out batch at one time, the ``number``-th of several, with its own fixed noise."""
-        clean = self.latents(batch)
-        noise = normal_draws(self.seed + 1, batch.positions * VALIDATION_TIMES + number, self.shape, clean.device)
-        return self.velocity_error(clean, t.expand(len(clean)), noise, arguments)
-
-    def validation_times(self) -> Tensor:
-        """Quantiles of the training distribution, (VALIDATION_TIMES,)."""
-        quantiles = (torch.arange(VALIDATION_TIMES, device=self.model.device) + 0.5) / VALIDATION_TIMES
-        return flow.shift_time(logit_normal(quantiles), self.shift)
-
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """The loss on held-out photos, at fixed times and noise."""
         if self.validation is None:
             return {}
-        errors = []
-        for batch in self.held_out():
-            arguments = self.condition.arguments(batch, torch.zeros_like(batch.labels, dtype=torch.bool))
-            for number, t in enumerate(self.validation_times()):
-                errors.append(self.held_out_errors(batch, t, number, arguments))
-        return {"loss": torch.cat(errors).mean().item()}
+        return {"loss": torch.cat([self.errors_by_time(batch).flatten() for batch in self.held_out()]).mean().item()}
 
     @torch.no_grad()
     def pictures(self) -> Tensor:
