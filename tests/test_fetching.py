@@ -178,7 +178,7 @@ def test_a_process_that_nobody_asks_for_a_while_ends(monkeypatch):
     monkeypatch.setattr(checking, "IDLE", 0.001)
     monkeypatch.setattr(checking.signal, "signal", lambda *_: None)  # it would be this process's
     with here, there:
-        assert result_of(in_thread(checking.serve, there)) is None
+        assert result_of(in_thread(checking.serve_checks, there)) is None
 
 
 def test_without_processes_it_is_a_sentence(repository, monkeypatch):

@@ -19,7 +19,9 @@ def test_steps_are_those_of_torch(shape):
         ours.grad, theirs.grad = gradient.clone(), gradient.clone()
         optimizer.step()
         reference.step()
-        torch.testing.assert_close(ours.detach(), theirs.detach(), rtol=0, atol=3e-4)
+        torch.testing.assert_close(
+            ours.detach(), theirs.detach(), rtol=0, atol=1e-3
+        )  # a step is about 1e-2; both round to bf16, in their own order
     assert (ours.detach() - 1).abs().max() > 5e-3  # far more than the tolerance
     reference.load_state_dict(optimizer.state_dict())  # a run goes on with either
 

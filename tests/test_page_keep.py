@@ -13,7 +13,6 @@ from browser import NEEDS_CHROMIUM, Watched, canvas_pixels
 from conftest import ROOT
 from playwright.sync_api import expect
 
-import drorae.ui.looking
 import drorae.ui.photo
 from drorae.explorer.explore import intervene
 from drorae.explorer.interventions import Intervention
@@ -70,7 +69,7 @@ def test_a_report_that_fails_is_a_sentence_and_can_be_asked_for_again(view, monk
     def fails(*args):
         raise ValueError("of a kind nobody thought of")
 
-    monkeypatch.setattr(drorae.ui.looking, "report", fails)
+    monkeypatch.setattr(drorae.ui.photo, "report", fails)
     share(view, "Save report")
     expect(told(view)).to_have_text(drorae.ui.photo.UNFORESEEN)
     monkeypatch.undo()

@@ -76,7 +76,8 @@ class NotedStreams:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        queue: Any = scope["app"].get_blocks()._queue if scope["type"] == "http" else None
+        blocks = getattr(scope.get("app"), "get_blocks", None) if scope["type"] == "http" else None
+        queue: Any = blocks()._queue if blocks else None  # none below an application that is not Gradio's
         listeners: Listeners | None = getattr(queue, "listeners", None)
         if listeners is None:  # another page than ours
             await self.app(scope, receive, send)

@@ -153,7 +153,7 @@ const early = (() => {
   }
 
   // What lost the focus by being moved gets it back, once Gradio shows it, unless the hand is elsewhere by then.
-  function refocus(node, frames = 100) {
+  function refocus(node, frames = 600) {
     if (!node?.isConnected || document.activeElement !== document.body || node === document.body) return;
     node.focus({ preventScroll: true });
     if (frames) requestAnimationFrame(() => refocus(node, frames - 1));
