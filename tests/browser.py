@@ -29,12 +29,12 @@ NEEDS_CHROMIUM = [
 ]
 
 
-class HeldCancel:
-    """Requests to cancel that a page has sent and the server has not got: what they shall end goes on meanwhile."""
+class Held:
+    """Requests of a page to addresses of one pattern, which the server does not get before they are released."""
 
-    def __init__(self, page: Page):
+    def __init__(self, page: Page, pattern: str):
         self._routes: list[Route] | None = []
-        page.route("**/cancel", self._take)
+        page.route(pattern, self._take)
 
     def _take(self, route: Route) -> None:
         if self._routes is None:
@@ -64,9 +64,9 @@ class Watched:
         self.page.goto(address + query)
         self.page.wait_for_selector("#bar .tray button", state="attached")
 
-    def hold_cancel(self) -> HeldCancel:
-        """Hold requests to cancel back from now on, as a slow line would."""
-        return HeldCancel(self.page)
+    def hold_cancel(self) -> Held:
+        """Hold requests to cancel back from now on, as a slow line would: what they shall end goes on meanwhile."""
+        return Held(self.page, "**/cancel")
 
     def _console(self, message) -> None:
         if message.type == "error":

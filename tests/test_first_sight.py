@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from browser import NEEDS_CHROMIUM, Watched, canvas_pixels
+from browser import NEEDS_CHROMIUM, Held, Watched, canvas_pixels
 from conftest import ROOT, served
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, expect
 
 from drorae.bundled import DEFAULT_MODEL
 from drorae.ui.first_sight import with_first_sight
@@ -52,25 +52,6 @@ def test_a_page_that_is_written_otherwise_keeps_its_scripts():
     assert b"early.begin(" not in changed
 
 
-class Held:
-    """Gradio's scripts and styles, which do not come before they are let through."""
-
-    def __init__(self, page: Page):
-        self._routes: list[Route] | None = []
-        page.route("**/assets/*", self._take)
-
-    def _take(self, route: Route) -> None:
-        if self._routes is None:
-            route.continue_()
-        else:
-            self._routes.append(route)
-
-    def release(self) -> None:
-        routes, self._routes = self._routes, None
-        for route in routes:
-            route.continue_()
-
-
 @pytest.fixture(scope="module")
 def url(embedded) -> Iterator[str]:
     """The page of the embedded model, with its examples' results."""
@@ -88,7 +69,7 @@ def opened(browser, url) -> Iterator:
         pages.append(page)
         page.set_default_timeout(60_000)
         page.emulate_media(reduced_motion="reduce", **media)
-        held = Held(page)
+        held = Held(page, "**/assets/*")  # Gradio's scripts and styles
         page.goto(url + query, wait_until="commit")
         page.wait_for_selector("#early-bar .tray button")
         return page, held
