@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from typing import Self
 from urllib.parse import urlparse
 
 import numpy as np
@@ -50,7 +51,8 @@ class Held:
 
 
 class Watched:
-    """A page and everything it asked for or complained about."""
+    """A page and everything it asked for or complained about. It is closed at the end of a ``with`` block, and where it
+    does not open."""
 
     def __init__(self, context: BrowserContext, address: str, width: int = 1280, query: str = ""):
         self.page: Page = context.new_page()
@@ -61,8 +63,18 @@ class Watched:
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("console", self._console)
-        self.page.goto(address + query)
-        self.page.wait_for_selector("#bar .tray button", state="attached")
+        try:
+            self.page.goto(address + query)
+            self.page.wait_for_selector("#bar .tray button", state="attached")
+        except BaseException:
+            self.page.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure) -> None:
+        self.page.close()
 
     def hold_cancel(self) -> Held:
         """Hold requests to cancel back from now on, as a slow line would: what they shall end goes on meanwhile."""

@@ -263,6 +263,18 @@ def phone(chromium, tmp_path_factory) -> Iterator[BrowserContext]:
     context.close()
 
 
+@pytest.fixture(autouse=True)
+def pages_closed(request) -> Iterator[None]:
+    """A test that fails leaves no page open: its streams would take connections away from the tests after it, of which
+    a browser makes six to a host."""
+    names = {"browser", "phone"} & set(request.fixturenames)
+    contexts = {request.getfixturevalue(name) for name in names}
+    before = {page for context in contexts for page in context.pages}
+    yield
+    for page in {page for context in contexts for page in context.pages} - before:
+        page.close()
+
+
 @pytest.fixture(scope="session")
 def tiny() -> AutoencoderDRoRAE:
     """A random model with fusion and both decoders. Do not change it."""
@@ -304,10 +316,9 @@ def tiny_url(tiny) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def home(browser, tiny_url) -> Iterator[Watched]:
     """The page of a tiny model, 1440 px wide; it takes longer to open than a test takes, so one serves a whole file."""
-    watched = Watched(browser, tiny_url, width=1440)
-    watched.painted()
-    yield watched
-    watched.page.close()
+    with Watched(browser, tiny_url, width=1440) as watched:
+        watched.painted()
+        yield watched
 
 
 @pytest.fixture

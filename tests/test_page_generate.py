@@ -42,10 +42,9 @@ def url(pipeline, text_pipeline, tmp_path_factory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def home(browser, url) -> Iterator[Watched]:
     """For all tests: a page takes longer to open than a test takes."""
-    watched = Watched(browser, url)
-    watched.page.set_viewport_size({"width": 1280, "height": 720})
-    yield watched
-    watched.page.close()
+    with Watched(browser, url) as watched:
+        watched.page.set_viewport_size({"width": 1280, "height": 720})
+        yield watched
 
 
 @pytest.fixture

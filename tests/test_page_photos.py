@@ -43,10 +43,9 @@ DROP = """([names, content]) => {
 @pytest.fixture(scope="module")
 def home(browser, tiny_url) -> Iterator[Watched]:
     """A page that takes longer to open than a test takes."""
-    watched = Watched(browser, tiny_url, 1440, "?tab=photos")
-    watched.page.wait_for_selector("#photos", state="visible")
-    yield watched
-    watched.page.close()
+    with Watched(browser, tiny_url, 1440, "?tab=photos") as watched:
+        watched.page.wait_for_selector("#photos", state="visible")
+        yield watched
 
 
 @pytest.fixture

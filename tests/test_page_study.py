@@ -38,10 +38,9 @@ def url() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def one_page(browser, url) -> Iterator[Watched]:
     """A page that shows the first model before and after: it takes longer to open than a test takes."""
-    watched = Watched(browser, url, query="?example=cat")
-    watched.know("routes")
-    yield watched
-    watched.page.close()
+    with Watched(browser, url, query="?example=cat") as watched:
+        watched.know("routes")
+        yield watched
 
 
 @pytest.fixture
