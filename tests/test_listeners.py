@@ -208,6 +208,41 @@ def test_a_program_that_asks_and_listens_in_two_steps_is_answered_when_it_listen
         finish(visit(url, demo))
 
 
+def test_who_listens_by_one_of_two_names_has_not_left(tiny, read, monkeypatch):
+    """Programs that name no session are known by their question and by their address."""
+    gate, routes = Gate(), Photos.routes
+
+    def hold(photos, wish):
+        gate.enter()
+        return routes(photos, wish)
+
+    monkeypatch.setattr(Photos, "routes", hold)
+
+    async def visit(url, demo):
+        client = await opened(url)
+        first = await client.join("routes", photo("first"))
+        await asyncio.to_thread(gate.wait_for, 1)
+        body = {"data": [{"path": await client.upload(CAT_FILE.read_bytes(), "cat.jpg")}, None, False]}
+        async with httpx.AsyncClient(base_url=url, timeout=PATIENCE, trust_env=False) as http:
+            number = (await http.post("gradio_api/call/routing", json=body)).json()["event_id"]
+        queue = demo._queue
+        name, other = queue.names_of(number)
+        assert other == "none at 127.0.0.1"
+        with queue.listeners.stream(other):
+            await queue.leave(name)
+            assert [event._id for event in queue.waiting("explore")] == [number]
+        await queue.leave(name)
+        assert queue.waiting("explore") == []
+        gate.open()
+        async for _ in client.updates(first):
+            pass
+        await client.close()
+
+    with page(tiny) as (url, demo):
+        finish(visit(url, demo))
+    assert read == ["first"]
+
+
 def test_somebody_is_there_as_long_as_one_stream_is_open():
     async def streams():
         gone = asyncio.Queue()
