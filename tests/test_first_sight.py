@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from browser import NEEDS_CHROMIUM, Held, Watched, canvas_pixels
+from browser import NEEDS_CHROMIUM, Held, canvas_pixels
 from conftest import ROOT, served
 from playwright.sync_api import Page, expect
 
@@ -22,6 +22,11 @@ PAGE = (
 )
 EARLY = "#early-picture [data-part=stage] canvas.px"
 LATE = "#picture [data-part=stage] canvas.px"
+NO_LATER = """
+const later = window.setTimeout;
+window.setTimeout = (call, wait, ...rest) =>
+    wait && !document.querySelector("script[src*='/assets/']") ? 0 : later(call, wait, ...rest);
+"""  # what the page puts off never happens before it has begun to fetch Gradio
 
 
 def test_gradios_script_is_begun_by_the_page_and_its_style_sheet_stops_nothing():
@@ -113,6 +118,11 @@ class TestBrowser:
         assert page.locator("#picture h1").bounding_box() == place
         assert page.locator("#picture h1").evaluate("(node) => getComputedStyle(node).fontSize") == size
         assert page.evaluate("document.querySelectorAll('.drorae.bar, #said').length") == 2
+        # of two rules that are equally strong, the later one holds
+        sheets = page.evaluate("[...document.styleSheets].map(({ ownerNode }) => ownerNode.id || ownerNode.href || '')")
+        gradios = [number for number, name in enumerate(sheets) if "/assets/" in name]
+        assert gradios
+        assert sheets.index("drorae-style") > max(gradios)
 
     def test_what_is_done_meanwhile_is_kept(self, opened):
         page, held = opened()
@@ -207,7 +217,9 @@ class TestWithoutResults:
     pytestmark = NEEDS_CHROMIUM
 
     def test_a_page_whose_result_must_be_computed_asks_gradio_at_once(self, browser, tiny_url):
-        view = Watched(browser, tiny_url)
-        view.know("routes", "cat")
-        view.painted()
-        view.check()
+        page = browser.new_page()
+        page.set_default_timeout(60_000)
+        page.add_init_script(NO_LATER)
+        page.goto(tiny_url)
+        page.wait_for_function("store.data('routes', 'cat')")
+        page.wait_for_selector("html[data-painted]", state="attached")

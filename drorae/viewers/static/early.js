@@ -50,12 +50,12 @@ const early = (() => {
       const [script, ...needed] = files.map((name) => `./assets/${name}`);
       document.head.append(parts.html("script", { type: "module", src: script, crossOrigin: "" }), ...needed.map(tag));
     });
+    store.on(["asked"], start); // only it can pass on a question, and drawing may ask the first one
     if (!draw()) {
       start();
       return;
     }
     setTimeout(start, PATIENCE);
-    store.on(["asked"], start); // only it can pass on a question
     const look = () => {
       if (document.documentElement.dataset.painted)
         setTimeout(start); // when that frame is on the screen
