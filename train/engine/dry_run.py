@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -33,8 +34,8 @@ TEXT_WIDTHS = {"minilm-l3": 384, "Qwen/Qwen3-0.6B": 1024}  # channels of the fro
 
 
 class StepCost(NamedTuple):
-    """What one training step takes for one picture: floating-point operations, and bytes kept for the backward pass
-    (fp32)."""
+    """What one training step takes for one picture: floating-point operations, and the most bytes kept for the backward
+    pass at one time (fp32)."""
 
     flops: int
     activations: int
@@ -68,29 +69,62 @@ def build_on_meta(preset: Preset, phase: Stage1Preset) -> Reconstruction:
     return task
 
 
+class SavedBytes:
+    """Counts the bytes of the tensors that autograd keeps for the backward pass, each storage once.
+
+    Args:
+        left_out: storages that are there anyway, by their ``_cdata``.
+
+    Attributes:
+        now: bytes that are kept.
+        peak: the most that were kept at one time.
+    """
+
+    def __init__(self, left_out: set[int]):
+        self.left_out, self.now, self.peak = left_out, 0, 0
+        self.uses: Counter[int] = Counter()
+
+    def keep(self, tensor: Tensor) -> _Kept:
+        """Hook for ``saved_tensors_hooks``."""
+        return _Kept(self, tensor)
+
+
+class _Kept:
+    """A tensor that autograd keeps as long as it needs it: its storage lives as long, so that no other one gets its
+    address."""
+
+    def __init__(self, saved: SavedBytes, tensor: Tensor):
+        self.saved, self.tensor = saved, tensor.detach()  # an output itself would hold its graph, and the graph this
+        storage = tensor.untyped_storage()
+        self.key = storage._cdata
+        self.bytes = 0 if self.key in saved.left_out else storage.nbytes()
+        if not saved.uses[self.key]:
+            saved.now += self.bytes
+            saved.peak = max(saved.peak, saved.now)
+        saved.uses[self.key] += 1
+
+    def __del__(self) -> None:
+        self.saved.uses[self.key] -= 1
+        if not self.saved.uses[self.key]:
+            self.saved.now -= self.bytes
+
+
 def step_cost(task: Reconstruction) -> StepCost:
     """Cost of a step in which everything is active."""
     own = {parameter.untyped_storage()._cdata for parameter in task.parameters()}
     if task.adversary is not None:
         own |= {parameter.untyped_storage()._cdata for parameter in task.adversary.frozen.parameters()}
-    kept: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            kept[storage._cdata] = storage.nbytes()
-        return tensor
-
+    saved = SavedBytes(own)
     size = task.image_size
     batch = Batch(torch.rand(1, 3, size, size, device="meta"), torch.zeros(1, dtype=torch.long), [])
     every = task.preset.adversary.every if task.preset.adversary else 1
     last = -(-task.preset.schedule.steps // every) * every
-    with FlopCounterMode(display=False) as counter, saved_tensors_hooks(keep, lambda tensor: tensor):
+    with FlopCounterMode(display=False) as counter, saved_tensors_hooks(saved.keep, lambda kept: kept.tensor):
         loss, _ = task.loss(batch, last)
         loss.backward()
         for against, _ in task.adversary_loss(last):
             against.backward()
-    return StepCost(counter.get_total_flops(), sum(kept.values()))
+    return StepCost(counter.get_total_flops(), saved.peak)
 
 
 class MetaDenoiser(NamedTuple):
