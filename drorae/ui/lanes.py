@@ -8,9 +8,10 @@ served is read from Gradio's queue itself, so there is nothing to keep in step w
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from asyncio import Queue as MessageQueue
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -26,7 +27,10 @@ from drorae.ui.components import Channel
 from drorae.ui.jobs import ANSWERED, FAILED, LEFT, REFUSED, STOPPED, TOLD, Job, Jobs, log_jobs
 from drorae.ui.limits import EXPLORE, GENERATE, LANES, LAYERS, LOAD, PHOTOS, SHARED, STUDY, TOKENIZE, Limits
 from drorae.ui.listeners import NOTED, Listeners
+from drorae.ui.quiet_logs import where_raised
 from drorae.ui.visitors import Visitor, visitor_of
+
+logger = logging.getLogger(__name__)
 
 SAID = "said"  # a sentence about what was asked, in a job that has not ended
 BATCHES = 4  # that take turns, picture by picture
@@ -93,6 +97,7 @@ class LaneQueue(Queue):
         self.listeners = Listeners(self.leave)
         self._outcomes: dict[str, str] = {}  # of running events
         self._places: WeakKeyDictionary[Event, int] = WeakKeyDictionary()  # the last that was told
+        self._serving: dict[str, asyncio.Task[Any]] = {}  # by number of the question
         self._admission = asyncio.Lock()  # who asks at the same moment is counted one after the other
         self.ANALYTICS_MAX_EVENTS = 1  # for a page of Gradio's about all visitors, which is closed
 
@@ -110,6 +115,7 @@ class LaneQueue(Queue):
             return False, "There is no such question on this page.", "error"
         visitor = visitor_of(request, body.session_hash)
         request.state.visitor = visitor
+        body.session_hash = body.session_hash or None  # Gradio names a session that has none, and not one called ""
         async with self._admission:
             refusal = self.refusal(fn.concurrency_id, visitor)
             if refusal is None:
@@ -189,14 +195,20 @@ class LaneQueue(Queue):
         self.tell_places()
 
     async def remove_from_queue(self, event_id: str) -> None:
-        """Take a question out of its line, and tell those behind."""
+        """Take a question out of its line, or end it if it is served, and tell those behind."""
+        if task := self._serving.get(event_id):
+            task.cancel()
+            await asyncio.wait([task])
         await super().remove_from_queue(event_id)
         self.tell_places()
 
     def broadcast_estimations(self, concurrency_id: str, after: int | None = None) -> None:
         """Send what Gradio sends when a line moves, and tell those who are in one how many others are before them."""
-        super().broadcast_estimations(concurrency_id, after)
-        self.tell_places(concurrency_id)
+        try:
+            super().broadcast_estimations(concurrency_id, after)
+            self.tell_places(concurrency_id)
+        except Exception as error:  # it would end Gradio's loop, and nothing would ever be served again
+            logger.error("Those who wait could not be told: %s", where_raised(error))
 
     def tell_places(self, *names: str) -> None:
         """Tell those who wait in some lanes, or in all, how many others are before them, where that changed.
@@ -222,7 +234,7 @@ class LaneQueue(Queue):
         if data is not None:
             output = {"data": data if known is None else replacing(data), "is_generating": True}
             self._places[event] = ahead
-            super().send_message(event, ProcessGeneratingMessage(output=output, success=True))
+            self.pass_on(event, ProcessGeneratingMessage(output=output, success=True))
 
     def soon(self, name: str) -> str:
         """When a lane will have moved on, as far as its last jobs tell."""
@@ -254,9 +266,53 @@ class LaneQueue(Queue):
         if answers and self._places.pop(event, None) is not None:  # Gradio's first, after what was told of the place
             output = event_message.output | {"data": replacing(answers)}
             event_message = event_message.model_copy(update={"output": output})
-        super().send_message(event, event_message)
+        self.pass_on(event, event_message)
 
-    async def process_events(self, events: list[Event], batch: bool, begin_time: float, fn: BlockFunction) -> None:
+    def pass_on(self, event: Event, event_message: EventMessage) -> None:
+        """Send a message as it is, unless whoever asked has left, and their messages with them."""
+        if event.session_hash in self.pending_messages_per_session:
+            super().send_message(event, event_message)
+
+    def process_events(
+        self, events: list[Event], batch: bool, begin_time: float, fn: BlockFunction
+    ) -> Coroutine[Any, Any, None]:
+        """Serve a job, and note it.
+
+        What is returned has begun already: otherwise a task that is cancelled before its first step would keep its
+        place among those that are served for ever.
+        """
+        job = self._process(events, batch, begin_time, fn)
+        job.send(None)
+        return job
+
+    async def _process(self, events: list[Event], batch: bool, begin_time: float, fn: BlockFunction) -> None:
+        try:
+            await asyncio.sleep(0)  # where process_events leaves it
+        except asyncio.CancelledError:
+            self.put_back(events, begin_time, fn)
+            return
+        # Gradio ends all questions of a session and a function at once, by the names of their tasks. A question that is
+        # ended late would end the next one, too. So each is ended by its number, in remove_from_queue.
+        task = asyncio.current_task()
+        assert task is not None
+        task.set_name(f"question {events[0]._id}")
+        self._serving[events[0]._id] = task
+        try:
+            await self.serve(events, batch, begin_time, fn)
+        finally:
+            del self._serving[events[0]._id]
+
+    def put_back(self, events: list[Event], begin_time: float, fn: BlockFunction) -> None:
+        """Let questions wait again that were about to be served, as if their turn had not come."""
+        line = self.event_queue_per_concurrency_id[events[0].concurrency_id]
+        line.current_concurrency -= 1
+        line.start_times_per_fn[fn].discard(begin_time)
+        if not line.start_times_per_fn[fn]:
+            del line.start_times_per_fn[fn]
+        self.active_jobs[self.active_jobs.index(events)] = None
+        line.queue[:0] = events
+
+    async def serve(self, events: list[Event], batch: bool, begin_time: float, fn: BlockFunction) -> None:
         """Serve a job, and note it."""
         started = time.monotonic()
         waited = started - events[0].enqueue_time
