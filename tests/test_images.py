@@ -64,6 +64,8 @@ def test_bad_files_are_refused_in_one_sentence_that_names_them(tmp_path, name, c
 def test_missing_file_and_truncated_jpeg(tmp_path):
     with pytest.raises(ImageError, match="There is no picture file"):
         load_image(tmp_path / "nowhere.jpg")
+    with pytest.raises(ImageError, match="' is a folder; name the pictures in it"):
+        load_image(tmp_path)
     stream = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(stream, "JPEG")
     with pytest.raises(ImageError, match="damaged or cut off"):

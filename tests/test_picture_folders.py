@@ -195,9 +195,8 @@ def test_rows_that_name_a_picture_again_are_counted(tmp_path, capsys):
     table = [{"file_name": f"{number % 2}.jpg", "text": f"caption {number}"} for number in range(3)]
     write_table(tmp_path / "train" / "metadata.jsonl", table)
     assert [row["text"] for row in load_photos(root, "train")] == ["caption 2", "caption 1"]
-    assert "1 rows of metadata name a picture that another row names; the last row of each is used" in (
-        capsys.readouterr().err
-    )
+    said = capsys.readouterr().err
+    assert "1 of 3 rows of metadata name a picture that an earlier row names; the last one is used" in said
 
 
 # ---- columns of tables that other libraries wrote, and data that is none --------------------------------------------

@@ -128,6 +128,8 @@ def _opened(path: Path, name: str, missing: str) -> BinaryIO:
     try:
         if path.is_file():
             return path.open("rb")
+        if path.is_dir():
+            raise ImageError(f"'{missing}' is a folder; name the pictures in it.")
     except OSError as error:  # no permission, a name that is too long
         raise ImageError(_unreadable(name, error)) from error
     raise ImageError(f"There is no picture file '{missing}'; check the path.")

@@ -176,7 +176,7 @@ def _class_of(path: Path) -> str | None:
 def _read_tables(tables: list[Path], where: str) -> dict[Path, dict]:
     """Rows by their picture, without the column that names it."""
     rows: dict[Path, dict] = {}
-    again = 0
+    again = total = 0
     for file in tables:
         try:
             read = TABLES[file.name](file).to_pylist()
@@ -187,10 +187,12 @@ def _read_tables(tables: list[Path], where: str) -> dict[Path, dict]:
             if not isinstance(name, str):
                 raise DataError(f"{where}: a row of '{file}' names no picture in '{FILE_NAME}'.")
             place = Path(os.path.normpath(file.parent / name))
-            again += place in rows
+            again, total = again + (place in rows), total + 1
             rows[place] = row
     if again:
-        say(f"{where}: {again} rows of metadata name a picture that another row names; the last row of each is used.")
+        say(
+            f"{where}: {again} of {total} rows of metadata name a picture that an earlier row names; the last one is used."
+        )
     return rows
 
 
