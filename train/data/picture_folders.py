@@ -190,9 +190,8 @@ def _read_tables(tables: list[Path], where: str) -> dict[Path, dict]:
             again, total = again + (place in rows), total + 1
             rows[place] = row
     if again:
-        say(
-            f"{where}: {again} of {total} rows of metadata name a picture that an earlier row names; the last one is used."
-        )
+        said = f"{again} of {total} rows of metadata name a picture that an earlier row names; the last one is used."
+        say(f"{where}: {said}")
     return rows
 
 
