@@ -8,6 +8,8 @@ import os
 import sys
 from collections.abc import Callable
 
+from drorae.errors import printable
+
 FAILED = 2
 INTERRUPTED, NO_READER = 130, 141  # as shells say it of a program that SIGINT or SIGPIPE ended
 
@@ -34,7 +36,9 @@ def run_command(command: Callable[[], int | None]) -> int:
         return NO_READER
 
 
-def fail(message: str) -> int:
-    """The exit code of a command that could not do what it was asked, once the reason is on the error stream."""
-    print(message, file=sys.stderr)
+def fail(*messages: str) -> int:
+    """The exit code of a command that could not do what it was asked, once the reasons are on the error stream, a line
+    each whatever names they quote."""
+    for message in messages:
+        print(printable(message), file=sys.stderr)
     return FAILED

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 QUOTED = 1000  # letters, at most, of an error that a sentence quotes
 
 
 class DRoRAEError(Exception):
     """An error whose message is one sentence for a person: what is wrong, which value, what to do."""
+
+
+def printable(text: str) -> str:
+    """A text on one line, for a message or a terminal: line breaks and control characters, which names of files may
+    have, are escaped as in Python's strings."""
+    return "".join(
+        letter.encode("unicode_escape").decode() if unicodedata.category(letter) in ("Cc", "Zl", "Zp") else letter
+        for letter in text
+    )
 
 
 def count_of(number: int, noun: str) -> str:

@@ -9,7 +9,7 @@ from conftest import build, network
 from safetensors.torch import load_file, save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from drorae import AutoencoderDRoRAE, CheckpointError, DiTDH
+from drorae import AutoencoderDRoRAE, CheckpointError, DiTDH, DRoRAEClassPipeline
 from drorae.building import UnfilledMeta
 from drorae.checkpoints import (
     DISCRIMINATOR,
@@ -19,6 +19,7 @@ from drorae.checkpoints import (
     stored_folder,
     weights_hash,
 )
+from drorae.pretrained.adapter import load_tokenizer
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -84,6 +85,27 @@ def test_a_revision_is_what_follows_the_at_of_a_hub_id(tmp_path, monkeypatch):
     assert resolve("someone/model@v2") == stored_folder("someone/model@v2") == folder
     resolve("someone/model@v2", "v3")
     assert asked == [("someone/model", "v2")] * 2 + [("someone/model", "v3")]
+
+
+def test_no_name_is_not_the_folder_one_is_in(folder, monkeypatch):
+    """An unset variable in a shell gives an empty name, and ``Path("")`` is the current folder."""
+    monkeypatch.chdir(folder)
+    assert local_folder(".") is not None
+    with pytest.raises(CheckpointError, match="The name of the model is empty; give a folder or a Hub id"):
+        load_tokenizer("")
+
+
+def test_a_file_in_place_of_a_folder_is_said(folder):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors' is a file; give the folder of the model"):
+        load_tokenizer(folder / "diffusion_pytorch_model.safetensors")
+
+
+def test_pipelines_and_models_are_told_apart(folder, pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path / "whole")
+    with pytest.raises(CheckpointError, match="whole' is a whole pipeline, not a tokenizer"):
+        load_tokenizer(tmp_path / "whole")
+    with pytest.raises(CheckpointError, match="holds a single model, not a pipeline"):
+        DRoRAEClassPipeline.from_pretrained(folder)
 
 
 def test_every_weight_must_be_there_and_fit(folder):

@@ -117,6 +117,14 @@ def test_an_impossible_name_is_one_sentence(capsys):
     assert "cannot be written (File name too long)" in capsys.readouterr().err
 
 
+def test_an_output_that_no_file_can_be_called_is_one_sentence(capsys):
+    for command in ("reconstruct", "batch", "routing"):
+        assert main([command, CAT, "--out", "a\0b"]) == 2
+        assert (
+            capsys.readouterr().err == "--out 'a\\x00b' has a null character, which no name can have; choose another.\n"
+        )
+
+
 def test_a_folder_is_no_file_to_write_and_said_before_any_computing(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("drorae.explorer.explore.explore", None)
     for command in (["routing", CAT], ["report", CAT], ["batch", CAT], ["sample", "--class", "0"]):

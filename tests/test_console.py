@@ -17,6 +17,7 @@ from drorae.cli import main
 from drorae.console import run_command
 from drorae.explorer.explore import explore
 from train.engine.session import main_guard
+from train.errors import check_weights
 
 CAT, COFFEE = (str(ROOT / "assets" / "examples" / f"{name}.jpg") for name in ("cat", "coffee"))
 
@@ -79,6 +80,20 @@ def test_names_that_are_not_unicode_are_escaped(checkpoint, tmp_path, capsys):
     assert "\\udcff.jpg" in capsys.readouterr().out
 
 
+def test_no_name_breaks_a_line_or_speaks_to_the_terminal(checkpoint, tmp_path, capsys):
+    good, bad = (tmp_path / f"{name}\n\x1b[2J.jpg" for name in ("good", "bad"))
+    good.write_bytes(Path(CAT).read_bytes())
+    bad.write_bytes(b"")
+    model = ["--model", checkpoint, "--out"]
+    for command, place in (("reconstruct", "out"), ("batch", "x.csv"), ("gallery", "site")):
+        assert main([command, str(good), str(bad), *model, str(tmp_path / place)]) == 2
+        captured = capsys.readouterr()
+        for line in [*captured.out.splitlines(), captured.err.splitlines()[-1]]:
+            assert line.isprintable()
+        assert "bad\\n\\x1b[2J.jpg' is empty" in captured.err.splitlines()[-1]
+    assert {row["picture"] for row in rows_of(tmp_path / "x.csv")} == {good.name, bad.name}  # there as they are
+
+
 def test_ctrl_c_keeps_the_rows_so_far(checkpoint, tmp_path, capsys, monkeypatch):
     calls = []
 
@@ -121,6 +136,21 @@ def test_training_commands_leave_the_same_way(capfd):
         main_guard(lambda: print("a table"))
     assert caught.value.code == 141
     assert capfd.readouterr().err == ""
+
+
+def test_what_the_system_says_of_a_file_is_a_sentence(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for path, reason in ((tmp_path / "file" / "x", "Not a directory"), (tmp_path / "no\nwhere", "No such file")):
+        with pytest.raises(SystemExit) as caught:
+            main_guard(path.read_text)
+        assert caught.value.code == 2
+        said = capsys.readouterr().err
+        place = str(path).replace("\n", "\\n")
+        assert said.startswith(f"'{place}' cannot be used ({reason}")
+        assert said.count("\n") == 1
+    with pytest.raises(SystemExit):
+        main_guard(lambda: check_weights(tmp_path / "w", "a network needs it"))
+    assert capsys.readouterr().err == "a network needs it; pass --weights FOLDER\n"
 
 
 def test_codes_of_commands_pass(capsys):

@@ -202,6 +202,13 @@ def test_same_class_neighbours_of_two_clusters():
 # ---- options and bad input ----------------------------------------------------------------------------------------
 
 
+def test_where_numbers_cannot_be_written_is_said_before_they_are_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "measure_checkpoint", None)
+    for place in (tmp_path, tmp_path / "nowhere" / "numbers.json"):
+        with pytest.raises(DataError, match="no file can be written there; name one in a folder that is there"):
+            evaluate.main(["--data", "generated", "--json", str(place)])
+
+
 def test_metrics_without_weights_are_left_out_or_refused(tmp_path):
     chosen, left_out = choose_metrics(None, tmp_path, 5000)
     assert chosen == ("psnr", "ssim")

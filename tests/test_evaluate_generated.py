@@ -14,7 +14,7 @@ from drorae.images import square
 from train import evaluate
 from train.data.rows import picture_of
 from train.data.sources import load_photos
-from train.errors import DataError
+from train.errors import DataError, RunError
 from train.measure import generated
 from train.measure.efficientnet import EfficientNetLite2
 from train.measure.frechet import FrechetDistance
@@ -118,6 +118,44 @@ def test_folders_and_arrays_are_read_alike(tmp_path):
     for name in ("other", "junk"):
         with pytest.raises(DataError, match="no pictures in ADM's layout"):
             load_generated(str(tmp_path / f"{name}.npz"))
+
+
+RECORDS = ['{"half', "[1]", '{"classes": 5}', '{"classes": ["tench"]}', '{"names": "tench"}', "[" * 100_000]
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_a_damaged_record_is_one_sentence(tmp_path, record):
+    written(tmp_path / "a")
+    (tmp_path / "a" / "settings.json").write_text(record)
+    with pytest.raises((DataError, RunError), match=r"settings\.json('| is)"):
+        load_generated(str(tmp_path / "a"))
+
+
+PIXELS = np.zeros((4, 32, 32, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"arr_0": PIXELS.astype(np.float32)}, "of float32, where pictures are"),
+        ({"arr_0": PIXELS.transpose(0, 3, 1, 2)}, r"\[4, 3, 32, 32\] of uint8, where pictures are"),
+        ({"arr_0": PIXELS[..., 0]}, "where pictures are"),
+        ({"arr_0": PIXELS[:0]}, "where pictures are"),
+        ({"arr_0": PIXELS, "arr_1": np.array([0, 1])}, "not one class number for each of 4 pictures"),
+        ({"arr_0": PIXELS, "arr_1": np.zeros(4)}, "not one class number for each of 4 pictures"),
+    ],
+)
+def test_arrays_of_another_layout_are_refused(tmp_path, arrays, said):
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(DataError, match=said):
+        load_generated(str(tmp_path / "a.npz"))
+
+
+def test_pictures_of_several_sizes_are_refused(tmp_path):
+    written(tmp_path / "a")
+    Image.new("RGB", (48, 40)).save(tmp_path / "a" / "000002.png")
+    with pytest.raises(DataError, match="several sizes, 32 x 32 and 48 x 40; give one size"):
+        list(load_generated(str(tmp_path / "a")).batches(4))
 
 
 @needs_data

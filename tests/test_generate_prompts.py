@@ -73,3 +73,13 @@ def test_other_files_are_refused(tmp_path, text, message):
         (tmp_path / "p").write_text(text)
     with pytest.raises(DataError, match=message):
         read_prompts(tmp_path / "p")
+
+
+def test_a_prompt_is_a_line_of_the_file_whatever_letters_it_has(tmp_path):
+    """U+2028 and others end a line of text, and stand in JSON as they are."""
+    file = tmp_path / "p.txt"
+    file.write_text('a\u2028b\n{"prompt": "c\u2028d"}\n', encoding="utf-8")
+    assert [row["prompt"] for row in read_prompts(file)] == ["a\u2028b", "c\u2028d"]
+    file.write_text('{"prompt": ' + "[" * 100_000)
+    with pytest.raises(DataError, match="line 1 is not JSON"):
+        read_prompts(file)

@@ -64,6 +64,8 @@ def test_bad_files_are_refused_in_one_sentence_that_names_them(tmp_path, name, c
 def test_missing_file_and_truncated_jpeg(tmp_path):
     with pytest.raises(ImageError, match="There is no picture file"):
         load_image(tmp_path / "nowhere.jpg")
+    with pytest.raises(ImageError, match="' is a folder; name the pictures in it"):
+        load_image(tmp_path)
     stream = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(stream, "JPEG")
     with pytest.raises(ImageError, match="damaged or cut off"):
@@ -148,6 +150,69 @@ def test_wide_greys_are_stretched_over_what_is_finite(tmp_path):
     assert pixel(load_image(save(clear, tmp_path / "clear16.png", transparency=30000))) == (255, 255, 255)
 
 
+def tiff(path, picture: Image.Image, tag: int, value: int) -> Path:
+    """A TIFF whose 16-bit tag has another value than Pillow writes."""
+    picture.save(path, "TIFF", tiffinfo={262: 1})
+    content = path.read_bytes()
+    place = content.index(struct.pack("<HHI", tag, 3, 1)) + 8
+    path.write_bytes(content[:place] + struct.pack("<H", value) + content[place + 2 :])
+    return path
+
+
+def test_greys_of_a_tiff_mean_what_its_tags_say(tmp_path):
+    """Pillow hands the numbers on: 32 bits with a sign that they do not have, and white as 0 the wrong way round."""
+    numbers = np.zeros((20, 20), dtype=np.uint32)
+    numbers[:10], numbers[10:] = 2**31 - 1, 2**32 - 2  # black and, a number with the highest bit, white
+    file = tiff(tmp_path / "long.tif", Image.fromarray(numbers.view(np.int32)), 339, 1)
+    assert [pixel(load_image(file), y=y) for y in (5, 15)] == [(0,) * 3, (255,) * 3]
+    for kind, name in ((np.uint16, "short"), (np.float32, "float")):
+        ramp = np.repeat(np.linspace(0, 65535, 20), 20).reshape(20, 20).astype(kind)
+        file = tiff(tmp_path / f"{name}.tif", Image.fromarray(ramp), 262, 0)
+        assert [pixel(load_image(file), y=y) for y in (0, 19)] == [(255,) * 3, (0,) * 3]
+
+
+def test_twelve_bits_are_the_full_range(tmp_path):
+    """A scanner's: two numbers in three bytes, 4095 is white."""
+    side, white = 16, b"\xff" * 24
+    entries = [
+        (256, side),
+        (257, side),
+        (258, 12),
+        (259, 1),
+        (262, 1),
+        (273, 8),
+        (277, 1),
+        (278, side),
+        (279, 24 * side),
+    ]
+    rows = white * (side // 2) + b"\x80\x08\x00" * (side // 2 * 8)  # 0x800, in the middle
+    tags = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in entries)
+    head = b"II*\0" + struct.pack("<I", 8 + len(rows))
+    content = head + rows + struct.pack("<H", len(entries)) + tags + bytes(4)
+    picture = load_image(content)
+    assert pixel(picture) == (255, 255, 255)
+    assert abs(pixel(picture, y=12)[0] - round(0x800 / 4095 * 255)) <= 1
+
+
+@pytest.mark.parametrize(("bits", "clear"), [(1, 1), (2, 1), (2, 3), (4, 5)])
+def test_the_transparent_grey_of_a_png_is_counted_in_its_own_levels(bits, clear):
+    """All levels from black to white, 8 columns of each; the transparent one becomes white."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    levels = np.repeat(np.arange(2**bits), 8)
+    row = np.packbits((levels[:, None] >> np.arange(bits)[::-1] & 1).astype(np.uint8)).tobytes()
+    header = struct.pack(">IIBBBBB", len(levels), 16, bits, 0, 0, 0, 0)
+    parts = [chunk(b"IHDR", header), chunk(b"tRNS", struct.pack(">H", clear))]
+    parts += [chunk(b"IDAT", zlib.compress((b"\0" + row) * 16)), chunk(b"IEND", b"")]
+    photo = opening.open_photo(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    shown = np.asarray(photo.picture)[0, ::8, 0]
+    wanted = np.arange(2**bits) * 255 // (2**bits - 1)
+    assert shown.tolist() == np.where(np.arange(2**bits) == clear, 255, wanted).tolist()
+    assert photo.flattened
+
+
 def test_of_a_jpeg_with_several_pictures_the_first_is_used(tmp_path):
     BLOCK.save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[Image.new("RGB", (40, 24))], quality=95)
     assert np.abs(np.subtract(pixel(load_image(tmp_path / "phone.jpg")), (200, 100, 50))).max() <= 4
@@ -188,6 +253,28 @@ def test_arrays(tmp_path):
     assert pixel(load_image(np.full((20, 20), 9, dtype=np.uint8))) == (9, 9, 9)
     with pytest.raises(ImageError, match="array of shape \\(3, 20, 20\\)"):
         load_image(np.zeros((3, 20, 20), dtype=np.uint8))
+    assert pixel(load_image(np.full((20, 20, 3), 1.3))) == (255, 255, 255)  # what a decoder painted
+
+
+@pytest.mark.parametrize(("values", "said"), [((0, 255), "from 0 to 255"), ((-1, 1), "from -1 to 1")])
+def test_an_array_of_another_range_is_refused(values, said):
+    """Clipped, the first would be white, and half of the second black."""
+    with pytest.raises(ImageError, match=f"float array with values {said}; use \\[0, 1\\]"):
+        load_image(np.linspace(*values, 400).reshape(20, 20))
+
+
+def test_names_stay_on_one_line(tmp_path):
+    odd = "a\nb\x1b[31m\u2028.jpg"
+    (tmp_path / odd).write_bytes(b"no picture")
+    for call in (
+        lambda: load_image(tmp_path / odd),
+        lambda: load_image(tmp_path / f"c{odd}"),
+        lambda: load_image(b"x", odd),
+    ):
+        with pytest.raises(ImageError) as caught:
+            call()
+        assert str(caught.value).isprintable()
+        assert "a\\nb\\x1b[31m\\u2028.jpg" in str(caught.value)
 
 
 def test_square_is_the_centre():

@@ -1,15 +1,24 @@
 """The perceptual distances of the loss and of the evaluation."""
 
+import re
+
 import pytest
 import torch
 import torchvision
 from conftest import PHOTOS
+from safetensors.torch import save_file
 from torch.nn import functional as F
 from torchmetrics.functional.image import learned_perceptual_image_patch_similarity
 from torchvision.models import alexnet, vgg11_bn, vgg16
 from torchvision.transforms.functional import gaussian_blur
 
+from drorae.checkpoints import CheckpointError
 from drorae.images import load_image, to_tensor
+from train.evaluate import VGG11
+from train.measure.efficientnet import WEIGHTS as EFFICIENTNET
+from train.measure.efficientnet import EfficientNetLite2
+from train.measure.mobilenet import ARCHITECTURE, MobileNetV2
+from train.measure.mobilenet import WEIGHTS as MOBILENET
 from train.measure.st_lpips import STLPIPS
 from train.measure.st_lpips import WEIGHTS as ST_LPIPS
 from train.presets import PRESETS
@@ -53,6 +62,38 @@ def test_vgg11_distance_is_zero_for_equal_pictures_and_grows_with_blur(picture):
     assert loss(picture, picture).item() == 0
     little, much = (loss(F.avg_pool2d(picture, k, 1, k // 2), picture).item() for k in (3, 7))
     assert 0 < little < much
+
+
+def damaged(folder, content: bytes):
+    """A folder of weights in which every file has this content."""
+    for name in (VGG11, ST_LPIPS, MOBILENET, EFFICIENTNET):
+        (folder / name).write_bytes(content)
+    (folder / ARCHITECTURE).write_text("[]")
+    return folder
+
+
+NETWORKS = {
+    VGG11: lambda folder: VGG11Perceptual(folder / VGG11),
+    ST_LPIPS: lambda folder: STLPIPS(folder / ST_LPIPS),
+    MOBILENET: MobileNetV2,
+    EFFICIENTNET: EfficientNetLite2,
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("content", [b"", b"<html>404</html>", (2**40).to_bytes(8, "little")])
+def test_damaged_weights_of_a_measuring_network_are_named(tmp_path, name, content):
+    with pytest.raises(CheckpointError, match=f"{re.escape(name)}' is damaged or incomplete"):
+        NETWORKS[name](damaged(tmp_path, content))
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    save_file({"features.0.weight": torch.zeros(3)}, tmp_path / VGG11)
+    with pytest.raises(CheckpointError, match="does not hold torchvision's vgg11_bn"):
+        VGG11Perceptual(tmp_path / VGG11)
+    (damaged(tmp_path, b"") / ARCHITECTURE).write_text("{")
+    with pytest.raises(CheckpointError, match=f"{ARCHITECTURE}' is damaged"):
+        MobileNetV2(tmp_path)
 
 
 @pytest.mark.parametrize("network", ["vgg", "alex"])

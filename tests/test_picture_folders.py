@@ -3,12 +3,14 @@
 import json
 import os
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import save_noise
 from datasets import ClassLabel, Dataset, Features, Value
 from datasets import Image as ImageFeature
 
-from drorae.images import ImageError
+from drorae.images import ImageError, load_image
 from train.data import picture_folders, rows
 from train.data.captions import TEMPLATES, captions_of
 from train.data.crops import Crop
@@ -188,6 +190,64 @@ def test_a_table_that_cannot_be_used_is_one_sentence(tmp_path, text):
     assert "\n" not in str(caught.value)
 
 
+def test_rows_that_name_a_picture_again_are_counted(tmp_path, capsys):
+    root = make(tmp_path, "train/0.jpg", "train/1.jpg")
+    table = [{"file_name": f"{number % 2}.jpg", "text": f"caption {number}"} for number in range(3)]
+    write_table(tmp_path / "train" / "metadata.jsonl", table)
+    assert [row["text"] for row in load_photos(root, "train")] == ["caption 2", "caption 1"]
+    said = capsys.readouterr().err
+    assert "1 of 3 rows of metadata name a picture that an earlier row names; the last one is used" in said
+
+
+# ---- columns of tables that other libraries wrote, and data that is none --------------------------------------------
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("name", ["image", "img"])
+@pytest.mark.parametrize("kind", ["struct", "binary", "large_binary"])
+def test_pictures_in_a_plain_table_are_understood(tmp_path, name, kind, streaming):
+    """Without the note by which ``datasets`` knows its own columns."""
+    save_noise(tmp_path / "picture.png")
+    content = (tmp_path / "picture.png").read_bytes()
+    if kind == "struct":
+        column = pa.array([{"bytes": content, "path": None}] * 2)
+    else:
+        column = pa.array([content] * 2, pa.binary() if kind == "binary" else pa.large_binary())
+    pq.write_table(pa.table({name: column, "label": pa.array([1, 0])}), tmp_path / "train-0.parquet")
+    read = list(load_photos(str(tmp_path), "train", streaming=streaming))
+    assert [label_of(row) for row in read] == [1, 0]
+    assert picture_of(read[0], "a").tobytes() == load_image(content).tobytes()
+
+
+def test_a_table_without_pictures_says_what_its_columns_are(tmp_path):
+    pq.write_table(pa.table({"image": pa.array(["a"]), "hash": pa.array([b"a"])}), tmp_path / "train-0.parquet")
+    with pytest.raises(DataError, match=r"columns are 'image' \(string\), 'hash' \(binary\); the pictures, encoded"):
+        load_photos(str(tmp_path), "train")
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_no_name_is_not_the_folder_one_is_in(tmp_path, monkeypatch, name):
+    make(tmp_path, "1.jpg")
+    monkeypatch.chdir(tmp_path)
+    assert len(load_photos(".", "train")) == 1
+    with pytest.raises(DataError, match="--data: the name of the data is empty"):
+        load_photos(name, "train")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
+def test_names_that_no_folder_can_have_are_one_sentence(name):
+    with pytest.raises(DataError, match="no folder can have this name"):
+        load_photos(name, "train")
+
+
+@pytest.mark.parametrize("ending", ["parquet", "tar"])
+def test_files_that_are_there_are_not_said_to_be_missing(tmp_path, ending):
+    make(tmp_path, "train/1.jpg")
+    (tmp_path / f"train-0.{ending}").write_bytes(b"x" * 600)
+    with pytest.raises(DataError, match=rf"its 'train-\*\.{ending}' cannot be read, or hold nothing \("):
+        load_photos(str(tmp_path), "train")
+
+
 # ---- what cannot be read ------------------------------------------------------------------------------------------
 
 
@@ -221,6 +281,15 @@ def test_odd_files_are_pictures_that_cannot_be_read(tmp_path):
     for path in ("/proc/self/mem", "x" * 300 + ".jpg", str(tmp_path), str(tmp_path / "gone.jpg")):
         with pytest.raises(ImageError):
             picture_of({"image": {"bytes": None, "path": path}}, "a photo")
+
+
+def test_names_that_are_not_utf_8_are_counted_and_the_others_are_used(tmp_path, capsys):
+    """``datasets`` writes paths down as text."""
+    root = make(tmp_path, "train/cat/1.jpg", "train/dog/2.jpg", os.fsdecode(b"train/dog/\xff.jpg"))
+    for streaming in (False, True):
+        read = load_photos(root, "train", streaming=streaming)
+        assert [os.path.relpath(row["image"]["path"], root) for row in read] == ["train/cat/1.jpg", "train/dog/2.jpg"]
+    assert "1 of 3 pictures are left out, whose names are not UTF-8; rename them" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch, capsys):

@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from drorae import AutoencoderDRoRAE, DRoRAEClassPipeline, LatentStatistics
+from drorae.pipelines.base import SamplingError
 from train import dit_probe, generate, stage2
 from train.data.batches import Batch
 from train.data.draws import normal_draws, uniform_draws
@@ -263,6 +264,19 @@ def test_samples_are_balanced_resumed_and_packed(generators, tmp_path, capsys):
     with pytest.raises(RunError, match="made with other settings"):  # the same, but for the weights of the guide
         generate.main([checkpoint, *options, *guided[:2], "--guide", checkpoint])
     assert "6 pictures, 2 classes, 2 steps, autoguidance" in capsys.readouterr().out
+
+
+def test_what_would_end_the_sampling_is_said_before_it_begins(generators, tmp_path):
+    """A damaged record of an earlier sampling; seeds of which the last ones are too large."""
+    checkpoint = str(generators / "smoke" / "class" / "checkpoint")
+    options = [checkpoint, "--count", "6", "--steps", "2", "--out", str(tmp_path / "samples")]
+    with pytest.raises(SamplingError, match="6 seeds from 4294967293 on go beyond 4294967295; start lower"):
+        generate.main([*options, "--seed", str(2**32 - 3)])
+    assert not (tmp_path / "samples").exists()
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "settings.json").write_text('{"half')
+    with pytest.raises(RunError, match=r"settings\.json' cannot be read; remove '.*samples' and make"):
+        generate.main(options)
 
 
 def test_the_probe_compares_latents(generators, tmp_path, capsys):

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel, T5Model
 
 from drorae import CheckpointError, DiTDH, DRoRAEClassPipeline, DRoRAETextPipeline, SamplingError
-from drorae.pipelines.text_encoding import encode, load_text_encoder, token_width
+from drorae.pipelines.text_encoding import ATTENTION, encode, load_text_encoder, token_width, without_attention
 from train.errors import DataError
 from train.tasks.text_encoder import END, build_encoder, train_tokenizer
 from train.text_evidence import derangement, evidence, loss_difference, table
@@ -197,6 +197,20 @@ def test_the_part_that_reads_text_is_taken(kind, tmp_path):
     assert features.tokens.shape == (2, features.mask.shape[1], 32)
     assert features.mask[0].any()
     assert not features.mask[1].any()
+
+
+def test_attention_is_ours_whatever_a_folder_asks_for(text_pipeline, tmp_path):
+    """It is left out of what the configuration says, and named where the encoder is built."""
+    text_pipeline.text_encoder.save_pretrained(tmp_path)
+    text_pipeline.tokenizer.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    chosen = {"_attn_implementation": "sdpa", "attn_implementation": "kernels/planted"}
+    (tmp_path / "config.json").write_text(json.dumps(config | chosen), encoding="utf-8")
+    assert without_attention({"heads": 2, **chosen, "inner": {"heads": 3, **chosen}}) == {
+        "heads": 2,
+        "inner": {"heads": 3},
+    }
+    assert load_text_encoder(tmp_path)[1].config._attn_implementation == ATTENTION == "eager"
 
 
 def test_a_text_encoder_that_lacks_weights(text_pipeline, tmp_path):

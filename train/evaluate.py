@@ -400,6 +400,8 @@ def main(argv: list[str] | None = None) -> None:
         help="gFID of --generated against these statistics, ADM's npz or one of its layout, in the place of --data",
     )
     args = parser.parse_args(argv)
+    if args.json is not None and (args.json.is_dir() or not args.json.absolute().parent.is_dir()):
+        raise DataError(f"--json {args.json}: no file can be written there; name one in a folder that is there.")
     device = str(best_device())
     if args.reference and not args.generated:
         raise DataError("--reference is what generated pictures are measured against; give --generated, too.")

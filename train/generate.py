@@ -20,7 +20,7 @@ from PIL import Image
 from drorae import DiTDH, DRoRAEClassPipeline
 from drorae.checkpoints import module_hash, resolve
 from drorae.images import png_with_settings
-from drorae.pipelines.base import SamplerSettings
+from drorae.pipelines.base import SamplerSettings, picture_seeds
 from train import generate_prompts
 from train.data.picture_files import check_record, missing_batches, write, write_record
 from train.engine.session import add_sampler_arguments, amount_of, main_guard, number_of
@@ -79,6 +79,7 @@ def main(argv: list[str] | None = None) -> None:
     record = settings | {"seed": args.seed, "classes": classes, "names": pipeline.config.labels}
     networks = {"denoiser": pipeline.denoiser, "guide": pipeline.guide, "tokenizer": pipeline.autoencoder}
     record["weights"] = {name: module_hash(network) for name, network in networks.items() if network is not None}
+    seeds = picture_seeds(args.seed, args.count)
     check_record(args.out, record)
     args.out.mkdir(parents=True, exist_ok=True)
     state.wait_for_everyone()
@@ -95,12 +96,12 @@ def main(argv: list[str] | None = None) -> None:
             args.guidance,
             args.scale,
             tuple(args.interval),
-            seed=[args.seed + n for n in numbers],
+            seed=[seeds[n] for n in numbers],
             decoder=args.decoder,
         ).images
         for n, picture in zip(numbers, pictures, strict=True):
             name = (pipeline.config.labels or {}) and pipeline.config.labels[labels[n]]
-            details = {"class": name or labels[n], "seed": args.seed + n, **settings}
+            details = {"class": name or labels[n], "seed": seeds[n], **settings}
             write(place(n), png_with_settings(picture, details))
     state.wait_for_everyone()
     if state.is_main_process:

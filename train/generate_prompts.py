@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from drorae import DRoRAETextPipeline
 from drorae.checkpoints import module_hash
 from drorae.images import png_with_settings
-from drorae.pipelines.base import SamplerSettings
+from drorae.pipelines.base import SamplerSettings, picture_seeds
 from drorae.pipelines.text_to_image import check_prompts
 from train.data.picture_files import check_record, missing_batches, write, write_record
 from train.engine.session import add_sampler_arguments, main_guard, number_of
@@ -38,7 +38,8 @@ def read_prompts(file: Path) -> list[dict]:
         DataError: it is not there, or a line is neither a text nor an object with a prompt.
     """
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        # not splitlines, which ends a line at letters that a text or JSON may hold
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"--prompts {file}: it cannot be read ({type(error).__name__}).") from error
     if not lines:
@@ -49,7 +50,7 @@ def read_prompts(file: Path) -> list[dict]:
         if line.startswith("{"):
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"--prompts {file}: line {number} is not JSON.") from error
         if not isinstance(row.get("prompt"), str):
             raise DataError(f"--prompts {file}: line {number} has no 'prompt'.")
@@ -101,6 +102,8 @@ def main(argv: list[str] | None = None) -> None:
     networks = {"denoiser": pipeline.denoiser, "text_encoder": pipeline.text_encoder, "tokenizer": pipeline.autoencoder}
     record = settings | {"seed": args.seed, "per_prompt": args.per_prompt, "prompts": rows}
     record["weights"] = {name: module_hash(network) for name, network in networks.items()}
+    count = len(rows) * args.per_prompt
+    seeds = picture_seeds(args.seed, count)
     check_record(args.out, record)
     state.wait_for_everyone()
     if state.is_main_process:
@@ -114,7 +117,6 @@ def main(argv: list[str] | None = None) -> None:
         prompt, picture = divmod(number, args.per_prompt)
         return args.out / f"{prompt:05d}" / "samples" / f"{picture:05d}.png"
 
-    count = len(rows) * args.per_prompt
     for numbers in missing_batches(count, place, args.batch_size, state):
         prompts = [rows[number // args.per_prompt]["prompt"] for number in numbers]
         pictures = pipeline(
@@ -123,11 +125,11 @@ def main(argv: list[str] | None = None) -> None:
             args.guidance,
             args.scale,
             negative_prompt=args.negative if args.guidance == "cfg" else None,
-            seed=[args.seed + number for number in numbers],
+            seed=[seeds[number] for number in numbers],
             decoder=args.decoder,
         ).images
         for number, prompt, picture in zip(numbers, prompts, pictures, strict=True):
-            details = {"prompt": prompt, "seed": args.seed + number, **settings}
+            details = {"prompt": prompt, "seed": seeds[number], **settings}
             write(place(number), png_with_settings(picture, details))
     state.wait_for_everyone()
     if state.is_main_process:

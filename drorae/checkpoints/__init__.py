@@ -24,6 +24,7 @@ from drorae.checkpoints.loading import (
 from drorae.checkpoints.weights import (
     CONFIG,
     DISCRIMINATOR,
+    INDEX,
     WEIGHTS,
     check_plain,
     find_variant,
@@ -37,6 +38,7 @@ from drorae.model_files import CheckpointError
 __all__ = [
     "CONFIG",
     "DISCRIMINATOR",
+    "INDEX",
     "PATTERNS",
     "REVISIONS",
     "WEIGHTS",

@@ -43,11 +43,23 @@ def split_revision(name: str | Path) -> tuple[str, str | None]:
 
 
 def local_folder(name: str | Path) -> Path | None:
-    """The folder of a path or a bundled name (``drorae-tiny``, ``assets/drorae-tiny``), if there is one."""
+    """The folder of a path or a bundled name (``drorae-tiny``, ``assets/drorae-tiny``), if there is one.
+
+    No name at all is none; as a path it would be the folder that one happens to be in.
+    """
+    if not str(name):
+        return None
     try:
         return next((place for place in (Path(name), bundled(name)) if place is not None and place.is_dir()), None)
     except (OSError, ValueError):  # a name that no folder can have: too long, or with a null character
         return None
+
+
+def _is_file(name: str | Path) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def resolve(name: str | Path, revision: str | None = None, patterns: Sequence[str] = PATTERNS) -> Path:
@@ -64,6 +76,10 @@ def resolve(name: str | Path, revision: str | None = None, patterns: Sequence[st
     folder = local_folder(name)
     if folder is not None:
         return folder
+    if not str(name):
+        raise CheckpointError(f"The name of the model is empty; give a folder or a Hub id, such as '{DEFAULT_MODEL}'.")
+    if _is_file(name):
+        raise CheckpointError(f"'{name}' is a file; give the folder of the model, which holds its configuration, too.")
     repository, named = split_revision(name)
     try:
         wanted = {"revision": revision or named, "allow_patterns": list(patterns)}

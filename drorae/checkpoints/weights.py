@@ -22,6 +22,7 @@ from drorae.model_files import (
 )
 
 CONFIG = "config.json"
+INDEX = "model_index.json"  # of a pipeline, which has its models in folders of their own
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 DISCRIMINATOR = "discriminator.safetensors"  # what training keeps beside the weights; no part of the model
 

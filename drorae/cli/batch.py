@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     size = f" of {sizes[0]}" if len(set(sizes)) == 1 else ""  # else the table has them
     print(f"{args.out}: {count_of(len(sizes), 'picture')}{size}{mean}")
     bad = [row.error for row in rows if row.error is not None]
-    code = fail("\n".join(bad)) if bad else 0
+    code = fail(*bad) if bad else 0
     if stopped:
         fail(f"Stopped after {len(rows)} of {len(args.images)} pictures; '{args.out}' has their rows.")
     return INTERRUPTED if stopped else code

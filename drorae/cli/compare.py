@@ -10,7 +10,7 @@ from pathlib import Path
 from drorae.cli.options import add_model, add_picture, load_model
 from drorae.cli.outputs import misdirected_folder, save_picture
 from drorae.console import fail
-from drorae.errors import DRoRAEError
+from drorae.errors import DRoRAEError, printable
 
 HELP = "one picture through several tokenizers, and how much each of them stores"
 
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"image": str(args.image), "width": width, "height": height, "columns": answers}))
         return code
-    print(f"{args.image}  ({width} x {height} px, {3 * width * height:,} numbers)")
+    print(f"{printable(str(args.image))}  ({width} x {height} px, {3 * width * height:,} numbers)")
     for column in columns:
         size = " x ".join(map(str, column.latent))
         print(

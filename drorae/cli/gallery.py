@@ -58,13 +58,13 @@ def run(args: argparse.Namespace) -> int:
         (args.out / "photos" / f"{slug}.html").write_text(each.report, encoding="utf-8", errors=ESCAPED)
         entries.append(each)
     if not entries:
-        return fail("\n".join(bad))
+        return fail(*bad)
     facts = model_facts(model, args.model)
     for name, content in gallery.files(entries, facts).items():
         (args.out / name).write_bytes(content)
     largest = max((args.out / "photos" / f"{each.slug}.html").stat().st_size for each in entries)
     print(f"{args.out / 'index.html'}: {gallery.summary(entries)}; reports of at most {largest / 1e6:.2f} MB")
-    return fail("\n".join(bad)) if bad else 0
+    return fail(*bad) if bad else 0
 
 
 def _read_captions(path: Path | None) -> dict[str, str]:

@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace) -> int:
     try:
-        wrong = None if args.out is None else args.misdirected(args.out, _pictures(args))
+        wrong = None if args.out is None else _impossible(args.out) or args.misdirected(args.out, _pictures(args))
         return fail(wrong) if wrong else args.run(args)
     except DRoRAEError as error:
         return fail(str(error))
@@ -65,6 +65,11 @@ def _run(args: argparse.Namespace) -> int:
             raise
         reason = error.strerror or type(error).__name__
         return fail(f"--out '{args.out}' cannot be written ({reason}); choose another place.")
+
+
+def _impossible(out: Path) -> str | None:
+    """What is wrong with a name that no file or folder can have."""
+    return f"--out '{out}' has a null character, which no name can have; choose another." if "\0" in str(out) else None
 
 
 def _pictures(args: argparse.Namespace) -> list[Path]:

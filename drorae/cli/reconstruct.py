@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from drorae.cli.options import add_model, add_pictures, load_model
 from drorae.cli.outputs import misdirected_folder, save_picture, size_text
 from drorae.console import fail
+from drorae.errors import printable
 
 if TYPE_CHECKING:
     from drorae.explorer.explore import Exploration
@@ -75,7 +76,7 @@ def _as_json(path: Path, result: Exploration, files: dict[str, Path]) -> dict:
 def _print_table(path: Path, result: Exploration) -> None:
     from drorae.explorer.explore import ROUTES
 
-    print(f"{path}  ({size_text(result.original)}, {result.seconds:.2f} s)")
+    print(f"{printable(str(path))}  ({size_text(result.original)}, {result.seconds:.2f} s)")
     for route in ROUTES:
         if route.name in result.metrics:
             numbers = result.metrics[route.name]

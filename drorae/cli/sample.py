@@ -10,6 +10,7 @@ from drorae.bundled import DEFAULT_GENERATOR, DEFAULT_TEXT_GENERATOR
 from drorae.choices import DECODERS, GUIDANCE
 from drorae.cli.outputs import misdirected_file, write_file
 from drorae.console import fail
+from drorae.errors import printable
 
 HELP = "make a picture of a class or of a text"
 
@@ -71,6 +72,6 @@ def run(args: argparse.Namespace) -> int:
     settings |= {"decoder": args.decoder or decoder_names(pipeline.autoencoder)[-1]}
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_file(args.out, png_with_settings(images[0], {"model": name, **settings}))
-    listed = ", ".join(f"{key} {value}" for key, value in settings.items())
+    listed = printable(", ".join(f"{key} {value}" for key, value in settings.items()))
     print(f"{args.out}: {listed}, {time.perf_counter() - started:.1f} s")
     return 0

@@ -15,7 +15,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from drorae.decoding import TOO_MUCH, DecodingError, decode_in_child
 from drorae.decoding_cost import FULL_PIXELS, MAX_PIXELS, is_cheap
-from drorae.images.channels import flatten, halve, wide_grey_to_8_bit, with_plain_channels
+from drorae.errors import printable
+from drorae.images.channels import Greys, flatten, halve, wide_grey_to_8_bit, with_plain_channels
 from drorae.images.errors import ImageError
 from drorae.images.photo import Photo
 from drorae.images.profiles import to_srgb
@@ -23,6 +24,7 @@ from drorae.images.profiles import to_srgb
 # What a visitor may send. Pillow is told this list, so no other (rarely used, rarely fuzzed) decoder ever runs.
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "TIFF", "GIF")
 FORMATS_TEXT = "PNG, JPEG, WebP, AVIF, BMP, TIFF or a still GIF"
+OVERSHOOT = 0.5  # of a float array beyond black and white, which is clipped; more means another range
 MIN_SIDE = 16  # below this there is nothing to rebuild
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # of a JPEG or TIFF that holds several pictures the first one is used
 HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs"}  # ISO/IEC 23008-12, annex B
@@ -46,7 +48,7 @@ def open_photo(source: str | Path | bytes | Image.Image | np.ndarray, name: str 
     """Any supported picture as an upright RGB image, and what its file was.
 
     EXIF orientation is applied, an embedded colour profile is converted to sRGB, transparency is flattened on white,
-    16-bit greys are scaled to 8 bits, palettes and CMYK are converted. The pixel count is checked from the header,
+    greys of more bits are scaled to 8, palettes and CMYK are converted. The pixel count is checked from the header,
     before anything is decoded; pictures of more than 24 megapixels come out at half their sides.
 
     Decoding a file takes at most 0.3 GB and ten times the processor time of a 12-megapixel JPEG: either its headers
@@ -55,18 +57,20 @@ def open_photo(source: str | Path | bytes | Image.Image | np.ndarray, name: str 
 
     Args:
         source: a path, the bytes of a file, a PIL image or an array (H, W), (H, W, 3) or (H, W, 4), uint8 in
-            [0, 255] or float in [0, 1].
+            [0, 255] or float in [0, 1]; what is a little beyond is clipped, and NaN is black.
         name: what to call the picture in error messages; when omitted the file name, or the path of a missing file.
 
     Returns:
         Its ``picture`` is an RGB ``PIL.Image`` without metadata, of a file of at least 16 x 16 pixels.
 
     Raises:
-        ImageError: the picture is missing, unreadable, animated, too large, too small or too costly to decode.
+        ImageError: the picture is missing, unreadable, animated, too large, too small or too costly to decode, or an
+            array of another shape, type or range.
     """
-    given = name
+    missing = printable(str(source) if name is None else name) if isinstance(source, (str, Path)) else ""
     if name is None:
         name = Path(source).name if isinstance(source, (str, Path)) else "the picture"
+    name = printable(name)
     if isinstance(source, np.ndarray):
         source = _from_array(source, name)
     if isinstance(source, Image.Image):
@@ -75,7 +79,7 @@ def open_photo(source: str | Path | bytes | Image.Image | np.ndarray, name: str 
     if isinstance(source, bytes):
         stream: BinaryIO = io.BytesIO(source)
     else:
-        stream = _opened(Path(source), name, given or str(source))
+        stream = _opened(Path(source), name, missing)
     with stream:
         try:
             head = stream.read(64)
@@ -124,6 +128,8 @@ def _opened(path: Path, name: str, missing: str) -> BinaryIO:
     try:
         if path.is_file():
             return path.open("rb")
+        if path.is_dir():
+            raise ImageError(f"'{missing}' is a folder; name the pictures in it.")
     except OSError as error:  # no permission, a name that is too long
         raise ImageError(_unreadable(name, error)) from error
     raise ImageError(f"There is no picture file '{missing}'; check the path.")
@@ -161,6 +167,11 @@ def _heic_format(name: str) -> tuple[str]:
 
 def _from_array(array: np.ndarray, name: str) -> Image.Image:
     if np.issubdtype(array.dtype, np.floating):
+        ends = np.nan_to_num([array.min(initial=0), array.max(initial=0)])
+        if ends[0] < -OVERSHOOT or ends[1] > 1 + OVERSHOOT:
+            raise ImageError(
+                f"{name} is a float array with values from {ends[0]:.4g} to {ends[1]:.4g}; use [0, 1], black to white."
+            )
         array = (np.clip(np.nan_to_num(array), 0, 1) * 255).round().astype(np.uint8)
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
         raise ImageError(
@@ -196,10 +207,13 @@ def _to_photo(held: list[Image.Image], name: str, limited: bool = False) -> Phot
             raise ImageError(f"'{name}' is animated ({picture.n_frames} frames); save one frame as PNG and use that.")
         if width * height > FULL_PIXELS:
             picture.draft(None, (width // 2, height // 2))  # a JPEG is never there in full then
+        greys = Greys.of(picture)
         picture.load()  # where a truncated file shows
         orientation, profile = _orientation(picture), picture.info.get("icc_profile")
         if picture.mode.startswith("I") or picture.mode == "F":
-            picture = wide_grey_to_8_bit(picture, kind)
+            picture = wide_grey_to_8_bit(picture, greys)
+        elif greys.step > 1 and "transparency" in picture.info:
+            picture.info["transparency"] *= greys.step
         picture = with_plain_channels(picture) if _is_full(picture) else halve(picture)
         if orientation in TRANSPOSE:
             picture = picture.transpose(TRANSPOSE[orientation])

@@ -15,7 +15,7 @@ from diffusers import DiffusionPipeline, ImagePipelineOutput, SchedulerMixin
 from PIL import Image
 from torch import Tensor
 
-from drorae.checkpoints import CheckpointError, resolve
+from drorae.checkpoints import CONFIG, INDEX, CheckpointError, resolve
 from drorae.choices import GUIDANCE
 from drorae.errors import DRoRAEError, count_of, reason_of
 from drorae.images import to_uint8
@@ -31,7 +31,6 @@ OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 MAX_STEPS, MAX_SCALE, MAX_PICTURES = 1000, 100.0, 256
 MAX_SCHEDULER_ERROR = 1e-4  # of an exact velocity; a right one has rounding errors only
 MAX_SEED = 2**32 - 1  # PyTorch's generator on the CPU takes no more bits
-INDEX = "model_index.json"
 # numbers that a scheduler computes tables of, and such without a default that says what they are
 SCHEDULER_SETTINGS: Rules = {
     "num_train_timesteps": whole_number(2, 10_000),
@@ -183,12 +182,12 @@ class DRoRAEPipeline(DiffusionPipeline):
         Raises:
             CheckpointError: what is missing, damaged or could not be fetched.
         """
+        if not (folder / INDEX).is_file() and (folder / CONFIG).is_file():
+            raise CheckpointError(f"'{folder}' holds a single model, not a pipeline; give the folder of a pipeline.")
         try:
             index = read_json(folder / INDEX, "an index of a pipeline")
         except CheckpointError as error:
-            raise CheckpointError(
-                f"'{folder}' holds no readable pipeline ({error}); fetch or save it again."
-            ) from error
+            raise CheckpointError(f"'{folder}' holds no readable pipeline: {error}") from error
         if index.get("_class_name") != cls.__name__:
             raise CheckpointError(f"'{folder}' holds a {index.get('_class_name')!s:.80}, not a {cls.__name__}.")
         check_settings(index, cls.SETTINGS, folder / INDEX, needed=["scheduler", "denoiser"])

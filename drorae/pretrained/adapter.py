@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from drorae.checkpoints import CONFIG as MODEL_CONFIG
 from drorae.checkpoints import (
+    INDEX,
     CheckpointError,
     check_same,
     read_config,
@@ -75,7 +77,7 @@ def load_fusion(name: str | Path, revision: str | None = None, base: str | None 
         if config["fusion"] is None:
             raise CheckpointError(f"'{folder / CONFIG}' names no fusion.")
     except CheckpointError as error:
-        raise CheckpointError(f"'{folder}' holds no readable fusion adapter ({error}); fetch it again.") from error
+        raise CheckpointError(f"'{folder}' holds no readable fusion adapter: {error}") from error
     fusion: dict[str, Any] = {key.removeprefix("fusion_"): config.get(key) for key in (*FUSION_KEYS, LAYERS_KEY)}
     width = next((value.shape[-1] for key, value in state.items() if key == "fusion_module.experts.weight_in"), None)
     if fusion["fusion"].startswith("depth-routed") and fusion["hidden_size"] not in (
@@ -124,6 +126,10 @@ def load_tokenizer(name: str | Path, variant: str | None = None) -> AutoencoderD
     folder = resolve(name)
     if (folder / CONFIG).is_file():
         return load_fusion(name)
+    if not (folder / MODEL_CONFIG).is_file() and (folder / INDEX).is_file():
+        raise CheckpointError(
+            f"'{name}' is a whole pipeline, not a tokenizer; give the folder of its autoencoder, or sample with it."
+        )
     if read_config(folder).get("_class_name") == "AutoencoderRAE":
         return AutoencoderDRoRAE.from_rae(str(name))
     return AutoencoderDRoRAE.from_pretrained(name, variant=variant)

@@ -14,6 +14,7 @@ from torch import nn
 
 from drorae.checkpoints import (
     CONFIG,
+    INDEX,
     WEIGHTS,
     CheckpointError,
     find_variant,
@@ -26,7 +27,6 @@ from drorae.checkpoints import (
 from drorae.pretrained import adapter
 from drorae.pretrained.taef2 import AutoencoderTAEF2
 
-PIPELINE = "model_index.json"
 CARD = "README.md"
 OURS = ("AutoencoderDRoRAE", "AutoencoderRAE")
 STEM = WEIGHTS.partition(".")[0]
@@ -87,7 +87,7 @@ def load_autoencoder(
     name = str(name)
     place, subfolder = split_subfolder(name)
     prefix = f"{subfolder}/" if subfolder else ""
-    small = [f"{prefix}{file}" for file in (CONFIG, adapter.CONFIG, PIPELINE, CARD)]
+    small = [f"{prefix}{file}" for file in (CONFIG, adapter.CONFIG, INDEX, CARD)]
     root = fetch(place, [*small, CARD])
     folder = root / subfolder if subfolder else root
     try:
@@ -135,7 +135,7 @@ def _class_in(folder: Path, name: str) -> type[ModelMixin] | None:
     """
     if (folder / adapter.CONFIG).is_file():
         return None
-    if (folder / PIPELINE).is_file() and not (folder / CONFIG).is_file():
+    if (folder / INDEX).is_file() and not (folder / CONFIG).is_file():
         raise CheckpointError(f"'{name}' is a whole pipeline; name the folder of its autoencoder, as in '{name}:vae'.")
     kind = read_config(folder).get("_class_name")
     if isinstance(kind, str) and kind in OURS:

@@ -221,7 +221,7 @@ def read_rae(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         config, weights = read_config(folder), load_weights(folder)
     except CheckpointError as error:
-        raise CheckpointError(f"'{folder}' holds no readable RAE ({error}); fetch it again.") from error
+        raise CheckpointError(f"'{folder}' holds no readable RAE: {error}") from error
     if config.get("_class_name") != "AutoencoderRAE":
         raise CheckpointError(f"'{folder}' is a {config.get('_class_name')!s:.80}, not an AutoencoderRAE.")
     check_settings(config, SETTINGS, folder / CONFIG)

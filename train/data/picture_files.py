@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from accelerate import PartialState
 from PIL import Image, UnidentifiedImageError
@@ -37,11 +38,29 @@ def check_record(folder: Path, record: dict) -> None:
     """Refuse a folder that other settings were recorded in.
 
     Raises:
-        RunError: it holds pictures made with those.
+        RunError: it holds pictures made with those, or does not say with which.
+    """
+    found = read_record(folder)
+    if found is not None and found != json.loads(json.dumps(record)):
+        raise RunError(f"'{folder}' holds pictures made with other settings; remove it or choose another --out.")
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """What the pictures of a folder were made with; ``None`` where it does not say.
+
+    Raises:
+        RunError: its record cannot be read.
     """
     file = folder / RECORD
-    if file.is_file() and json.loads(file.read_text(encoding="utf-8")) != json.loads(json.dumps(record)):
-        raise RunError(f"'{folder}' holds pictures made with other settings; remove it or choose another --out.")
+    if not file.is_file():
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise RunError(f"'{file}' cannot be read; remove '{folder}' and make its pictures again.")
+    return found
 
 
 def write_record(folder: Path, record: dict) -> None:

@@ -50,7 +50,11 @@ def load_picture_folder(root: Path, split: str, where: str) -> datasets.Dataset:
     """
     folders = split_folders(root, split, where)
     found = {file: folder for folder in folders for file in walk(folder, where)}
-    pictures = [file for file in found if is_picture(file)]
+    named = [file for file in found if is_picture(file)]
+    pictures = [file for file in named if _is_text(file)]
+    if len(pictures) < len(named):
+        count = len(named) - len(pictures)
+        say(f"{where}: {count} of {len(named)} pictures are left out, whose names are not UTF-8; rename them.")
     if not pictures:
         raise FileNotFoundError("there are no pictures")
     tables = {file: None for file in (*(root / name for name in TABLES), *found) if file.name in TABLES}
@@ -147,6 +151,15 @@ def _suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, kind in Image.EXTENSION.items() if kind in Image.OPEN) | {".heic", ".heif"}
 
 
+def _is_text(file: Path) -> bool:
+    """Whether a path can be written down as text; Linux allows names of any bytes."""
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _is_hidden(name: str) -> bool:
     return name.startswith((".", "__"))
 
@@ -163,6 +176,7 @@ def _class_of(path: Path) -> str | None:
 def _read_tables(tables: list[Path], where: str) -> dict[Path, dict]:
     """Rows by their picture, without the column that names it."""
     rows: dict[Path, dict] = {}
+    again = total = 0
     for file in tables:
         try:
             read = TABLES[file.name](file).to_pylist()
@@ -172,7 +186,12 @@ def _read_tables(tables: list[Path], where: str) -> dict[Path, dict]:
             name = row.pop(FILE_NAME, None)
             if not isinstance(name, str):
                 raise DataError(f"{where}: a row of '{file}' names no picture in '{FILE_NAME}'.")
-            rows[Path(os.path.normpath(file.parent / name))] = row
+            place = Path(os.path.normpath(file.parent / name))
+            again, total = again + (place in rows), total + 1
+            rows[place] = row
+    if again:
+        said = f"{again} of {total} rows of metadata name a picture that an earlier row names; the last one is used."
+        say(f"{where}: {said}")
     return rows
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import datasets
 import numpy as np
@@ -19,6 +19,7 @@ from train.errors import DataError
 GENERATED = "generated"
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 LABELS = ("label", "labels", "fine_label", "cls")  # columns of class numbers; "cls" in tar shards
+PICTURES, BYTES = ("image", "img", "jpg", "png", "webp"), ("binary", "large_binary")  # names, types of columns
 STREAM_SHARDS = 64  # that a folder of pictures is read in, where it is streamed
 
 
@@ -63,9 +64,15 @@ def load_photos(
     """
     if path == GENERATED:
         return GeneratedPictures(64, seed=0 if split == "train" else 1)
+    if not path.strip():
+        raise DataError(f"{option}: the name of the data is empty; give a folder, a parquet file or a hub data set.")
     folder = Path(path)
-    whole = folder.resolve()  # fingerprints name files: the same ones, however they were reached
-    one_file = folder.is_file() and folder.suffix == ".parquet"
+    try:
+        whole = folder.resolve()  # fingerprints name files: the same ones, however they were reached
+        one_file = folder.is_file() and folder.suffix == ".parquet"
+    except (OSError, ValueError) as error:  # a name that no system can have: too long, or with a null character
+        reason = getattr(error, "strerror", None) or reason_of(error)
+        raise DataError(f"{option} {path[:80]}: no folder can have this name ({reason}).") from error
     parquet = [str(whole)] if one_file else sorted(str(file) for file in whole.glob(f"{split}-*.parquet"))
     shards = sorted(str(file) for file in whole.glob(f"{split}-*.tar"))
     if not (folder.is_dir() or one_file) and (folder.exists() or not HUB_NAME.fullmatch(path)):
@@ -89,6 +96,9 @@ def load_photos(
         reason = reason_of(error)
         if one_file:
             raise DataError(f"{option} {path}: this is not a parquet file that can be read ({reason}).") from error
+        if parquet or shards:
+            found = f"{split}-*.{'parquet' if parquet else 'tar'}"
+            raise DataError(f"{option} {path}: its '{found}' cannot be read, or hold nothing ({reason}).") from error
         if folder.is_dir():
             raise DataError(
                 f"{option} {path}: no '{split}-*.parquet' or '{split}-*.tar' files and no '{split}' pictures there "
@@ -124,12 +134,24 @@ def _with_encoded_image(rows, where: str):
     """The same rows with one column ``image`` that is left undecoded."""
     if rows.features is None:  # a stream that does not say: its first row does
         rows = rows._resolve_features()
-    columns = [name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)]
+    columns = [name for name, feature in rows.features.items() if _holds_pictures(name, feature)]
     if "image" not in columns and len(columns) != 1:
-        raise DataError(f"{where}: the columns are {list(rows.features)}, and none of pictures is called 'image'.")
+        kinds = {name: getattr(feature, "dtype", type(feature).__name__) for name, feature in rows.features.items()}
+        listed = ", ".join(f"'{name}' ({kind})" for name, kind in kinds.items())
+        raise DataError(
+            f"{where}: the columns are {listed}; the pictures, encoded, have to be in one that is called 'image'."
+        )
     column = "image" if "image" in columns else columns[0]
     rows = rows.cast_column(column, datasets.Image(decode=False))  # before renaming, which would decode a stream
     return rows if column == "image" else rows.rename_column(column, "image")
+
+
+def _holds_pictures(name: str, feature: Any) -> bool:
+    """Whether a column holds encoded pictures: it says so, or it holds bytes, as in tables that other libraries than
+    ``datasets`` wrote."""
+    if isinstance(feature, dict):
+        return {"bytes", "path"} >= set(feature) >= {"bytes"} and getattr(feature["bytes"], "dtype", "") in BYTES
+    return isinstance(feature, datasets.Image) or (name in PICTURES and getattr(feature, "dtype", "") in BYTES)
 
 
 def _with_label(rows):

@@ -383,5 +383,14 @@ def _code_of(main: Callable[[], None]) -> int:
         return 0
     except BrokenPipeError:  # the output's
         raise
-    except (CheckpointError, DataError, ImageError, OSError, RunError, SamplingError) as error:
+    except OSError as error:
+        return fail(_sentence(error))
+    except (CheckpointError, DataError, ImageError, RunError, SamplingError) as error:
         return fail(str(error))
+
+
+def _sentence(error: OSError) -> str:
+    """What the system says of a file, in a sentence; an error of ours is one."""
+    if error.errno is None or error.filename is None:
+        return str(error)
+    return f"'{error.filename}' cannot be used ({error.strerror}); check the path, or choose another."

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from drorae import DiTDH, LatentStatistics
+from drorae.checkpoints import read_weights
 from drorae.pipelines import flow
 from drorae.pipelines.guidance import Unguided
 from train.data.held_out import ValidationPhotos, load_held_out
@@ -206,11 +207,11 @@ class Generation:
         folder, count = self.train_sampler(base), base_of(base).samples
         file = folder.parent / SAMPLES
         if file.is_file():
-            kept = load_file(file)
+            kept = read_weights(file, only_floats=False)
             if len(kept["latents"]) == count:
                 return kept["latents"].float(), kept["labels"]
         denoiser = DiTDH.from_pretrained(folder / DENOISER).to(self.study.device)
-        state = load_file(folder / STATISTICS)
+        state = read_weights(folder / STATISTICS)
         mean, std = state["mean"], state["std"]
         shape = (std.shape[0], std.shape[1], std.shape[2])
         statistics = LatentStatistics.of(shape, std, mean).to(self.study.device)

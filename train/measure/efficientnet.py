@@ -6,10 +6,10 @@ from pathlib import Path
 
 import timm
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from drorae.checkpoints import read_weights
 from train.errors import check_weights
 
 WEIGHTS = "tf_efficientnet_lite2_fp16.safetensors"
@@ -24,6 +24,7 @@ class EfficientNetLite2(nn.Module):
 
     Raises:
         FileNotFoundError: they are not there.
+        CheckpointError: their file is damaged.
     """
 
     num_features = 1280
@@ -33,7 +34,7 @@ class EfficientNetLite2(nn.Module):
         file = folder / WEIGHTS
         check_weights(file, f"EfficientNet-Lite2 needs '{file}' (timm's tf_efficientnet_lite2)")
         self.model = timm.create_model("tf_efficientnet_lite2", pretrained=False)
-        state = {name: value.float() for name, value in load_file(file).items()}
+        state = {name: value.float() for name, value in read_weights(file, only_floats=False).items()}
         missing, unexpected = self.model.load_state_dict(state, strict=False)
         missing = [name for name in missing if not name.endswith("num_batches_tracked")]  # of no use in eval mode
         if missing or unexpected:

@@ -6,7 +6,6 @@ their features to those of held-out photos, precision and recall, and how near t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from tqdm.auto import tqdm
 
 from drorae.images import load_image, to_tensor
 from train.data.held_out import ValidationPhotos, load_held_out
-from train.data.picture_files import RECORD
+from train.data.picture_files import RECORD, read_record
 from train.data.prefetching import prefetch
 from train.data.sources import class_names, load_photos
 from train.engine.session import SHARED
@@ -33,6 +32,7 @@ from train.measure.frechet import FrechetDistance, check_count
 from train.measure.manifold import NEIGHBOURS, nearest_distances, precision_recall
 from train.measure.mobilenet import WEIGHTS as MOBILENET
 from train.measure.mobilenet import MobileNetV2
+from train.measure.reference_statistics import check_pictures
 
 DATA = SHARED / "photos20"
 NAMES = "imagenet_labels_1001.txt"
@@ -66,14 +66,24 @@ class GeneratedSet:
         return len(self.pictures)
 
     def batches(self, batch_size: int) -> Iterator[Tensor]:
-        """Images (B, 3, H, W) in [0, 1]."""
+        """Images (B, 3, H, W) in [0, 1].
+
+        Raises:
+            ImageError: a picture cannot be read.
+            DataError: pictures of several sizes.
+        """
 
         def read(index: int) -> Tensor:
             picture = self.pictures[index]
             return to_tensor(load_image(picture) if isinstance(picture, Path) else Image.fromarray(picture))
 
         waiting: list[Tensor] = []
+        shape = None
         for image in prefetch(read, range(len(self)), threads=2):
+            shape = shape or image.shape
+            if image.shape != shape:
+                sizes = " and ".join(f"{width} x {height}" for _, height, width in (shape, image.shape))
+                raise DataError(f"--generated {self.name}: its pictures have several sizes, {sizes}; give one size.")
             waiting.append(image)
             if len(waiting) == batch_size:
                 yield torch.stack(waiting)
@@ -89,24 +99,36 @@ def load_generated(path: str) -> GeneratedSet:
         DataError: there is nothing of the kind.
     """
     place = Path(path)
-    record = place / RECORD if place.is_dir() else place.with_name(RECORD)
-    settings = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    settings = read_record(place if place.is_dir() else place.parent) or {}
+    classes, names = settings.get("classes"), settings.get("names")
+    if not (_is_list(classes, int) and _is_list(names, str)):
+        raise DataError(f"--generated {path}: its {RECORD} is not one that train.generate writes; make it again.")
     if place.suffix == ".npz" and place.is_file():
         try:
             arrays = np.load(place, allow_pickle=False)
             pictures = arrays["arr_0"]
-            labels = arrays["arr_1"].tolist() if "arr_1" in arrays.files else None
+            labels = arrays["arr_1"] if "arr_1" in arrays.files else None
         except (KeyError, ValueError, OSError, BadZipFile) as error:
             raise DataError(f"--generated {path}: it holds no pictures in ADM's layout ({error}).") from error
-        return GeneratedSet(path, pictures, labels, settings.get("names"), settings)
+        check_pictures(pictures, f"--generated {path}")
+        if labels is not None and (labels.shape != pictures.shape[:1] or not np.issubdtype(labels.dtype, np.integer)):
+            raise DataError(
+                f"--generated {path}: 'arr_1' is {list(labels.shape)} of {labels.dtype}, and not one class number for "
+                f"each of {len(pictures)} pictures."
+            )
+        return GeneratedSet(path, pictures, None if labels is None else labels.tolist(), names, settings)
     files = sorted(file for file in place.glob("*.png") if file.stem.isdecimal())
     if not files:
         raise DataError(
             f"--generated {path}: there are no PNG files and it is not an npz file; run train.generate first."
         )
-    classes = settings.get("classes")
     labels = [classes[int(file.stem) % len(classes)] for file in files] if classes else None
-    return GeneratedSet(path, files, labels, settings.get("names"), settings)
+    return GeneratedSet(path, files, labels, names, settings)
+
+
+def _is_list(value: Any, kind: type) -> bool:
+    """Whether a setting is a list of a kind, or is not given."""
+    return value is None or (isinstance(value, list) and all(type(each) is kind for each in value))
 
 
 def class_numbers(names: list[str], weights: Path) -> list[int] | None:

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from drorae.checkpoints import CheckpointError, read_weights
 from train.errors import check_weights
 
 WEIGHTS, ARCHITECTURE = "mobilenet_v2_224_dequant.safetensors", "mobilenet_v2_224_arch.json"
@@ -24,6 +24,7 @@ class MobileNetV2(nn.Module):
 
     Raises:
         FileNotFoundError: one of the two files is not there.
+        CheckpointError: one of them is damaged.
     """
 
     num_features = 1280
@@ -32,8 +33,11 @@ class MobileNetV2(nn.Module):
         super().__init__()
         for name in (WEIGHTS, ARCHITECTURE):
             check_weights(folder / name, f"FD-MobileNetV2 needs '{folder / name}'")
-        self.operations = json.loads((folder / ARCHITECTURE).read_text(encoding="utf-8"))
-        for key, value in load_file(folder / WEIGHTS).items():
+        try:
+            self.operations = json.loads((folder / ARCHITECTURE).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise CheckpointError(f"'{folder / ARCHITECTURE}' is damaged; fetch it again.") from error
+        for key, value in read_weights(folder / WEIGHTS).items():
             self.register_buffer(key.replace(".", "_"), value.float(), persistent=False)
 
     def _convolve(self, x: Tensor, op: dict) -> Tensor:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from drorae.checkpoints import read_weights
 from train.errors import check_weights
 
 WEIGHTS = "st_lpips_alex_fp16.safetensors"
@@ -25,12 +25,13 @@ class STLPIPS(nn.Module):
 
     Raises:
         FileNotFoundError: no such file, with what to put there.
+        CheckpointError: it is damaged.
     """
 
     def __init__(self, file: Path):
         super().__init__()
         check_weights(file, f"ST-LPIPS needs '{file}' (the PyPI package stlpips_pytorch has the weights)")
-        for name, value in load_file(file).items():
+        for name, value in read_weights(file).items():
             self.register_buffer(name, value.float(), persistent=False)
         line = torch.tensor([1.0, 2.0, 1.0])
         self.register_buffer("filter", (line[:, None] * line / 16)[None, None], persistent=False)

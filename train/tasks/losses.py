@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 from torchvision.models import vgg11_bn
 
+from drorae.checkpoints import CheckpointError, read_weights
 from train.errors import DataError, check_weights
 from train.settings import PerceptualPreset
 
@@ -70,6 +70,7 @@ class VGG11Perceptual(nn.Module):
 
     Raises:
         FileNotFoundError: no such file, with what to put there.
+        CheckpointError: it is damaged, or holds another network.
     """
 
     def __init__(self, weights: Path):
@@ -79,8 +80,15 @@ class VGG11Perceptual(nn.Module):
         for layer in self.features:
             if isinstance(layer, nn.ReLU):
                 layer.inplace = False  # taps must survive the next layer
-        state = {key.removeprefix("features."): value for key, value in load_file(weights).items()}
-        self.features.load_state_dict(state, strict=True)
+        state = {
+            key.removeprefix("features."): value for key, value in read_weights(weights, only_floats=False).items()
+        }
+        try:
+            self.features.load_state_dict(state, strict=True)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"'{weights}' does not hold torchvision's vgg11_bn, features 0..12; fetch it again."
+            ) from error
         self.features.to(memory_format=torch.channels_last)  # the fast layout for convolutions, a third faster on CPUs
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
