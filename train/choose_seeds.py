@@ -36,7 +36,7 @@ def load_pipeline(name: str) -> DRoRAEPipeline:
     """The pipeline of a folder, whichever kind it is."""
     index = json.loads((resolve(name) / INDEX).read_text(encoding="utf-8"))
     if index.get("_class_name") not in KINDS:
-        raise CheckpointError(f"'{name}' holds a {index.get('_class_name')}, not a generator of drorae.")
+        raise CheckpointError(f"'{name}' holds the class {index.get('_class_name')}, not a generator of drorae.")
     pipeline = KINDS[index["_class_name"]].from_pretrained(name)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

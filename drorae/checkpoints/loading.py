@@ -105,7 +105,7 @@ def check_fit(folder: Path, model_class: type[ModelMixin], files: Mapping[Path, 
     config = read_config(folder)
     kind = config.get("_class_name")
     if kind not in [None, *(base.__name__ for base in model_class.__mro__)]:
-        raise CheckpointError(f"'{folder}' holds a model of the kind {kind!r:.80}, not a {model_class.__name__}.")
+        raise CheckpointError(f"'{folder}' holds a model of the kind {kind!r:.80}, not {model_class.__name__!r}.")
     found = {name: stored for part in files.values() for name, stored in part.items()}
     rules = getattr(model_class, "SETTINGS", None)
     if rules is None:  # a library's class, whose newer versions may have more of them

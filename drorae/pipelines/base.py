@@ -190,7 +190,7 @@ class DRoRAEPipeline(DiffusionPipeline):
                 f"'{folder}' holds no readable pipeline ({error}); fetch or save it again."
             ) from error
         if index.get("_class_name") != cls.__name__:
-            raise CheckpointError(f"'{folder}' holds a {index.get('_class_name')!s:.80}, not a {cls.__name__}.")
+            raise CheckpointError(f"'{folder}' holds the class {index.get('_class_name')!s:.80}, not {cls.__name__}.")
         check_settings(index, cls.SETTINGS, folder / INDEX, needed=["scheduler", "denoiser"])
         scheduler = load_scheduler(folder, index["scheduler"][1])
         has_guide = index.get("guide", [None])[0] is not None
@@ -414,7 +414,7 @@ def load_scheduler(folder: Path, name: str) -> SchedulerMixin:
     file = folder / "scheduler" / "scheduler_config.json"
     config = read_json(file, unbounded=("lambda_min_clipped",))
     if config.get("_class_name") not in (None, name):
-        raise CheckpointError(f"'{file}' is of a {config['_class_name']!s:.80}, and '{folder / INDEX}' names a {name}.")
+        raise CheckpointError(f"'{file}' is of the class {config['_class_name']!s:.80}, and '{folder / INDEX}' names {name}.")
     kind = getattr(diffusers, name)
     check_settings(config, {**rules_of(kind), **SCHEDULER_SETTINGS}, file)
     try:
