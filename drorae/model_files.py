@@ -69,7 +69,7 @@ def noted_files() -> Iterator[States]:
 
 
 def check_unchanged(states: Mapping[str, State], name: str) -> None:
-    """Files are as they were.
+    """Check that files are as they were.
 
     Raises:
         CheckpointError: they are not, or are gone.

@@ -119,7 +119,7 @@ def test_unusable_data_is_one_sentence(tmp_path, make, message):
 
 
 def test_a_hub_name_that_cannot_be_had_is_one_sentence():
-    with pytest.raises(DataError, match=r"no data set of that name could be had from the hub") as caught:
+    with pytest.raises(DataError, match=r"no data set of that name could be fetched from the hub") as caught:
         load_photos("ILSVRC/imagenet-1k", "train")
     assert "\n" not in str(caught.value)
 

@@ -260,10 +260,10 @@ def test_bundled_files_lie_in_a_wheel_or_beside_a_checkout(tmp_path, monkeypatch
     (inside / "cat.jpg").touch()
     monkeypatch.chdir(tmp_path)
     for name in ("small", "assets/small", Path("assets", "small")):
-        assert bundled.bundled(name) == inside / "small"
+        assert bundled.bundled_path(name) == inside / "small"
         assert bundled.is_bundled(name)
     for name in ("of-somebody-else", "assets", "", "../drorae", "assets/../assets", str(inside / "small")):
-        assert bundled.bundled(name) is None
+        assert bundled.bundled_path(name) is None
     assert bundled.is_bundled("cat.jpg") is False
     assert bundled.picture_path("assets/cat.jpg") == inside / "cat.jpg"
     assert bundled.picture_path("nowhere.jpg") == Path("nowhere.jpg")

@@ -101,7 +101,7 @@ def first_value(pipeline: DRoRAEPipeline, name: str, subject: str, seeds: list[i
 def main(arguments: list[str] | None = None) -> None:
     """Draw sheets to look at, or write down what was chosen."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", help="of a generator")
+    parser.add_argument("folder", help="folder of a generator")
     parser.add_argument("subjects", nargs="*", help="classes or prompts to look at")
     parser.add_argument(
         "--look", type=number_of("seeds"), default=16, help="how many seeds to look at, or that were looked at"

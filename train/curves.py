@@ -35,7 +35,7 @@ def curves_svg(curves: Mapping[str, Curve], label: str) -> str:
         label: of the vertical axis.
 
     Raises:
-        ValueError: there is no pair at all.
+        ValueError: no curve has a pair.
     """
     curves = {name: curve for name, curve in curves.items() if len(curve)}
     if not curves:

@@ -178,7 +178,7 @@ def usage(cases: Cases, betas: list[float]) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path, help=f"folder; {USAGE} and its configuration are written there")
-    parser.add_argument("--data", default=PHOTOS, help="where a validation split is (default: %(default)s)")
+    parser.add_argument("--data", default=PHOTOS, help="data with a validation split (default: %(default)s)")
     parser.add_argument(
         "--photos", type=number_of("photos", LEAST), help="use only this many, evenly spread (default: all)"
     )

@@ -73,7 +73,7 @@ def make(derived: Derived, root: Path) -> None:
     else:
         code = subprocess.run(arguments, cwd=root, check=False).returncode
     if code:
-        raise RunError(f"python {' '.join(derived.command)} ended with code {code}; mend that, then run this again.")
+        raise RunError(f"python {' '.join(derived.command)} ended with code {code}; fix that, then run this again.")
 
 
 def rebuild(

@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of its pixels, per channel
 NOT_TRAINED = "not yet trained"  # what a row says of its own result until there is one
 
 

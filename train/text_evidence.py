@@ -141,7 +141,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", help="folder or hub id of a text-to-image pipeline")
     parser.add_argument(
-        "--data", nargs="+", default=ICONS, help="where captioned validation splits are (default: %(default)s)"
+        "--data", nargs="+", default=ICONS, help="data with captioned validation splits (default: %(default)s)"
     )
     parser.add_argument("--limit", type=number_of("pictures"), help="use only this many of each, evenly spread")
     parser.add_argument("--json", type=Path, help="also write the numbers here")

@@ -23,7 +23,7 @@ def print_ratios(names: Sequence[str] | None, rounds: int, device_name: str | No
         device_name: as torch names it; the best that is there when ``None``.
 
     Raises:
-        BenchError: there is no such device; two ways to do the same did not give the same.
+        BenchError: there is no such device; two ways to do one thing gave different results.
     """
     device = find_device(device_name)
     machine, left_out = about_machine(device), []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from huggingface_hub import hf_hub_download, snapshot_download
 
-from drorae.bundled import DEFAULT_MODEL, bundled
+from drorae.bundled import DEFAULT_MODEL, bundled_path
 from drorae.model_files import CheckpointError
 
 PATTERNS = ["*.json", "*.safetensors", "*.md"]  # of a Hub repository: nothing that could run
@@ -45,7 +45,7 @@ def split_revision(name: str | Path) -> tuple[str, str | None]:
 def local_folder(name: str | Path) -> Path | None:
     """The folder of a path or a bundled name (``drorae-tiny``, ``assets/drorae-tiny``), if there is one."""
     try:
-        return next((place for place in (Path(name), bundled(name)) if place is not None and place.is_dir()), None)
+        return next((place for place in (Path(name), bundled_path(name)) if place is not None and place.is_dir()), None)
     except (OSError, ValueError):  # a name that no folder can have: too long, or with a null character
         return None
 

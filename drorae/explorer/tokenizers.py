@@ -274,7 +274,7 @@ def _careful_own(rebuild: Rebuild, model: AutoencoderDRoRAE, name: str) -> Rebui
     """The same, with one sentence for pictures of a size that a model of this package does not rebuild."""
 
     @torch.inference_mode()
-    def checked(images: Tensor) -> RoundTrip:
+    def rebuild_checked(images: Tensor) -> RoundTrip:
         height, width = images.shape[-2:]
         side = model.image_size
         if not model.config.any_size and (height, width) != (side, side):
@@ -283,7 +283,7 @@ def _careful_own(rebuild: Rebuild, model: AutoencoderDRoRAE, name: str) -> Rebui
             raise CheckpointError(_unfit(name, height, width, model.encoder.patch_size, ""))
         return rebuild(images.to(model.device))
 
-    return checked
+    return rebuild_checked
 
 
 def _unfit(name: str, height: int, width: int, factor: int | None, reason: str) -> str:

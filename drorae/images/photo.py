@@ -39,7 +39,7 @@ class Photo:
         ``flattened``.
 
         Args:
-            whole: it is shown as by :func:`whole`, not by :func:`square`.
+            whole: it is shown as by :func:`whole_picture`, not by :func:`square`.
             centre: as :func:`square` was given.
         """
         crop = None

@@ -182,7 +182,7 @@ def token_width(model: PreTrainedModel) -> int:
 def encode(
     tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, prompts: list[str], max_tokens: int
 ) -> TextFeatures:
-    """Prompts to tokens. The empty prompt has no tokens that count: it is the null prompt.
+    """Prompts to tokens. The empty prompt is the null prompt: its mask is all False.
 
     Args:
         max_tokens: longer prompts are cut; :attr:`TextFeatures.lost` says what was.

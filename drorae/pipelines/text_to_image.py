@@ -17,7 +17,14 @@ from drorae.errors import count_of
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.models.denoiser import DiTDH
 from drorae.pipelines import flow
-from drorae.pipelines.base import MAX_PICTURES, DRoRAEPipeline, SamplerSettings, SamplingError, component, optional
+from drorae.pipelines.base import (
+    MAX_PICTURES,
+    DRoRAEPipeline,
+    SamplerSettings,
+    SamplingError,
+    component,
+    optional_component,
+)
 from drorae.pipelines.guidance import INTERVAL, Condition
 from drorae.pipelines.text_encoding import encode, load_text_encoder, token_width
 from drorae.rules import Rules, maybe, text, whole_number
@@ -42,8 +49,8 @@ class DRoRAETextPipeline(DRoRAEPipeline):
 
     SETTINGS: ClassVar[Rules] = {
         **DRoRAEPipeline.SETTINGS,
-        "tokenizer": optional(component("transformers")),
-        "text_encoder": optional(component("transformers")),
+        "tokenizer": optional_component(component("transformers")),
+        "text_encoder": optional_component(component("transformers")),
         "max_tokens": whole_number(3, 100_000),
         "text_encoder_name": maybe(text()),
     }

@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from drorae.checkpoints import (
     CheckpointError,
     check_same,
+    headers_of,
     read_config,
     read_weights,
     resolve,
-    stored_as,
 )
 from drorae.errors import reason_of
 from drorae.model_files import read_json
@@ -100,7 +100,7 @@ def load_fusion(name: str | Path, revision: str | None = None, base: str | None 
             if part not in parts:
                 raise CheckpointError(f"the weight '{key}' is unknown")
             parts[part][rest] = value.float()
-        check_same(model.fusion_module.state_dict(), stored_as(parts["fusion_module"]), f"'{folder}'")
+        check_same(model.fusion_module.state_dict(), headers_of(parts["fusion_module"]), f"'{folder}'")
         model.fusion_module.load_state_dict(parts["fusion_module"], strict=True)
         if config.get("latent_statistics"):
             model.set_statistics(parts["statistics"]["std"], parts["statistics"].get("mean"))

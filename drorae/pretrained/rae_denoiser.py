@@ -120,7 +120,7 @@ def _arguments(state: Mapping[str, Tensor], constants: Mapping[str, Tensor]) -> 
 
 
 def _check_constants(arguments: dict[str, Any], constants: Mapping[str, Tensor]) -> None:
-    """Position embeddings of the file are those this architecture builds.
+    """Check that the position embeddings of the file are those this architecture builds.
 
     Raises:
         CheckpointError: they are others, so that the network would compute something else.

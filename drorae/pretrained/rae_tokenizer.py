@@ -314,7 +314,7 @@ def load_raw_rae(
 
 
 def check_published(repository: str) -> None:
-    """Files in PyTorch's format come from RAE's own repository, or from a folder.
+    """Check that files in PyTorch's format come from RAE's own repository, or from a folder.
 
     Raises:
         CheckpointError: another repository.

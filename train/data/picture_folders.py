@@ -56,7 +56,7 @@ def load_picture_folder(root: Path, split: str, where: str) -> datasets.Dataset:
     tables = {file: None for file in (*(root / name for name in TABLES), *found) if file.name in TABLES}
     rows = _read_tables([file for file in tables if file.is_file()], where)
     if rows:
-        pictures = _listed(pictures, rows, where)
+        pictures = _select_listed(pictures, rows, where)
     about = pa.Table.from_pylist([rows[file] for file in pictures]) if rows else pa.table({})
     features = datasets.Features.from_arrow_schema(about.schema)
     columns = {name: about.column(name) for name in about.column_names}
@@ -176,7 +176,7 @@ def _read_tables(tables: list[Path], where: str) -> dict[Path, dict]:
     return rows
 
 
-def _listed(pictures: list[Path], rows: dict[Path, dict], where: str) -> list[Path]:
+def _select_listed(pictures: list[Path], rows: dict[Path, dict], where: str) -> list[Path]:
     """The pictures that have a row; how many have none, and how many rows have no picture, is said."""
     listed = [file for file in pictures if file in rows]
     if not listed:

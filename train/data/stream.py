@@ -47,7 +47,7 @@ class TrainingStream:
         self.rows, self.size, self.crop, self.seed, self.captions = rows, size, crop, seed, captions
         self.sources = [rows]
 
-    def _endless(self, rank: int, world: int) -> Iterator[dict]:
+    def _endless_rows(self, rank: int, world: int) -> Iterator[dict]:
         rows = split_dataset_by_node(self.rows.shuffle(self.seed, buffer_size=SHUFFLE_BUFFER), rank, world)
         epoch = 0
         while True:
@@ -63,7 +63,7 @@ class TrainingStream:
     def batches(self, schedule: Schedule, start_step: int, rank: int, world: int) -> Iterator[Batch]:
         """This process's batches from ``start_step`` to the end, decoded ahead by a few threads."""
         micro = schedule.micro_batch(world)
-        rows = enumerate(self._endless(rank, world))
+        rows = enumerate(self._endless_rows(rank, world))
         recent: deque = deque(maxlen=TOLERATED)
         for _ in range(start_step * schedule.accumulation * micro):
             recent.append(next(rows))

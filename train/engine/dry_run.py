@@ -26,7 +26,7 @@ from train.errors import RunError
 from train.settings import PerceptualPreset, Preset, Schedule, Stage1Preset, Stage2Preset, TextPreset
 from train.tasks.reconstruction import BACKBONE, Reconstruction
 
-# Dense products of an H100 SXM in bf16 and in TF32, which fp32 runs use, from its data sheet; a common share of them
+# Dense products of an H100 or H200 SXM in bf16, and in TF32 for fp32 runs, from its data sheet; a common share of them
 PEAK_FLOPS, PEAK_TF32, UTILISATION = 989e12, 494.5e12, 0.4
 GIB = 2**30
 TEXT_WIDTHS = {"minilm-l3": 384, "Qwen/Qwen3-0.6B": 1024}  # channels of the frozen text encoders of the presets

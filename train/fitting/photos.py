@@ -74,7 +74,7 @@ def split_photos(folder: str, share: float) -> FitPhotos:
 
 
 def check_readable(rows: PictureRows, folder: str) -> None:
-    """At least half of some photos, evenly spread, can be read; damaged ones among them are skipped later.
+    """Check that at least half of some photos, evenly spread, can be read; damaged ones among them are skipped later.
 
     Raises:
         DataError: how many cannot, and why the first cannot.

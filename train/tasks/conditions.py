@@ -140,7 +140,7 @@ class TextCondition:
         return self.of(prompts, torch.ones(len(prompts), dtype=torch.bool, device=self.denoiser.device))
 
     def of(self, prompts: list[str], kept: Tensor) -> dict[str, Tensor]:
-        """Arguments for prompts; those that are not ``kept`` (B,) have no tokens that count."""
+        """Arguments for prompts; the mask of those that are not ``kept`` (B,) is all False."""
         device = self.denoiser.device
         if self.features is not None and all(prompt in self.features.places for prompt in prompts):
             tokens, mask = self.features.get(prompts)

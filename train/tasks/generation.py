@@ -143,7 +143,7 @@ class FlowMatching(LatentFlow):
         return super().latents(batch)
 
     def adversary_loss(self, step: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-        """Nothing: there is no adversary."""
+        """Nothing, since there is no adversary."""
         return iter(())
 
     def held_out(self) -> list[Batch]:
