@@ -9,9 +9,9 @@ class DRoRAEError(Exception):
     """An error whose message is one sentence for a person: what is wrong, which value, what to do."""
 
 
-def count_of(number: int, noun: str) -> str:
-    """``"1 seed"``, ``"2 seeds"``: a number with its noun, in English."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def count_of(number: int, noun: str, plural: str | None = None) -> str:
+    """``"1 seed"``, ``"2 seeds"``: a number with its noun, in English; ``plural`` where it takes more than an s."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def reason_of(error: BaseException) -> str:

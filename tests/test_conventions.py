@@ -7,6 +7,7 @@ import torch
 from conftest import ROOT
 
 from drorae import AutoencoderDRoRAE
+from drorae.errors import count_of
 
 SOURCES = [path for folder in ("drorae", "train") for path in sorted((ROOT / folder).rglob("*.py"))]
 
@@ -65,6 +66,11 @@ def test_what_a_bare_description_is(code, found):
 def test_functions_are_verbs_or_nouns():
     found = {path.name: bare_descriptions(path.read_text(encoding="utf-8")) for path in SOURCES}
     assert {name: names for name, names in found.items() if names} == {}
+
+
+def test_numbers_agree_with_their_nouns():
+    assert [count_of(number, "seed") for number in (0, 1, 2)] == ["0 seeds", "1 seed", "2 seeds"]
+    assert [count_of(number, "class", "classes") for number in (1, 2)] == ["1 class", "2 classes"]
 
 
 def test_the_reason_of_an_error_is_taken_in_one_place():

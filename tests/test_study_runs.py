@@ -251,7 +251,7 @@ def test_a_dry_run_lists_hashes_what_is_done_and_the_time(studied, capsys):
     for seed in (0, 1):
         assert f"{experiment('default', seed=seed).hash}  done   {BASE} default, seed {seed}, 24 pictures" in lines
         assert f"{experiment('softmax-1', seed=seed).hash}  to do  {BASE} softmax-1, seed {seed}, 24 pictures" in lines
-    assert lines[-1].startswith("2 of 4 runs are there; about 0.0 h for the others")
+    assert lines[-1].startswith("finished: 2 of 4 runs; about 0.0 h for the others")
 
 
 def test_time_is_pictures_over_the_rate(capsys, tmp_path):

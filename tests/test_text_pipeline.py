@@ -271,5 +271,5 @@ def test_every_source_is_shuffled_by_itself(text_pipeline, monkeypatch):
 
 
 def test_a_source_of_two_pictures_is_too_few(text_pipeline):
-    with pytest.raises(DataError, match="--data generated: 2 pictures are too few to compare captions"):
+    with pytest.raises(DataError, match="--data generated: too few pictures to compare captions, 2; use more"):
         evidence(text_pipeline, ["generated", "generated"], 2)

@@ -230,7 +230,7 @@ def choose_metrics(asked: list[str] | None, weights: Path, count: int) -> tuple[
         if not (weights / file).is_file():
             left_out[name] = f"'{weights / file}' is not there"
         elif name in FEATURES and count <= FEATURES[name]:
-            left_out[name] = f"{count} pictures are too few, it takes more than {FEATURES[name]:,}"
+            left_out[name] = f"too few pictures, {count}; it takes more than {FEATURES[name]:,}"
         else:
             chosen.append(name)
     return tuple(chosen), left_out
@@ -271,7 +271,7 @@ def measure_checkpoint(
     instruments = Measure(chosen, weights, device)
     routes, latent = evaluate(model, photos, instruments, others, mean_layers, rounding, batch_size)
     for name in set(chosen) - set(routes["rae"]):
-        left_out[name] = f"{len(photos) - len(photos.damaged)} readable pictures are too few"
+        left_out[name] = f"too few readable pictures, {len(photos) - len(photos.damaged)}"
     options: dict[str, object] = {"--baseline": " ".join(others), "--mean-layers": mean_layers, "--limit": limit}
     options |= {"--metrics": " ".join(metrics or ()), "--rounding": rounding if rounding != "round" else None}
     options |= {

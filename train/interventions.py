@@ -189,11 +189,11 @@ def main(argv: list[str] | None = None) -> None:
     size = model.check_size(standing_size(model), DataError)
     photos = load_held_out(args.data, "validation", size, args.photos)
     if len(photos) < LEAST:
-        raise DataError(f"--data {args.data}: its {len(photos)} photos are too few, it takes {LEAST} or more.")
+        raise DataError(f"--data {args.data}: too few photos, {len(photos)}; give {LEAST} or more.")
     with tqdm(total=len(photos), desc="interventions") as bar:
         cases = painted_cases(model, photos.batches(BATCH), bar)
     if len(cases.trained) < LEAST:
-        raise DataError(f"--data {args.data}: {len(cases.trained)} readable photos are too few; give {LEAST} or more.")
+        raise DataError(f"--data {args.data}: too few readable photos, {len(cases.trained)}; give {LEAST} or more.")
 
     chosen, checked = cases.part(0), cases.part(1)
     low, high = choose_limits(chosen.numbers("departure").ravel(), chosen.growth.ravel() < GROWTH)

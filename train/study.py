@@ -70,7 +70,7 @@ def describe_runs(runs: dict[str, Experiment], rows: list[StudyRow], out: Path, 
     left += (len(runs) - finished) * (median(measuring) if measuring else 0.0)
     time = f"about {left / 3600:.1f} h for the others" if known else "give --rate to know how long the others take"
     more = ", the sampler and the probes" if any(row.table == GENERATION for row in rows) else ""
-    return "\n".join([*lines, f"{finished} of {len(runs)} runs are there; {time}, without phase 1{more}."])
+    return "\n".join([*lines, f"finished: {finished} of {len(runs)} runs; {time}, without phase 1{more}."])
 
 
 def _rate(runs: dict[str, Experiment], results: dict[str, dict | None], base: str) -> float | None:

@@ -86,7 +86,7 @@ def evidence(pipeline: DRoRAETextPipeline, data: Sequence[str], limit: int | Non
                 bar.update(len(images))
         captions = photos.captions(of)
         if len(captions) < 3:
-            raise DataError(f"--data {source}: {len(captions)} pictures are too few to compare captions; use more.")
+            raise DataError(f"--data {source}: too few pictures to compare captions, {len(captions)}; use more.")
         right += captions
         wrong += [captions[i] for i in derangement(len(captions), seed).tolist()]
         counts.append(f"{len(captions)} of {Path(source).stem}")

@@ -16,7 +16,7 @@ from diffusers import VQModel
 from torch import Tensor, nn
 
 from drorae.checkpoints import CheckpointError, local_folder
-from drorae.errors import reason_of
+from drorae.errors import count_of, reason_of
 from drorae.explorer.exploration import Exploration
 from drorae.explorer.reading import picture_metrics
 from drorae.explorer.routes import ROUTES
@@ -158,7 +158,9 @@ def mean_tokenizer(model: AutoencoderDRoRAE, last: int, licence: str | None = No
     """
     name, count = f"mean-{last}", model.encoder.num_layers
     if not 1 <= last <= count:
-        raise CheckpointError(f"There is no '{name}': the encoder has {count} layers; use mean-1 to mean-{count}.")
+        raise CheckpointError(
+            f"There is no '{name}': the encoder has {count_of(count, 'layer')}; use mean-1 to mean-{count}."
+        )
     mean = MeanFusion(count, last, model.encoder.norm_eps)
     trained = load_mean_decoders(model, last)
     network, decoder = (model.decoder, OF_RAE) if trained is None else (trained.own, OWN)

@@ -68,7 +68,7 @@ def load_picture_folder(root: Path, split: str, where: str) -> datasets.Dataset:
             columns["label"] = pa.array([None if name is None else numbers[name] for name in classes], pa.int64())
             features["label"] = datasets.ClassLabel(names=names)
             if None in classes:
-                say(f"{where}: {classes.count(None)} of {len(pictures)} pictures are in no class folder.")
+                say(f"{where}: no class folder holds {classes.count(None)} of {len(pictures)} pictures.")
     paths = pa.array([str(file) for file in pictures], pa.string())
     columns["image"] = pa.StructArray.from_arrays([pa.nulls(len(pictures), pa.binary()), paths], ["bytes", "path"])
     features["image"] = datasets.Image(decode=False)
@@ -183,10 +183,10 @@ def _select_listed(pictures: list[Path], rows: dict[Path, dict], where: str) -> 
         raise DataError(f"{where}: the tables of metadata list none of {len(pictures)} pictures.")
     if len(listed) < len(pictures):
         count = len(pictures) - len(listed)
-        say(f"{where}: {count} of {len(pictures)} pictures are in no table of metadata and left out.")
+        say(f"{where}: no table of metadata lists {count} of {len(pictures)} pictures, which are left out.")
     missing = sum(not file.is_file() for file in rows)
     if missing:
-        say(f"{where}: {missing} of {len(rows)} rows of metadata name pictures that are not there.")
+        say(f"{where}: rows of metadata whose picture is not there: {missing} of {len(rows)}.")
     return listed
 
 

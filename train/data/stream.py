@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from datasets.distributed import split_dataset_by_node
 
+from drorae.errors import count_of
 from drorae.images import ImageError
 from train.data.batches import Batch, Sample, collate
 from train.data.captions import draw
@@ -57,7 +58,9 @@ class TrainingStream:
                 count += 1
                 yield row
             if not count:
-                raise DataError(f"a stream has no rows for process {rank} of {world}; use at least {world} shards.")
+                raise DataError(
+                    f"a stream has no rows for process {rank} of {world}; use at least {count_of(world, 'shard')}."
+                )
             epoch += 1
 
     def batches(self, schedule: Schedule, start_step: int, rank: int, world: int) -> Iterator[Batch]:

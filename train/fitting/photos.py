@@ -64,8 +64,8 @@ def split_photos(folder: str, share: float) -> FitPhotos:
     total = photos.train_count + len(photos.held_out)
     if total < LEAST or len(photos.held_out) < LEAST_HELD_OUT or photos.train_count < 1:
         raise DataError(
-            f"{OPTION} {folder}: {total} pictures are too few to train and to measure on "
-            f"({len(photos.held_out)} are held out); give at least {LEAST}, better some hundred."
+            f"{OPTION} {folder}: too few pictures to train and to measure on, {total}, of which "
+            f"{len(photos.held_out)} held out; give at least {LEAST}, better some hundred."
         )
     if not isinstance(photos.train, datasets.IterableDataset):
         check_readable(photos.train, folder)

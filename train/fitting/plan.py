@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from accelerate import Accelerator
 
+from drorae.errors import count_of
 from train.data.batches import Batch
 from train.engine.run import fit
 from train.engine.task import TrainingData
@@ -125,7 +126,7 @@ def share_out(seconds: float, times: Mapping[str, PhaseTime], checked: int, stri
         slowest = max(time.step for time in times.values())
         raise RunError(
             f"--minutes: the time is too short, since a step takes up to {slowest:.2g} s here; give "
-            f"{math.ceil((needed - seconds) / 60)} minutes more, or take a smaller encoder or --size."
+            f"{count_of(math.ceil((needed - seconds) / 60), 'minute')} more, or take a smaller encoder or --size."
         )
     return lengths
 
