@@ -83,7 +83,7 @@ def decode_in_child(stream: BinaryIO, name: str) -> tuple[Image.Image, int, int,
     :func:`drorae.images.open_photo` finds them in a process with limits.
 
     Args:
-        stream: of the file; one that is not on disk is copied to an unnamed temporary file.
+        stream: stream of the file; one that is not on disk is copied to an unnamed temporary file.
         name: in sentences.
 
     Raises:

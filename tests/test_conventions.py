@@ -73,6 +73,13 @@ def test_numbers_agree_with_their_nouns():
     assert [count_of(number, "class", "classes") for number in (1, 2)] == ["1 class", "2 classes"]
 
 
+def test_errors_of_the_library_keep_their_cause():
+    """The page and the commands, which show sentences to people, hide it."""
+    shells = (ROOT / "drorae" / "ui", ROOT / "drorae" / "cli")
+    library = [path for path in SOURCES if not any(path.is_relative_to(shell) for shell in shells)]
+    assert [path.name for path in library if " from None" in path.read_text(encoding="utf-8")] == []
+
+
 def test_the_reason_of_an_error_is_taken_in_one_place():
     """:func:`drorae.errors.reason_of`; the first line of a module's own docstring is something else."""
     lines = {

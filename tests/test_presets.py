@@ -101,9 +101,7 @@ def test_a_dry_run_prints_sizes_steps_and_cost_and_does_nothing(capsys, tmp_path
     hours = float(re.search(r"time +([\d.]+) h on 8 H100 at 40% of 989 TFLOP/s", text)[1])
     pictures = DINOV2_B.stage1[phase].schedule.steps * 256
     assert hours == pytest.approx(gigaflops * 1e9 * pictures / (8 * 0.4 * 989e12) / 3600, rel=5e-3, abs=0.05)
-    memory = (
-        r"memory +([\d.]+) GiB per GPU with 32 pictures on each of 8 GPUs: ([\d.]+) for weights .+, ([\d.]+) for"
-    )
+    memory = r"memory +([\d.]+) GiB per GPU with 32 pictures on each of 8 GPUs: ([\d.]+) for weights .+, ([\d.]+) for"
     whole, weights, activations = map(float, re.search(memory, text).groups())
     assert whole == pytest.approx(weights + activations, abs=0.11)
     parts = {name: float(size) for name, size in re.findall(r"^(\w[\w ]*?) +([\d.]+)M parameters", text, re.M)}

@@ -32,7 +32,7 @@ def curves_svg(curves: Mapping[str, Curve], label: str) -> str:
 
     Args:
         curves: name to (step, value) pairs; those without any are left out.
-        label: of the vertical axis.
+        label: label of the vertical axis.
 
     Raises:
         ValueError: no curve has a pair.

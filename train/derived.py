@@ -46,7 +46,7 @@ class Derived(NamedTuple):
         title: what they are, for people.
         files: places below the root.
         of: the weights.
-        key: of the JSON files, where they name the weights; ``""`` where a text holds that name anywhere, ``None``
+        key: key of the JSON files, where they name the weights; ``""`` where a text holds that name anywhere, ``None``
             where ``assets/built.json`` does for them.
         command: arguments of Python that make them; empty where a person has to do something.
         by_hand: what a person has to do.

@@ -66,7 +66,7 @@ def measure_bound(
 
     Args:
         limit: photos, evenly spread.
-        steps: of the descent.
+        steps: steps of the descent.
         size: side of the photos, pixels; as the explorer compares photos when ``None``.
 
     Raises:

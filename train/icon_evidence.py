@@ -219,8 +219,8 @@ def measure_choices(
     """The report: forced choices by style and by kind of picture, and colours by style.
 
     Args:
-        files: of icons, one per style.
-        steps, scale: of the sampler; the pipeline's own scale of guidance when ``None``.
+        files: files of icons, one per style.
+        steps, scale: steps and scale of the sampler; the pipeline's own scale of guidance when ``None``.
         limit: prompts of a style, evenly spread.
     """
     network = EfficientNetLite2(weights)

@@ -50,10 +50,10 @@ class Cases(NamedTuple):
     """Interventions on photos.
 
     Attributes:
-        kinds: of the interventions, (K,).
+        kinds: kinds of the interventions, (K,).
         trained: PSNR of the photos as trained, dB, (M,).
-        psnr: of the interventions, dB, (M, K).
-        standings: of the interventions, M lists of K.
+        psnr: PSNR of the interventions, dB, (M, K).
+        standings: standings of the interventions, M lists of K.
     """
 
     kinds: list[str]
@@ -105,7 +105,7 @@ def choose_limits(departure: np.ndarray, harmless: np.ndarray) -> tuple[float, f
     The share of harmless cases is taken to fall with the departure: isotonic regression.
 
     Args:
-        departure: of the cases, 0 or more, (n,).
+        departure: departure of the cases, 0 or more, (n,).
         harmless: whether the error hardly grew, boolean, (n,).
     """
     met, which, counts = np.unique(departure, return_inverse=True, return_counts=True)

@@ -145,7 +145,9 @@ def check_self_contained(folder: Path) -> None:
     for file in sorted(folder.rglob("*config.json")):
         for name, value in json.loads(file.read_text(encoding="utf-8")).items():
             if isinstance(value, str) and (Path(value).is_absolute() or value.startswith("..")):
-                raise CheckpointError(f"'{file}' names '{value}' as {name}, which is only here; save it again without.")
+                raise CheckpointError(
+                    f"'{file}' names '{value}' as {name}, which exists on this machine only; save it again without."
+                )
 
 
 def grid(pipeline: DRoRAETextPipeline, prompts: list[str]) -> Image.Image:

@@ -18,7 +18,7 @@ def print_ratios(names: Sequence[str] | None, rounds: int, device_name: str | No
     """Measure and print, each ratio as soon as it is there; what is left out, and why, on the error stream.
 
     Args:
-        names: of :data:`drorae.choices.CONTESTS`; all when ``None``.
+        names: names out of :data:`drorae.choices.CONTESTS`; all when ``None``.
         rounds: how often each is timed.
         device_name: as torch names it; the best that is there when ``None``.
 

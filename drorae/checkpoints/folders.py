@@ -56,7 +56,7 @@ def resolve(name: str | Path, revision: str | None = None, patterns: Sequence[st
     Args:
         name: a Hub id may be ``id@revision``.
         revision: the same, apart; it wins.
-        patterns: of the files of a Hub repository that are fetched.
+        patterns: patterns of the files of a Hub repository that are fetched.
 
     Raises:
         CheckpointError: there is no such folder and no such repository, or the Hub cannot be reached.

@@ -47,7 +47,7 @@ def load_checked(model_class: type[ModelMixin], loader: Callable[..., Any], fold
     """What ``loader`` makes of a folder whose files were checked, and are the same ones afterwards.
 
     Args:
-        kwargs: of ``loader``; ``variant`` must be among them.
+        kwargs: arguments of ``loader``; ``variant`` must be among them.
 
     Raises:
         CheckpointError: see :func:`check_files` and :func:`check_fit`; weights that are not finite; files that changed.

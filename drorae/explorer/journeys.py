@@ -85,7 +85,7 @@ def sample_walk(
 
     Args:
         start: the first picture; of its seeds only the first counts.
-        end_seed: of the last picture.
+        end_seed: seed of the last picture.
         end_subject: class or prompt of the last picture, that of ``start`` when ``None``.
 
     Raises:

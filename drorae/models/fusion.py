@@ -135,7 +135,7 @@ class Fusion(nn.Module):
 
     Args:
         num_layers: L, layers of the encoder.
-        eps: of every LN.
+        eps: eps of every LN.
     """
 
     def __init__(self, num_layers: int, eps: float = 1e-6):

@@ -38,7 +38,7 @@ class DRoRAETextPipeline(DRoRAEPipeline):
     """Pictures of a text (paper section 4.3). Arguments as of :class:`~drorae.pipelines.base.DRoRAEPipeline`, and:
 
     Args:
-        tokenizer, text_encoder: of transformers, see :func:`drorae.pipelines.text_encoding.load_text_encoder`.
+        tokenizer, text_encoder: parts of transformers, see :func:`drorae.pipelines.text_encoding.load_text_encoder`.
         max_tokens: longer prompts are cut, with a warning that says how much was lost.
         text_encoder_name: id or ``id@revision`` of a published encoder that :meth:`from_pretrained` fetches when the
             pipeline's folder has none of its own.

@@ -61,7 +61,7 @@ def load_fusion(name: str | Path, revision: str | None = None, base: str | None 
 
     Args:
         name: folder or Hub id of the adapter.
-        revision: of the adapter on the Hub; its config names the revision of the base model.
+        revision: revision of the adapter on the Hub; its config names the revision of the base model.
         base: a local copy of the base model, to be used in its place.
 
     Raises:
@@ -116,7 +116,7 @@ def load_tokenizer(name: str | Path, variant: str | None = None) -> AutoencoderD
 
     Args:
         name: folder or Hub id, the latter with an optional ``@revision``.
-        variant: of a checkpoint of this package, as ``save_pretrained`` was given.
+        variant: variant of a checkpoint of this package, as ``save_pretrained`` was given.
 
     Raises:
         CheckpointError: it is none of the three, or cannot be used.

@@ -97,7 +97,7 @@ class TrainingPositions(Positions):
     Args:
         sources: one or more sequences of rows with an ``image``; they are concatenated.
         size: side of the pictures, pixels, or a function from the position in the run to it.
-        captions: of every row over all sources, where they are wanted.
+        captions: captions of every row over all sources, where they are wanted.
         shares: how often each source is drawn, see :class:`Positions`; ``None``: by its size.
     """
 

@@ -126,7 +126,7 @@ def _with_encoded_image(rows, where: str):
         rows = rows._resolve_features()
     columns = [name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)]
     if "image" not in columns and len(columns) != 1:
-        raise DataError(f"{where}: the columns are {list(rows.features)}, and none of pictures is called 'image'.")
+        raise DataError(f"{where}: the columns are {list(rows.features)}, and no column of pictures is called 'image'.")
     column = "image" if "image" in columns else columns[0]
     rows = rows.cast_column(column, datasets.Image(decode=False))  # before renaming, which would decode a stream
     return rows if column == "image" else rows.rename_column(column, "image")

@@ -30,9 +30,9 @@ class FitPhotos(NamedTuple):
         train: what is trained on; a stream where they are tar shards.
         held_out: what is measured on.
         train_count: how many there are to train on.
-        name: of the folder.
+        name: name of the folder.
         own_split: whether the folder itself says what is held out.
-        digest: of all that decides what is held out.
+        digest: digest of all that decides what is held out.
     """
 
     train: PictureRows | datasets.IterableDataset
@@ -47,7 +47,7 @@ def split_photos(folder: str, share: float) -> FitPhotos:
     """The photos of a folder, or of whatever else :func:`train.data.sources.load_photos` takes.
 
     Args:
-        share: of the photos that is held out, where the folder has no validation split; at least four are.
+        share: share of the photos that is held out, where the folder has no validation split; at least four are.
 
     Raises:
         DataError: nothing usable there, or too few photos.

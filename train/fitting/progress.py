@@ -41,8 +41,8 @@ class Plan:
 
     Attributes:
         before: seconds that were spent until training could begin.
-        times: of each phase.
-        lengths: of the phases that have begun.
+        times: time of each phase.
+        lengths: lengths of the phases that have begun.
     """
 
     before: float

@@ -98,7 +98,7 @@ class ReconstructionDistance(_Distance):
 
     Args:
         every: steps between two measurements.
-        photos: of the validation split.
+        photos: photos of the validation split.
         network: pictures (B, 3, H, W) of bytes to features. Both are ``None`` in processes that do not measure.
 
     Raises:
@@ -130,7 +130,7 @@ class SampleDistance(_Distance):
     Args:
         every: steps between two measurements.
         samples: how many are drawn.
-        photos: of the validation split; ``None`` where there are ``moments``, or in processes that do not measure.
+        photos: the validation split; ``None`` where there are ``moments``, or in processes that do not measure.
         network: pictures (B, 3, H, W) of bytes to features; ``None`` in processes that do not measure.
 
     Raises:

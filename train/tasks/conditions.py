@@ -41,7 +41,7 @@ class ClassCondition:
     """The class label; dropped ones and those that are none of the classes become the null label.
 
     Args:
-        names: of the classes, by number.
+        names: names of the classes, by number.
     """
 
     wants_captions = False
@@ -101,7 +101,7 @@ class TextCondition:
     """The caption, through a text encoder that is trained along or frozen.
 
     Args:
-        text_encoder_name: of a published, frozen encoder, which is then named and not saved.
+        text_encoder_name: name of a published, frozen encoder, which is then named and not saved.
         examples: prompts of the grid in the log.
         trained: whether the encoder is trained along; ``None``: unless it is a published one.
     """
