@@ -73,7 +73,7 @@ class Page:
             each.load()
 
     def kinds(self, kind: str) -> list[dict]:
-        function = getattr(self.photos, kind)
+        function = self.photos.answers()[kind]
         return [update["answer"] for update in answering(function)({**WISH, **OWN.get(kind, {})})]
 
     def make(self, what: str, **changes) -> list[dict]:
