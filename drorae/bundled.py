@@ -20,7 +20,7 @@ def assets_of(package: Path) -> Path:
 ASSETS = assets_of(Path(__file__).resolve().parent)
 
 
-def bundled(name: str | Path) -> Path | None:
+def bundled_path(name: str | Path) -> Path | None:
     """The bundled folder or file of a name (``drorae-tiny``, ``assets/drorae-tiny``); ``None`` where there is none."""
     parts = Path(name).parts
     if parts[:1] == (FOLDER,):
@@ -33,7 +33,7 @@ def bundled(name: str | Path) -> Path | None:
 
 def is_bundled(name: str | Path) -> bool:
     """Whether a model of this name came with the code."""
-    place = bundled(name)
+    place = bundled_path(name)
     return place is not None and place.is_dir()
 
 
@@ -41,7 +41,7 @@ def picture_path(name: str) -> Path:
     """Path of a picture: the file of that name, or the bundled one (``assets/examples/cat.jpg``) where there is no
     such file."""
     path = Path(name)
-    return path if _is_there(path) else bundled(path) or path
+    return path if _is_there(path) else bundled_path(path) or path
 
 
 def _is_there(path: Path) -> bool:

@@ -83,7 +83,7 @@ def decode_in_child(stream: BinaryIO, name: str) -> tuple[Image.Image, int, int,
     :func:`drorae.images.open_photo` finds them in a process with limits.
 
     Args:
-        stream: of the file; one that is not on disk is copied to an unnamed temporary file.
+        stream: stream of the file; one that is not on disk is copied to an unnamed temporary file.
         name: in sentences.
 
     Raises:
@@ -94,12 +94,12 @@ def decode_in_child(stream: BinaryIO, name: str) -> tuple[Image.Image, int, int,
     if not _places.acquire(timeout=patience):
         raise DecodingError(BUSY)
     try:
-        return _decoded(stream, name, limit, patience)
+        return _decode(stream, name, limit, patience)
     finally:
         _places.release()
 
 
-def _decoded(stream: BinaryIO, name: str, limit: float, patience: float) -> tuple[Image.Image, int, int, bool]:
+def _decode(stream: BinaryIO, name: str, limit: float, patience: float) -> tuple[Image.Image, int, int, bool]:
     paths = os.pathsep.join(filter(None, sys.path))
     settings = {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"}
     try:
@@ -126,7 +126,7 @@ def _decoded(stream: BinaryIO, name: str, limit: float, patience: float) -> tupl
     timer = threading.Timer(patience, stop)
     timer.start()
     try:
-        answer = _received(child.stdout, name)
+        answer = _receive(child.stdout, name)
         child.wait()
     finally:
         timer.cancel()
@@ -149,7 +149,7 @@ def _on_disk(stream: BinaryIO) -> BinaryIO:
         return file
 
 
-def _received(pipe: Any, name: str) -> tuple[Image.Image, int, int, bool] | None:
+def _receive(pipe: Any, name: str) -> tuple[Image.Image, int, int, bool] | None:
     """What the child sent; ``None`` where it ended before that.
 
     Raises:
@@ -195,7 +195,7 @@ def _send(line: dict[str, Any]) -> None:
 
 
 def _limit_resources(seconds: float) -> None:
-    """From here on this process may take so much processor time, and :data:`MEMORY` on top of what it holds."""
+    """Give this process so much processor time from now on, and :data:`MEMORY` on top of what it holds."""
     if find_spec("PIL.AvifImagePlugin"):  # since Pillow 11.3
         from PIL import AvifImagePlugin
 

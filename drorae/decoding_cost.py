@@ -75,7 +75,7 @@ def cost_of(stream: BinaryIO) -> DecodingCost | None:
     stream.seek(0)
     try:
         head = stream.read(64)
-        if head.startswith(b"BM"):  # the only one whose size is no sign of its cost
+        if head.startswith(b"BM"):  # the only one whose size says nothing about its cost
             return _bmp(head, stream.seek(0, 2))
         stream.seek(0)
         content = stream.read(FILE_BYTES + 1)

@@ -35,8 +35,8 @@ def _named_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         found = 1 if device.type == "cpu" else torch.get_device_module(device).device_count()
-    except (AttributeError, RuntimeError):  # no such kind, or one that torch was built without
-        raise unknown from None
+    except (AttributeError, RuntimeError) as error:  # no such kind, or one that torch was built without
+        raise unknown from error
     if (device.index or 0) >= found:
         raise unknown
     return device

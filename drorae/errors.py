@@ -20,9 +20,9 @@ def printable(text: str) -> str:
     )
 
 
-def count_of(number: int, noun: str) -> str:
-    """``"1 seed"``, ``"2 seeds"``: a number with its noun, in English."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def count_of(number: int, noun: str, plural: str | None = None) -> str:
+    """``"1 seed"``, ``"2 seeds"``: a number with its noun, in English; ``plural`` where it takes more than an s."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def reason_of(error: BaseException) -> str:

@@ -69,7 +69,7 @@ def noted_files() -> Iterator[States]:
 
 
 def check_unchanged(states: Mapping[str, State], name: str) -> None:
-    """Files are as they were.
+    """Check that files are as they were.
 
     Raises:
         CheckpointError: they are not, or are gone.
@@ -120,7 +120,7 @@ def read_file(path: Path, limit: int | None = None) -> bytes:
 
 
 def read_json(path: Path, what: str = "a configuration", unbounded: Collection[str] = ()) -> dict[str, Any]:
-    """The object in a file of JSON, without numbers that JSON does not have or that nobody means.
+    """The object in a file of JSON, without numbers that JSON does not have or that are out of any sensible range.
 
     Args:
         what: it is, in sentences.

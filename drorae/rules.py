@@ -142,7 +142,7 @@ def _rule_of(default: Any) -> Rule | None:
 
 
 def broken_rules(found: Mapping[str, Any], rules: Rules) -> Iterable[str]:
-    """For each setting that is unknown or breaks its rule, what is wrong with it."""
+    """What is wrong with each setting that is unknown or breaks its rule."""
     for name, value in found.items():
         if name in rules:
             if not rules[name].holds(value):
@@ -152,7 +152,7 @@ def broken_rules(found: Mapping[str, Any], rules: Rules) -> Iterable[str]:
 
 
 def check_settings(found: Mapping[str, Any], rules: Rules, file: Path, needed: Iterable[str] = ()) -> None:
-    """A configuration has known settings only, each of a type and in a range that can be meant.
+    """Check that a configuration has known settings only, each of a type and in a range that can be meant.
 
     Args:
         found: the configuration.

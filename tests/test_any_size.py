@@ -18,7 +18,7 @@ from drorae.explorer.batch import explore_batch
 from drorae.explorer.explore import explore, intervene, open_picture
 from drorae.explorer.interventions import Intervention
 from drorae.explorer.reading import Reading
-from drorae.images import Photo, whole
+from drorae.images import Photo, whole_picture
 from drorae.viewers.report import report
 from drorae.viewers.values import frames_value
 
@@ -136,10 +136,10 @@ def test_the_square_and_the_whole_picture(anysize, photo):
     assert everything.shape == (1, 3, 48, 80)  # 320 x 200, about 64 x 64 pixels
     reference = np.asarray(photo.resize((80, 50), Image.Resampling.LANCZOS).crop((0, 1, 80, 49))) / 255
     assert np.abs(everything[0].permute(1, 2, 0).numpy() - reference).mean() < 0.02  # only the edges are cut
-    assert whole(photo.resize((320, 20)), 64, 8).size == (256, 16)  # never less than two patches
+    assert whole_picture(photo.resize((320, 20)), 64, 8).size == (256, 16)  # never less than two patches
     for width, height in ((2000, 17), (17, 2000), (1_000_000, 16)):  # which would be many times the work
         with pytest.raises(ImageError, match=f"{width} x {height} pixels is too long to be shown whole"):
-            whole(Image.new("RGB", (width, height)), 64, 8)
+            whole_picture(Image.new("RGB", (width, height)), 64, 8)
     for size, near in ((60, 64), (8, 16)):
         with pytest.raises(ImageError, match=f"multiple of 8 pixels, not {size}; use {near}"):
             open_picture(photo, anysize, size)

@@ -153,9 +153,28 @@ def test_other_wrong_uses_are_refused(model, images):
         build(fusion="attention")
 
 
-def test_pictures_of_another_size_are_resized_for_the_encoder(model):
-    flat = torch.full((1, 3, 57, 57), 0.3)
-    torch.testing.assert_close(model.encode(flat).latent, model.encode(flat[..., :32, :32]).latent, atol=1e-4, rtol=0)
+def cubic(x: torch.Tensor, size: int) -> torch.Tensor:
+    """Cubic convolution (Keys, 1981) along the last axis with a = -0.75: half-pixel centres, borders repeated, no
+    antialiasing."""
+    a, count = -0.75, x.shape[-1]
+    at = (torch.arange(size, dtype=torch.float64) + 0.5) * count / size - 0.5
+    made = torch.zeros(*x.shape[:-1], size, dtype=torch.float64)
+    for k in range(-1, 3):
+        index = at.floor() + k
+        d = (at - index).abs()
+        near, far = ((a + 2) * d - (a + 3)) * d**2 + 1, ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+        made += torch.where(d <= 1, near, far) * x[..., index.clamp(0, count - 1).long()]
+    return made
+
+
+@pytest.mark.parametrize("side", [57, 20])
+@torch.no_grad()
+def test_pictures_of_another_size_are_resized_for_the_encoder(model, side):
+    """As RAE does it: bicubic, not antialiased."""
+    images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    resized = cubic(cubic(images.double(), 32).mT, 32).mT.float()
+    for layer, want in zip(model.encoder(images), model.encoder(resized), strict=True):
+        torch.testing.assert_close(layer, want, atol=1e-4, rtol=0)
 
 
 def test_layers_are_left_out_of_every_fusion_and_refused_where_there_is_none(images):

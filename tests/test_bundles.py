@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from drorae import AutoencoderDRoRAE
-from drorae.bundled import EXAMPLE_NAMES, bundled
+from drorae.bundled import EXAMPLE_NAMES, bundled_path
 from drorae.explorer.reading import default_size
 from drorae.explorer.standing import Spread, read_spread
 from drorae.viewers import bundles
@@ -63,7 +63,7 @@ def check(shipped: dict, computed: dict) -> None:
 def recompute(name: str, model: AutoencoderDRoRAE) -> None:
     shipped = read_bundle(name, model_hash(model), default_size(model))
     assert shipped is not None, f"run python -m train.examples again: the results of '{name}' are not of this model"
-    computed = example_bundle(name, model, "assets/drorae-tiny", read_spread(bundled("drorae-tiny")))
+    computed = example_bundle(name, model, "assets/drorae-tiny", read_spread(bundled_path("drorae-tiny")))
     check(shipped, json.loads(json.dumps(computed)))
 
 

@@ -251,7 +251,7 @@ def test_arguments_of_diffusers(folder):
 def test_a_model_of_another_kind_is_named(folder, kind):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"_class_name": kind}))
-    assert f"holds a model of the kind {kind!r}, not a AutoencoderDRoRAE" in error(folder)
+    assert f"holds a model of the kind {kind!r}, not 'AutoencoderDRoRAE'" in error(folder)
 
 
 def test_unknown_names_are_one_sentence(tmp_path):

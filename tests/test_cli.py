@@ -187,7 +187,7 @@ def test_sample_of_a_text(text_pipeline, tmp_path, capsys):
     settings = png_settings(tmp_path / "x.png")
     assert (settings["prompt"], settings["negative"], settings["scale"]) == ("a red ball", "grass", 3.0)
     assert main(["sample", "--generator", str(tmp_path / "generator"), "--class", "3", "--out", "x.png"]) == 2
-    assert "holds a DRoRAETextPipeline, not a DRoRAEClassPipeline" in capsys.readouterr().err
+    assert "holds the class DRoRAETextPipeline, not DRoRAEClassPipeline" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["sample", "--out", "x.png"])
     for text in (

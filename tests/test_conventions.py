@@ -1,8 +1,15 @@
-"""Conventions stated in ``drorae/__init__.py``."""
+"""Conventions stated in ``drorae/__init__.py``, and names: functions are verbs or nouns, one fact has one home."""
 
+import ast
+
+import pytest
 import torch
+from conftest import ROOT
 
 from drorae import AutoencoderDRoRAE
+from drorae.errors import count_of
+
+SOURCES = [path for folder in ("drorae", "train") for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
 def test_tokens_are_row_major(model):
@@ -26,3 +33,59 @@ def test_defaults_are_the_papers_model():
     assert 56.8 < count(model.fusion_module) < 56.9
     assert 85 < count(model.encoder) < 87
     assert 414 < count(model.decoder) < 416  # RAE's ViT-XL decoder
+
+
+NOUNS = {"embed", "feed", "need", "seed", "speed"}  # that end as participles do, and the verbs among them
+DESCRIPTIONS = {"told", "done", "whole", "shown", "sent", "known", "given", "made", "found", "kept", "said", "seen"}
+DESCRIPTIONS |= {"soon", "plain", "similar", "relative", "slower", "optional", "once", "together", "beside", "inside"}
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def bare_descriptions(code: str) -> set[str]:
+    """Names of functions that are a lone participle, adjective or adverb. Properties may be: they describe."""
+    made = {node for node in ast.walk(ast.parse(code)) if isinstance(node, FUNCTIONS)}
+    plain = {node for node in made if not any("property" in ast.unparse(each) for each in node.decorator_list)}
+    names = {node.name.strip("_") for node in plain} - NOUNS
+    return {name for name in names if name in DESCRIPTIONS or ("_" not in name and name.endswith("ed"))}
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("def mix(): ...", set()),
+        ("def whole_picture(): ...", set()),
+        ("class A:\n  @cached_property\n  def fused(self): ...", set()),
+        ("def mix():\n  async def _mixed(): ...", {"mixed"}),
+        ("class A:\n  def done(self): ...", {"done"}),
+    ],
+)
+def test_what_a_bare_description_is(code, found):
+    assert bare_descriptions(code) == found
+
+
+def test_functions_are_verbs_or_nouns():
+    found = {path.name: bare_descriptions(path.read_text(encoding="utf-8")) for path in SOURCES}
+    assert {name: names for name, names in found.items() if names} == {}
+
+
+def test_numbers_agree_with_their_nouns():
+    assert [count_of(number, "seed") for number in (0, 1, 2)] == ["0 seeds", "1 seed", "2 seeds"]
+    assert [count_of(number, "class", "classes") for number in (1, 2)] == ["1 class", "2 classes"]
+
+
+def test_errors_of_the_library_keep_their_cause():
+    """The page and the commands, which show sentences to people, hide it."""
+    shells = (ROOT / "drorae" / "ui", ROOT / "drorae" / "cli")
+    library = [path for path in SOURCES if not any(path.is_relative_to(shell) for shell in shells)]
+    assert [path.name for path in library if " from None" in path.read_text(encoding="utf-8")] == []
+
+
+def test_the_reason_of_an_error_is_taken_in_one_place():
+    """:func:`drorae.errors.reason_of`; the first line of a module's own docstring is something else."""
+    lines = {
+        path.name: line.strip()
+        for path in SOURCES
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if "splitlines()" in line and "[0]" in line and "__doc__" not in line
+    }
+    assert list(lines) == ["errors.py"], lines

@@ -269,7 +269,7 @@ def test_refuses_a_file_that_lacks_weights(tmp_path):
     with pytest.raises(CheckpointError, match="is not a denoiser of RAE"):
         load_rae_denoiser("y.pt", str(tmp_path))
     torch.save([1, 2], tmp_path / "z.pt")
-    with pytest.raises(CheckpointError, match="holds a list, not the weights"):
+    with pytest.raises(CheckpointError, match="holds the type list, not the weights"):
         load_rae_denoiser("z.pt", str(tmp_path))
 
 

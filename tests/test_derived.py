@@ -118,7 +118,7 @@ def test_only_what_is_stale_is_made_and_a_stopped_rebuild_goes_on(root, capsys):
     steps = [step(root, "a"), seeds, step(root, "b", "raise SystemExit(3)"), step(root, "c")]
     assert rebuild.rebuild(steps, root, dry_run=True) == steps
     assert not list((root / "assets" / "m").glob("*.json"))
-    with pytest.raises(RunError, match="ended with code 3; mend that, then run this again"):
+    with pytest.raises(RunError, match="ended with code 3; fix that, then run this again"):
         rebuild.rebuild(steps, root)
     assert sorted(file.stem for file in (root / "assets" / "m").glob("*.json")) == ["a"]
     assert "by hand: seeds (assets/m/seeds.json is not there)\n  look at them" in capsys.readouterr().out

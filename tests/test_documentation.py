@@ -28,6 +28,13 @@ def test_docs_state_the_options_of_the_commands():
     assert commands.TARGET.read_text(encoding="utf-8") == commands.document(), "run: python docs/commands.py"
 
 
+def test_help_says_what_an_option_is():
+    """Not "of the sampler" or "that read pictures", whose noun is missing."""
+    rows = re.findall(r"^\| (.+) \| (.+) \|$", (ROOT / "docs" / "commands.md").read_text(encoding="utf-8"), re.M)
+    assert len(rows) > 300
+    assert [row for row in rows if re.match(r"(of|that|for|from|whose|to) ", row[1])] == []
+
+
 def reproduction_rows() -> list[list[str]]:
     block = re.search(r"<!-- reproduction -->\n(.*?)\n<!-- /reproduction -->", README, re.S)[1]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()[2:]]

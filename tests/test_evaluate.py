@@ -17,7 +17,9 @@ from drorae.explorer.tokenizers import find_tokenizer
 from drorae.images import square, to_tensor
 from drorae.metrics import psnr
 from drorae.models.fusion import MeanFusion
+from drorae.pretrained.adapter import cast_weights
 from train import evaluate, publish, readme, stage1
+from train.data.crops import adm_square
 from train.data.held_out import ValidationPhotos, load_held_out
 from train.data.sources import load_photos
 from train.errors import DataError
@@ -217,18 +219,36 @@ def test_metrics_without_weights_are_left_out_or_refused(tmp_path):
         Measure(("vgg11",), tmp_path)
 
 
-@pytest.mark.parametrize("options", [["--precision", "bfloat16"], ["--crop", "adm"]])
-def test_options_that_change_little_change_little(runs, tmp_path, options):
-    plain = report_of(runs, tmp_path, "--weights", str(tmp_path))["routes"]["drorae"]
-    other = report_of(runs, tmp_path, "--weights", str(tmp_path), *options)["routes"]["drorae"]
-    assert other["psnr"] == pytest.approx(plain["psnr"], abs=0.3)
-    assert other["psnr"] != plain["psnr"]
+@pytest.mark.parametrize(
+    ("options", "dtype", "cut"),
+    [
+        ([], torch.float32, square),
+        (["--precision", "bfloat16"], torch.bfloat16, square),
+        (["--crop", "adm"], torch.float32, adm_square),
+    ],
+)
+@torch.no_grad()
+def test_precision_and_crop_are_those_asked_for(runs, tmp_path, options, dtype, cut):
+    report = report_of(runs, tmp_path, "--weights", str(tmp_path), *options)
+    model = cast_weights(AutoencoderDRoRAE.from_pretrained(smoke_checkpoint(runs)), dtype)
+    rows = load_photos("generated", "validation")
+    images = torch.stack([to_tensor(cut(rows[i]["image"], 32)) for i in range(len(rows))])
+    outputs = model(images.to(dtype)).sample.float().clamp(0, 1)
+    assert report["routes"]["drorae"]["psnr"] == pytest.approx(psnr(outputs, images).mean().item(), abs=1e-3)
 
 
-@pytest.mark.parametrize("option", [["--mean-layers", "13"], ["--mean-layers", "0"], ["--limit", "none"]])
-def test_impossible_options_are_refused(runs, tmp_path, option):
-    with pytest.raises((DataError, SystemExit)):
+@pytest.mark.parametrize(
+    ("option", "error", "message"),
+    [
+        (["--mean-layers", "13"], DataError, "--mean-layers 13: use at most 3, the encoder's layers"),
+        (["--mean-layers", "0"], SystemExit, "'0' is not a number of layers; give a whole number from 1 on"),
+        (["--limit", "none"], SystemExit, "'none' is not a number of pictures; give a whole number from 1 on"),
+    ],
+)
+def test_impossible_options_are_refused(runs, tmp_path, capsys, option, error, message):
+    with pytest.raises(error) as caught:
         report_of(runs, tmp_path, *option)
+    assert message in f"{caught.value} {capsys.readouterr().err}"
 
 
 def test_lpips_without_its_weights_is_one_sentence(runs, tmp_path, monkeypatch):

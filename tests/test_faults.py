@@ -132,7 +132,7 @@ COSTLY = jpeg(*icc(200_000))  # which a process of its own decodes
 def test_no_more_pictures_are_decoded_at_once_than_there_is_memory_for(monkeypatch):
     together, most, lock = [0], [0], threading.Lock()
     meet = threading.Barrier(decoding.CHILDREN)
-    decoded = decoding._decoded
+    decoded = decoding._decode
 
     def counted(*args):
         with lock:
@@ -145,7 +145,7 @@ def test_no_more_pictures_are_decoded_at_once_than_there_is_memory_for(monkeypat
             with lock:
                 together[0] -= 1
 
-    monkeypatch.setattr(decoding, "_decoded", counted)
+    monkeypatch.setattr(decoding, "_decode", counted)
     for thread in [in_thread(load_image, COSTLY) for _ in range(2 * decoding.CHILDREN)]:
         result_of(thread, VISIT)
     assert most[0] == decoding.CHILDREN

@@ -139,7 +139,7 @@ def assert_gone(pid: int) -> None:
 def test_a_process_that_is_killed_is_a_sentence(monkeypatch):
     here, there = socket.socketpair()
     sleeping = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
-    monkeypatch.setattr(drorae.pretrained.download, "_asked", lambda *wish: here)
+    monkeypatch.setattr(drorae.pretrained.download, "_ask", lambda *wish: here)
     monkeypatch.setattr(drorae.pretrained.download, "SECONDS", 0)
     steps = prepare("a model")
     assert not next(steps).is_fetching  # it is not split off yet, and may be cancelled
@@ -156,7 +156,7 @@ def test_a_process_that_is_killed_is_a_sentence(monkeypatch):
 
 def test_closing_before_a_process_is_there_ends_the_line(monkeypatch):
     here, there = socket.socketpair()
-    monkeypatch.setattr(drorae.pretrained.download, "_asked", lambda *wish: here)
+    monkeypatch.setattr(drorae.pretrained.download, "_ask", lambda *wish: here)
     monkeypatch.setattr(drorae.pretrained.download, "SECONDS", 0)
     steps = prepare("a model")
     next(steps)

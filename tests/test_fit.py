@@ -218,7 +218,7 @@ def test_folders_that_hold_too_little_are_one_sentence(pictures, tmp_path, capsy
         file.write_bytes(b"not a picture")
     for name, said in {
         "empty": "no 'train' pictures there",
-        "few": "12 pictures are too few",
+        "few": "too few pictures to train and to measure on, 12, of which",
         "broken": r"of \d+ pictures that were tried cannot be read; the first: ",
         "missing": "there is no such folder",
     }.items():

@@ -131,7 +131,7 @@ def test_installed_names_and_pictures_are_those_of_the_package(environment, tmp_
     script = (
         "from drorae import bundled; import drorae, json; "
         "names = ['drorae-tiny', 'assets/drorae-tiny', 'assets/examples/cat.jpg', 'assets/legs', '../viewers']; "
-        "print(json.dumps([drorae.__file__, *[str(bundled.bundled(name)) for name in names]]))"
+        "print(json.dumps([drorae.__file__, *[str(bundled.bundled_path(name)) for name in names]]))"
     )
     done = environment.run("-c", script, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

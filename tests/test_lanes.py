@@ -374,7 +374,7 @@ def test_every_lane_has_its_own_size_and_share(tiny, lane, monkeypatch):
     line, served = [], []
     monkeypatch.setattr(queue, "waiting", lambda name: line if name == lane else [])
     monkeypatch.setattr(queue, "running", lambda name: served if name == lane else [])
-    monkeypatch.setattr("drorae.ui.lanes.asked_by", lambda visitor: visitor)
+    monkeypatch.setattr("drorae.ui.lanes.asker_of", lambda visitor: visitor)
     me, other = Visitor("me", "192.0.2.1"), Visitor("other", "192.0.2.2")
 
     def reason() -> str | None:

@@ -43,5 +43,5 @@ def test_distances_are_those_of_a_tree():
 
 
 def test_too_few_points_are_one_sentence():
-    with pytest.raises(DataError, match="3 real pictures are too few for the 3 nearest of each"):
+    with pytest.raises(DataError, match="too few real pictures for the 3 nearest of each: 3"):
         precision_recall(line(0, 1, 2), line(0, 1, 2, 3))

@@ -178,7 +178,7 @@ def test_words_have_a_list_a_negative_text_and_another_text(view, text_pipeline)
     page.get_by_role("option", name="a photo of a church").click()
     expect(page.locator(ASK)).to_have_value("a photo of a church")
     page.locator("#generate [data-part=fold]").click()
-    page.get_by_label("Away from").fill("night")
+    page.get_by_label("Negative prompt").fill("night")
     page.get_by_label("Another text").fill("a red ball")
     page.locator(RUN).click()
     finished(view)
@@ -186,7 +186,7 @@ def test_words_have_a_list_a_negative_text_and_another_text(view, text_pipeline)
     assert_shows(view, text_pipeline, "a photo of a church", [0, 1, 2], **asked)
     page.get_by_role("button", name="another text", exact=True).click()
     assert_shows(view, text_pipeline, "a photo of a church", [0, 1, 2], **asked, other="a red ball")
-    for name in ("Away from", "Another text"):
+    for name in ("Negative prompt", "Another text"):
         page.get_by_label(name).fill("")
 
 

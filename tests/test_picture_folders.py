@@ -100,7 +100,7 @@ def test_the_first_level_is_the_class_however_deep_the_picture_lies(tmp_path, ca
     make(tmp_path, "train/alone.JPEG")
     rows = load_photos(root, "train")
     assert classes(rows) == [None, "animals", "animals", "plants", "plants"]
-    assert "1 of 5 pictures are in no class folder" in capsys.readouterr().err
+    assert "no class folder holds 1 of 5 pictures" in capsys.readouterr().err
     of = captions_of(rows)
     assert [of(row) for row in rows][:2] == [[], [text.format("animals") for text in TEMPLATES]]
 
@@ -167,8 +167,8 @@ def test_pictures_without_metadata_and_rows_without_pictures_are_counted(tmp_pat
     assert [captions_of(rows)(row) for row in rows] == [["none"], ["zwei Bäume"]]
     assert classes(rows) == ["cat", "cat"]
     said = capsys.readouterr().err
-    assert "1 of 3 pictures are in no table of metadata and left out" in said
-    assert "1 of 3 rows of metadata name pictures that are not there" in said
+    assert "no table of metadata lists 1 of 3 pictures" in said
+    assert "rows of metadata whose picture is not there: 1 of 3" in said
     write_table(tmp_path / "train" / "metadata.jsonl", [{"file_name": "cat/9.jpg"}])
     with pytest.raises(DataError, match="the tables of metadata list none of 3 pictures"):
         load_photos(root, "train")

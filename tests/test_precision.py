@@ -74,7 +74,7 @@ def test_every_kind_works_in_bf16(tiny_half):
         assert psnrs[0] == pytest.approx(psnrs[1], abs=0.2)
     painted = photos.intervene({**WISH, "beta": 0.7, "tokens": [1]})
     assert painted["psnr"] == pytest.approx(full.intervene({**WISH, "beta": 0.7, "tokens": [1]})["psnr"], abs=0.1)
-    assert len(photos.similar({**WISH, "token": 3})["photos"]) == 1
+    assert len(photos.similarity({**WISH, "token": 3})["photos"]) == 1
     *_, column = photos.tokenizers({**WISH, "id": "mean-2"})
     assert decode(column["columns"]["mean-2"]["picture"]).shape == (32, 32, 3)
     assert photos.arrays(WISH)["base64"]

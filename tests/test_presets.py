@@ -75,6 +75,7 @@ def test_a_dry_run_lists_the_parts_of_its_phase(phase):
     model = AutoencoderDRoRAE(**PRESETS["smoke"].model)
     sizes = {"encoder": model.encoder, "fusion": model.fusion_module, "decoder": model.decoder}
     sizes["finetuned decoder"] = model.decoder
+    assert re.search(r"GiB per GPU with \d+ pictures on 1 GPU: ", text)
     for name, millions in parts:
         assert float(millions) == round(sum(p.numel() for p in sizes[name].parameters()) / 1e6, 2)
 
@@ -97,8 +98,19 @@ def test_a_dry_run_prints_sizes_steps_and_cost_and_does_nothing(capsys, tmp_path
     assert ("56.85M parameters" in text) == (phase != "decoder")  # phase 1 has no fusion
     assert f"{DINOV2_B.stage1[phase].schedule.steps} x 256 pictures of 256 px" in text
     assert float(re.search(r"compute +([\d.]+) GFLOP per picture", text)[1]) == pytest.approx(gigaflops, rel=2e-3)
-    assert "GiB per GPU" in text
-    assert "h on 8 H100" in text
+    hours = float(re.search(r"time +([\d.]+) h on 8 H100 at 40% of 989 TFLOP/s", text)[1])
+    pictures = DINOV2_B.stage1[phase].schedule.steps * 256
+    assert hours == pytest.approx(gigaflops * 1e9 * pictures / (8 * 0.4 * 989e12) / 3600, rel=5e-3, abs=0.05)
+    memory = r"memory +([\d.]+) GiB per GPU with 32 pictures on each of 8 GPUs: ([\d.]+) for weights .+, ([\d.]+) for"
+    whole, weights, activations = map(float, re.search(memory, text).groups())
+    assert whole == pytest.approx(weights + activations, abs=0.11)
+    parts = {name: float(size) for name, size in re.findall(r"^(\w[\w ]*?) +([\d.]+)M parameters", text, re.M)}
+    heads = float(re.search(r"and ([\d.]+)M in the discriminator's heads", text)[1])
+    trained = parts.pop("trained")
+    judges = 14.71 + 21.67  # the convolutions of VGG-16, and ViT-S/8
+    # in fp32: what stands still; weights, gradient, two moments and the average; the heads, which need no average
+    expected = 4 * (sum(parts.values()) - trained + judges) + 20 * trained + 16 * heads
+    assert weights == pytest.approx(expected * 1e6 / 2**30, abs=0.06)
     assert DINOV2_B.stage1[phase].expected in text
     assert "ours: not yet trained" in text
     assert not list(tmp_path.iterdir())

@@ -95,7 +95,7 @@ def test_the_frozen_sentence_encoder_is_part_of_the_folder(tmp_path):
     torch.testing.assert_close(ours.tokens, theirs.tokens, atol=0.02, rtol=0)  # stored in half precision
     config = tmp_path / "asset" / "text_encoder" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"_name_or_path": str(tmp_path)}))
-    with pytest.raises(CheckpointError, match=r"names '.*' as _name_or_path, which is only here"):
+    with pytest.raises(CheckpointError, match=r"names '.*' as _name_or_path, which exists on this machine only"):
         publish_text.check_self_contained(tmp_path / "asset")
     (tmp_path / "asset" / "text_encoder" / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="is missing; train the run with a text encoder of its own"):

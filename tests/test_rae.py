@@ -191,7 +191,7 @@ def test_no_key_is_missing_or_left_over(tmp_path, edit, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"_class_name": "AutoencoderKL"}, "is a AutoencoderKL, not an AutoencoderRAE"),
+        ({"_class_name": "AutoencoderKL"}, "holds the class AutoencoderKL, not AutoencoderRAE"),
         ({"scaling_factor": 2.0}, "scaling_factor 2.0"),
         ({"encoder_type": "clip"}, "'encoder_type' must be one of dinov2, siglip2, mae, not 'clip'"),
     ],

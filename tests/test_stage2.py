@@ -289,8 +289,7 @@ def test_the_probe_compares_latents(generators, tmp_path, capsys):
     assert all(len(cells) == 4 for cells in rows.values())
     for cells in rows.values():
         losses = [float(cell) for cell in cells]
-        assert losses == sorted(losses, reverse=True)  # 2 before it has learned, and less with every step
-        assert losses[0] > losses[-1]
+        assert losses[-1] < losses[0] == pytest.approx(2, abs=0.3)  # 2 before it has learned, and less in the end
     assert rows["`last layer`"] != rows[f"`{checkpoint}`"]
 
 

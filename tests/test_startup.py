@@ -16,7 +16,7 @@ HEAVY = {"torch", "numpy", "PIL", "diffusers", "timm", "transformers", "gradio",
     "start",
     [
         "import drorae; dir(drorae)",
-        "from drorae import bundled, choices, errors; bundled.bundled('drorae-tiny')",
+        "from drorae import bundled, choices, errors; bundled.bundled_path('drorae-tiny')",
         "import sys; from drorae.cli import main; sys.argv[1:] = ['--help']; main()",
         "import runpy, sys; sys.argv[1:] = ['--help']; runpy.run_module('drorae', run_name='__main__')",
         "from drorae.cli import main; main(['routing', 'x.png', '--out', '.'])",

@@ -20,7 +20,7 @@ from train.engine.session import add_data_arguments, add_run_arguments
 from train.errors import RunError
 from train.experiments import generation
 from train.experiments.experiment import FINETUNE, JOINT
-from train.experiments.generation import Generation
+from train.experiments.generation import GenerationMeasure
 from train.experiments.rows import BASES, rows_of
 from train.experiments.running import RESULT, TRAINED, Study, StudyTask, folder_of, hash_weights
 from train.experiments.tables import read_table
@@ -251,7 +251,7 @@ def test_a_dry_run_lists_hashes_what_is_done_and_the_time(studied, capsys):
     for seed in (0, 1):
         assert f"{experiment('default', seed=seed).hash}  done   {BASE} default, seed {seed}, 24 pictures" in lines
         assert f"{experiment('softmax-1', seed=seed).hash}  to do  {BASE} softmax-1, seed {seed}, 24 pictures" in lines
-    assert lines[-1].startswith("2 of 4 runs are there; about 0.0 h for the others")
+    assert lines[-1].startswith("finished: 2 of 4 runs; about 0.0 h for the others")
 
 
 def test_time_is_pictures_over_the_rate(capsys, tmp_path):
@@ -371,7 +371,7 @@ def test_samples_follow_from_the_sampler_and_their_seeds(generated):
 def test_what_was_measured_is_not_measured_again(generated, monkeypatch, capsys):
     stand_in(monkeypatch)
     for name in ("probe", "samples", "features"):
-        monkeypatch.setattr(Generation, name, None)
+        monkeypatch.setattr(GenerationMeasure, name, None)
     monkeypatch.setattr(train.experiments.running, "train", None)
     monkeypatch.setattr(generation, "train", None)
     names = ["--rows", "rae", "rae-other-seeds", "--seeds", "1"]
@@ -431,8 +431,8 @@ def study_of(out) -> Study:
     return Study(study.argparse.Namespace(**vars(args), limit=12, rfid=False))
 
 
-def generation_of(out) -> Generation:
-    return Generation(study_of(out))
+def generation_of(out) -> GenerationMeasure:
+    return GenerationMeasure(study_of(out))
 
 
 @pytest.mark.data

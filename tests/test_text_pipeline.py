@@ -98,7 +98,7 @@ def test_saves_a_folder_that_loads_again(text_pipeline, tmp_path):
     again.set_progress_bar_config(disable=True)
     assert again.config.max_tokens == 8
     assert torch.equal(tensors(again, PROMPTS, seed=2), tensors(text_pipeline, PROMPTS, seed=2))
-    with pytest.raises(CheckpointError, match="holds a DRoRAETextPipeline, not a DRoRAEClassPipeline"):
+    with pytest.raises(CheckpointError, match="holds the class DRoRAETextPipeline, not DRoRAEClassPipeline"):
         DRoRAEClassPipeline.from_pretrained(tmp_path)
 
 
@@ -285,5 +285,5 @@ def test_every_source_is_shuffled_by_itself(text_pipeline, monkeypatch):
 
 
 def test_a_source_of_two_pictures_is_too_few(text_pipeline):
-    with pytest.raises(DataError, match="--data generated: 2 pictures are too few to compare captions"):
+    with pytest.raises(DataError, match="--data generated: too few pictures to compare captions, 2; use more"):
         evidence(text_pipeline, ["generated", "generated"], 2)

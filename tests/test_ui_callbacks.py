@@ -23,7 +23,7 @@ from drorae.explorer.batch import explore_batch, to_csv
 from drorae.explorer.explore import explore
 from drorae.explorer.interventions import InterventionError
 from drorae.explorer.standing import Spread
-from drorae.images import ImageError, load_image, whole
+from drorae.images import ImageError, load_image, whole_picture
 from drorae.ui import about_tab, endpoints, many_photos, study_tab
 from drorae.ui.models import Shelf, cancel_load, end_load, model_line, switch_model, switch_unless_cancelled
 from drorae.ui.parsing import as_int
@@ -107,7 +107,7 @@ def test_every_kind_is_about_all_of_the_photo_where_that_is_shown(anysize, whole
     """320 x 200 with as many pixels as 64 x 64, in patches of 8: 80 x 48, 6 rows of 10 tokens."""
     monkeypatch.setattr(drorae.explorer.reading, "SIDE", 64)
     photos = Photos(Shelf(anysize, "any", open_to_all=True))
-    expected = whole(load_image(whole_wish["file"]["path"]), 64, 8)
+    expected = whole_picture(load_image(whole_wish["file"]["path"]), 64, 8)
     assert expected.size == (80, 48)
     routes = photos.routes(whole_wish)
     assert [routes[name] for name in ("width", "height", "rows", "columns", "size")] == [80, 48, 6, 10, 62]
@@ -124,7 +124,7 @@ def test_every_kind_is_about_all_of_the_photo_where_that_is_shown(anysize, whole
     with pytest.raises(InterventionError, match="tokens are numbered 0 to 59"):
         photos.intervene({**whole_wish, "tokens": [60]})
     second = {**whole_wish, "key": "1" * 16, "whole": False}
-    found = photos.similar({**whole_wish, "token": 59, "second": second})
+    found = photos.similarity({**whole_wish, "token": 59, "second": second})
     assert [(each["rows"], each["columns"]) for each in found["photos"]] == [(6, 10), (8, 8)]
     *_, mean = photos.tokenizers({**whole_wish, "id": "mean-2"})
     assert mean["columns"]["mean-2"]["latent"][:2] == [6, 10]

@@ -235,7 +235,7 @@ def test_what_is_missing_is_said_before_anything_is_trained(runs, tmp_path, monk
         raise OSError("no network")
 
     monkeypatch.setattr(inception, "NoTrainInceptionV3", offline)
-    with pytest.raises(DataError, match=r"could not be had \(no network\); put weights-inception-2015-12-05"):
+    with pytest.raises(DataError, match=r"could not be fetched \(no network\); put weights-inception-2015-12-05"):
         stage1.main(command)
     with pytest.raises(SystemExit):
         stage1.main([*smoke(tmp_path, "fusion"), "--rfid-every", "0"])

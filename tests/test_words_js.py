@@ -32,7 +32,7 @@ def test_what_resembles_a_place(say):
 @pytest.mark.parametrize(
     ("coefficient", "added", "end"),
     [
-        (0.1, 1, "It does not care about texture here."),
+        (0.1, 1, "No clear relation to texture here."),
         (0.74, 0.95, "It is added more where the photo is textured."),
         (-0.5, 1, "It is added more where the photo is smooth."),
         (-0.5, 0.05, "It is held back more where the photo is textured."),

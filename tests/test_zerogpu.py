@@ -73,7 +73,7 @@ class Page:
             each.load()
 
     def kinds(self, kind: str) -> list[dict]:
-        function = getattr(self.photos, kind)
+        function = self.photos.answers()[kind]
         return [update["answer"] for update in answering(function)({**WISH, **OWN.get(kind, {})})]
 
     def make(self, what: str, **changes) -> list[dict]:
@@ -125,7 +125,7 @@ def zerogpu(elsewhere, anysize, pipeline, text_pipeline, monkeypatch) -> Iterato
     """The page where a GPU is lent, and the stand-in for who lends it."""
     lent = stand_in()
     monkeypatch.setattr(gpu, "ON_ZEROGPU", True)
-    monkeypatch.setattr(gpu, "_compute", lent.GPU(gpu._task, duration=gpu._asked))
+    monkeypatch.setattr(gpu, "_compute", lent.GPU(gpu._task, duration=gpu._duration))
     page = Page(anysize, pipeline, text_pipeline)
     page.photos.others.load_allowed(anysize.device)
     page.shelf.hash("tiny")  # as when a page is built

@@ -1,6 +1,6 @@
-"""Put legs together to a checkpoint: ``python -m train.assemble --preset tiny --run fusion --legs FOLDER --to FOLDER``.
+"""Assemble legs into a checkpoint: ``python -m train.assemble --preset tiny --run fusion --legs FOLDER --to FOLDER``.
 
-The legs may come from several machines and need not have come to their end; what is printed says how far each came.
+The legs may come from several machines and need not be finished; what is printed says how far each came.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from train.stage1 import ENCODER, load_run
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", choices=PRESETS, required=True, help="whose recipe is followed")
+    parser.add_argument("--preset", choices=PRESETS, required=True, help="preset whose recipe is followed")
     parser.add_argument("--run", choices=PHASES, required=True, help="the last phase whose part is wanted")
     parser.add_argument("--legs", type=Path, required=True, help="folder of {preset}-{run}.safetensors")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="runs that are there go before legs")

@@ -36,7 +36,7 @@ def load_pipeline(name: str) -> DRoRAEPipeline:
     """The pipeline of a folder, whichever kind it is."""
     index = json.loads((resolve(name) / INDEX).read_text(encoding="utf-8"))
     if index.get("_class_name") not in KINDS:
-        raise CheckpointError(f"'{name}' holds a {index.get('_class_name')}, not a generator of drorae.")
+        raise CheckpointError(f"'{name}' holds the class {index.get('_class_name')}, not a generator of drorae.")
     pipeline = KINDS[index["_class_name"]].from_pretrained(name)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -101,7 +101,7 @@ def first_value(pipeline: DRoRAEPipeline, name: str, subject: str, seeds: list[i
 def main(arguments: list[str] | None = None) -> None:
     """Draw sheets to look at, or write down what was chosen."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", help="of a generator")
+    parser.add_argument("folder", help="folder of a generator")
     parser.add_argument("subjects", nargs="*", help="classes or prompts to look at")
     parser.add_argument(
         "--look", type=number_of("seeds"), default=16, help="how many seeds to look at, or that were looked at"

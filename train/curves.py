@@ -32,10 +32,10 @@ def curves_svg(curves: Mapping[str, Curve], label: str) -> str:
 
     Args:
         curves: name to (step, value) pairs; those without any are left out.
-        label: of the vertical axis.
+        label: label of the vertical axis.
 
     Raises:
-        ValueError: there is no pair at all.
+        ValueError: no curve has a pair.
     """
     curves = {name: curve for name, curve in curves.items() if len(curve)}
     if not curves:

@@ -46,7 +46,7 @@ class Derived(NamedTuple):
         title: what they are, for people.
         files: places below the root.
         of: the weights.
-        key: of the JSON files, where they name the weights; ``""`` where a text holds that name anywhere, ``None``
+        key: key of the JSON files, where they name the weights; ``""`` where a text holds that name anywhere, ``None``
             where ``assets/built.json`` does for them.
         command: arguments of Python that make them; empty where a person has to do something.
         by_hand: what a person has to do.
@@ -66,7 +66,7 @@ class Derived(NamedTuple):
     optional: bool = False
 
 
-def _inside(folder: str, *names: str) -> tuple[str, ...]:
+def _paths_in(folder: str, *names: str) -> tuple[str, ...]:
     return tuple(f"{folder}/{name}" for name in names)
 
 
@@ -76,11 +76,11 @@ PUBLISH_CLASS = f"python -m train.publish_class --preset tiny --to {DEFAULT_GENE
 PUBLISH_TEXT = f"python -m train.publish_text --preset tiny --to {DEFAULT_TEXT_GENERATOR}"
 CHOOSE = "python -m train.choose_seeds {} --look 16 SUBJECT..., look at the sheets, then again with --chosen"
 DERIVED = (  # in the order in which they are made
-    Derived("measurements of the tokenizer", _inside(DEFAULT_MODEL, MEASURED), TOKENIZER, HASH, by_hand=PUBLISH),
-    Derived("card of the tokenizer", _inside(DEFAULT_MODEL, "README.md"), TOKENIZER, "", by_hand=PUBLISH),
+    Derived("measurements of the tokenizer", _paths_in(DEFAULT_MODEL, MEASURED), TOKENIZER, HASH, by_hand=PUBLISH),
+    Derived("card of the tokenizer", _paths_in(DEFAULT_MODEL, "README.md"), TOKENIZER, "", by_hand=PUBLISH),
     Derived(
         "decoder of the mean of four layers",
-        _inside(DEFAULT_MODEL, "mean-4/config.json"),
+        _paths_in(DEFAULT_MODEL, "mean-4/config.json"),
         Weights(ENCODER, DEFAULT_MODEL),
         "encoder",
         by_hand=PUBLISH,
@@ -88,7 +88,7 @@ DERIVED = (  # in the order in which they are made
     ),
     Derived(
         "distance that held-out tokens keep",
-        _inside(DEFAULT_MODEL, LATENT_DISTANCE),
+        _paths_in(DEFAULT_MODEL, LATENT_DISTANCE),
         TOKENIZER,
         HASH,
         ("-m", "train.latent_distance", DEFAULT_MODEL, "--limit", "1000"),
@@ -96,7 +96,7 @@ DERIVED = (  # in the order in which they are made
     ),
     Derived(
         "gains of all held-out photos",
-        _inside(DEFAULT_MODEL, SPREAD),
+        _paths_in(DEFAULT_MODEL, SPREAD),
         TOKENIZER,
         HASH,
         ("-m", "train.spread", DEFAULT_MODEL),
@@ -104,7 +104,7 @@ DERIVED = (  # in the order in which they are made
     ),
     Derived(
         "interventions on held-out photos",
-        _inside(DEFAULT_MODEL, USAGE),
+        _paths_in(DEFAULT_MODEL, USAGE),
         TOKENIZER,
         HASH,
         ("-m", "train.interventions", DEFAULT_MODEL, "--photos", "200"),
@@ -116,46 +116,46 @@ DERIVED = (  # in the order in which they are made
         Weights(STATE, DEFAULT_MODEL),
         "model",
         ("-m", "train.examples", DEFAULT_MODEL),
-        inputs=_inside(DEFAULT_MODEL, SPREAD),
+        inputs=_paths_in(DEFAULT_MODEL, SPREAD),
     ),
     Derived(
         "measurements of the class generator",
-        _inside(DEFAULT_GENERATOR, MEASURED),
+        _paths_in(DEFAULT_GENERATOR, MEASURED),
         Weights(PIPELINE, DEFAULT_GENERATOR),
         "weights",
         by_hand=PUBLISH_CLASS,
     ),
     Derived(
         "grid of the class generator",
-        _inside(DEFAULT_GENERATOR, GRID),
+        _paths_in(DEFAULT_GENERATOR, GRID),
         Weights(PIPELINE, DEFAULT_GENERATOR),
         None,
         by_hand=PUBLISH_CLASS,
     ),
     Derived(
         "seeds of the class generator, chosen by looking",
-        _inside(DEFAULT_GENERATOR, CHOSEN, FIRST),
+        _paths_in(DEFAULT_GENERATOR, CHOSEN, FIRST),
         Weights(PIPELINE, DEFAULT_GENERATOR),
         "weights",
         by_hand=CHOOSE.format(DEFAULT_GENERATOR),
     ),
     Derived(
         "measurements of the text generator",
-        _inside(DEFAULT_TEXT_GENERATOR, MEASURED),
+        _paths_in(DEFAULT_TEXT_GENERATOR, MEASURED),
         Weights(PIPELINE, DEFAULT_TEXT_GENERATOR),
         "weights",
         by_hand=PUBLISH_TEXT,
     ),
     Derived(
         "grid of the text generator",
-        _inside(DEFAULT_TEXT_GENERATOR, GRID),
+        _paths_in(DEFAULT_TEXT_GENERATOR, GRID),
         Weights(PIPELINE, DEFAULT_TEXT_GENERATOR),
         None,
         by_hand=PUBLISH_TEXT,
     ),
     Derived(
         "seeds of the text generator, chosen by looking",
-        _inside(DEFAULT_TEXT_GENERATOR, CHOSEN, FIRST),
+        _paths_in(DEFAULT_TEXT_GENERATOR, CHOSEN, FIRST),
         Weights(PIPELINE, DEFAULT_TEXT_GENERATOR),
         "weights",
         by_hand=CHOOSE.format(DEFAULT_TEXT_GENERATOR),
@@ -167,7 +167,7 @@ DERIVED = (  # in the order in which they are made
         TOKENIZER,
         "",
         ("-m", "train.readme"),
-        inputs=_inside(DEFAULT_MODEL, MEASURED),
+        inputs=_paths_in(DEFAULT_MODEL, MEASURED),
     ),
     Derived("picture of a shared link", (CARD,), TOKENIZER, None, ("docs/card.py",)),
     Derived("moving picture of the README", (MOVIE,), TOKENIZER, None, ("docs/movie.py",)),
@@ -191,7 +191,7 @@ def file_hash(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
-def derived_of(file: str) -> Derived | None:
+def find_derived(file: str) -> Derived | None:
     """What a file, a place below the root, belongs to; ``None`` where that is nothing."""
     return next((derived for derived in DERIVED if file in derived.files), None)
 
@@ -200,7 +200,7 @@ def record_built(file: Path, root: Path = ROOT) -> None:
     """Write into ``assets/built.json`` what a file cannot say itself: of which weights it is, and from which other
     files it was made. A file that is not derived, somewhere else for instance, is not recorded."""
     name = file.resolve().relative_to(root).as_posix() if file.resolve().is_relative_to(root) else ""
-    derived = derived_of(name)
+    derived = find_derived(name)
     if derived is None:
         return
     entry: dict[str, Any] = {}

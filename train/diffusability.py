@@ -159,13 +159,13 @@ def report_of(found: Mapping[str, Found], args: argparse.Namespace, photos: int,
         "photos": photos,
         "seconds": round(seconds, 1),
         "latents": {
-            name: {**row.size._asdict(), "classes": row.classes[0], **_plain(row.numbers)}
+            name: {**row.size._asdict(), "classes": row.classes[0], **_plain_numbers(row.numbers)}
             for name, row in found.items()
         },
     }
 
 
-def _plain(numbers: Mapping[str, Interval]) -> dict[str, dict[str, float | None]]:
+def _plain_numbers(numbers: Mapping[str, Interval]) -> dict[str, dict[str, float | None]]:
     return {name: number._asdict() for name, number in numbers.items()}
 
 
@@ -185,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="folders, bundled names ('taef2') or hub ids (id:subfolder), as for train.evaluate",
     )
     parser.add_argument(
-        "--validation", default=PHOTOS, help="where a validation split with classes is (default: %(default)s)"
+        "--validation", default=PHOTOS, help="data with a validation split that has classes (default: %(default)s)"
     )
     parser.add_argument(
         "--limit", type=number_of("photos"), default=LIMIT, help="photos, evenly spread (default: %(default)s)"
@@ -198,10 +198,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--probe", type=number_of("steps"), metavar="STEPS", help="also train a small denoiser so long")
     parser.add_argument(
-        "--seeds", type=read_seeds, default=SEEDS, help="of the probe, from 0 on (default: %(default)s)"
+        "--seeds", type=read_seeds, default=SEEDS, help="seeds of the probe, from 0 on (default: %(default)s)"
     )
-    parser.add_argument("--preset", choices=PROBES, default="tiny", help="whose guide is the probe")
-    parser.add_argument("--data", default=PHOTOS, help="where the probe's training split is (default: %(default)s)")
+    parser.add_argument("--preset", choices=PROBES, default="tiny", help="preset whose guide is the probe")
+    parser.add_argument("--data", default=PHOTOS, help="data with the probe's training split (default: %(default)s)")
     parser.add_argument(
         "--training", type=number_of("photos"), default=TRAINING, help="photos the probe learns (default: %(default)s)"
     )

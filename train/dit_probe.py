@@ -87,10 +87,10 @@ def main(argv: list[str] | None = None) -> None:
         "--preset",
         choices=[name for name, preset in PRESETS.items() if preset.stage2],
         default="tiny",
-        help="whose guide network is the probe (default: %(default)s)",
+        help="preset whose guide network is the probe (default: %(default)s)",
     )
     parser.add_argument(
-        "--steps", type=number_of("steps"), default=600, help="to train each probe for (default: %(default)s)"
+        "--steps", type=number_of("steps"), default=600, help="steps to train each probe for (default: %(default)s)"
     )
     add_data_arguments(parser)
     add_run_arguments(parser)

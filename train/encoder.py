@@ -135,7 +135,7 @@ class Distillation(nn.Module):
         return features + self.preset.logits_weight * logits, {"features": features.detach(), "logits": logits.detach()}
 
     def adversary_loss(self, step: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-        """Nothing: there is no adversary."""
+        """Nothing, since there is no adversary."""
         return iter(())
 
     def pictures(self) -> None:
@@ -172,7 +172,7 @@ def student_weights(trained: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", choices=PRESETS, required=True, help="whose recipe is followed")
+    parser.add_argument("--preset", choices=PRESETS, required=True, help="preset whose recipe is followed")
     add_data_arguments(parser)
     add_run_arguments(parser)
     args = parser.parse_args(argv)

@@ -22,7 +22,7 @@ class RunError(RuntimeError):
 
 
 def check_weights(file: Path, needed: str) -> None:
-    """The file of a network's weights is there.
+    """Check that the file of a network's weights is there.
 
     Args:
         needed: how the message begins, which names the network and the file.

@@ -230,7 +230,7 @@ def choose_metrics(asked: list[str] | None, weights: Path, count: int) -> tuple[
         if not (weights / file).is_file():
             left_out[name] = f"'{weights / file}' is not there"
         elif name in FEATURES and count <= FEATURES[name]:
-            left_out[name] = f"{count} pictures are too few, it takes more than {FEATURES[name]:,}"
+            left_out[name] = f"too few pictures, {count}; it takes more than {FEATURES[name]:,}"
         else:
             chosen.append(name)
     return tuple(chosen), left_out
@@ -271,7 +271,7 @@ def measure_checkpoint(
     instruments = Measure(chosen, weights, device)
     routes, latent = evaluate(model, photos, instruments, others, mean_layers, rounding, batch_size)
     for name in set(chosen) - set(routes["rae"]):
-        left_out[name] = f"{len(photos) - len(photos.damaged)} readable pictures are too few"
+        left_out[name] = f"too few readable pictures, {len(photos) - len(photos.damaged)}"
     options: dict[str, object] = {"--baseline": " ".join(others), "--mean-layers": mean_layers, "--limit": limit}
     options |= {"--metrics": " ".join(metrics or ()), "--rounding": rounding if rounding != "round" else None}
     options |= {
@@ -360,7 +360,7 @@ def write_report(file: Path | None, report: dict) -> None:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", nargs="?", default=DEFAULT_MODEL, help="folder or id; RAE and adapters too")
-    parser.add_argument("--data", default=str(DATA), help="where a validation split is (default: %(default)s)")
+    parser.add_argument("--data", default=str(DATA), help="data with a validation split (default: %(default)s)")
     parser.add_argument("--weights", type=Path, default=WEIGHTS_FOLDER, help="folder of the offline networks")
     parser.add_argument("--metrics", nargs="+", choices=METRICS, help="default: all that need no download")
     parser.add_argument(
@@ -374,13 +374,18 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--size", type=number_of("pixels"), help="side of the pictures, pixels (default: the model's own)"
     )
-    parser.add_argument("--rounding", choices=ROUNDINGS, default="round", help="to 8 bits; RAE's evaluation truncates")
+    parser.add_argument(
+        "--rounding",
+        choices=ROUNDINGS,
+        default="round",
+        help="how pictures are brought to 8 bits; RAE's evaluation truncates",
+    )
     parser.add_argument("--crop", choices=CROP_NAMES, default="square", help="adm: as ImageNet's statistics were made")
     parser.add_argument(
         "--precision",
         choices=("float32", "bfloat16"),
         default="float32",
-        help="of the computation (default: %(default)s)",
+        help="precision of the computation (default: %(default)s)",
     )
     parser.add_argument("--limit", type=number_of("pictures"), help="use only this many photos, evenly spread")
     parser.add_argument(
@@ -388,11 +393,13 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     parser.add_argument("--generated", nargs="+", metavar="SET", help="measure these folders or npz files instead")
-    parser.add_argument("--split", default="validation", help="of --data (default: %(default)s)")
+    parser.add_argument("--split", default="validation", help="split of --data (default: %(default)s)")
     parser.add_argument(
-        "--copies", action="store_true", help="of --generated also how near the nearest training photo is"
+        "--copies", action="store_true", help="with --generated: also how near the nearest training photo is"
     )
-    parser.add_argument("--inception", action="store_true", help="of --generated also gFID, IS, precision and recall")
+    parser.add_argument(
+        "--inception", action="store_true", help="with --generated: also gFID, IS, precision and recall"
+    )
     parser.add_argument(
         "--reference",
         type=Path,

@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--minutes",
         type=amount_of("minutes", exclusive=True),
         default=60.0,
-        help="for everything, from now to the card (default: 60)",
+        help="time for everything, from now to the card (default: 60)",
     )
     parser.add_argument("--dry-run", action="store_true", help="time a few steps, print the plan, and do nothing else")
     parser.add_argument(
@@ -67,16 +67,18 @@ def build_parser() -> argparse.ArgumentParser:
         help="channels of the decoder, a multiple of 64 (default: the encoder's, from 256 to 512)",
     )
     parser.add_argument(
-        "--decoder-layers", type=number_of("layers"), default=4, help="of the decoder (default: %(default)s)"
+        "--decoder-layers", type=number_of("layers"), default=4, help="layers of the decoder (default: %(default)s)"
     )
     parser.add_argument(
-        "--fusion-width", type=number_of("channels"), help="of an expert (default: four times the encoder's channels)"
+        "--fusion-width",
+        type=number_of("channels"),
+        help="width of an expert (default: four times the encoder's channels)",
     )
     parser.add_argument(
         "--precision", choices=("no", "bf16"), help="'no' is fp32 (default: bf16 on a CUDA GPU, else fp32)"
     )
     parser.add_argument(
-        "--workers", type=number_of("processes", least=0), default=1, help="that read pictures (default: 1)"
+        "--workers", type=number_of("processes", least=0), default=1, help="processes that read pictures (default: 1)"
     )
     parser.add_argument(
         "--networks",
@@ -85,9 +87,15 @@ def build_parser() -> argparse.ArgumentParser:
         help="folder of the pretrained networks that judge pictures (default: %(default)s)",
     )
     parser.add_argument(
-        "--log", nargs="*", choices=TRACKERS, default=["tensorboard"], help="where curves go (default: tensorboard)"
+        "--log",
+        nargs="*",
+        choices=TRACKERS,
+        default=["tensorboard"],
+        help="where the curves are logged (default: tensorboard)",
     )
-    parser.add_argument("--out", type=Path, default=Path("runs"), help="where runs are kept (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs"), help="folder where runs are kept (default: %(default)s)"
+    )
     parser.add_argument(
         "--to", type=Path, help="folder of the finished model (default: 'model' in the folder of the run)"
     )
@@ -102,7 +110,7 @@ def _width(text: str) -> int:
 
 
 def check_weights(job: Job) -> None:
-    """The encoder's weights can be had and are its own.
+    """Check that the encoder's weights can be fetched or read, and fit it.
 
     Raises:
         CheckpointError: why not, and what to do.
@@ -118,7 +126,7 @@ def check_weights(job: Job) -> None:
 def train_phase(job: Job, plan: Plan, phase: str, length: Length) -> None:
     """Train a phase by the loop that all commands share; a finished one is left alone."""
     row = job.row(phase, length)
-    preset, checked = job.preset({phase: row}), plan.checked(job)
+    preset, checked = job.preset({phase: row}), plan.photos_to_check(job)
 
     def build(_: Accelerator) -> Reconstruction:
         torch.manual_seed(row.schedule.seed)

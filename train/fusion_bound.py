@@ -66,7 +66,7 @@ def measure_bound(
 
     Args:
         limit: photos, evenly spread.
-        steps: of the descent.
+        steps: steps of the descent.
         size: side of the photos, pixels; as the explorer compares photos when ``None``.
 
     Raises:
@@ -110,11 +110,13 @@ def bound_words(report: dict[str, Any]) -> str:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", help="folder or hub id of a tokenizer with fusion")
-    parser.add_argument("--data", default=DATA, help="where a validation split is")
+    parser.add_argument("--data", default=DATA, help="data with a validation split")
     parser.add_argument(
         "--limit", type=number_of("pictures"), default=PHOTOS, help="photos, evenly spread (default: %(default)s)"
     )
-    parser.add_argument("--steps", type=number_of("steps"), default=STEPS, help="of the descent (default: %(default)s)")
+    parser.add_argument(
+        "--steps", type=number_of("steps"), default=STEPS, help="steps of the descent (default: %(default)s)"
+    )
     parser.add_argument(
         "--size", type=number_of("pixels"), help="side of the photos (default: 224 for models of any size)"
     )

@@ -19,6 +19,7 @@ from PIL import Image
 
 from drorae import DiTDH, DRoRAEClassPipeline
 from drorae.checkpoints import module_hash, resolve
+from drorae.errors import count_of
 from drorae.images import png_with_settings
 from drorae.pipelines.base import SamplerSettings, picture_seeds
 from train import generate_prompts
@@ -107,7 +108,8 @@ def main(argv: list[str] | None = None) -> None:
     if state.is_main_process:
         if args.npz:
             write_npz(args.out, args.count, labels)
-        print(f"{args.out}: {args.count} pictures, {len(classes)} classes, {args.steps} steps, {args.guidance}.")
+        pictures, steps = count_of(args.count, "picture"), count_of(args.steps, "step")
+        print(f"{args.out}: {pictures}, {count_of(len(classes), 'class', 'classes')}, {steps}, {args.guidance}.")
 
 
 if __name__ == "__main__":

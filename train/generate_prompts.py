@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from drorae import DRoRAETextPipeline
 from drorae.checkpoints import module_hash
+from drorae.errors import count_of
 from drorae.images import png_with_settings
 from drorae.pipelines.base import SamplerSettings, picture_seeds
 from drorae.pipelines.text_to_image import check_prompts
@@ -133,7 +134,8 @@ def main(argv: list[str] | None = None) -> None:
             write(place(number), png_with_settings(picture, details))
     state.wait_for_everyone()
     if state.is_main_process:
-        print(f"{args.out}: {count} pictures of {len(rows)} prompts, {args.steps} steps, {args.guidance}.")
+        made, steps = f"{count_of(count, 'picture')} of {count_of(len(rows), 'prompt')}", count_of(args.steps, "step")
+        print(f"{args.out}: {made}, {steps}, {args.guidance}.")
         if args.clip:
             print(f"CLIP score ({CLIP}): {clip_score(args.out, rows, args.per_prompt, state.device):.3f}")
 

@@ -181,7 +181,7 @@ def caption_features(pipeline: DRoRAETextPipeline, captions: Sequence[str]) -> T
 
 
 def nearest_trained(pipeline: DRoRAETextPipeline, gallery: Gallery, wanted: Sequence[int]) -> list[int]:
-    """For every prompt the icon of the training data whose caption is nearest to it."""
+    """The icon of the training data whose caption is nearest to each prompt."""
     texts = caption_features(pipeline, gallery.captions)
     trained = torch.tensor([i for i, caption in enumerate(gallery.captions) if not is_held_out(caption)])
     return trained[(texts[list(wanted)] @ texts[trained].T).argmax(1)].tolist()
@@ -219,8 +219,8 @@ def measure_choices(
     """The report: forced choices by style and by kind of picture, and colours by style.
 
     Args:
-        files: of icons, one per style.
-        steps, scale: of the sampler; the pipeline's own scale of guidance when ``None``.
+        files: files of icons, one per style.
+        steps, scale: steps and scale of the sampler; the pipeline's own scale of guidance when ``None``.
         limit: prompts of a style, evenly spread.
     """
     network = EfficientNetLite2(weights)
@@ -278,11 +278,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("pipeline", help="folder or hub id of a text-to-image pipeline trained on icons")
     parser.add_argument("--data", nargs="+", default=ICONS, help="icon files (default: %(default)s)")
     parser.add_argument("--weights", type=Path, default=SHARED / "weights", help="folder of EfficientNet-Lite2")
-    parser.add_argument("--steps", type=number_of("steps"), default=STEPS, help="of the sampler (default: %(default)s)")
+    parser.add_argument(
+        "--steps", type=number_of("steps"), default=STEPS, help="steps of the sampler (default: %(default)s)"
+    )
     parser.add_argument(
         "--scale",
         type=read_scale,
-        help="of guidance, 1 is none (default: the pipeline's own, else 3)",
+        help="strength of the guidance; 1 means none (default: the pipeline's own, else 3)",
     )
     parser.add_argument(
         "--limit", type=number_of("pictures"), help="use only this many prompts of a style, evenly spread"

@@ -50,10 +50,10 @@ class Cases(NamedTuple):
     """Interventions on photos.
 
     Attributes:
-        kinds: of the interventions, (K,).
+        kinds: kinds of the interventions, (K,).
         trained: PSNR of the photos as trained, dB, (M,).
-        psnr: of the interventions, dB, (M, K).
-        standings: of the interventions, M lists of K.
+        psnr: PSNR of the interventions, dB, (M, K).
+        standings: standings of the interventions, M lists of K.
     """
 
     kinds: list[str]
@@ -105,7 +105,7 @@ def choose_limits(departure: np.ndarray, harmless: np.ndarray) -> tuple[float, f
     The share of harmless cases is taken to fall with the departure: isotonic regression.
 
     Args:
-        departure: of the cases, 0 or more, (n,).
+        departure: departure of the cases, 0 or more, (n,).
         harmless: whether the error hardly grew, boolean, (n,).
     """
     met, which, counts = np.unique(departure, return_inverse=True, return_counts=True)
@@ -178,7 +178,7 @@ def usage(cases: Cases, betas: list[float]) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path, help=f"folder; {USAGE} and its configuration are written there")
-    parser.add_argument("--data", default=PHOTOS, help="where a validation split is (default: %(default)s)")
+    parser.add_argument("--data", default=PHOTOS, help="data with a validation split (default: %(default)s)")
     parser.add_argument(
         "--photos", type=number_of("photos", LEAST), help="use only this many, evenly spread (default: all)"
     )
@@ -189,11 +189,11 @@ def main(argv: list[str] | None = None) -> None:
     size = model.check_size(standing_size(model), DataError)
     photos = load_held_out(args.data, "validation", size, args.photos)
     if len(photos) < LEAST:
-        raise DataError(f"--data {args.data}: its {len(photos)} photos are too few, it takes {LEAST} or more.")
+        raise DataError(f"--data {args.data}: too few photos, {len(photos)}; give {LEAST} or more.")
     with tqdm(total=len(photos), desc="interventions") as bar:
         cases = painted_cases(model, photos.batches(BATCH), bar)
     if len(cases.trained) < LEAST:
-        raise DataError(f"--data {args.data}: {len(cases.trained)} readable photos are too few; give {LEAST} or more.")
+        raise DataError(f"--data {args.data}: too few readable photos, {len(cases.trained)}; give {LEAST} or more.")
 
     chosen, checked = cases.part(0), cases.part(1)
     low, high = choose_limits(chosen.numbers("departure").ravel(), chosen.growth.ravel() < GROWTH)

@@ -40,7 +40,7 @@ def token_distances(model: AutoencoderDRoRAE, photos: ValidationPhotos, batch_si
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path, help="folder; its configuration is written again")
-    parser.add_argument("--validation", default=str(SHARED / "photos20"), help="where a validation split is")
+    parser.add_argument("--validation", default=str(SHARED / "photos20"), help="data with a validation split")
     parser.add_argument("--limit", type=number_of("pictures"), help="use only this many photos, evenly spread")
     args = parser.parse_args(argv)
 

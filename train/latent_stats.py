@@ -83,8 +83,8 @@ def stored_dtype(folder: Path) -> torch.dtype:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path, help="folder; its weights and configuration are written again")
-    parser.add_argument("--data", default=str(SHARED / "photos20"), help="where a training split is")
-    parser.add_argument("--split", default="train", help="of --data (default: %(default)s)")
+    parser.add_argument("--data", default=str(SHARED / "photos20"), help="data with a training split")
+    parser.add_argument("--split", default="train", help="split of --data (default: %(default)s)")
     parser.add_argument("--limit", type=number_of("pictures"), help="use only this many photos, evenly spread")
     parser.add_argument(
         "--workers", type=number_of("threads"), default=2, help="threads that read pictures (default: 2)"

@@ -58,9 +58,9 @@ class Row(NamedTuple):
 
     Attributes:
         paper: its numbers, as text.
-        runs: of presets ("dinov2-b/fusion"), whose results it has; none where nothing here trains it.
+        runs: runs of presets ("dinov2-b/fusion"), whose results it has; none where nothing here trains it.
         note: what has to be known to compare.
-        samples: of rows with a gFID.
+        samples: samples of rows with a gFID.
     """
 
     name: str

@@ -9,9 +9,18 @@ from __future__ import annotations
 from typing import Any
 
 from drorae.study.published import LAYERS, ROUTE_SCORES, STRATEGIES, VARIANTS, WIDTHS, RouteScores
-from train.settings import AdversaryPreset, PerceptualPreset, Preset, Schedule, Stage1Preset, Stage2Preset, TextPreset
+from train.settings import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    AdversaryPreset,
+    PerceptualPreset,
+    Preset,
+    Schedule,
+    Stage1Preset,
+    Stage2Preset,
+    TextPreset,
+)
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PICTURES = 1_281_167  # of ImageNet's training split
 IMAGENET_STEPS = PICTURES // 256  # of one epoch of a tokenizer
 DENOISER_STEPS = PICTURES // 1024  # of one epoch of a denoiser
@@ -200,7 +209,7 @@ def _backbone() -> Preset:
     )
 
 
-def _scaled(expected: str, **changes: Any) -> Preset:
+def _scaled_preset(expected: str, **changes: Any) -> Preset:
     return Preset({**DINOV2_B_MODEL, **changes}, None, {"fusion": _fusion(expected)})
 
 
@@ -208,11 +217,11 @@ PAPER = {
     NAME: DINOV2_B,
     f"{NAME}-rae": RAE,
     **{
-        f"{NAME}-{row.setting}": _scaled(f"rFID {row.rfid} (paper, table 8)", fusion_hidden_size=row.setting)
+        f"{NAME}-{row.setting}": _scaled_preset(f"rFID {row.rfid} (paper, table 8)", fusion_hidden_size=row.setting)
         for row in WIDTHS
     },
     **{
-        f"{NAME}-deepest-{row.setting}": _scaled(f"rFID {row.rfid} (paper, table 9)", fusion_layers=row.setting)
+        f"{NAME}-deepest-{row.setting}": _scaled_preset(f"rFID {row.rfid} (paper, table 9)", fusion_layers=row.setting)
         for row in LAYERS[:-1]  # all twelve are the default
     },
     **{f"{NAME}-{name}": _design(name) for name in DESIGNS},

@@ -276,7 +276,7 @@ def card_text(
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", choices=PRESETS, required=True, help="whose recipe is followed")
+    parser.add_argument("--preset", choices=PRESETS, required=True, help="preset whose recipe is followed")
     parser.add_argument("--to", type=Path, required=True, help="folder to write")
     parser.add_argument("--limit", type=number_of("pictures"), help="measure on this many photos only, evenly spread")
     parser.add_argument("--baseline", nargs="+", help="also measure these, as in train.evaluate")

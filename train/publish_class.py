@@ -223,7 +223,7 @@ def main(argv: list[str] | None = None) -> None:
         "--preset",
         choices=[name for name, preset in PRESETS.items() if preset.stage2],
         required=True,
-        help="whose recipe is followed",
+        help="preset whose recipe is followed",
     )
     parser.add_argument("--to", type=Path, required=True, help="folder to write")
     parser.add_argument("--tokenizer", help="name the card and the pipeline give (default: the preset's)")
@@ -231,7 +231,7 @@ def main(argv: list[str] | None = None) -> None:
         "--scale",
         type=read_scale,
         default=1.5,
-        help="of AutoGuidance, saved with the pipeline as its own (default: %(default)s)",
+        help="strength of AutoGuidance, saved with the pipeline as its own (default: %(default)s)",
     )
     parser.add_argument(
         "--samples", type=number_of("pictures"), default=2000, help="per setting (default: %(default)s)"

@@ -134,7 +134,7 @@ def assemble(runs: Path, tokenizer: str, scale: float) -> DRoRAETextPipeline:
 
 
 def check_self_contained(folder: Path) -> None:
-    """A pipeline's folder holds its text encoder, and none of its files names a place on this disk.
+    """Check that a pipeline's folder holds its text encoder, and that none of its files names a place on this disk.
 
     Raises:
         CheckpointError: naming the file.
@@ -145,7 +145,9 @@ def check_self_contained(folder: Path) -> None:
     for file in sorted(folder.rglob("*config.json")):
         for name, value in json.loads(file.read_text(encoding="utf-8")).items():
             if isinstance(value, str) and (Path(value).is_absolute() or value.startswith("..")):
-                raise CheckpointError(f"'{file}' names '{value}' as {name}, which is only here; save it again without.")
+                raise CheckpointError(
+                    f"'{file}' names '{value}' as {name}, which exists on this machine only; save it again without."
+                )
 
 
 def grid(pipeline: DRoRAETextPipeline, prompts: list[str]) -> Image.Image:
@@ -171,7 +173,7 @@ def main(argv: list[str] | None = None) -> None:
         "--preset",
         choices=[n for n, p in PRESETS.items() if "text" in p.stage2],
         required=True,
-        help="whose recipe is followed",
+        help="preset whose recipe is followed",
     )
     parser.add_argument("--to", type=Path, required=True, help="folder to write")
     parser.add_argument("--tokenizer", help="name the card and the pipeline give (default: the preset's)")
@@ -179,7 +181,7 @@ def main(argv: list[str] | None = None) -> None:
         "--scale",
         type=read_scale,
         default=3.0,
-        help="of guidance, saved with the pipeline as its own (default: %(default)s)",
+        help="strength of the guidance, saved with the pipeline as its own (default: %(default)s)",
     )
     parser.add_argument("--data", nargs="+", default=ICONS, help="icon files (default: %(default)s)")
     parser.add_argument(
@@ -187,7 +189,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--seen", default="", help="what somebody saw in the grid, sentences for the card's limits")
     parser.add_argument("--limit", type=number_of("pictures"), help="measure on this many of each file only")
-    parser.add_argument("--out", type=Path, default=Path("runs"), help="where runs are kept (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs"), help="folder where runs are kept (default: %(default)s)"
+    )
     args = parser.parse_args(argv)
     runs = args.out / args.preset
     row = PRESETS[args.preset].stage2["text"]

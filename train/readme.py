@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
         type=Path,
         nargs="?",
         default=Path("assets/drorae-tiny"),
-        help="whose numbers are shown (default: %(default)s)",
+        help="model whose numbers are shown (default: %(default)s)",
     )
     parser.add_argument("--readme", type=Path, default=Path("README.md"), help="file to change (default: %(default)s)")
     args = parser.parse_args(argv)

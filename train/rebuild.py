@@ -73,7 +73,7 @@ def make(derived: Derived, root: Path) -> None:
     else:
         code = subprocess.run(arguments, cwd=root, check=False).returncode
     if code:
-        raise RunError(f"python {' '.join(derived.command)} ended with code {code}; mend that, then run this again.")
+        raise RunError(f"python {' '.join(derived.command)} ended with code {code}; fix that, then run this again.")
 
 
 def rebuild(
@@ -110,8 +110,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     left = rebuild(DERIVED, ROOT, dry_run=args.dry_run)
     if left:
-        raise RunError(f"{len(left)} of {len(DERIVED)} are stale still: {', '.join(each.title for each in left)}.")
-    print("Everything is of the weights that are there.")
+        raise RunError(f"{len(left)} of {len(DERIVED)} are still stale: {', '.join(each.title for each in left)}.")
+    print("Everything is up to date with the weights.")
 
 
 if __name__ == "__main__":

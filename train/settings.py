@@ -6,6 +6,9 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
+from drorae.errors import count_of
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of its pixels, per channel
 NOT_TRAINED = "not yet trained"  # what a row says of its own result until there is one
 
 
@@ -59,8 +62,9 @@ class Schedule:
         parts = processes * self.accumulation
         if self.batch_size % parts:
             raise ValueError(
-                f"a batch of {self.batch_size} does not divide over {processes} processes x {self.accumulation} "
-                "accumulation steps; choose another --accumulation or number of processes"
+                f"a batch of {self.batch_size} does not divide over {count_of(processes, 'process', 'processes')} x "
+                f"{count_of(self.accumulation, 'accumulation step')}; choose another --accumulation or "
+                "number of processes"
             )
         return self.batch_size // parts
 

@@ -46,7 +46,7 @@ def store_gains(folder: Path, gains: Tensor, size: int, data: str, command: str)
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path, help=f"folder; {SPREAD} is written there")
-    parser.add_argument("--data", default=PHOTOS, help="where a validation split is (default: %(default)s)")
+    parser.add_argument("--data", default=PHOTOS, help="data with a validation split (default: %(default)s)")
     parser.add_argument("--photos", type=number_of("photos"), help="use only this many, evenly spread (default: all)")
     parser.add_argument(
         "--batch-size", type=number_of("photos"), default=16, help="photos at once (default: %(default)s)"

@@ -170,8 +170,8 @@ def build_task(args: argparse.Namespace, preset: Preset, phase: Stage1Preset) ->
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", choices=PRESETS, required=True, help="whose recipe is followed")
-    parser.add_argument("--phase", choices=(*PHASES, BACKBONE), required=True, help="which part to train")
+    parser.add_argument("--preset", choices=PRESETS, required=True, help="preset whose recipe is followed")
+    parser.add_argument("--phase", choices=(*PHASES, BACKBONE), required=True, help="phase to train")
     parser.add_argument("--start", help="checkpoint or hub id (also RAE's; id@revision) to start from")
     add_dry_run_arguments(parser)
     add_data_arguments(parser)

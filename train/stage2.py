@@ -202,13 +202,13 @@ def main(argv: list[str] | None = None) -> None:
         "--preset",
         choices=[name for name, preset in PRESETS.items() if preset.stage2],
         required=True,
-        help="whose recipe is followed",
+        help="preset whose recipe is followed",
     )
     parser.add_argument("--condition", choices=CONDITIONS, required=True, help="what the denoiser is conditioned on")
     parser.add_argument("--guide", action="store_true", help="train the weak network of AutoGuidance")
     parser.add_argument("--tokenizer", help="checkpoint or hub id to train upon (default: the preset's)")
     parser.add_argument("--start", help="pipeline (folder or hub id) whose denoiser to go on from (default: afresh)")
-    parser.add_argument("--classes", type=number_of("classes"), help="how many there are, where the data does not say")
+    parser.add_argument("--classes", type=number_of("classes"), help="number of classes, where the data does not say")
     parser.add_argument("--no-cache", action="store_true", help="compute the latents anew in every epoch")
     add_dry_run_arguments(parser)
     add_data_arguments(parser)

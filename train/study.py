@@ -15,7 +15,7 @@ from statistics import median
 from train.engine.session import add_data_arguments, add_run_arguments, amount_of, main_guard, number_of
 from train.errors import RunError
 from train.experiments.experiment import Experiment
-from train.experiments.generation import Generation
+from train.experiments.generation import GenerationMeasure
 from train.experiments.report import write_report
 from train.experiments.rows import BASES, GENERATION, SEEDS, TABLES, StudyRow, all_runs, rows_of
 from train.experiments.running import Study, read_result
@@ -70,7 +70,7 @@ def describe_runs(runs: dict[str, Experiment], rows: list[StudyRow], out: Path, 
     left += (len(runs) - finished) * (median(measuring) if measuring else 0.0)
     time = f"about {left / 3600:.1f} h for the others" if known else "give --rate to know how long the others take"
     more = ", the sampler and the probes" if any(row.table == GENERATION for row in rows) else ""
-    return "\n".join([*lines, f"{finished} of {len(runs)} runs are there; {time}, without phase 1{more}."])
+    return "\n".join([*lines, f"finished: {finished} of {len(runs)} runs; {time}, without phase 1{more}."])
 
 
 def _rate(runs: dict[str, Experiment], results: dict[str, dict | None], base: str) -> float | None:
@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--base", choices=BASES, default="study", help="base models (default: %(default)s)")
     parser.add_argument("--rows", nargs="+", metavar="ROW", help="only these, by their names")
     parser.add_argument(
-        "--seeds", type=read_seeds, default=SEEDS, help="of every row, from 0 on (default: %(default)s)"
+        "--seeds", type=read_seeds, default=SEEDS, help="seeds of every row, from 0 on (default: %(default)s)"
     )
     parser.add_argument("--limit", type=number_of("photos"), help="measure on this many validation photos only")
     parser.add_argument(
@@ -102,7 +102,9 @@ def main(argv: list[str] | None = None) -> None:
         help="pictures a second that --dry-run counts with (default: as measured)",
     )
     parser.add_argument("--report", action="store_true", help="train nothing: figures and sentences from the tables")
-    parser.add_argument("--to", type=Path, default=STUDY, help="where tables and report are (default: %(default)s)")
+    parser.add_argument(
+        "--to", type=Path, default=STUDY, help="folder of the tables and the report (default: %(default)s)"
+    )
     add_data_arguments(parser)
     add_run_arguments(parser)
     parser.set_defaults(log=[])
@@ -121,7 +123,10 @@ def main(argv: list[str] | None = None) -> None:
         print(describe_runs(runs, rows, args.out, args.rate))
         return
     study = Study(args)
-    generation, generated = Generation(study), {run.hash for row in tables.get(GENERATION, ()) for run in row.runs}
+    generation, generated = (
+        GenerationMeasure(study),
+        {run.hash for row in tables.get(GENERATION, ()) for run in row.runs},
+    )
     for number, experiment in enumerate(runs.values(), 1):
         found = study.run(experiment)["numbers"]
         found |= generation.measure(experiment) if experiment.hash in generated else {}

@@ -86,7 +86,7 @@ def evidence(pipeline: DRoRAETextPipeline, data: Sequence[str], limit: int | Non
                 bar.update(len(images))
         captions = photos.captions(of)
         if len(captions) < 3:
-            raise DataError(f"--data {source}: {len(captions)} pictures are too few to compare captions; use more.")
+            raise DataError(f"--data {source}: too few pictures to compare captions, {len(captions)}; use more.")
         right += captions
         wrong += [captions[i] for i in derangement(len(captions), seed).tolist()]
         counts.append(f"{len(captions)} of {Path(source).stem}")
@@ -141,7 +141,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", help="folder or hub id of a text-to-image pipeline")
     parser.add_argument(
-        "--data", nargs="+", default=ICONS, help="where captioned validation splits are (default: %(default)s)"
+        "--data", nargs="+", default=ICONS, help="data with captioned validation splits (default: %(default)s)"
     )
     parser.add_argument("--limit", type=number_of("pictures"), help="use only this many of each, evenly spread")
     parser.add_argument("--json", type=Path, help="also write the numbers here")

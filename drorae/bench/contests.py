@@ -20,7 +20,7 @@ from drorae.bundled import DEFAULT_GENERATOR, DEFAULT_MODEL, picture_path
 from drorae.checkpoints import CheckpointError
 from drorae.choices import CONTESTS
 from drorae.devices import multiplies_bf16
-from drorae.errors import DRoRAEError
+from drorae.errors import DRoRAEError, reason_of
 from drorae.explorer.explore import explore, intervene
 from drorae.explorer.interventions import standard_interventions
 from drorae.images import to_pil
@@ -45,7 +45,7 @@ CLOSE = 1e-3  # relative difference up to which two ways gave the same
 
 
 class BenchError(DRoRAEError):
-    """Two ways to do the same did not give the same, or there is nothing to measure."""
+    """Two ways to do one thing gave different results, or there is nothing to measure."""
 
 
 def contests(device: torch.device, names: Sequence[str] | None = None) -> Iterator[Contest | str]:
@@ -124,7 +124,7 @@ def against_one_by_one(device: torch.device) -> Contest:
     every = standard_interventions(model.encoder.num_layers, fusion_of(model).beta)
     wanted = [each for some in every.values() for each in some]
 
-    def together() -> Tensor:
+    def run_together() -> Tensor:
         found = explore(picture, model).interventions
         assert found is not None
         frames = [frame for beta, frame in zip(found.betas, found.strengths, strict=True) if beta != found.beta]
@@ -135,7 +135,7 @@ def against_one_by_one(device: torch.device) -> Contest:
         return stack_pictures([intervene(picture, model, each) for each in wanted])
 
     title = f"{len(wanted)} interventions and the experts' pictures, from one reading / interventions one by one"
-    return matching_contest("bundle", title, together, one_by_one, 0.32, close=0.02)  # of 255 levels, rounded
+    return matching_contest("bundle", title, run_together, one_by_one, 0.32, close=0.02)  # of 255 levels, rounded
 
 
 def stack_pictures(frames: list[Any]) -> Tensor:
@@ -158,12 +158,14 @@ def against_doubled_batch(device: torch.device) -> Contest | str:
     labels = {"class_labels": condition["class_labels"].repeat(2)}
     twice = torch.cat([latents] * 2), torch.cat([t] * 2), labels
 
-    def doubled() -> Tensor:
+    def run_doubled() -> Tensor:
         strong, weak = predict(denoiser, *twice), predict(guide, *twice)
         return extrapolate(strong[:4], weak[:4], 1.5)
 
     ours = AutoGuidance(denoiser, guide, condition, 1.5)
-    return matching_contest("guidance", "AutoGuidance / RAE's, on the batch twice", partial(ours, latents, t), doubled)
+    return matching_contest(
+        "guidance", "AutoGuidance / RAE's, on the batch twice", partial(ours, latents, t), run_doubled
+    )
 
 
 def against_fp32(device: torch.device) -> Contest | str:
@@ -187,7 +189,7 @@ def against_eager(device: torch.device) -> Contest | str:
         with torch.inference_mode():
             compiled(images)
     except Exception as error:  # whatever a compiler that is not there or too old says
-        return f"torch.compile is left out: {(str(error).strip().splitlines() or [type(error).__name__])[0]}"
+        return f"torch.compile is left out: {reason_of(error)}"
     ours, theirs = (lambda: compiled(images)), (lambda: model(images))
     return matching_contest("compile", "all layers, torch.compile / eager", ours, theirs)
 

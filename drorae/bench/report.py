@@ -18,12 +18,12 @@ def print_ratios(names: Sequence[str] | None, rounds: int, device_name: str | No
     """Measure and print, each ratio as soon as it is there; what is left out, and why, on the error stream.
 
     Args:
-        names: of :data:`drorae.choices.CONTESTS`; all when ``None``.
+        names: names out of :data:`drorae.choices.CONTESTS`; all when ``None``.
         rounds: how often each is timed.
         device_name: as torch names it; the best that is there when ``None``.
 
     Raises:
-        BenchError: there is no such device; two ways to do the same did not give the same.
+        BenchError: there is no such device; two ways to do one thing gave different results.
     """
     device = find_device(device_name)
     machine, left_out = about_machine(device), []

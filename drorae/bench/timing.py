@@ -14,7 +14,7 @@ LEAST = 0.1  # seconds that one measurement takes at least: quicker work is repe
 
 
 class Contest(NamedTuple):
-    """Two ways to do the same.
+    """Two ways to do one thing.
 
     Attributes:
         name: as ``--only`` takes it.

@@ -17,9 +17,9 @@ from drorae.checkpoints.loading import (
     check_fit,
     check_same,
     check_stacks,
+    headers_of,
     load_checked,
     load_strict,
-    stored_as,
 )
 from drorae.checkpoints.weights import (
     CONFIG,
@@ -51,6 +51,7 @@ __all__ = [
     "commit",
     "fetch_file",
     "find_variant",
+    "headers_of",
     "load_checked",
     "load_strict",
     "load_weights",
@@ -60,7 +61,6 @@ __all__ = [
     "read_weights",
     "resolve",
     "split_revision",
-    "stored_as",
     "stored_folder",
     "stored_only",
     "weight_files",

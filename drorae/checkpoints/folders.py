@@ -9,7 +9,7 @@ from pathlib import Path
 
 from huggingface_hub import hf_hub_download, snapshot_download
 
-from drorae.bundled import DEFAULT_MODEL, bundled
+from drorae.bundled import DEFAULT_MODEL, bundled_path
 from drorae.model_files import CheckpointError
 
 PATTERNS = ["*.json", "*.safetensors", "*.md"]  # of a Hub repository: nothing that could run
@@ -50,7 +50,7 @@ def local_folder(name: str | Path) -> Path | None:
     if not str(name):
         return None
     try:
-        return next((place for place in (Path(name), bundled(name)) if place is not None and place.is_dir()), None)
+        return next((place for place in (Path(name), bundled_path(name)) if place is not None and place.is_dir()), None)
     except (OSError, ValueError):  # a name that no folder can have: too long, or with a null character
         return None
 
@@ -68,7 +68,7 @@ def resolve(name: str | Path, revision: str | None = None, patterns: Sequence[st
     Args:
         name: a Hub id may be ``id@revision``.
         revision: the same, apart; it wins.
-        patterns: of the files of a Hub repository that are fetched.
+        patterns: patterns of the files of a Hub repository that are fetched.
 
     Raises:
         CheckpointError: there is no such folder and no such repository, or the Hub cannot be reached.

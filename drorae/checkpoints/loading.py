@@ -47,7 +47,7 @@ def load_checked(model_class: type[ModelMixin], loader: Callable[..., Any], fold
     """What ``loader`` makes of a folder whose files were checked, and are the same ones afterwards.
 
     Args:
-        kwargs: of ``loader``; ``variant`` must be among them.
+        kwargs: arguments of ``loader``; ``variant`` must be among them.
 
     Raises:
         CheckpointError: see :func:`check_files` and :func:`check_fit`; weights that are not finite; files that changed.
@@ -74,7 +74,7 @@ def build_strict(model_class: type, arguments: dict[str, Any], state: Mapping[st
     Raises:
         CheckpointError: weights that are missing, unknown or of another shape; the first are named.
     """
-    found = stored_as(state)
+    found = headers_of(state)
     try:
         with on_meta(len(found)):
             model = model_class(**arguments)
@@ -89,7 +89,8 @@ def build_strict(model_class: type, arguments: dict[str, Any], state: Mapping[st
 
 
 def check_fit(folder: Path, model_class: type[ModelMixin], files: Mapping[Path, Mapping[str, Stored]]) -> None:
-    """Weights and configuration belong together: every weight is there, none is unknown, all shapes and types fit.
+    """Check that weights and configuration belong together: every weight is there, none is unknown, all types and
+    shapes fit.
 
     Settings are checked one by one, and against the headers of the weights, before anything is built; then a network
     without values is, with as many parts as there are weights for.
@@ -105,7 +106,7 @@ def check_fit(folder: Path, model_class: type[ModelMixin], files: Mapping[Path, 
     config = read_config(folder)
     kind = config.get("_class_name")
     if kind not in [None, *(base.__name__ for base in model_class.__mro__)]:
-        raise CheckpointError(f"'{folder}' holds a model of the kind {kind!r:.80}, not a {model_class.__name__}.")
+        raise CheckpointError(f"'{folder}' holds a model of the kind {kind!r:.80}, not {model_class.__name__!r}.")
     found = {name: stored for part in files.values() for name, stored in part.items()}
     rules = getattr(model_class, "SETTINGS", None)
     if rules is None:  # a library's class, whose newer versions may have more of them
@@ -125,7 +126,7 @@ def check_fit(folder: Path, model_class: type[ModelMixin], files: Mapping[Path, 
 
 
 def check_stacks(config: Mapping[str, Any], stacks: Mapping[str, str], found: Mapping[str, Any], file: Path) -> None:
-    """The numbers of layers in a configuration are those of the weights.
+    """Check that the numbers of layers in a configuration are those of the weights.
 
     Args:
         stacks: what the names of a stack's weights begin with, before the number of the layer, by setting; a setting in
@@ -150,7 +151,7 @@ def check_stacks(config: Mapping[str, Any], stacks: Mapping[str, str], found: Ma
 
 
 def check_same(wanted: Mapping[str, Tensor], found: Mapping[str, Stored], where: str) -> None:
-    """Weights that a model has and those that were found have the same names, shapes, and floating-point types.
+    """Check that a model's weights and those that were found have the same names, shapes and floating-point types.
 
     Args:
         where: they were found.
@@ -176,7 +177,7 @@ def check_same(wanted: Mapping[str, Tensor], found: Mapping[str, Stored], where:
 
 
 def check_values(model: nn.Module, where: str) -> None:
-    """The weights of a model have the values that its own ``check_values``, if it has one, asks for.
+    """Check that the weights of a model have the values that its own ``check_values``, if it has one, asks for.
 
     Raises:
         CheckpointError: they do not.
@@ -187,6 +188,6 @@ def check_values(model: nn.Module, where: str) -> None:
         raise CheckpointError(f"The weights in {where} cannot be used: {error}; {FIX}.") from error
 
 
-def stored_as(state: Mapping[str, Tensor]) -> dict[str, Stored]:
+def headers_of(state: Mapping[str, Tensor]) -> dict[str, Stored]:
     """What a header would say of weights."""
     return {name: Stored(tuple(value.shape), TYPES.get(value.dtype, "")) for name, value in state.items()}

@@ -39,7 +39,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def check_plain(config: Mapping[str, Any], file: Path) -> None:
-    """A configuration names no code of its own, and no other way of loading weights.
+    """Check that a configuration names neither code of its own nor another way of loading weights.
 
     Raises:
         CheckpointError: it does.
@@ -137,7 +137,7 @@ def read_weights(file: Path, only_floats: bool = True) -> dict[str, Tensor]:
 
 
 def check_finite(state: Mapping[str, Tensor], where: str) -> None:
-    """All weights are finite numbers.
+    """Check that all weights are finite numbers.
 
     Raises:
         CheckpointError: the first one that is not is named.

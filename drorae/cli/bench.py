@@ -12,7 +12,13 @@ HELP = "how fast this is here, as ratios against what one would otherwise use"
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """The options of this command."""
-    command.add_argument("--only", nargs="+", choices=CONTESTS, metavar="NAME", help=f"of {', '.join(CONTESTS)}")
+    command.add_argument(
+        "--only",
+        nargs="+",
+        choices=CONTESTS,
+        metavar="NAME",
+        help=f"contests to run, of {', '.join(CONTESTS)} (default: all)",
+    )
     command.add_argument("--rounds", type=int, default=7, help="how often each is timed (default: %(default)s)")
     command.add_argument("--device", help="cpu, cuda, ... (default: the best that is there)")
     command.add_argument("--json", action="store_true", help="print one JSON object per ratio instead of a table")

@@ -62,6 +62,6 @@ def save_picture(picture: np.ndarray, path: str | Path) -> None:
 
 
 def size_text(picture: np.ndarray) -> str:
-    """Width and height of a picture (H, W, 3), to be read: ``"256 x 192 px"``."""
+    """Width and height of a picture (H, W, 3), as display text: ``"256 x 192 px"``."""
     height, width, _ = picture.shape
     return f"{width} x {height} px"

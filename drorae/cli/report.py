@@ -21,7 +21,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         nargs=2,
         default=(0.5, 0.5),
         metavar=("X", "Y"),
-        help="of the square, as a share of the picture's width and height (default: 0.5 0.5)",
+        help="centre of the square, as a share of the picture's width and height (default: 0.5 0.5)",
     )
     command.add_argument("--out", type=Path, required=True, help="file to write (.html)")
     command.set_defaults(misdirected=misdirected_file)

@@ -19,11 +19,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
     """The options of this command."""
     command.add_argument("--generator", help="pipeline folder or Hub id (default: the embedded one)")
     subject = command.add_mutually_exclusive_group(required=True)
-    subject.add_argument("--class", dest="label", help="name or number")
+    subject.add_argument("--class", dest="label", help="class, by name or number")
     subject.add_argument("--prompt", help="what to show")
     command.add_argument("--negative", default="", help="what to lead away from, with --prompt")
-    command.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
-    command.add_argument("--steps", type=int, default=25, help="of the sampler (default: %(default)s)")
+    command.add_argument("--seed", type=int, default=0, help="seed of the noise (default: %(default)s)")
+    command.add_argument("--steps", type=int, default=25, help="steps of the sampler (default: %(default)s)")
     command.add_argument(
         "--guidance",
         choices=GUIDANCE,
@@ -32,10 +32,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--scale",
         type=float,
-        help="of guidance, 1 is none (default: the generator's own, else 1.5 for a class, 3 for a text)",
+        help="strength of guidance; 1 means none (default: the generator's own, else 1.5 for a class, 3 for a text)",
     )
     command.add_argument(
-        "--decoder", choices=DECODERS, help="which decoder paints (default: finetuned, where there is one)"
+        "--decoder", choices=DECODERS, help="decoder that paints (default: finetuned, where there is one)"
     )
     command.add_argument("--out", type=Path, required=True, help="file to write (PNG, it holds the settings)")
     command.set_defaults(misdirected=misdirected_file)

@@ -27,13 +27,13 @@ class BatchRow:
     """One picture.
 
     Attributes:
-        name: of its file, with as many of its folders as tell it from the other pictures'.
+        name: name of its file, with as many of its folders as tell it from the other pictures'.
         metrics: route name to ``psnr`` (dB), ``ssim`` and ``mae``; empty where the picture could not be read.
         gain: PSNR of the last route over ``rae``, dB; ``None`` without fusion.
         harmed: share of pixels the last route moved away from the original; ``None`` without fusion.
         layer: number, from 1, of the layer with the largest mean share; ``None`` without fusion.
         thumbnail: (64, 64, 3) uint8; ``None`` where the picture could not be read.
-        width, height: of the picture as the model saw it, pixels; ``None`` where it could not be read.
+        width, height: width and height of the picture as the model saw it, pixels; ``None`` where it could not be read.
         error: what was wrong with it.
     """
 
@@ -59,9 +59,9 @@ def explore_batch(
     """Explore pictures one after another; nothing of a picture is kept but its row. Bad files become rows, too.
 
     Args:
-        paths: of the pictures, or whatever else ``read`` takes.
+        paths: paths of the pictures, or whatever else ``read`` takes.
         size, whole: as in :func:`drorae.explorer.explore.open_picture`.
-        names: of the rows; those of :func:`distinct_names` when ``None``.
+        names: names of the rows; those of :func:`distinct_names` when ``None``.
         read: from a path and a name to the picture.
 
     Raises:

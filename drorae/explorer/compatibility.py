@@ -29,8 +29,8 @@ class Compatibility(NamedTuple):
 
     Attributes:
         cosine: mean cosine of the latent's tokens and those of the last layer, -1..1.
-        mean, variance: of the latent normalised with the model's statistics; about 0 and 1 for photos. ``None`` for a
-            model without statistics.
+        mean, variance: those of the latent, normalised with the model's statistics; about 0 and 1 for photos. ``None``
+            for a model without statistics.
         beyond: share of tokens, 0..1, that lie farther out than 99 % of held-out tokens; ``None`` where that distance
             was not measured.
         departure: how much the picture differs from the one painted as trained, see :func:`departures`.

@@ -17,8 +17,8 @@ def read_evidence(folder: Path, name: str) -> dict[str, Any] | None:
     The weights are read to know that: ask once for a model.
 
     Args:
-        folder: of the checkpoint.
-        name: of the file.
+        folder: folder of the checkpoint.
+        name: name of the file.
 
     Raises:
         CheckpointError: the file cannot be read, or says nothing of the weights.

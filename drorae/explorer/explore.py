@@ -1,6 +1,7 @@
 """Everything the explorer shows of one picture, computed in one call and returned as plain arrays.
 
-The page, ``python -m drorae`` and ``train.evaluate`` all go through this module, so they cannot disagree.
+The commands and the HTTP endpoints call it. The page and reports ask the :class:`~drorae.explorer.reading.Reading`
+under it part by part, and ``train.evaluate`` paints the same routes, so that all numbers agree.
 """
 
 from __future__ import annotations

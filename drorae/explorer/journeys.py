@@ -85,7 +85,7 @@ def sample_walk(
 
     Args:
         start: the first picture; of its seeds only the first counts.
-        end_seed: of the last picture.
+        end_seed: seed of the last picture.
         end_subject: class or prompt of the last picture, that of ``start`` when ``None``.
 
     Raises:
@@ -234,7 +234,7 @@ def conditions(
 
 
 def without_padding(condition: Condition) -> Condition:
-    """Text tokens that do not count as zeros, so that they add nothing where texts are mixed."""
+    """Text tokens with zeros for those that do not count, which add nothing where texts are mixed."""
     tokens, mask = condition["encoder_hidden_states"], condition["encoder_attention_mask"]
     return {"encoder_hidden_states": tokens * mask[..., None], "encoder_attention_mask": mask}
 

@@ -199,20 +199,20 @@ class Reading:
         # taken as it is, so that it equals the normal reconstruction on any device and at any batch size
         self._frames[Intervention(beta=trained)] = self.usual
 
-        def made() -> Interventions:
+        def current_frames() -> Interventions:
             painted, removed, alone = (_first_known(self._frames, each) for each in wanted)
             experts = _first_known(self._experts, numbers)
             return Interventions(len(numbers), trained, betas, painted, removed, alone, experts)
 
-        yield made()
+        yield current_frames()
         missing = [each for every in wanted for each in every if each not in self._frames]
         for start in range(0, len(missing), BATCH):
             some = missing[start : start + BATCH]
             painted = frames(self.parts, self.parts.mix(some), self.images)
             self._frames |= zip(some, painted, strict=True)
-            yield made()
+            yield current_frames()
         for _ in self._paint_experts():
-            yield made()
+            yield current_frames()
 
     def _paint_experts(self) -> Iterator[None]:
         """Paint the experts that are not painted yet; pauses after every few."""
@@ -236,7 +236,7 @@ class Reading:
         with torch.inference_mode():
             parts = self.parts
             assert self.fused is not None  # the parts are there only with a fusion
-            return next(_measured(parts, self.fused.tokens, parts.trained, self.images))
+            return next(_measure(parts, self.fused.tokens, parts.trained, self.images))
 
     @torch.inference_mode()
     def intervene(self, intervention: Intervention) -> Frame:
@@ -282,10 +282,10 @@ def _first_known(found: dict[Any, Frame], wanted: Sequence[Any]) -> list[Frame]:
 
 def frames(parts: FusionParts, tokens: Tensor, images: Tensor) -> Iterator[Frame]:
     """Paint and measure tokens (b, N, C) on one picture (1, 3, H, W)."""
-    yield from _measured(parts, tokens, parts.paint(tokens), images)
+    yield from _measure(parts, tokens, parts.paint(tokens), images)
 
 
-def _measured(parts: FusionParts, tokens: Tensor, painted: Tensor, images: Tensor) -> Iterator[Frame]:
+def _measure(parts: FusionParts, tokens: Tensor, painted: Tensor, images: Tensor) -> Iterator[Frame]:
     """Measure what was painted, (b, 3, H, W), from tokens (b, N, C)."""
     original = as_array(images)
     grid = parts.model.encoder.grid_of(images)
@@ -364,7 +364,7 @@ def _cut(
     picture: Image.Image, model: AutoencoderDRoRAE, size: int, whole: bool, centre: Sequence[float]
 ) -> Image.Image:
     if whole:
-        return pictures_of.whole(picture, size, model.encoder.patch_size)
+        return pictures_of.whole_picture(picture, size, model.encoder.patch_size)
     return pictures_of.square(picture, size, centre)
 
 

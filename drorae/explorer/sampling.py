@@ -124,7 +124,7 @@ def sample_with_progress(
     Nothing is computed that is not asked for: closing the iterator ends the sampling.
 
     Args:
-        name: of the model, for the settings kept with every picture.
+        name: name of the model, for the settings kept with every picture.
 
     Raises:
         SamplingError: a value that cannot be sampled, before anything is computed.

@@ -52,10 +52,10 @@ class Standing(NamedTuple):
 
     Attributes:
         size: side in pixels at which all of them were measured, this one as well.
-        gain: of this photo, dB, rounded as theirs.
+        gain: gain of this photo, dB, rounded as theirs.
         photos: how many held-out photos there are.
         below: how many of them gained less.
-        density: of their gains; the same for every photo.
+        density: density of their gains; the same for every photo.
     """
 
     size: int

@@ -16,7 +16,7 @@ from diffusers import VQModel
 from torch import Tensor, nn
 
 from drorae.checkpoints import CheckpointError, local_folder
-from drorae.errors import reason_of
+from drorae.errors import count_of, reason_of
 from drorae.explorer.exploration import Exploration
 from drorae.explorer.reading import picture_metrics
 from drorae.explorer.routes import ROUTES
@@ -158,7 +158,9 @@ def mean_tokenizer(model: AutoencoderDRoRAE, last: int, licence: str | None = No
     """
     name, count = f"mean-{last}", model.encoder.num_layers
     if not 1 <= last <= count:
-        raise CheckpointError(f"There is no '{name}': the encoder has {count} layers; use mean-1 to mean-{count}.")
+        raise CheckpointError(
+            f"There is no '{name}': the encoder has {count_of(count, 'layer')}; use mean-1 to mean-{count}."
+        )
     mean = MeanFusion(count, last, model.encoder.norm_eps)
     trained = load_mean_decoders(model, last)
     network, decoder = (model.decoder, OF_RAE) if trained is None else (trained.own, OWN)
@@ -274,7 +276,7 @@ def _careful_own(rebuild: Rebuild, model: AutoencoderDRoRAE, name: str) -> Rebui
     """The same, with one sentence for pictures of a size that a model of this package does not rebuild."""
 
     @torch.inference_mode()
-    def checked(images: Tensor) -> RoundTrip:
+    def rebuild_checked(images: Tensor) -> RoundTrip:
         height, width = images.shape[-2:]
         side = model.image_size
         if not model.config.any_size and (height, width) != (side, side):
@@ -283,7 +285,7 @@ def _careful_own(rebuild: Rebuild, model: AutoencoderDRoRAE, name: str) -> Rebui
             raise CheckpointError(_unfit(name, height, width, model.encoder.patch_size, ""))
         return rebuild(images.to(model.device))
 
-    return checked
+    return rebuild_checked
 
 
 def _unfit(name: str, height: int, width: int, factor: int | None, reason: str) -> str:

@@ -1,6 +1,6 @@
 """The only place that turns files, PIL pictures and arrays into tensors, and tensors back into pictures."""
 
-from drorae.images.crops import CENTRE, crop_box, square, whole
+from drorae.images.crops import CENTRE, crop_box, square, whole_picture
 from drorae.images.errors import ImageError
 from drorae.images.opening import decode, load_image, open_photo
 from drorae.images.photo import Photo
@@ -21,5 +21,5 @@ __all__ = [
     "to_pil",
     "to_tensor",
     "to_uint8",
-    "whole",
+    "whole_picture",
 ]

@@ -49,7 +49,7 @@ def crop_box(width: int, height: int, centre: Sequence[float] = CENTRE) -> tuple
     return left, top, side
 
 
-def whole(picture: Image.Image, size: int, patch: int) -> Image.Image:
+def whole_picture(picture: Image.Image, size: int, patch: int) -> Image.Image:
     """All of an RGB picture, resized (Lanczos) to about ``size * size`` pixels, both sides multiples of ``patch``; what
     the rounding leaves over at the edges is cut off.
 

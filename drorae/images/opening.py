@@ -79,7 +79,7 @@ def open_photo(source: str | Path | bytes | Image.Image | np.ndarray, name: str 
     if isinstance(source, bytes):
         stream: BinaryIO = io.BytesIO(source)
     else:
-        stream = _opened(Path(source), name, missing)
+        stream = _open_file(Path(source), name, missing)
     with stream:
         try:
             head = stream.read(64)
@@ -124,7 +124,7 @@ def decode(stream: BinaryIO, name: str, limited: bool = False) -> Photo:
     return _to_photo(held, name, limited)
 
 
-def _opened(path: Path, name: str, missing: str) -> BinaryIO:
+def _open_file(path: Path, name: str, missing: str) -> BinaryIO:
     try:
         if path.is_file():
             return path.open("rb")

@@ -17,7 +17,7 @@ class Photo:
 
     Attributes:
         picture: as :func:`load_image` returns it.
-        width, height: of the file, pixels, upright; ``picture`` has half of them where there were too many.
+        width, height: size of the file, pixels, upright; ``picture`` has half of them where there were too many.
         flattened: whether some of it was transparent, and is shown on white now.
     """
 
@@ -39,7 +39,7 @@ class Photo:
         ``flattened``.
 
         Args:
-            whole: it is shown as by :func:`whole`, not by :func:`square`.
+            whole: it is shown as by :func:`whole_picture`, not by :func:`square`.
             centre: as :func:`square` was given.
         """
         crop = None

@@ -182,7 +182,7 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
         return checkpoints.load_strict(cls, super().from_pretrained, pretrained_model_name_or_path, **kwargs)
 
     def check_values(self) -> None:
-        """The latent's statistics are possible ones: finite, and every standard deviation is positive.
+        """Check that the latent's statistics are finite, and every standard deviation is positive.
 
         Raises:
             ValueError: they are not.
@@ -333,7 +333,7 @@ class AutoencoderDRoRAE(ModelMixin, AutoencoderMixin, ConfigMixin):
         return size
 
     def check_images(self, x: Tensor) -> None:
-        """``x`` has the shape (B, 3, H, W), the type and the size that this model takes.
+        """Check that ``x`` has the shape (B, 3, H, W), the type and the size that this model takes.
 
         Raises:
             ValueError: it does not; the message says what the model takes.

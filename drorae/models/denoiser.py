@@ -93,14 +93,14 @@ class DiTDH(ModelMixin, ConfigMixin):
     Args:
         sample_size: side h = w of the latent.
         in_channels: channels C of the latent.
-        hidden_size, depth, num_heads: of trunk and head.
+        hidden_size, depth, num_heads: width, depth and heads of trunk and head.
         mlp_ratio: width of the MLPs; with SwiGLU two thirds of it are used.
         num_classes: classes; the label ``num_classes`` means none and is there for classifier-free guidance. ``None``
             for a condition that is text.
         text_dim: channels of the text tokens; ``None`` for a condition that is a class.
         trunk_patch_size: side of the squares of latent positions that the trunk joins to one token. RAE's is 1; larger
             ones make the trunk cheaper, while the head still sees every position.
-        latent_fingerprint: of the latent statistics it was trained on, see
+        latent_fingerprint: fingerprint of the latent statistics it was trained on, see
             :meth:`drorae.LatentStatistics.fingerprint`; ``None`` where that is not known.
 
     Raises:

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from drorae.errors import count_of
+
 
 class Routing(NamedTuple):
     """How the layers were mixed.
@@ -133,7 +135,7 @@ class Fusion(nn.Module):
 
     Args:
         num_layers: L, layers of the encoder.
-        eps: of every LN.
+        eps: eps of every LN.
     """
 
     def __init__(self, num_layers: int, eps: float = 1e-6):
@@ -147,7 +149,7 @@ class Fusion(nn.Module):
             ValueError: a number of layers other than L.
         """
         if len(layers) != self.num_layers:
-            raise ValueError(f"this fusion was built for {self.num_layers} layers and got {len(layers)}")
+            raise ValueError(f"this fusion was built for {count_of(self.num_layers, 'layer')} and got {len(layers)}")
         return layer_norm(torch.stack(tuple(layers)), self.eps)
 
     def forward(

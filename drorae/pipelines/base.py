@@ -59,7 +59,7 @@ def component(library: str, *names: str) -> Rule:
     return Rule(holds, f"a list of '{library}' and {' or '.join(names) or 'the name of a class'}")
 
 
-def optional(part: Rule) -> Rule:
+def optional_component(part: Rule) -> Rule:
     """A component that may be missing."""
     return Rule(lambda value: value == [None, None] or part.holds(value), f"{part.said}, or null twice")
 
@@ -98,8 +98,8 @@ class DRoRAEPipeline(DiffusionPipeline):
     SETTINGS: ClassVar[Rules] = {  # of the index of a pipeline's folder
         "scheduler": component("diffusers", *flow.SCHEDULERS),
         "denoiser": component("drorae", "DiTDH"),
-        "guide": optional(component("drorae", "DiTDH")),
-        "autoencoder": optional(component("drorae", "AutoencoderDRoRAE")),
+        "guide": optional_component(component("drorae", "DiTDH")),
+        "autoencoder": optional_component(component("drorae", "AutoencoderDRoRAE")),
         "autoencoder_name": maybe(text()),
         "guidance": maybe(one_of(*GUIDANCE)),
         "guidance_scale": maybe(number(0, MAX_SCALE)),
@@ -189,7 +189,7 @@ class DRoRAEPipeline(DiffusionPipeline):
         except CheckpointError as error:
             raise CheckpointError(f"'{folder}' holds no readable pipeline: {error}") from error
         if index.get("_class_name") != cls.__name__:
-            raise CheckpointError(f"'{folder}' holds a {index.get('_class_name')!s:.80}, not a {cls.__name__}.")
+            raise CheckpointError(f"'{folder}' holds the class {index.get('_class_name')!s:.80}, not {cls.__name__}.")
         check_settings(index, cls.SETTINGS, folder / INDEX, needed=["scheduler", "denoiser"])
         scheduler = load_scheduler(folder, index["scheduler"][1])
         has_guide = index.get("guide", [None])[0] is not None
@@ -300,7 +300,7 @@ class DRoRAEPipeline(DiffusionPipeline):
         if guidance not in GUIDANCE:
             raise SamplingError(f"guidance is one of {', '.join(map(repr, GUIDANCE))}, not {guidance!r}.")
         if not _is_number(scale) or not 0 <= scale <= MAX_SCALE:
-            raise SamplingError(f"guidance_scale is a number from 0 to {MAX_SCALE:g}, not {scale!r}; 1 is no guidance.")
+            raise SamplingError(f"guidance_scale is a number from 0 to {MAX_SCALE:g}, not {scale!r}; 1 means none.")
         if (
             not isinstance(interval, (list, tuple))
             or len(interval) != 2
@@ -378,8 +378,8 @@ def _is_number(value: Any) -> bool:
 
 
 def check_scheduler(scheduler: SchedulerMixin) -> None:
-    """A scheduler of flow matching, whose times are set by nothing but the number of steps, and which follows the flow
-    to its end at t = 0 without noise of its own: this is measured.
+    """Check that a scheduler is one of flow matching, that nothing but the number of steps sets its times, and that it
+    follows the flow to its end at t = 0 without noise of its own: this is measured.
 
     Raises:
         CheckpointError: it is not such a scheduler.
@@ -413,7 +413,9 @@ def load_scheduler(folder: Path, name: str) -> SchedulerMixin:
     file = folder / "scheduler" / "scheduler_config.json"
     config = read_json(file, unbounded=("lambda_min_clipped",))
     if config.get("_class_name") not in (None, name):
-        raise CheckpointError(f"'{file}' is of a {config['_class_name']!s:.80}, and '{folder / INDEX}' names a {name}.")
+        raise CheckpointError(
+            f"'{file}' is of the class {config['_class_name']!s:.80}, and '{folder / INDEX}' names {name}."
+        )
     kind = getattr(diffusers, name)
     check_settings(config, {**rules_of(kind), **SCHEDULER_SETTINGS}, file)
     try:

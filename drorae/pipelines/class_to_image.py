@@ -89,7 +89,7 @@ class DRoRAEClassPipeline(DRoRAEPipeline):
                 with the pipeline when ``None``, else ``"none"``.
             guidance_scale: 1 is none; what is saved with the pipeline when ``None``, else the paper's 1.5.
             guidance_interval: flow times between which guidance acts; 1 is noise.
-            seed: of every picture, or of the first one, the others counting up. The same seed is the same picture
+            seed: seed of every picture, or of the first one, the others counting up. The same seed is the same picture
                 alone or in a batch, on every device, up to rounding.
             generator: instead of seeds; one for all pictures or one for each.
             latents: noise (B, C, h, w) to start from, instead of drawing it.

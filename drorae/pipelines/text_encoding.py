@@ -104,7 +104,7 @@ def read_text_config(folder: Path) -> PreTrainedConfig:
     """The configuration of a text encoder, without what it says about attention.
 
     Raises:
-        CheckpointError: it is not readable, not of a known kind, or names code or sizes that nobody means.
+        CheckpointError: it is not readable, not of a known kind, or names code or unusable sizes.
     """
     found = read_config(folder)
     kind = found.pop("model_type", None)
@@ -114,7 +114,7 @@ def read_text_config(folder: Path) -> PreTrainedConfig:
         for size in value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]:
             number = isinstance(size, (int, float))
             if number and (size > LARGEST or (size < 0 and size != UNSET)):
-                raise CheckpointError(f"'{folder / CONFIG}' says {size!r:.40} for '{key}', which nobody means")
+                raise CheckpointError(f"'{folder / CONFIG}' says {size!r:.40} for '{key}', which is not a usable size")
     return AutoConfig.for_model(kind, **without_attention(found))
 
 
@@ -143,7 +143,7 @@ def read_text_weights(
         wanted = auto.from_config(config, attn_implementation=ATTENTION)
     most = 2 * sum(math.prod(tensor.shape) for tensor in stored.values()) + LARGEST
     if sum(tensor.numel() for tensor in (*wanted.parameters(), *wanted.buffers())) > most:
-        raise CheckpointError(f"'{folder / CONFIG}' describes a much larger network than its weights are of")
+        raise CheckpointError(f"'{folder / CONFIG}' describes a much larger network than its weights are for")
     for name, tensor in wanted.state_dict().items():
         if name in stored and stored[name].shape != tuple(tensor.shape):
             raise CheckpointError(f"The weight '{name}' in '{folder}' is of another shape than '{CONFIG}' says")
@@ -182,7 +182,7 @@ def token_width(model: PreTrainedModel) -> int:
 def encode(
     tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, prompts: list[str], max_tokens: int
 ) -> TextFeatures:
-    """Prompts to tokens. The empty prompt has no tokens that count: it is the null prompt.
+    """Prompts to tokens. The empty prompt is the null prompt: its mask is all False.
 
     Args:
         max_tokens: longer prompts are cut; :attr:`TextFeatures.lost` says what was.

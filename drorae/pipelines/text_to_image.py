@@ -17,7 +17,14 @@ from drorae.errors import count_of
 from drorae.models.autoencoder import AutoencoderDRoRAE
 from drorae.models.denoiser import DiTDH
 from drorae.pipelines import flow
-from drorae.pipelines.base import MAX_PICTURES, DRoRAEPipeline, SamplerSettings, SamplingError, component, optional
+from drorae.pipelines.base import (
+    MAX_PICTURES,
+    DRoRAEPipeline,
+    SamplerSettings,
+    SamplingError,
+    component,
+    optional_component,
+)
 from drorae.pipelines.guidance import INTERVAL, Condition
 from drorae.pipelines.text_encoding import encode, load_text_encoder, token_width
 from drorae.rules import Rules, maybe, text, whole_number
@@ -31,7 +38,7 @@ class DRoRAETextPipeline(DRoRAEPipeline):
     """Pictures of a text (paper section 4.3). Arguments as of :class:`~drorae.pipelines.base.DRoRAEPipeline`, and:
 
     Args:
-        tokenizer, text_encoder: of transformers, see :func:`drorae.pipelines.text_encoding.load_text_encoder`.
+        tokenizer, text_encoder: parts of transformers, see :func:`drorae.pipelines.text_encoding.load_text_encoder`.
         max_tokens: longer prompts are cut, with a warning that says how much was lost.
         text_encoder_name: id or ``id@revision`` of a published encoder that :meth:`from_pretrained` fetches when the
             pipeline's folder has none of its own.
@@ -42,8 +49,8 @@ class DRoRAETextPipeline(DRoRAEPipeline):
 
     SETTINGS: ClassVar[Rules] = {
         **DRoRAEPipeline.SETTINGS,
-        "tokenizer": optional(component("transformers")),
-        "text_encoder": optional(component("transformers")),
+        "tokenizer": optional_component(component("transformers")),
+        "text_encoder": optional_component(component("transformers")),
         "max_tokens": whole_number(3, 100_000),
         "text_encoder_name": maybe(text()),
     }

@@ -14,10 +14,10 @@ from drorae.checkpoints import (
     INDEX,
     CheckpointError,
     check_same,
+    headers_of,
     read_config,
     read_weights,
     resolve,
-    stored_as,
 )
 from drorae.errors import reason_of
 from drorae.model_files import read_json
@@ -63,7 +63,7 @@ def load_fusion(name: str | Path, revision: str | None = None, base: str | None 
 
     Args:
         name: folder or Hub id of the adapter.
-        revision: of the adapter on the Hub; its config names the revision of the base model.
+        revision: revision of the adapter on the Hub; its config names the revision of the base model.
         base: a local copy of the base model, to be used in its place.
 
     Raises:
@@ -102,7 +102,7 @@ def load_fusion(name: str | Path, revision: str | None = None, base: str | None 
             if part not in parts:
                 raise CheckpointError(f"the weight '{key}' is unknown")
             parts[part][rest] = value.float()
-        check_same(model.fusion_module.state_dict(), stored_as(parts["fusion_module"]), f"'{folder}'")
+        check_same(model.fusion_module.state_dict(), headers_of(parts["fusion_module"]), f"'{folder}'")
         model.fusion_module.load_state_dict(parts["fusion_module"], strict=True)
         if config.get("latent_statistics"):
             model.set_statistics(parts["statistics"]["std"], parts["statistics"].get("mean"))
@@ -118,7 +118,7 @@ def load_tokenizer(name: str | Path, variant: str | None = None) -> AutoencoderD
 
     Args:
         name: folder or Hub id, the latter with an optional ``@revision``.
-        variant: of a checkpoint of this package, as ``save_pretrained`` was given.
+        variant: variant of a checkpoint of this package, as ``save_pretrained`` was given.
 
     Raises:
         CheckpointError: it is none of the three, or cannot be used.

@@ -57,18 +57,18 @@ def prepare(name: str, kind: str = TOKENIZER) -> Generator[DownloadProgress, Non
         CheckpointError: it cannot be reached, stored or loaded, in one sentence.
     """
     for attempt in range(2):
-        states = yield from _prepared(name, kind, again=attempt > 0)
+        states = yield from _prepare_once(name, kind, again=attempt > 0)
         if states is not None:
             return states
         end_server()  # it had ended, of idleness or for want of memory
     raise AssertionError("not reached")
 
 
-def _prepared(name: str, kind: str, again: bool) -> Generator[DownloadProgress, None, States | None]:
+def _prepare_once(name: str, kind: str, again: bool) -> Generator[DownloadProgress, None, States | None]:
     """:func:`prepare`, once; ``None`` where no process was split off for it, unless it is tried ``again``."""
     if not SPLITS:
-        return (yield from _prepared_alone(name, kind))
-    connection = _asked(name, kind, again)
+        return (yield from _prepare_alone(name, kind))
+    connection = _ask(name, kind, again)
     if connection is None:
         return None
     lines: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
@@ -88,7 +88,7 @@ def _prepared(name: str, kind: str, again: bool) -> Generator[DownloadProgress, 
         running.difference_update(child)
 
 
-def _prepared_alone(name: str, kind: str) -> Generator[DownloadProgress, None, States]:
+def _prepare_alone(name: str, kind: str) -> Generator[DownloadProgress, None, States]:
     """:func:`prepare` where no process can be split off, as on Windows: one is started for each model, and imports
     everything anew."""
     try:
@@ -176,7 +176,7 @@ def _environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUTF8": "1"}
 
 
-def _asked(name: str, kind: str, again: bool) -> socket.socket | None:
+def _ask(name: str, kind: str, again: bool) -> socket.socket | None:
     """The line to a process that is going to be split off for a model; ``None`` where it cannot be asked for.
 
     Raises:

@@ -33,7 +33,7 @@ class MeanDecoders(NamedTuple):
     Attributes:
         own: for the mean of the layers.
         rae: for the last layer, after as many steps; ``None`` where that was not kept.
-        steps: of the training.
+        steps: steps of the training.
     """
 
     own: PixelDecoder
@@ -47,7 +47,7 @@ def save_mean_decoders(
     """Write ``folder/mean-{layers}`` in half precision.
 
     Args:
-        folder: of the model.
+        folder: folder of the model.
         command: that trained the decoder.
     """
     place = folder / f"mean-{layers}"

@@ -49,7 +49,7 @@ def convert_denoiser(saved: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str
         CheckpointError: a weight of an unknown name, or constants that are not those of this architecture.
     """
     if not isinstance(saved, Mapping):
-        raise CheckpointError(f"The file holds a {type(saved).__name__}, not the weights of a denoiser.")
+        raise CheckpointError(f"The file holds the type {type(saved).__name__}, not the weights of a denoiser.")
     for name in ("ema", "model"):
         if isinstance(saved.get(name), Mapping):
             saved = saved[name]
@@ -120,7 +120,7 @@ def _arguments(state: Mapping[str, Tensor], constants: Mapping[str, Tensor]) -> 
 
 
 def _check_constants(arguments: dict[str, Any], constants: Mapping[str, Tensor]) -> None:
-    """Position embeddings of the file are those this architecture builds.
+    """Check that the position embeddings of the file are those this architecture builds.
 
     Raises:
         CheckpointError: they are others, so that the network would compute something else.

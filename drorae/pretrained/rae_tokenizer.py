@@ -223,7 +223,7 @@ def read_rae(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except CheckpointError as error:
         raise CheckpointError(f"'{folder}' holds no readable RAE: {error}") from error
     if config.get("_class_name") != "AutoencoderRAE":
-        raise CheckpointError(f"'{folder}' is a {config.get('_class_name')!s:.80}, not an AutoencoderRAE.")
+        raise CheckpointError(f"'{folder}' holds the class {config.get('_class_name')!s:.80}, not AutoencoderRAE.")
     check_settings(config, SETTINGS, folder / CONFIG)
     if lost := sorted(CONSTANTS - weights.keys()):
         raise CheckpointError(f"'{folder}' holds no readable RAE: the weight '{lost[0]}' is missing; fetch it again.")
@@ -314,7 +314,7 @@ def load_raw_rae(
 
 
 def check_published(repository: str) -> None:
-    """Files in PyTorch's format come from RAE's own repository, or from a folder.
+    """Check that files in PyTorch's format come from RAE's own repository, or from a folder.
 
     Raises:
         CheckpointError: another repository.

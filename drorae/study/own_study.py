@@ -56,9 +56,9 @@ def read_study(folder: Path = FOLDER) -> OwnStudy | None:
                 parts.append(list(csv.DictReader(file)))
         study = OwnStudy(*parts)
         # everything that is read later is looked at once
-        for figure in (relative(study, "scaling", "width-"), relative(study, "layers", "deepest-")):
+        for figure in (relative_points(study, "scaling", "width-"), relative_points(study, "layers", "deepest-")):
             assert all(len(point) == 4 for point in figure)
-        traded(study), decoder_rows(study)
+        trade_points(study), decoder_rows(study)
         return study if study.summary and {"key", "sentence"} <= set(study.claims[0]) else None
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         return None
@@ -91,7 +91,7 @@ class Point(NamedTuple):
     high: float
 
 
-def relative(study: OwnStudy, table: str, prefix: str, base: str | None = None) -> list[Point]:
+def relative_points(study: OwnStudy, table: str, prefix: str, base: str | None = None) -> list[Point]:
     """The rows of a table whose names begin with ``prefix``, in order of size; none where RAE has no number."""
     base = base or (bases(study) or [""])[0]
     mine = [row for row in study.summary if (row["table"], row["base"], row["axis"]) == (table, base, "True")]
@@ -144,7 +144,7 @@ def scaling_figure(study: OwnStudy) -> go.Figure:
             if line is not None:
                 _add_line(figure, chart_sizes(line[0], column), line[1], f"{base}: least squares", colour, column)
             for prefix, symbol in kinds:
-                points = relative(study, table, prefix, base)
+                points = relative_points(study, table, prefix, base)
                 if points:
                     words = f"{base}{', shallowest layers' if prefix == 'shallowest-' else ''}: {axis_title(study)}"
                     _add_points(figure, points, words, colour, symbol, column, prefix != "deepest-")
@@ -255,7 +255,7 @@ class Traded(NamedTuple):
     y: Point
 
 
-def traded(study: OwnStudy) -> list[Traded]:
+def trade_points(study: OwnStudy) -> list[Traded]:
     """The rows whose latents a denoiser has learned, each latent once; none where RAE's was not."""
     base = (bases(study) or [""])[0]
     mine = [row for row in study.summary if (row["table"], row["base"]) == (LATENT_TABLE, base)]
@@ -277,7 +277,7 @@ def generation_figure(study: OwnStudy) -> go.Figure:
     """How hard a latent is to learn against how well it rebuilds, as shares of RAE's; the paper's beside ours."""
     import plotly.graph_objects as go
 
-    ours = traded(study)
+    ours = trade_points(study)
     papers = [(each.name, each.rfid / RFID_OF_RAE, each.loss / LOSS_OF_RAE) for each in published.VARIANTS if each.loss]
     points = {f"paper: {name}": (x, y) for name, x, y in papers} | {each.row: (each.x.y, each.y.y) for each in ours}
     spans = []
@@ -383,7 +383,7 @@ FIGURES = {"scaling": scaling_figure, "rules": rules_figure, "generation": gener
 
 def figure_names(study: OwnStudy) -> list[str]:
     """The figures that there are numbers for."""
-    return [name for name in FIGURES if name != "generation" or traded(study)]
+    return [name for name in FIGURES if name != "generation" or trade_points(study)]
 
 
 def figures(study: OwnStudy) -> dict[str, go.Figure]:

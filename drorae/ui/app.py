@@ -14,7 +14,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 from drorae.ui import gpu  # before anything that could touch CUDA
 
 # isort: split
-from drorae.bundled import DEFAULT_GENERATOR, DEFAULT_MODEL, DEFAULT_TEXT_GENERATOR, bundled, is_bundled
+from drorae.bundled import DEFAULT_GENERATOR, DEFAULT_MODEL, DEFAULT_TEXT_GENERATOR, bundled_path, is_bundled
 from drorae.checkpoints import local_folder
 from drorae.devices import DEVICE, PRECISION, PRECISIONS, best_device, multiplies_bf16, page_precision
 from drorae.errors import DRoRAEError
@@ -102,7 +102,7 @@ def serve(argv: list[str] | None) -> int:
             print(f"{PRECISION}=bf16 is slower than fp32 here: this processor only emulates it.", file=sys.stderr)
         model = cast_weights(load_tokenizer(args.model), precision).to(device)
         folder = local_folder(args.model)
-        embedded = folder is not None and folder.resolve() == bundled(DEFAULT_MODEL)
+        embedded = folder is not None and folder.resolve() == bundled_path(DEFAULT_MODEL)
         generator = args.generator or (DEFAULT_GENERATOR if embedded and is_bundled(DEFAULT_GENERATOR) else None)
         text = args.text_generator
         text = text or (DEFAULT_TEXT_GENERATOR if embedded and is_bundled(DEFAULT_TEXT_GENERATOR) else None)

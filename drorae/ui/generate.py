@@ -163,7 +163,7 @@ def make_pictures(_shelf: Shelf, generators: list[Generator], wish: Wish) -> Ite
     """Pictures of a class or a text, with what each step would end at."""
     generator = generator_of(generators, wish)
     request = request_of(generator, wish)
-    yield from loading(generator)
+    yield from announce_loading(generator)
     given = (generator.load(), request, generator.title)
     for state in gpu.stream(sample_with_progress, *given, seconds=sampling_seconds(request)):
         yield progress_value(state) if isinstance(state, SamplingProgress) else generation_value(state)
@@ -173,7 +173,7 @@ def make_grid(_shelf: Shelf, generators: list[Generator], wish: Wish) -> Iterato
     """Seeds against guidance scales."""
     generator = generator_of(generators, wish)
     request = request_of(generator, wish)
-    yield from loading(generator)
+    yield from announce_loading(generator)
     scales = wish.get("scales")
     rows = min(len(scales), MAX_SCALES) if isinstance(scales, list) else 1
     given = (generator.load(), request, scales)
@@ -186,7 +186,7 @@ def make_walk(_shelf: Shelf, generators: list[Generator], wish: Wish) -> Iterato
     request, end = request_of(generator, wish), request_of(generator, {**wish, "subject": wish.get("end")})
     if len(request.seeds) != 2:
         raise SamplingError("A walk leads from one seed to another; give two.")
-    yield from loading(generator)
+    yield from announce_loading(generator)
     given = (generator.load(), request, request.seeds[1], end.subject)
     yield from map(journey_value, gpu.stream(sample_walk, *given, seconds=sampling_seconds(request, WALK, 1)))
 
@@ -196,7 +196,7 @@ def make_from_photo(_shelf: Shelf, generators: list[Generator], wish: Wish) -> I
     generator = generator_of(generators, wish)
     request = request_of(generator, wish)
     picture = open_upload(photo_path(photos_of(wish, 1)[0]))
-    yield from loading(generator)
+    yield from announce_loading(generator)
     pipeline = generator.load()
     given = (pipeline, request, square(picture, pipeline.autoencoder.image_size), wish.get("time"))
     for state in gpu.stream(sample_from_photo, *given, seconds=sampling_seconds(request, rows=1)):
@@ -220,7 +220,7 @@ ANSWERS = {
 }
 
 
-def loading(generator: Generator) -> Iterator[dict[str, Any]]:
+def announce_loading(generator: Generator) -> Iterator[dict[str, Any]]:
     """Say that a generator is loaded, where that takes a while."""
     if not generator.is_loaded():
         yield {"running": True, "loading": generator.title}

@@ -93,7 +93,7 @@ class Generator:
     def chosen(self) -> dict[str, Any] | None:
         """Seeds that somebody chose by looking: ``looked_at`` (how many seeds), ``settings`` they were sampled with,
         and ``seeds`` by class or prompt; ``None`` where there is no such file, or one for other weights."""
-        return self._beside(CHOSEN)
+        return self._read_beside(CHOSEN)
 
     def has_first(self) -> bool:
         """Whether :meth:`first` has pictures."""
@@ -101,12 +101,12 @@ class Generator:
 
     def first(self) -> dict[str, Any] | None:
         """Finished pictures that ship with the generator; ``None`` where there are none, or of other weights."""
-        return self._beside(FIRST)
+        return self._read_beside(FIRST)
 
     def _has(self, name: str) -> bool:
         return self._folder is not None and (self._folder / name).is_file()
 
-    def _beside(self, name: str) -> dict[str, Any] | None:
+    def _read_beside(self, name: str) -> dict[str, Any] | None:
         if not self._has(name):
             return None  # without loading it
         pipeline = self.load()

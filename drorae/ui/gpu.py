@@ -98,7 +98,7 @@ def stream(function: Callable[..., Any], *args: Any, seconds: float) -> Generato
         raise GPUError(TAG.sub("", str(error.message))) from None
 
 
-def _asked(seconds: float, *_: Any) -> int:
+def _duration(seconds: float, *_: Any) -> int:
     """The duration that ZeroGPU is asked for."""
     return round(seconds)
 
@@ -123,7 +123,7 @@ def _task(seconds: float, function: Callable[..., Any], *args: Any) -> Generator
 _compute: Callable[..., Generator[Any, None, None]] = _task
 if spaces is not None:
     spaces.disable_gradio_auto_wrap()  # or Gradio may let every event's function be a fork's
-    _compute = spaces.GPU(_task, duration=_asked)
+    _compute = spaces.GPU(_task, duration=_duration)
 
 
 def _place(value: Any) -> Any:

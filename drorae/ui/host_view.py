@@ -69,13 +69,13 @@ class Counted:
             return
         opens = scope["method"] == "GET" and route_path(scope) == "/"
 
-        async def counted(message: Message) -> None:
+        async def send_counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self.requests.visits += opens and message["status"] == 200
                 self.requests.errors += message["status"] >= 500
             await send(message)
 
-        await self.app(scope, receive, counted)
+        await self.app(scope, receive, send_counted)
 
 
 class HostSample(NamedTuple):

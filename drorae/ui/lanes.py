@@ -33,7 +33,7 @@ from drorae.ui.visitors import Visitor, visitor_of
 logger = logging.getLogger(__name__)
 
 SAID = "said"  # a sentence about what was asked, in a job that has not ended
-BATCHES = 4  # that take turns, picture by picture
+READERS = 4  # of many photos that take turns, picture by picture
 PAINTERS = 2  # of what follows behind the routes, likewise
 
 
@@ -43,7 +43,7 @@ def lane(name: str, limit: int = 1) -> dict[str, Any]:
 
 
 IN_EXPLORE, IN_GENERATE, IN_TOKENIZE, IN_LOAD, IN_STUDY = map(lane, (EXPLORE, GENERATE, TOKENIZE, LOAD, STUDY))
-IN_LAYERS, IN_PHOTOS = lane(LAYERS, PAINTERS), lane(PHOTOS, BATCHES)
+IN_LAYERS, IN_PHOTOS = lane(LAYERS, PAINTERS), lane(PHOTOS, READERS)
 
 WHAT = {
     EXPLORE: "questions about photos",
@@ -131,14 +131,14 @@ class LaneQueue(Queue):
         if name not in self.limits.sizes:
             return None
         waiting, share = self.waiting(name), self.limits.shares[name]
-        here = [asked_by(event) for event in [*waiting, *self.running(name)]]
+        here = [asker_of(event) for event in [*waiting, *self.running(name)]]
         if sum(each.session == visitor.session for each in here) >= share:
             return Refusal("visitor", OWN.format(count=count_of(share, "answer")))
         near = sum(each.address == visitor.address for each in here)
         if near >= SHARED * share:
-            return Refusal("address", NEIGHBOURS.format(ahead=near, what=WHAT[name], soon=self.soon(name)))
+            return Refusal("address", NEIGHBOURS.format(ahead=near, what=WHAT[name], soon=self.forecast(name)))
         if len(waiting) >= self.limits.sizes[name]:
-            return Refusal("full", FULL.format(ahead=len(waiting), what=WHAT[name], soon=self.soon(name)))
+            return Refusal("full", FULL.format(ahead=len(waiting), what=WHAT[name], soon=self.forecast(name)))
         return None
 
     def waiting(self, name: str) -> list[Event]:
@@ -164,13 +164,13 @@ class LaneQueue(Queue):
 
     def listens(self, event: Event) -> bool:
         """Whether whoever asked listens; taken for granted where streams are not noted."""
-        names = (event.session_hash, asked_by(event).session)
+        names = (event.session_hash, asker_of(event).session)
         return NOTED not in event.request.scope or any(name in self.listeners for name in names)
 
     def names_of(self, number: str) -> tuple[str, ...]:
         """Who asked a question, by its number, as :attr:`listeners` knows them; nobody where it is not there."""
         event = self.event_ids_to_events.get(number)
-        return () if event is None else (event.session_hash, asked_by(event).session)
+        return () if event is None else (event.session_hash, asker_of(event).session)
 
     async def leave(self, name: str) -> None:
         """End what was asked by somebody who does not listen."""
@@ -216,9 +216,9 @@ class LaneQueue(Queue):
         Gradio's own rank counts the questions of the same visitor, and not what is being served.
         """
         for name in names or self.limits.sizes:
-            before = {asked_by(event).session for event in self.running(name)}
+            before = {asker_of(event).session for event in self.running(name)}
             for event in self.waiting(name):
-                mine = asked_by(event).session
+                mine = asker_of(event).session
                 self.tell_place(event, len(before - {mine}))
                 before.add(mine)
 
@@ -232,11 +232,11 @@ class LaneQueue(Queue):
             return
         data = self.place(event.fn, event.data.data, ahead)
         if data is not None:
-            output = {"data": data if known is None else replacing(data), "is_generating": True}
+            output = {"data": data if known is None else replacement(data), "is_generating": True}
             self._places[event] = ahead
             self.pass_on(event, ProcessGeneratingMessage(output=output, success=True))
 
-    def soon(self, name: str) -> str:
+    def forecast(self, name: str) -> str:
         """When a lane will have moved on, as far as its last jobs tell."""
         seconds = self.jobs.usual_seconds(name) * len(self.waiting(name)) / 2
         if seconds < 45:
@@ -264,7 +264,7 @@ class LaneQueue(Queue):
             self._outcomes[event._id] = outcome_of(event_message, self._outcomes[event._id])
         answers = isinstance(event_message, ProcessGeneratingMessage) and event_message.output.get("data")
         if answers and self._places.pop(event, None) is not None:  # Gradio's first, after what was told of the place
-            output = event_message.output | {"data": replacing(answers)}
+            output = event_message.output | {"data": replacement(answers)}
             event_message = event_message.model_copy(update={"output": output})
         self.pass_on(event, event_message)
 
@@ -346,12 +346,12 @@ def has_room(line: EventQueue) -> bool:
     return line.concurrency_limit is None or line.current_concurrency < line.concurrency_limit
 
 
-def replacing(data: list[Any]) -> list[Any]:
+def replacement(data: list[Any]) -> list[Any]:
     """Data as Gradio sends changes: everything is replaced."""
     return [[["replace", [], each]] for each in data]
 
 
-def asked_by(event: Event) -> Visitor:
+def asker_of(event: Event) -> Visitor:
     """Who asked for what waits or is served."""
     return event.request.state.visitor
 

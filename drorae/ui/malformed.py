@@ -28,13 +28,13 @@ class Malformed:
         """Serve one request."""
         started = False
 
-        async def watched(message: Message) -> None:
+        async def send_watched(message: Message) -> None:
             nonlocal started
             started = True
             await send(message)
 
         try:
-            await self.app(scope, receive, watched)
+            await self.app(scope, receive, send_watched)
         except Exception as error:
             if started or scope["type"] != "http":
                 raise

@@ -1,4 +1,4 @@
-"""The endpoints as MCP tools. Gradio serves them; what its server gets wrong for pictures and JSON is mended here."""
+"""The endpoints as MCP tools. Gradio serves them; what its server gets wrong for pictures and JSON is fixed here."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ class Photos:
         """What a function of :mod:`drorae.ui.looking` finds in a photo."""
         return gpu.run(function, self.recent, look.model, look.photo, look.findings.cut, *args, seconds=seconds)
 
-    def explored(self, look: Look) -> Exploration:
+    def routes_of(self, look: Look) -> Exploration:
         """A photo through every route."""
         found = look.findings
         if found.routes is None:
@@ -106,7 +106,7 @@ class Photos:
         """The kind ``routes``: the only thing that a new photo waits for."""
         look = self.look(wish)
         return routes_value(
-            self.explored(look),
+            self.routes_of(look),
             key=str(wish.get("key")),
             name=photo_name(wish),
             model={"name": look.name, "hash": self.shelf.hash(look.name)},
@@ -116,9 +116,9 @@ class Photos:
 
     def tiles(self, wish: Wish) -> dict[str, Any]:
         """The kind ``tiles``: what each layer alone can paint, for the strip."""
-        return tiles_value(self.painted(self.look(wish)))
+        return tiles_value(self.tiles_of(self.look(wish)))
 
-    def painted(self, look: Look) -> list[Frame]:
+    def tiles_of(self, look: Look) -> list[Frame]:
         """What each layer alone can paint of a photo."""
         found = look.findings
         if found.tiles is None:
@@ -140,7 +140,7 @@ class Photos:
         look = self.look(wish)
         found = look.findings
         if found.gain is None:
-            routes = self.explored(look)
+            routes = self.routes_of(look)
             if routes.size == spread.size:  # measured there already
                 *_, last = routes.metrics
                 found.gain = routes.metrics[last]["psnr"] - routes.metrics["rae"]["psnr"]
@@ -154,15 +154,15 @@ class Photos:
         """The kind ``frames``: every intervention the page has at hand. Pictures come twice, once strengths and
         removals are painted and at the end; in between only how far it is."""
         look = self.look(wish)
-        routes = self.explored(look)
-        for made in self.intervened(look):
+        routes = self.routes_of(look)
+        for made in self.interventions_in(look):
             if isinstance(made, Interventions):
                 yield frames_value(routes, made)
             else:
                 done, total = made
                 yield {"done": done, "total": total}
 
-    def intervened(self, look: Look) -> Iterator[Interventions | tuple[int, int]]:
+    def interventions_in(self, look: Look) -> Iterator[Interventions | tuple[int, int]]:
         """The interventions in a photo, as :func:`drorae.ui.looking.interventions` finds them; the last has all."""
         found = look.findings
         if found.interventions is not None:
@@ -201,7 +201,7 @@ class Photos:
             else:
                 yield {"columns": {name: {"id": name, "progress": state}}, "done": 0, "total": 1}
 
-    def similar(self, wish: Wish) -> dict[str, Any]:
+    def similarity(self, wish: Wish) -> dict[str, Any]:
         """The kind ``similar``: what resembles the ``token`` of the wish, on its photo and on the ``second`` one.
 
         Raises:
@@ -222,7 +222,7 @@ class Photos:
 
     def arrays(self, wish: Wish) -> dict[str, Any]:
         """A file of NumPy with every array of the photo in full precision: ``name``, ``type`` and ``base64``."""
-        result = self.explored(self.look(wish))
+        result = self.routes_of(self.look(wish))
         arrays = {
             "original": result.original,
             "weights": result.weights,
@@ -249,10 +249,10 @@ class Photos:
         picture = example_path(example) or photo_name(wish)  # as the command can take it
         state, look = wish.get("state"), self.look(wish)
         chosen = state if isinstance(state, dict) else None
-        self.explored(look)
+        self.routes_of(look)
         if can_intervene(look.model):
-            self.painted(look)
-            deque(self.intervened(look), maxlen=0)
+            self.tiles_of(look)
+            deque(self.interventions_in(look), maxlen=0)
         found = Found(look.model, look.findings)
         text = report(found, look.name, picture, chosen, code=self.shelf.hash(look.name))
         return {
@@ -271,7 +271,7 @@ class Photos:
             "frames": self.frames,
             "intervene": self.intervene,
             "tokenizers": self.tokenizers,
-            "similar": self.similar,
+            "similar": self.similarity,
             "arrays": self.arrays,
             "report": self.report,
         }

@@ -16,6 +16,7 @@ from drorae.errors import count_of
 from drorae.explorer.batch import BatchRow, row_from
 from drorae.explorer.exploration import Exploration
 from drorae.explorer.reading import Reading
+from drorae.study import published
 from drorae.viewers import static_files
 from drorae.viewers.report import Frames, report
 from drorae.viewers.values import scaled_size
@@ -25,7 +26,6 @@ FRAME = 128  # pixels: the longer side of a picture of an intervention
 QUALITIES = (90, 80, 65, 45)  # of these pictures; the first one that keeps a report within its limit
 THUMBNAIL = 240  # pixels: the longer side of each of the pictures side by side
 PANELS = {"original": "the photo", "rae": "what the last layer keeps", "best": "what all layers keep"}
-PAPER = "https://arxiv.org/abs/2605.10780"
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def index(entries: Sequence[Entry], facts: Mapping[str, str]) -> str:
     values = {
         "style": static_files.page_style() + static_files.read_static("gallery.css"),
         "script": static_files.read_static("gallery.js"),
-        "paper": PAPER,
+        "paper": f"https://arxiv.org/abs/{published.PAPER}",
         "summary": escape(summary(entries)),
         "layers": options,
         "cards": "\n".join(map(photo_card, ordered)),

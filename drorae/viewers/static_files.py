@@ -13,14 +13,14 @@ def read_static(name: str) -> str:
     return (STATIC / name).read_text(encoding="utf-8")
 
 
-def _inside(folder: str, names: str) -> list[str]:
+def _paths_in(folder: str, names: str) -> list[str]:
     return [f"{folder}/{name}" for name in names.split()]
 
 
 STORE = "state questions photos address"  # all in one name, as are the parts
 PARTS = "nodes terms drawing pictures photo pointer panel bars bands standing ways"
 # each needs those before it
-PAGE_SCRIPTS = ("lib", "words", *_inside("store", STORE), *_inside("parts", PARTS), "guide", "share", "crop")
+PAGE_SCRIPTS = ("lib", "words", *_paths_in("store", STORE), *_paths_in("parts", PARTS), "guide", "share", "crop")
 
 FIRST_VIEWS = ("bar", "strip", "picture")  # what the page begins with, from above; early.js draws them
 
@@ -38,7 +38,7 @@ VIEW_STYLES = {"generate": "prompt settings pictures below widths"}
 
 def page_script() -> str:
     """The script of the whole page: pure functions, the store, what views are made of. It comes before every view."""
-    return _joined(PAGE_SCRIPTS, "js")
+    return _join(PAGE_SCRIPTS, "js")
 
 
 def first_script() -> str:
@@ -52,12 +52,12 @@ def first_script() -> str:
 def script(name: str) -> str:
     """The body of a view's function. It sees ``element``, ``props``, ``watch``, ``trigger``, ``upload``, and what the
     page's script gives."""
-    return _joined(_inside(name, VIEW_SCRIPTS[name]) if name in VIEW_SCRIPTS else [name], "js")
+    return _join(_paths_in(name, VIEW_SCRIPTS[name]) if name in VIEW_SCRIPTS else [name], "js")
 
 
 def page_style() -> str:
     """The style that all views share."""
-    return _joined(_inside("page", PAGE_STYLES), "css")
+    return _join(_paths_in("page", PAGE_STYLES), "css")
 
 
 def first_style() -> str:
@@ -69,7 +69,7 @@ def first_style() -> str:
 
 def style(name: str) -> str:
     """A view's own style."""
-    return _joined(_inside(name, VIEW_STYLES[name]) if name in VIEW_STYLES else [name], "css")
+    return _join(_paths_in(name, VIEW_STYLES[name]) if name in VIEW_STYLES else [name], "css")
 
 
 def markup(name: str) -> str:
@@ -77,5 +77,5 @@ def markup(name: str) -> str:
     return read_static(f"{name}.html")
 
 
-def _joined(names: Iterable[str], ending: str) -> str:
+def _join(names: Iterable[str], ending: str) -> str:
     return "".join(read_static(f"{name}.{ending}") for name in names)

@@ -94,7 +94,7 @@ def tiles_value(tiles: Sequence[Frame], side: int = TILE) -> dict:
     """
     height, width, _ = tiles[0].picture.shape
     side = min(side, max(height, width))
-    small = [_resized(tile.picture, scaled_size(width, height, side)) for tile in tiles]
+    small = [_resize(tile.picture, scaled_size(width, height, side)) for tile in tiles]
     return {
         "side": side,
         "sprite": webp(sprite(small, len(small)), THUMB),
@@ -107,7 +107,7 @@ def scaled_size(width: int, height: int, side: int) -> tuple[int, int]:
     return tuple(max(1, round(length * side / max(width, height))) for length in (width, height))  # type: ignore
 
 
-def _resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _resize(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
 
 
@@ -132,7 +132,7 @@ def frames_value(result: Exploration, made: Interventions, side: int | None = No
     if side is not None and side < max(height, width):
         differs = False
         width, height = scaled_size(width, height, side)
-        pictures = [_resized(picture, (width, height)) for picture in pictures]
+        pictures = [_resize(picture, (width, height)) for picture in pictures]
     if differs:
         pictures = [picture_difference(picture, trained) for picture in pictures]
     columns = sprite_columns(len(pictures), width, height) if pictures else 0
@@ -171,10 +171,14 @@ def standing_value(found: Standing) -> dict:
 def usage_value(usage: LayerUsage) -> dict:
     """What layers are worth over held-out photos, for the view Layers: means and quantiles of decibels."""
 
-    def plain(effects: Sequence[Effect]) -> list[dict]:
+    def as_numbers(effects: Sequence[Effect]) -> list[dict]:
         return [{"psnr": effect.psnr._asdict(), "change": effect.change._asdict()} for effect in effects]
 
-    lists = {"strengths": plain(usage.strengths), "removed": plain(usage.removed), "alone": plain(usage.alone)}
+    lists = {
+        "strengths": as_numbers(usage.strengths),
+        "removed": as_numbers(usage.removed),
+        "alone": as_numbers(usage.alone),
+    }
     return {"size": usage.size, "photos": usage.photos, "betas": usage.betas, **lists}
 
 

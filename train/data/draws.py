@@ -18,7 +18,7 @@ BITS = 24  # that a float32 in [0, 1) has exactly
 
 def uniform_draws(seed: int, positions: Tensor, count: int, what: str) -> Tensor:
     """Numbers in [0, 1), (B, count), for positions (B,), on their device. ``what`` keeps purposes apart."""
-    return _mixed(seed, positions, count, what).float() / 2**BITS
+    return _mix(seed, positions, count, what).float() / 2**BITS
 
 
 def normal_draws(seed: int, positions: Tensor, shape: Sequence[int], device: torch.device) -> Tensor:
@@ -41,17 +41,17 @@ def normal_draws(seed: int, positions: Tensor, shape: Sequence[int], device: tor
 
 def counted_normal(seed: int, positions: Tensor, shape: Sequence[int]) -> Tensor:
     """Standard normal numbers (B, *shape), the quantiles of counted uniform ones, on the device of ``positions``."""
-    middle = (_mixed(seed, positions, math.prod(shape), "noise").float() + 0.5) / 2**BITS
+    middle = (_mix(seed, positions, math.prod(shape), "noise").float() + 0.5) / 2**BITS
     return torch.special.ndtri(middle).unflatten(1, tuple(shape))
 
 
-def _mixed(seed: int, positions: Tensor, count: int, what: str) -> Tensor:
+def _mix(seed: int, positions: Tensor, count: int, what: str) -> Tensor:
     """Whole numbers in [0, 2 ** BITS), (B, count)."""
     key = int.from_bytes(hashlib.blake2b(f"{seed}/{what}".encode(), digest_size=8).digest(), "big", signed=True)
     counters = positions.long()[:, None] * count + torch.arange(1, count + 1, device=positions.device)
-    x = counters * _signed(0x9E3779B97F4A7C15) + key
-    x = (x ^ _shift(x, 30)) * _signed(0xBF58476D1CE4E5B9)
-    x = (x ^ _shift(x, 27)) * _signed(0x94D049BB133111EB)
+    x = counters * _as_signed(0x9E3779B97F4A7C15) + key
+    x = (x ^ _shift(x, 30)) * _as_signed(0xBF58476D1CE4E5B9)
+    x = (x ^ _shift(x, 27)) * _as_signed(0x94D049BB133111EB)
     return _shift(x ^ _shift(x, 31), 64 - BITS)
 
 
@@ -60,5 +60,5 @@ def _shift(x: Tensor, by: int) -> Tensor:
     return (x >> by) & ((1 << (64 - by)) - 1)
 
 
-def _signed(number: int) -> int:
+def _as_signed(number: int) -> int:
     return number - 2**64 if number >= 2**63 else number

@@ -143,4 +143,4 @@ class ValidationPhotos:
             yield torch.stack(batch)
         if not self._readable:
             reason = f"; the first: {self.damaged[0]}" if self.damaged else ""
-            raise DataError(f"none of {seen} pictures can be read{reason}")
+            raise DataError(f"no picture of {seen} can be read{reason}")

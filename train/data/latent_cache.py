@@ -66,7 +66,7 @@ class LatentPositions(Positions):
         labels: (n,) class numbers, ``DAMAGED_LABEL`` where the picture could not be read.
         damaged: notes on those.
         sources: the data they were computed from.
-        captions: of every row, where they are wanted.
+        captions: captions of every row, where they are wanted.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ def load_cache(
         folder: where this cache is kept, or is to be kept; see :func:`cache_key`.
         fused: ``False`` for the latents of the last layer.
         workers: threads that read pictures.
-        views: of every photo; its central square, and the mirror image where training mirrors, when ``None``.
+        views: views of every photo; its central square, and the mirror image where training mirrors, when ``None``.
 
     Raises:
         RunError: the cache is of something else, or the disk takes no more.

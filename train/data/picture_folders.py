@@ -60,7 +60,7 @@ def load_picture_folder(root: Path, split: str, where: str) -> datasets.Dataset:
     tables = {file: None for file in (*(root / name for name in TABLES), *found) if file.name in TABLES}
     rows = _read_tables([file for file in tables if file.is_file()], where)
     if rows:
-        pictures = _listed(pictures, rows, where)
+        pictures = _select_listed(pictures, rows, where)
     about = pa.Table.from_pylist([rows[file] for file in pictures]) if rows else pa.table({})
     features = datasets.Features.from_arrow_schema(about.schema)
     columns = {name: about.column(name) for name in about.column_names}
@@ -72,7 +72,7 @@ def load_picture_folder(root: Path, split: str, where: str) -> datasets.Dataset:
             columns["label"] = pa.array([None if name is None else numbers[name] for name in classes], pa.int64())
             features["label"] = datasets.ClassLabel(names=names)
             if None in classes:
-                say(f"{where}: {classes.count(None)} of {len(pictures)} pictures are in no class folder.")
+                say(f"{where}: no class folder holds {classes.count(None)} of {len(pictures)} pictures.")
     paths = pa.array([str(file) for file in pictures], pa.string())
     columns["image"] = pa.StructArray.from_arrays([pa.nulls(len(pictures), pa.binary()), paths], ["bytes", "path"])
     features["image"] = datasets.Image(decode=False)
@@ -195,17 +195,17 @@ def _read_tables(tables: list[Path], where: str) -> dict[Path, dict]:
     return rows
 
 
-def _listed(pictures: list[Path], rows: dict[Path, dict], where: str) -> list[Path]:
+def _select_listed(pictures: list[Path], rows: dict[Path, dict], where: str) -> list[Path]:
     """The pictures that have a row; how many have none, and how many rows have no picture, is said."""
     listed = [file for file in pictures if file in rows]
     if not listed:
         raise DataError(f"{where}: the tables of metadata list none of {len(pictures)} pictures.")
     if len(listed) < len(pictures):
         count = len(pictures) - len(listed)
-        say(f"{where}: {count} of {len(pictures)} pictures are in no table of metadata and left out.")
+        say(f"{where}: no table of metadata lists {count} of {len(pictures)} pictures, which are left out.")
     missing = sum(not file.is_file() for file in rows)
     if missing:
-        say(f"{where}: {missing} of {len(rows)} rows of metadata name pictures that are not there.")
+        say(f"{where}: rows of metadata whose picture is not there: {missing} of {len(rows)}.")
     return listed
 
 

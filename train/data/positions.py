@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from drorae.errors import count_of
 from drorae.images import ImageError
 from train.data.batches import Batch, Sample, collate
 from train.data.captions import draw
@@ -41,8 +42,8 @@ class Positions(Dataset):
     def __init__(self, counts: Sequence[int], seed: int, shares: Sequence[int] | None = None):
         if shares is not None and (len(shares) != len(counts) or min(shares) < 1 or min(counts) < 1):
             raise DataError(
-                f"--shares {' '.join(map(str, shares))}: give one whole number of 1 or more for each of {len(counts)} "
-                "sources, none of which may be empty."
+                f"--shares {' '.join(map(str, shares))}: give {count_of(len(counts), 'whole number')} of 1 or more, "
+                "one for each source, none of which may be empty."
             )
         self.count, self.seed, self.shares = sum(counts), seed, None if shares is None else tuple(shares)
         self._parts = [self.count] if shares is None else list(counts)
@@ -96,7 +97,7 @@ class TrainingPositions(Positions):
     Args:
         sources: one or more sequences of rows with an ``image``; they are concatenated.
         size: side of the pictures, pixels, or a function from the position in the run to it.
-        captions: of every row over all sources, where they are wanted.
+        captions: captions of every row over all sources, where they are wanted.
         shares: how often each source is drawn, see :class:`Positions`; ``None``: by its size.
     """
 

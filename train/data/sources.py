@@ -105,7 +105,7 @@ def load_photos(
                 f"({reason})."
             ) from error
         raise DataError(
-            f"{option} {path}: there is no such folder, and no data set of that name could be had from the hub "
+            f"{option} {path}: there is no such folder, and no data set of that name could be fetched from the hub "
             f"({reason})."
         ) from error
     rows = _with_label(_with_encoded_image(rows, f"{option} {path}"))

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from datasets.distributed import split_dataset_by_node
 
+from drorae.errors import count_of
 from drorae.images import ImageError
 from train.data.batches import Batch, Sample, collate
 from train.data.captions import draw
@@ -47,7 +48,7 @@ class TrainingStream:
         self.rows, self.size, self.crop, self.seed, self.captions = rows, size, crop, seed, captions
         self.sources = [rows]
 
-    def _endless(self, rank: int, world: int) -> Iterator[dict]:
+    def _endless_rows(self, rank: int, world: int) -> Iterator[dict]:
         rows = split_dataset_by_node(self.rows.shuffle(self.seed, buffer_size=SHUFFLE_BUFFER), rank, world)
         epoch = 0
         while True:
@@ -57,13 +58,15 @@ class TrainingStream:
                 count += 1
                 yield row
             if not count:
-                raise DataError(f"a stream has no rows for process {rank} of {world}; use at least {world} shards.")
+                raise DataError(
+                    f"a stream has no rows for process {rank} of {world}; use at least {count_of(world, 'shard')}."
+                )
             epoch += 1
 
     def batches(self, schedule: Schedule, start_step: int, rank: int, world: int) -> Iterator[Batch]:
         """This process's batches from ``start_step`` to the end, decoded ahead by a few threads."""
         micro = schedule.micro_batch(world)
-        rows = enumerate(self._endless(rank, world))
+        rows = enumerate(self._endless_rows(rank, world))
         recent: deque = deque(maxlen=TOLERATED)
         for _ in range(start_step * schedule.accumulation * micro):
             recent.append(next(rows))

@@ -22,12 +22,13 @@ from torchvision.models import vgg11_bn, vgg16
 
 from drorae import AutoencoderDRoRAE, DiTDH
 from drorae.building import UnfilledMeta
+from drorae.errors import count_of
 from train.data.batches import Batch
 from train.errors import RunError
 from train.settings import PerceptualPreset, Preset, Schedule, Stage1Preset, Stage2Preset, TextPreset
 from train.tasks.reconstruction import BACKBONE, Reconstruction
 
-# Dense products of an H100 SXM in bf16 and in TF32, which fp32 runs use, from its data sheet; a common share of them
+# Dense products of an H100 or H200 SXM in bf16, and in TF32 for fp32 runs, from its data sheet; a common share of them
 PEAK_FLOPS, PEAK_TF32, UTILISATION = 989e12, 494.5e12, 0.4
 GIB = 2**30
 TEXT_WIDTHS = {"minilm-l3": 384, "Qwen/Qwen3-0.6B": 1024}  # channels of the frozen text encoders of the presets
@@ -211,7 +212,8 @@ def describe(name: str, preset: Preset, phase: Stage1Preset, gpus: int = 8) -> s
         f"{'trained':18} {trained / 1e6:8.2f}M parameters, and {opponent / 1e6:.2f}M in the discriminator's heads",
         f"{'steps':18} {schedule.last_step} x {schedule.batch_size} pictures of {task.image_size} px",
         f"{'compute':18} {cost.flops / 1e9:.1f} GFLOP per picture and step (counted on the meta device)",
-        f"{'memory':18} {(fixed + activations) / GIB:.1f} GiB per GPU with {micro} pictures on each of {gpus} GPUs: "
+        f"{'memory':18} {(fixed + activations) / GIB:.1f} GiB per GPU "
+        f"with {count_of(micro, 'picture')} {on_gpus(gpus)}: "
         f"{fixed / GIB:.1f} for weights and optimisers, {activations / GIB:.1f} for activations "
         f"({schedule.precision}; fused kernels need less)",
         f"{'time':18} {hours:.1f} h on {gpus} H100 at {UTILISATION:.0%} of {peak / 1e12:.0f} TFLOP/s",
@@ -242,7 +244,7 @@ def describe_denoiser(name: str, run: str, preset: Preset, row: Stage2Preset, gp
         "",
         f"{'denoiser':18} {trained / 1e6:8.2f}M parameters",
         f"{'latents':18} {channels} x {height} x {width}, of {row.tokenizer}",
-        f"{'steps':18} {schedule.last_step} x {schedule.batch_size} latents, {micro} on each of {gpus} GPUs",
+        f"{'steps':18} {schedule.last_step} x {schedule.batch_size} latents, {micro} {on_gpus(gpus)}",
         f"{'compute':18} {flops / 1e9:.1f} GFLOP per latent and step (counted on the meta device; the latents, and the "
         "tokens of a frozen text encoder, are computed once before)",
         f"{'memory':18} {20 * trained / GIB:.1f} GiB per GPU for weights and optimiser; activations are not counted",
@@ -252,6 +254,11 @@ def describe_denoiser(name: str, run: str, preset: Preset, row: Stage2Preset, gp
         f"{'measured':18} ours: {row.measured}",
     ]
     return "\n".join(lines)
+
+
+def on_gpus(count: int) -> str:
+    """Where a micro-batch is, as text."""
+    return "on 1 GPU" if count == 1 else f"on each of {count} GPUs"
 
 
 def count_parameters(module: nn.Module) -> int:

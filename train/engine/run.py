@@ -153,7 +153,7 @@ def fit(
             batch = next(batches).to(accelerator.device)
             damaged.note(batch.damaged)
             # gradients of the earlier micro-batches stay on their process; the last one exchanges the sum
-            with _synchronised(accelerator, trainable, micro + 1 == schedule.accumulation):
+            with _synchronisation(accelerator, trainable, micro + 1 == schedule.accumulation):
                 with accelerator.autocast():
                     loss, parts = task.loss(batch, number)
                 accelerator.backward(loss / schedule.accumulation)
@@ -166,7 +166,7 @@ def fit(
         if opponent is not None:
             losses = task.adversary_loss(number)
             for micro in range(schedule.accumulation):
-                with _synchronised(accelerator, discriminator, micro + 1 == schedule.accumulation):
+                with _synchronisation(accelerator, discriminator, micro + 1 == schedule.accumulation):
                     with accelerator.autocast():
                         against = next(losses, None)
                     if against is None:
@@ -216,7 +216,7 @@ def is_due(step: int, every: int, last: int) -> bool:
 
 
 @contextmanager
-def _synchronised(accelerator: Accelerator, network: nn.Module, last: bool) -> Iterator[None]:
+def _synchronisation(accelerator: Accelerator, network: nn.Module, last: bool) -> Iterator[None]:
     """Gradients are exchanged between processes in the last micro-batch of a step only."""
     if last:
         yield

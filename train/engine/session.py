@@ -113,13 +113,15 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--validation",
         default=PHOTOS,
-        help="where the validation split is held out, in the same forms",
+        help="data whose validation split is held out, in the same forms",
     )
     parser.add_argument("--stream", action="store_true", help="read the training data while training, without a copy")
     parser.add_argument(
         "--weights", type=Path, default=SHARED / "weights", help="folder of pretrained weights (default: %(default)s)"
     )
-    parser.add_argument("--out", type=Path, default=Path("runs"), help="where runs are kept (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs"), help="folder where runs are kept (default: %(default)s)"
+    )
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -138,7 +140,11 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help="compute blocks again in the backward pass: about a third slower, far less memory, the same result",
     )
     parser.add_argument(
-        "--log", nargs="*", choices=TRACKERS, default=["tensorboard"], help="where curves go (default: tensorboard)"
+        "--log",
+        nargs="*",
+        choices=TRACKERS,
+        default=["tensorboard"],
+        help="where the curves are logged (default: tensorboard)",
     )
     parser.add_argument(
         "--legs",
@@ -158,15 +164,19 @@ def add_dry_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_sampler_arguments(parser: argparse.ArgumentParser, guidance: str, scale: float, batch_size: int) -> None:
     """``--steps``, ``--guidance``, ``--scale``, ``--decoder``, ``--seed`` and ``--batch-size``, with these defaults."""
-    parser.add_argument("--steps", type=number_of("steps"), default=50, help="of the sampler (default: %(default)s)")
+    parser.add_argument(
+        "--steps", type=number_of("steps"), default=50, help="steps of the sampler (default: %(default)s)"
+    )
     parser.add_argument(
         "--guidance", choices=GUIDANCE, default=guidance, help="kind of guidance (default: %(default)s)"
     )
-    parser.add_argument("--scale", type=read_scale, default=scale, help="of guidance (default: %(default)s)")
     parser.add_argument(
-        "--decoder", choices=DECODERS, help="which decoder paints (default: finetuned, where there is one)"
+        "--scale", type=read_scale, default=scale, help="strength of the guidance; 1 means none (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=read_seed, default=0, help="of the first picture")
+    parser.add_argument(
+        "--decoder", choices=DECODERS, help="decoder that paints (default: finetuned, where there is one)"
+    )
+    parser.add_argument("--seed", type=read_seed, default=0, help="seed of the first picture")
     parser.add_argument(
         "--batch-size", type=number_of("pictures"), default=batch_size, help="pictures at once (default: %(default)s)"
     )
@@ -262,7 +272,7 @@ def train(
 
 
 def check_precision(args: argparse.Namespace, schedule: Schedule) -> None:
-    """A preset's bf16 is refused where it would be emulated, unless the command line asks for it.
+    """Refuse a preset's bf16 where it would be emulated, unless the command line asks for it.
 
     Raises:
         RunError: says what to give instead.
@@ -369,7 +379,7 @@ def _differences(before: Any, now: Any, where: str) -> list[str]:
 
 
 def main_guard(main: Callable[[], None]) -> None:
-    """Run ``main``; problems a person can mend end in one sentence and exit code 2."""
+    """Run ``main``; problems a person can fix end in one sentence and exit code 2."""
     code = run_command(lambda: _code_of(main))
     if code:
         sys.exit(code)

@@ -50,7 +50,7 @@ class PeriodicMeasure(Protocol):
     """What is measured now and then while a task trains, beside :meth:`Task.validate`, since it takes long.
 
     Attributes:
-        name: of its number in the log, after ``validation_``.
+        name: name of its number in the log, after ``validation_``.
         every: steps between two measurements. The last step is always measured.
     """
 

@@ -72,7 +72,7 @@ class Slope:
 
 @dataclass(frozen=True)
 class Trade:
-    """Of the rows that begin with one of ``rows``, those that rebuild better have more of ``measure``."""
+    """Among the rows that begin with one of ``rows``, those that rebuild better have more of ``measure``."""
 
     rows: tuple[str, ...]
     measure: str
@@ -406,16 +406,16 @@ def _judge_decoders(claim: Claim, test: Decoders, records: Sequence[Record], bas
     if not again:
         needed = f"samples through the decoders of `{test.row}`"
         return Outcome(claim, NOT_RUN, "samples_fd", None, _sentence(claim, NOT_RUN, needed, base), base)
-    equal = [record for record in again if _paired(record, "rebuilt_difference").includes_zero]
-    verdicts = [verdict(*_paired(record, "samples_difference")[1:], 1) for record in equal]
+    equal = [record for record in again if _read_pair(record, "rebuilt_difference").includes_zero]
+    verdicts = [verdict(*_read_pair(record, "samples_difference")[1:], 1) for record in equal]
     said = UNDECIDED
     if CONFIRMED in verdicts:
         said = CONFIRMED
     elif verdicts and set(verdicts) == {CONTRADICTED}:
         said = CONTRADICTED
     parts = [
-        f"`{record['row']}`, seed {record['seed']}: samples {_paired(record, 'samples_difference')}, photos "
-        f"{_paired(record, 'rebuilt_difference')}"
+        f"`{record['row']}`, seed {record['seed']}: samples {_read_pair(record, 'samples_difference')}, photos "
+        f"{_read_pair(record, 'rebuilt_difference')}"
         for record in mine
     ]
     words = (
@@ -423,7 +423,7 @@ def _judge_decoders(claim: Claim, test: Decoders, records: Sequence[Record], bas
     )
     if not equal:
         words += "; none of the decoders of other seeds rebuilds equally well"
-    one = _paired((equal or again)[0], "samples_difference")
+    one = _read_pair((equal or again)[0], "samples_difference")
     estimate = Estimate(one.value, one.low, one.high, None, len(again))
     return Outcome(claim, said, "samples_fd", estimate, _sentence(claim, said, words, base), base)
 
@@ -444,7 +444,7 @@ class Paired(NamedTuple):
         return signed_text(self.value) + interval(Estimate(self.value, self.low, self.high, None, 1))
 
 
-def _paired(record: Record, name: str) -> Paired:
+def _read_pair(record: Record, name: str) -> Paired:
     return Paired(record[name], record[f"{name}_low"], record[f"{name}_high"])
 
 

@@ -27,7 +27,7 @@ class FusionChoice:
 
     Attributes:
         layers: which are fused, from 1, ascending.
-        width: of the experts.
+        width: width of the experts.
         rule: ``"signed"`` (equation 4), ``"softmax"``, ``"mean"`` (no experts) or ``"budgets"`` (HiRAE's anchor).
         beta: strength of the correction; 1 is no correction.
         router: reads ``"all"`` the fused layers or the ``"deepest"`` one.

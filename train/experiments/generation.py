@@ -97,7 +97,7 @@ class SamplerTask(FlowMatching):
         save_file(state, folder / STATISTICS)
 
 
-class Generation:
+class GenerationMeasure:
     """Measures runs of a :class:`~train.experiments.running.Study` that are finished."""
 
     def __init__(self, study: Study):
@@ -264,14 +264,14 @@ class Generation:
 
         def of_samples(there: np.ndarray) -> tuple[float, ...]:
             some = torch.from_numpy(there)
-            usual = self.known(f"{one.base} samples", there, real, original[0][some])
+            usual = self.original_distance(f"{one.base} samples", there, real, original[0][some])
             mine = usual if one.phase == RAE else frechet(real, own[0][some])
             return mine, mine - usual
 
         def of_photos(there: np.ndarray) -> tuple[float, ...]:
             some = torch.from_numpy(there)
             mine = frechet(real[some], own[1][some])
-            return (mine - self.known(f"{one.base} photos", there, real[some], original[1][some]),)
+            return (mine - self.original_distance(f"{one.base} photos", there, real[some], original[1][some]),)
 
         found = grouped_jackknife(of_samples, self.groups(labels[0]))
         names = ["samples_fd"]
@@ -283,7 +283,7 @@ class Generation:
             numbers |= _columns(name, interval)
         return numbers
 
-    def known(self, what: str, there: np.ndarray, real: Tensor, features: Tensor) -> float:
+    def original_distance(self, what: str, there: np.ndarray, real: Tensor, features: Tensor) -> float:
         """The distance of the original decoder's pictures, which every other one is compared with; computed once."""
         key = (what, there.tobytes())
         if key not in self.distances:

@@ -41,8 +41,8 @@ class Base:
     """A base model and the sizes its experiments go through.
 
     Attributes:
-        name: of its preset.
-        width: of the experts, where they are not what changes.
+        name: name of its preset.
+        width: width of the experts, where they are not what changes.
         widths, counts: expert widths, and numbers of layers.
         whole: whether it has all rows, or the widths and the deepest layers alone.
         longer: the widths that are also trained ``LONGER`` times as long.

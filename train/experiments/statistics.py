@@ -76,9 +76,9 @@ class Line(NamedTuple):
 
     Attributes:
         fit: slope, intercept and R^2 by least squares.
-        low, high: of the slope, 95 %, by resampling seeds; ``None`` with one seed in each row.
+        low, high: ends of the 95 % interval of the slope, by resampling seeds; ``None`` with one seed in each row.
         without: the slope with each row left out, in their order.
-        residuals: of the rows' means, in their order.
+        residuals: residuals of the rows' means, in their order.
     """
 
     fit: Fit

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from drorae.errors import reason_of
 from train.errors import RunError, writing
 from train.experiments.experiment import Experiment
 from train.experiments.generation import OF_LATENT, OF_SAMPLES, read_more
@@ -135,7 +136,7 @@ def read_table(folder: Path, name: str) -> list[Record]:
         table = pyarrow.csv.read_csv(file, convert_options=options)
         return table.select(list(COLUMNS)).to_pylist()
     except (pa.ArrowInvalid, KeyError) as error:
-        reason = str(error).splitlines()[0]
+        reason = reason_of(error)
         raise RunError(
             f"'{file}' is not a table of the study ({reason}); write it again by the same command."
         ) from error

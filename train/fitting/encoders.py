@@ -27,7 +27,7 @@ class EncoderFacts(NamedTuple):
         made_for: the side that timm states for it, pixels.
         patch: pixels of a side that are one token.
         grid: tokens of a side.
-        mean, std: of the pixels, per channel.
+        mean, std: mean and std of the pixels, per channel.
         layers: how many blocks.
         dim: channels of a token.
         prefix: tokens besides those of patches: class, distillation, registers.

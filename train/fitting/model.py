@@ -27,7 +27,7 @@ from train.spread import store_gains
 def write_model(job: Job, plan: Plan) -> dict[str, Any]:
     """Give the trained model its latent statistics, store it in fp16, measure it as it is stored, and write its card:
     the report."""
-    measured, summed = plan.measured(job)
+    measured, summed = plan.photos_to_measure(job)
     rows = {phase: job.row(phase, length) for phase, length in plan.lengths.items()}
     model = AutoencoderDRoRAE.from_pretrained(job.folder / "finetune" / CHECKPOINT).to(best_device())
     train_rows = job.photos.train

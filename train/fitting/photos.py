@@ -30,9 +30,9 @@ class FitPhotos(NamedTuple):
         train: what is trained on; a stream where they are tar shards.
         held_out: what is measured on.
         train_count: how many there are to train on.
-        name: of the folder.
+        name: name of the folder.
         own_split: whether the folder itself says what is held out.
-        digest: of all that decides what is held out.
+        digest: digest of all that decides what is held out.
     """
 
     train: PictureRows | datasets.IterableDataset
@@ -47,7 +47,7 @@ def split_photos(folder: str, share: float) -> FitPhotos:
     """The photos of a folder, or of whatever else :func:`train.data.sources.load_photos` takes.
 
     Args:
-        share: of the photos that is held out, where the folder has no validation split; at least four are.
+        share: share of the photos that is held out, where the folder has no validation split; at least four are.
 
     Raises:
         DataError: nothing usable there, or too few photos.
@@ -64,8 +64,8 @@ def split_photos(folder: str, share: float) -> FitPhotos:
     total = photos.train_count + len(photos.held_out)
     if total < LEAST or len(photos.held_out) < LEAST_HELD_OUT or photos.train_count < 1:
         raise DataError(
-            f"{OPTION} {folder}: {total} pictures are too few to train and to measure on "
-            f"({len(photos.held_out)} are held out); give at least {LEAST}, better some hundred."
+            f"{OPTION} {folder}: too few pictures to train and to measure on, {total}, of which "
+            f"{len(photos.held_out)} held out; give at least {LEAST}, better some hundred."
         )
     if not isinstance(photos.train, datasets.IterableDataset):
         check_readable(photos.train, folder)
@@ -74,7 +74,7 @@ def split_photos(folder: str, share: float) -> FitPhotos:
 
 
 def check_readable(rows: PictureRows, folder: str) -> None:
-    """At least half of some photos, evenly spread, can be read; damaged ones among them are skipped later.
+    """Check that at least half of some photos, evenly spread, can be read; damaged ones among them are skipped later.
 
     Raises:
         DataError: how many cannot, and why the first cannot.

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from accelerate import Accelerator
 
+from drorae.errors import count_of
 from train.data.batches import Batch
 from train.engine.run import fit
 from train.engine.task import TrainingData
@@ -29,7 +30,7 @@ TIMED = 5  # steps; the first one, in which memory is taken and networks warm up
 SAVE_SECONDS = 300.0  # of training between two saved states
 CHECK_SHARE = 0.05  # of that time, at most, goes into looking at held-out photos
 FEWEST_CHECKED, MOST_CHECKED = 8, 128  # held-out photos that are looked at with every state
-ROUTES = 4  # a held-out photo is measured on three routes, by networks that cost about one more
+PASSES = 4  # through networks to measure a held-out photo: three routes, and about one more for the judges
 MEASURING_SHARE = 0.08  # of all minutes, at most, for each of measuring and statistics
 MOST_MEASURED, FEWEST_SUMMED, MOST_SUMMED = 256, 32, 512  # photos
 SLACK = 0.05  # of all minutes: loading and what nobody timed
@@ -91,7 +92,7 @@ def measured_photos(photo: float, held_out: int, train: int, seconds: float) -> 
     """Held-out photos that are measured in the end, and photos that the latent statistics are of: all, up to a number
     that is enough, or as many as a share of all ``seconds`` allows. ``photo`` is the seconds one takes."""
     affordable = MEASURING_SHARE * seconds / photo if photo > 0 else math.inf
-    measured = min(held_out, MOST_MEASURED, max(FEWEST_CHECKED, affordable / ROUTES))
+    measured = min(held_out, MOST_MEASURED, max(FEWEST_CHECKED, affordable / PASSES))
     return int(measured), int(min(train, MOST_SUMMED, max(FEWEST_SUMMED, affordable / 2)))
 
 
@@ -99,7 +100,7 @@ def measuring_seconds(times: Mapping[str, PhaseTime], measured: int, summed: int
     """Seconds for measuring so many held-out photos, and for the latent statistics of so many others, each once as it
     is and once mirrored."""
     photo = max(time.photo for time in times.values())
-    return photo * (ROUTES * measured + 2 * summed)
+    return photo * (PASSES * measured + 2 * summed)
 
 
 def share_out(seconds: float, times: Mapping[str, PhaseTime], checked: int, strict: bool = True) -> dict[str, Length]:
@@ -125,7 +126,7 @@ def share_out(seconds: float, times: Mapping[str, PhaseTime], checked: int, stri
         slowest = max(time.step for time in times.values())
         raise RunError(
             f"--minutes: the time is too short, since a step takes up to {slowest:.2g} s here; give "
-            f"{math.ceil((needed - seconds) / 60)} minutes more, or take a smaller encoder or --size."
+            f"{count_of(math.ceil((needed - seconds) / 60), 'minute')} more, or take a smaller encoder or --size."
         )
     return lengths
 

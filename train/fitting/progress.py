@@ -41,8 +41,8 @@ class Plan:
 
     Attributes:
         before: seconds that were spent until training could begin.
-        times: of each phase.
-        lengths: of the phases that have begun.
+        times: time of each phase.
+        lengths: lengths of the phases that have begun.
     """
 
     before: float
@@ -54,12 +54,12 @@ class Plan:
         """Seconds that one held-out photo takes."""
         return max(time.photo for time in self.times.values())
 
-    def measured(self, job: Job) -> tuple[int, int]:
+    def photos_to_measure(self, job: Job) -> tuple[int, int]:
         """Photos that are measured in the end, and that the latent statistics are of."""
         counts = (len(job.photos.held_out), job.photos.train_count)
         return measured_photos(self.photo, *counts, job.args.minutes * 60)
 
-    def checked(self, job: Job) -> int:
+    def photos_to_check(self, job: Job) -> int:
         """Held-out photos that are looked at with every state."""
         return checked_photos(self.photo, len(job.photos.held_out))
 
@@ -67,28 +67,28 @@ class Plan:
         """Seconds that a phase took, or is planned to take where it has not come to its end."""
         if is_finished(job.folder / phase):
             return 3600 * hours(job.folder / phase / LOG)
-        return phase_seconds(self.lengths[phase], self.times[phase], self.checked(job))
+        return phase_seconds(self.lengths[phase], self.times[phase], self.photos_to_check(job))
 
-    def slower(self, job: Job) -> float:
+    def slowdown(self, job: Job) -> float:
         """How many times as long as planned the last phase took, at least 1: the next ones may, too."""
         if not self.lengths:
             return 1.0
         last = list(self.lengths)[-1]
-        planned = phase_seconds(self.lengths[last], self.times[last], self.checked(job))
+        planned = phase_seconds(self.lengths[last], self.times[last], self.photos_to_check(job))
         return max(1.0, self.seconds(job, last) / planned) if planned > 0 else 1.0
 
     def to_come(self, job: Job, strict: bool) -> dict[str, Length]:
         """The lengths of the phases that have not begun, in the time that those before have left."""
         spent = sum(self.seconds(job, phase) for phase in self.lengths)
-        end = measuring_seconds(self.times, *self.measured(job))
+        end = measuring_seconds(self.times, *self.photos_to_measure(job))
         left = job.args.minutes * 60 * (1 - SLACK) - self.before - spent - end
-        slower = self.slower(job)
+        slower = self.slowdown(job)
         times = {
             phase: PhaseTime(*(slower * seconds for seconds in time))
             for phase, time in self.times.items()
             if phase not in self.lengths
         }
-        return share_out(left, times, self.checked(job), strict) if times else {}
+        return share_out(left, times, self.photos_to_check(job), strict) if times else {}
 
     def save(self, job: Job) -> None:
         """Write it beside the runs."""
@@ -136,7 +136,7 @@ def make_plan(job: Job, started: float, clock: Clock) -> Plan:
 def describe(job: Job, plan: Plan) -> str:
     """The plan for people."""
     facts, photos, model = job.facts, job.photos, job.model
-    checked, (measured, summed) = plan.checked(job), plan.measured(job)
+    checked, (measured, summed) = plan.photos_to_check(job), plan.photos_to_measure(job)
     lengths = {**plan.lengths, **plan.to_come(job, strict=not plan.lengths)}
     how = "by its own validation split" if photos.own_split else "by their content"
     device = best_device()

@@ -45,7 +45,7 @@ def measure(folder: Path, photos: ValidationPhotos, networks: Path, reference: s
     the quantiles of every route's PSNR, and ``gains``, of every photo the gain over ``rae``, dB.
 
     Args:
-        folder: of the checkpoint.
+        folder: folder of the checkpoint.
         networks: folder of the offline networks that measure.
         reference: what the photos are called.
     """

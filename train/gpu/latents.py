@@ -58,7 +58,7 @@ class DeviceLatents(Positions):
 
     Args:
         latents: (views, n, C, h, w) before normalisation.
-        captions: of every picture, where they are wanted.
+        captions: captions of every picture, where they are wanted.
     """
 
     def __init__(self, latents: Tensor, labels: Tensor, seed: int, captions: Sequence[list[str]] | None = None):

@@ -29,6 +29,7 @@ from train.data.batches import Batch
 from train.data.captions import all_captions
 from train.data.crops import Crop
 from train.data.sources import load_photos
+from train.engine.dry_run import PEAK_FLOPS
 from train.engine.legs import LEG, find_leg
 from train.engine.run import fit
 from train.engine.run_folder import CHECKPOINT, LOG, hold
@@ -50,7 +51,6 @@ from train.settings import Schedule
 from train.tasks.generation import FlowMatching
 from train.tasks.reconstruction import Reconstruction
 
-PEAK_FLOPS = 989e12  # dense bf16 products of an H100 or H200 SXM, from the data sheets
 PART = 15 * 2**20  # bytes; a file that is carried
 TIMED_STEPS = 4
 RESERVE = 0.88  # of the time that is left for steps: what timing misjudges, saving and validating
@@ -96,7 +96,7 @@ def plan_schedule(row: Schedule, batch_size: int, steps: int) -> Schedule:
 def time_steps(task: Task, batch: Batch, accelerator: Accelerator, step: int) -> tuple[float, float]:
     """Seconds of a whole step without its optimisers, and its floating point operations."""
 
-    def once() -> None:
+    def run_once() -> None:
         with accelerator.autocast():
             loss, _ = task.loss(batch, step)
         loss.backward()
@@ -104,11 +104,11 @@ def time_steps(task: Task, batch: Batch, accelerator: Accelerator, step: int) ->
             against.backward()
 
     with FlopCounterMode(display=False) as counter:
-        once()
-    once()
+        run_once()
+    run_once()
     timer = Timer(accelerator.device)
     for _ in range(TIMED_STEPS):
-        once()
+        run_once()
     seconds = timer.seconds() / TIMED_STEPS
     for network in (task.trainable, task.adversary):
         if network is not None:
@@ -147,10 +147,10 @@ def main(argv: list[str] | None = None) -> None:
     started = time.monotonic()
     runs = ("encoder", *PHASES, "class", "class-guide", "text")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", choices=PRESETS, required=True, help="whose recipe is followed")
-    parser.add_argument("--run", choices=runs, required=True, help="which part to train")
+    parser.add_argument("--preset", choices=PRESETS, required=True, help="preset whose recipe is followed")
+    parser.add_argument("--run", choices=runs, required=True, help="part to train")
     parser.add_argument(
-        "--minutes", type=amount_of("minutes"), default=8.0, help="from now to the end of the program (default: 8)"
+        "--minutes", type=amount_of("minutes"), default=8.0, help="time from now to the end of the program (default: 8)"
     )
     parser.add_argument(
         "--batch-size", type=number_of("pictures"), default=512, help="pictures at once (default: %(default)s)"
@@ -159,11 +159,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--limit", type=number_of("pictures"), help="at most so many pictures of each source (rehearsals)"
     )
-    parser.add_argument("--threads", type=number_of("threads"), default=16, help="that decode pictures (default: 16)")
-    parser.add_argument("--views", type=number_of("views"), default=VIEWS, help="of every picture, for denoisers")
+    parser.add_argument(
+        "--threads", type=number_of("threads"), default=16, help="threads that decode pictures (default: 16)"
+    )
+    parser.add_argument("--views", type=number_of("views"), default=VIEWS, help="views of every picture, for denoisers")
     parser.add_argument("--result", type=Path, required=True, help="folder for the leg and the report")
-    parser.add_argument("--tokenizer", help="of a denoiser (default: the preset's)")
-    parser.add_argument("--classes", type=number_of("classes"), help="how many there are, where the data does not say")
+    parser.add_argument("--tokenizer", help="tokenizer of a denoiser (default: the preset's)")
+    parser.add_argument("--classes", type=number_of("classes"), help="number of classes, where the data does not say")
     add_data_arguments(parser)
     add_run_arguments(parser)
     parser.set_defaults(stream=False, start=None)

@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
         "--limit-mib",
         type=amount_of("mebibytes", exclusive=True),
         default=58.0,
-        help="of a packet (default: %(default)s)",
+        help="size of a packet (default: %(default)s)",
     )
     args = parser.parse_args(argv)
     if args.to.exists():

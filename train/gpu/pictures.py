@@ -60,7 +60,7 @@ class DevicePictures(Positions):
     Args:
         pictures: (n, 3, S, S) bytes, those of one source after those of another.
         labels: (n,) class numbers.
-        counts: of each source.
+        counts: number of pictures of each source.
         shares: see :class:`~train.data.positions.Positions`.
     """
 

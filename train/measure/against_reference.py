@@ -30,7 +30,7 @@ def measure_against(paths: Sequence[str], reference: Path, *, weights: Path, dev
         weights: a folder that may have Inception's.
 
     Raises:
-        DataError: a set or the reference cannot be used or has too few pictures, or Inception cannot be had.
+        DataError: a set or the reference cannot be used or has too few pictures, or Inception's weights are missing.
     """
     sets = [load_generated(path) for path in paths]
     for each in sets:

@@ -47,7 +47,7 @@ def measure_latents(found: LabelledLatents, intervals: bool = True, groups: int 
     are means over pictures (neighbours stay who they are). The first three are of :func:`chosen_classes`.
 
     Args:
-        groups: of the jackknife.
+        groups: groups of the jackknife.
 
     Raises:
         DataError: too few pictures, or latents that do not vary.

@@ -53,7 +53,7 @@ class GeneratedSet:
     Attributes:
         pictures: PNG files, or an array (n, H, W, 3) uint8.
         labels: class number of every picture; ``None`` where that is not known.
-        names: of the classes, by number.
+        names: names of the classes, by number.
     """
 
     name: str
@@ -206,7 +206,7 @@ def agreement(logits: Tensor, labels: Tensor, numbers: list[int]) -> dict[str, f
     Args:
         logits: (n, 1000).
         labels: asked classes, (n,).
-        numbers: of the classes among ImageNet's.
+        numbers: numbers of the classes among ImageNet's.
     """
     outputs = torch.tensor(numbers)
     return {

@@ -33,7 +33,7 @@ def load_inception(folder: Path | None = None) -> nn.Module:
         raise DataError("FID needs the package torch-fidelity: pip install torch-fidelity") from error
     except (OSError, RuntimeError) as error:
         raise DataError(
-            f"FID needs the Inception weights, which could not be had ({error}); put {WEIGHTS} into the folder of "
+            f"FID needs the Inception weights, which could not be fetched ({error}); put {WEIGHTS} into the folder of "
             "--weights."
         ) from error
     network.use_antialias = False

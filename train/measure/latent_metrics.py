@@ -50,7 +50,7 @@ def spectral_energy(latents: Tensor, share: float) -> Tensor:
 
 
 def same_class_shares(pooled: Tensor, labels: Tensor, k: int = 10) -> Tensor:
-    """Of every picture the share of its k nearest others that have its class, (M,); cosine distance of mean tokens
+    """Share of each picture's k nearest others that have its class, (M,); cosine distance of mean tokens
     (M, C). Its mean is the label-neighbour consistency (LNC, arXiv 2606.03578).
 
     Raises:

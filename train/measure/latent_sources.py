@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from drorae import AutoencoderDRoRAE
+from drorae.errors import count_of
 from drorae.explorer.tokenizers import encode_pictures
 from drorae.models.fusion import MeanFusion
 from drorae.pretrained.autoencoders import load_autoencoder
@@ -76,7 +77,7 @@ def routes_of(model: AutoencoderDRoRAE, name: str, means: Sequence[int]) -> Call
     count = model.encoder.num_layers
     for layers in means:
         if layers > count:
-            raise DataError(f"--mean-layers {layers}: '{name}' has {count} layers; use {count} at most.")
+            raise DataError(f"--mean-layers {layers}: '{name}' has {count_of(count, 'layer')}; use {count} at most.")
     mixers = {f"mean of {layers}": MeanFusion(count, layers, model.encoder.norm_eps) for layers in means}
 
     @torch.inference_mode()

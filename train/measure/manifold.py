@@ -35,7 +35,7 @@ def precision_recall(real: Tensor, generated: Tensor, neighbours: int = NEIGHBOU
     """
     for name, features in (("real", real), ("generated", generated)):
         if len(features) <= neighbours:
-            raise DataError(f"{len(features)} {name} pictures are too few for the {neighbours} nearest of each.")
+            raise DataError(f"too few {name} pictures for the {neighbours} nearest of each: {len(features)}.")
     return PrecisionRecall(share_within(generated, real, neighbours), share_within(real, generated, neighbours))
 
 

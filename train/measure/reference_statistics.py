@@ -21,7 +21,7 @@ PUBLISHED = "VIRTUAL_imagenet256_labeled.npz"
 
 
 class Moments(NamedTuple):
-    """Of features: mean (D,) and covariance (D, D), float64."""
+    """Mean (D,) and covariance (D, D) of features, float64."""
 
     mean: Tensor
     covariance: Tensor

@@ -36,7 +36,9 @@ def add_rfid_arguments(parser: argparse.ArgumentParser) -> None:
         help="also log rFID every so many steps and at the end, of the averaged weights on --validation, with "
         "Inception (torch-fidelity, and its weights in --weights or fetched)",
     )
-    parser.add_argument("--rfid-photos", type=number_of("photos"), help="of --validation for it (default: all)")
+    parser.add_argument(
+        "--rfid-photos", type=number_of("photos"), help="photos of --validation to measure it on (default: all)"
+    )
 
 
 def add_gfid_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +50,10 @@ def add_gfid_arguments(parser: argparse.ArgumentParser) -> None:
         "against --validation, with Inception (torch-fidelity, and its weights in --weights or fetched)",
     )
     parser.add_argument(
-        "--gfid-samples", type=number_of("samples"), default=SAMPLES, help="for it (default: %(default)s)"
+        "--gfid-samples",
+        type=number_of("samples"),
+        default=SAMPLES,
+        help="samples to measure it on (default: %(default)s)",
     )
     parser.add_argument(
         "--gfid-reference",
@@ -93,7 +98,7 @@ class ReconstructionDistance(_Distance):
 
     Args:
         every: steps between two measurements.
-        photos: of the validation split.
+        photos: photos of the validation split.
         network: pictures (B, 3, H, W) of bytes to features. Both are ``None`` in processes that do not measure.
 
     Raises:
@@ -125,7 +130,7 @@ class SampleDistance(_Distance):
     Args:
         every: steps between two measurements.
         samples: how many are drawn.
-        photos: of the validation split; ``None`` where there are ``moments``, or in processes that do not measure.
+        photos: the validation split; ``None`` where there are ``moments``, or in processes that do not measure.
         network: pictures (B, 3, H, W) of bytes to features; ``None`` in processes that do not measure.
 
     Raises:
@@ -169,7 +174,7 @@ def build_rfid(args: argparse.Namespace, size: int, accelerator: Accelerator) ->
     """What ``--rfid-every`` asks for, on photos of ``size`` pixels.
 
     Raises:
-        DataError: too few photos, or Inception cannot be had.
+        DataError: too few photos, or Inception's weights cannot be fetched.
     """
     main = accelerator.is_main_process
     photos = load_validation(args, size, limit=args.rfid_photos, crop="adm") if main else None
@@ -182,7 +187,7 @@ def build_gfid(args: argparse.Namespace, size: int, accelerator: Accelerator) ->
     """What ``--gfid-every`` asks for, with samples of ``size`` pixels.
 
     Raises:
-        DataError: too few photos or samples, a reference that cannot be used, or Inception cannot be had.
+        DataError: too few photos or samples, a reference that cannot be used, or Inception's weights cannot be fetched.
     """
     photos = moments = None
     if accelerator.is_main_process and args.gfid_reference is None:

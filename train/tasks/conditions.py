@@ -41,7 +41,7 @@ class ClassCondition:
     """The class label; dropped ones and those that are none of the classes become the null label.
 
     Args:
-        names: of the classes, by number.
+        names: names of the classes, by number.
     """
 
     wants_captions = False
@@ -101,7 +101,7 @@ class TextCondition:
     """The caption, through a text encoder that is trained along or frozen.
 
     Args:
-        text_encoder_name: of a published, frozen encoder, which is then named and not saved.
+        text_encoder_name: name of a published, frozen encoder, which is then named and not saved.
         examples: prompts of the grid in the log.
         trained: whether the encoder is trained along; ``None``: unless it is a published one.
     """
@@ -140,7 +140,7 @@ class TextCondition:
         return self.of(prompts, torch.ones(len(prompts), dtype=torch.bool, device=self.denoiser.device))
 
     def of(self, prompts: list[str], kept: Tensor) -> dict[str, Tensor]:
-        """Arguments for prompts; those that are not ``kept`` (B,) have no tokens that count."""
+        """Arguments for prompts; the mask of those that are not ``kept`` (B,) is all False."""
         device = self.denoiser.device
         if self.features is not None and all(prompt in self.features.places for prompt in prompts):
             tokens, mask = self.features.get(prompts)

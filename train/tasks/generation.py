@@ -38,7 +38,7 @@ class LatentFlow(nn.Module):
     Args:
         condition: what the denoiser is told, and the network to be trained.
         statistics: what the latents are normalised with.
-        shape: of a latent, (C, h, w).
+        shape: shape of a latent, (C, h, w).
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class FlowMatching(LatentFlow):
         return super().latents(batch)
 
     def adversary_loss(self, step: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-        """Nothing: there is no adversary."""
+        """Nothing, since there is no adversary."""
         return iter(())
 
     def held_out(self) -> list[Batch]:
@@ -186,7 +186,7 @@ class FlowMatching(LatentFlow):
 
         Args:
             arguments: the condition of each, see :meth:`train.tasks.conditions.ConditionKind.examples`.
-            steps: of the Euler sampler.
+            steps: steps of the Euler sampler.
         """
         device = self.model.device
         noise = flow.draw_noise([torch.Generator().manual_seed(seed) for seed in seeds], self.shape, device)

@@ -11,9 +11,8 @@ from torchvision.models import vgg11_bn
 
 from drorae.checkpoints import CheckpointError, read_weights
 from train.errors import DataError, check_weights
-from train.settings import PerceptualPreset
+from train.settings import IMAGENET_MEAN, IMAGENET_STD, PerceptualPreset
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TAPS = (2, 6, 10, 13)  # the ReLUs after convolutions 1 to 4, in torchvision's numbering
 
 

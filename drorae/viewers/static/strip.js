@@ -146,9 +146,7 @@ function drawPictures() {
     store.film.pictures.forEach((source, i) => {
       const picture = parts.image(source);
       if (picture) fit(nodes.tiles[i].canvas, picture);
-      const noise = store.film.times[i];
-      nodes.tiles[i].tile.querySelector(".noise").textContent =
-        noise > 0 ? `${Math.round(100 * noise)} % noise` : "picture";
+      nodes.tiles[i].tile.querySelector(".noise").textContent = words.noise(store.film.times[i]);
     });
     const { latent, side } = store.film; // one number per place
     if (latent) drawGrey(latent, side, side);

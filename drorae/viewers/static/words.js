@@ -107,7 +107,7 @@ const words = (() => {
     if (coefficient === null) return `Layer ${layer + 1} is used alike everywhere: there is no coefficient.`;
     const start = `Layer ${layer + 1}: r = ${signedNumber(coefficient, 2)}.`;
     const [more, less] = coefficient > 0 ? ["textured", "smooth"] : ["smooth", "textured"];
-    if (Math.abs(coefficient) < 0.2) return `${start} It does not care about texture here.`;
+    if (Math.abs(coefficient) < 0.2) return `${start} No clear relation to texture here.`;
     if (added >= 0.9) return `${start} It is added more where the photo is ${more}.`;
     if (added <= 0.1) return `${start} It is held back more where the photo is ${less}.`;
     return `${start} Its weight ${coefficient > 0 ? "rises" : "falls"} with texture.`;

@@ -45,14 +45,14 @@ function fillSettings() {
       select(models, view.generator, (at) => choose(Number(at))),
     ),
     field("Guidance", select(named, now.guidance, set("guidance"))),
-    field("Scale", numberInput(now.scale, 1, 10, 0.1, set("scale")), "1 is no guidance."),
+    field("Scale", numberInput(now.scale, 1, 10, 0.1, set("scale")), "1 means no guidance."),
     field("Steps", numberInput(now.steps, 1, 100, 1, set("steps")), "Up to 100."),
     field("First seed", numberInput(now.seed, 0, 2 ** 32 - 1, 1, set("seed")), "The others count up."),
     field("Pictures", numberInput(now.count, 1, 8, 1, set("count")), "Up to 8 at once."),
     ...(kind === "text"
       ? [
           field(
-            "Away from",
+            "Negative prompt",
             textInput(now.negative, set("negative")),
             now.guidance === "cfg" ? "A text to avoid." : "Only with classifier-free guidance.",
           ),
