@@ -229,6 +229,7 @@ def served(demo: gr.Blocks) -> Iterator[str]:
     """A page on this machine; yields its address."""
     _, address, _ = demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **launch_options())
     yield address
+    assert not demo._queue.stopped, "Gradio's queue ended by itself: nothing was served any more"
     demo.close()
 
 

@@ -9,6 +9,7 @@ from conftest import ROOT, build
 from PIL import Image
 
 from drorae.cli import main
+from drorae.cli.outputs import misdirected_file
 from drorae.cli.reconstruct import _stems
 from drorae.explorer.explore import explore, intervene
 from drorae.explorer.interventions import Intervention
@@ -130,6 +131,31 @@ def test_a_folder_is_no_file_to_write_and_said_before_any_computing(tmp_path, ca
     for command in (["routing", CAT], ["report", CAT], ["batch", CAT], ["sample", "--class", "0"]):
         assert main([*command, "--out", str(tmp_path)]) == 2
         assert capsys.readouterr().err == f"--out '{tmp_path}' is a folder; name a file in it.\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "ending"),
+    [
+        (["intervene", CAT, "--without", "2"], "x.jpg", ".png"),
+        (["sample", "--class", "0"], "x.WebP", ".png"),
+        (["routing", CAT], "x.json", ".npz"),
+        (["report", CAT], "x.pdf", ".html"),
+        (["batch", CAT], "x.xlsx", ".csv"),
+    ],
+)
+def test_a_name_of_another_kind_of_file_is_refused_before_any_computing(command, name, ending, tmp_path, capsys):
+    out = tmp_path / name
+    assert main([*command, "--out", str(out)]) == 2
+    kind = out.suffix.lower()
+    assert (
+        capsys.readouterr().err == f"--out '{out}' cannot be {kind}: this command writes {ending}; call it x{ending}.\n"
+    )
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["picture", "v1.5", "x.html", "x.HTM"])
+def test_names_that_say_nothing_of_their_kind_are_taken(name):
+    assert misdirected_file(".html", ".htm")(Path(name), []) is None
 
 
 def test_names_stay_different():

@@ -20,7 +20,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add_pictures(command)
     command.add_argument("--out", type=Path, required=True, help="file to write (.csv)")
     command.add_argument("--json", action="store_true", help="print one JSON object per picture, too")
-    command.set_defaults(misdirected=misdirected_file)
+    command.set_defaults(misdirected=misdirected_file(".csv"))
 
 
 def run(args: argparse.Namespace) -> int:

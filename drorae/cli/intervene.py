@@ -30,7 +30,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--tokens", type=int, nargs="+", help="change only these, numbered row by row from 0")
     command.add_argument("--out", type=Path, required=True, help="file to write (PNG, it holds the settings)")
     command.add_argument("--json", action="store_true", help="print one JSON object instead of a sentence")
-    command.set_defaults(misdirected=misdirected_file)
+    command.set_defaults(misdirected=misdirected_file(".png"))
 
 
 def run(args: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,16 +12,32 @@ from drorae.whole_file import whole_file
 if TYPE_CHECKING:
     import numpy as np
 
+# What is wrong with a place to write to, before pictures are read; ``None`` where nothing is.
+Misdirected = Callable[[Path, list[Path]], "str | None"]
+PICTURES = {".avif", ".bmp", ".gif", ".heic", ".jpeg", ".jpg", ".png", ".svg", ".tif", ".tiff", ".webp"}
+TABLES = {".csv", ".json", ".npy", ".npz", ".parquet", ".tsv", ".xlsx"}
+TEXTS = {".htm", ".html", ".md", ".pdf", ".txt"}
+KINDS = PICTURES | TABLES | TEXTS | {".zip"}  # endings that say what is in a file
 ESCAPED = "backslashreplace"  # what UTF-8 has no bytes for: names of files that are not UTF-8
 
 
-def misdirected_file(out: Path, pictures: list[Path]) -> str | None:
-    """What is wrong with a file to be written: it is a folder, or one of the pictures; ``None`` where nothing is."""
-    if out.is_dir():
-        return f"--out '{out}' is a folder; name a file in it."
-    if any(_is_same(path, out) for path in pictures):
-        return f"--out '{out}' is a picture to be read, which would be overwritten; choose another name."
-    return None
+def misdirected_file(*endings: str) -> Misdirected:
+    """The rule for a file to be written, whose name may end with ``endings``, or with nothing that says what is in it:
+    no folder, none of the pictures, and not the name of another kind of file."""
+
+    def misdirected(out: Path, pictures: list[Path]) -> str | None:
+        if out.is_dir():
+            return f"--out '{out}' is a folder; name a file in it."
+        if any(_is_same(path, out) for path in pictures):
+            return f"--out '{out}' is a picture to be read, which would be overwritten; choose another name."
+        ending = out.suffix.lower()
+        if ending in KINDS and ending not in endings:
+            return (
+                f"--out '{out}' cannot be {ending}: this command writes {endings[0]}; call it {out.stem}{endings[0]}."
+            )
+        return None
+
+    return misdirected
 
 
 def misdirected_folder(out: Path, pictures: list[Path]) -> str | None:

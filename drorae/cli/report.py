@@ -24,7 +24,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="centre of the square, as a share of the picture's width and height (default: 0.5 0.5)",
     )
     command.add_argument("--out", type=Path, required=True, help="file to write (.html)")
-    command.set_defaults(misdirected=misdirected_file)
+    command.set_defaults(misdirected=misdirected_file(".html", ".htm"))
 
 
 def run(args: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add_picture(command)
     command.add_argument("--out", type=Path, required=True, help="file to write (.npz)")
     command.add_argument("--json", action="store_true", help="print everything as JSON instead of a sentence")
-    command.set_defaults(misdirected=misdirected_file)
+    command.set_defaults(misdirected=misdirected_file(".npz"))
 
 
 def run(args: argparse.Namespace) -> int:

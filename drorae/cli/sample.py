@@ -38,7 +38,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--decoder", choices=DECODERS, help="decoder that paints (default: finetuned, where there is one)"
     )
     command.add_argument("--out", type=Path, required=True, help="file to write (PNG, it holds the settings)")
-    command.set_defaults(misdirected=misdirected_file)
+    command.set_defaults(misdirected=misdirected_file(".png"))
 
 
 def run(args: argparse.Namespace) -> int:
