@@ -95,8 +95,15 @@ def violations(view: Watched, *selectors: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("width", [390, 1440])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("theme", "width"),
+    [
+        ("light", 1440),
+        ("dark", 390),
+        pytest.param("light", 390, marks=pytest.mark.slow),  # its colours and its layout are in the two above
+        pytest.param("dark", 1440, marks=pytest.mark.slow),
+    ],
+)
 def test_axe_finds_nothing_in_any_view(browser, url, theme, width):
     view = Watched(browser, url, width, f"?__theme={theme}")
     view.painted()

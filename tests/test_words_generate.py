@@ -44,7 +44,7 @@ def test_settings_are_their_own_summary(evaluate, changes, line):
     ],
 )
 def test_who_chose_the_seeds_is_said(evaluate, shown, total, looked_at, sentence):
-    assert "".join(evaluate("words.picked(...x)", [shown, total, looked_at])) == sentence
+    assert "".join(evaluate("words.choiceOf(...x)", [shown, total, looked_at])) == sentence
 
 
 def test_a_run_says_where_it_is(evaluate):

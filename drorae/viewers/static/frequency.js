@@ -39,7 +39,7 @@ function drawCurves(routes) {
       svg("line", { class: "tick", x1: MARGIN.left, x2: width - MARGIN.right, y1: level, y2: level }),
       text(
         { x: MARGIN.left - 6, y: level + 4, "text-anchor": "end" },
-        power < 0 ? (10 ** power).toFixed(-power) : words.grouped(10 ** power),
+        power < 0 ? (10 ** power).toFixed(-power) : words.groupDigits(10 ** power),
       ),
     );
   }
@@ -93,7 +93,7 @@ function drawBack(routes) {
   const name = parts.lastRoute(routes);
   find("back").hidden = !name;
   if (!name) return;
-  const shares = parts.recovered(routes, name);
+  const shares = parts.recovery(routes, name);
   parts.drawBands(find("bands"), routes);
   const text = shares.map((share, band) =>
     share === null ? "" : `${percent(share)} at ${parts.bandName(routes.edges, band)} pixels`,
@@ -111,7 +111,7 @@ function drawHead(routes) {
     find("subtitle").textContent = "Below: how much detail the photo has, and how much the last layer keeps.";
     return;
   }
-  const shares = parts.recovered(routes, name);
+  const shares = parts.recovery(routes, name);
   const known = [...shares.keys()].filter((band) => shares[band] !== null);
   const [coarse, fine] = [known[0], known[known.length - 1]];
   headline.textContent = words.bySize(shares[coarse] ?? null, shares[fine] ?? null);

@@ -37,7 +37,7 @@ async function within(entry) {
   return all.filter(isPicture);
 }
 
-async function dropped({ items, files }) {
+async function filesIn({ items, files }) {
   const entries = [...items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
   if (!entries.length) return [...files].map((file) => named(file));
   return (await Promise.all(entries.map(within))).flat();
@@ -400,7 +400,7 @@ document.addEventListener("drop", async (event) => {
   if (!here(event)) return;
   event.preventDefault();
   find("root").toggleAttribute("data-over", false);
-  begin(await dropped(event.dataTransfer));
+  begin(await filesIn(event.dataTransfer));
 });
 store.on(["config"], draw);
 draw();

@@ -205,7 +205,7 @@ function drawState() {
     button.toggleAttribute("aria-current", here);
   }
   if (strip.classList.contains("asks")) return;
-  const chosen = parts.chosen();
+  const chosen = parts.selection();
   const here = chosen && parts.shares(chosen);
   const known = parts.shape();
   nodes.tiles.forEach(({ tile, foot }, k) => {
@@ -279,7 +279,7 @@ function drawFlow() {
   const old = svg("text", { x: end.r + 5, y: latent.t + (latent.b - latent.t) * 0.46 });
   old.textContent = "RAE: only this";
   lines.push(old);
-  const shares = parts.shares(parts.chosen());
+  const shares = parts.shares(parts.selection());
   if (shares) {
     const beta = state.beta ?? store.data("routes").beta;
     const weights = shares.map((value, k) =>

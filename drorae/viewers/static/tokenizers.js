@@ -2,7 +2,7 @@
 
 const { LEVELS, html, lastRoute, panel, term } = parts;
 const { divergingPixels, gainMap, gradient, number, percent } = lib;
-const { grouped } = words;
+const { groupDigits } = words;
 const { state } = store;
 const find = (name) => element.querySelector(`[data-part="${name}"]`);
 const REMEMBERED = "drorae-tokenizers";
@@ -10,7 +10,7 @@ const MEAN = /^mean-(\d+)$/;
 
 // Which columns there are.
 
-function remembered() {
+function readRemembered() {
   try {
     const names = JSON.parse(localStorage.getItem(REMEMBERED));
     return Array.isArray(names)
@@ -26,11 +26,11 @@ function choose(list) {
   localStorage.setItem(REMEMBERED, JSON.stringify(list));
   store.set({ tokenizers: list });
 }
-if (state.tokenizers === null) store.set({ tokenizers: remembered() });
+if (state.tokenizers === null) store.set({ tokenizers: readRemembered() });
 
 const offered = () => store.config.tokenizers?.offered ?? [];
-const agreed = new Set(remembered() ?? []); // a link alone fetches nothing
-const known = (name) => MEAN.test(name) || agreed.has(name) || offered().some(({ id }) => id === name);
+const agreed = new Set(readRemembered() ?? []); // a link alone fetches nothing
+const isAgreed = (name) => MEAN.test(name) || agreed.has(name) || offered().some(({ id }) => id === name);
 
 const narrow = window.matchMedia("(max-width: 760px)");
 
@@ -80,7 +80,7 @@ function settle() {
 function ask() {
   settle();
   if (!parts.visible(find("root")) || !store.data("routes") || store.waits("tokenizers")) return;
-  const next = names().find((id) => known(id) && !column(id)?.picture && !failures.has(place(id)));
+  const next = names().find((id) => isAgreed(id) && !column(id)?.picture && !failures.has(place(id)));
   if (next === undefined) return;
   asked.set(state.photo, next);
   store.need("tokenizers", { id: next });
@@ -181,7 +181,7 @@ function below(self) {
 }
 
 const waits = (id) => store.waits("routes") || !(column(id)?.picture || failures.has(place(id)) || isHeld(id));
-const isHeld = (id) => !["original", "rae", "all"].includes(id) && !known(id);
+const isHeld = (id) => !["original", "rae", "all"].includes(id) && !isAgreed(id);
 
 function gainsOf(self) {
   const now = column(self.id);
@@ -203,13 +203,13 @@ function rows(id, now) {
   if (id === "original")
     return [
       ["pixels", `${width} \u00d7 ${height} \u00d7 3`],
-      ["numbers", grouped(count)],
+      ["numbers", groupDigits(count)],
     ];
   if (!now?.metrics) return [];
   return [
     [term("SSIM"), number(now.metrics.ssim, 3)],
     [term("latent"), now.latent.join(" \u00d7 ")],
-    ["numbers stored", grouped(now.stored)],
+    ["numbers stored", groupDigits(now.stored)],
     ["against the pixels", words.ofThePixels(count / now.stored)],
     ["encoder", now.encoder],
     ["decoder", now.decoder],

@@ -22,7 +22,7 @@ const words = (() => {
   const capital = (text) => text[0].toUpperCase() + text.slice(1);
   const list = (items) =>
     items.length < 2 ? items.join("") : `${items.slice(0, -1).join(", ")} and ${items[items.length - 1]}`;
-  const grouped = (count) => String(count).replace(/\B(?=(\d{3})+$)/g, ",");
+  const groupDigits = (count) => String(count).replace(/\B(?=(\d{3})+$)/g, ",");
 
   // What fusion did to a photo, by its gain in dB; null without fusion.
   function headline(gain, layers) {
@@ -40,12 +40,12 @@ const words = (() => {
     const text = change === 0 ? "The same error" : `${Math.abs(change)} % ${change < 0 ? "less" : "more"} error`;
     const whole = signedNumber(gain, 1);
     if (layers === null) return [text, ` (${whole} dB).`];
-    const rounded = (value) => Math.round(10 * value) / 10; // so that the parts add up as they are read
-    const added = signedNumber(rounded(gain) - rounded(layers), 1);
+    const round = (value) => Math.round(10 * value) / 10; // so that the parts add up as they are read
+    const added = signedNumber(round(gain) - round(layers), 1);
     return [text, ` (${whole} dB: layers ${signedNumber(layers, 1)}, new decoder ${added}).`];
   }
 
-  const rank = ({ below, photos }) => `More than on ${grouped(below)} of ${grouped(photos)} photos.`;
+  const rank = ({ below, photos }) => `More than on ${groupDigits(below)} of ${groupDigits(photos)} photos.`;
 
   // What stands beside all layers, and is closer: headline and what to keep in mind. Each of `closer` has a title and the
   // numbers it stores; `stored` are those of all layers.
@@ -192,7 +192,7 @@ const words = (() => {
   }
 
   const paintedPlaces = (count, places) =>
-    count ? `Only in ${grouped(count)} of ${grouped(places)} places.` : "In the whole picture.";
+    count ? `Only in ${groupDigits(count)} of ${groupDigits(places)} places.` : "In the whole picture.";
 
   // Generate: the settings as one line; `guidance` is a name such as "AutoGuidance", or null.
   function settings({ steps, guidance, scale, seed, count, negative, other }) {
@@ -203,7 +203,7 @@ const words = (() => {
   }
 
   // Whose choice the pictures are: [strong, rest].
-  function picked(shown, total, lookedAt) {
+  function choiceOf(shown, total, lookedAt) {
     if (lookedAt) return [`${capital(inWords(shown))} picked`, ` by us out of ${lookedAt} seeds.`];
     if (total === 1) return ["One seed", ", as it came."];
     if (shown === total) return [`All ${inWords(total)} seeds`, ", as they came."];
@@ -215,9 +215,9 @@ const words = (() => {
     step ? `Stopped after step ${step} of ${count}. You see where these steps would have ended.` : "Stopped.";
   const noise = (time) => (time > 0 ? `${Math.round(100 * time)} % noise` : "picture");
 
-  const ahead = (count) => (count === 1 ? "1 other is before you." : `${grouped(count)} others are before you.`);
-  const photos = (count) => (count === 1 ? "1 photo" : `${grouped(count)} photos`);
-  const rows = (count) => (count === 1 ? "1 row" : `${grouped(count)} rows`);
+  const ahead = (count) => (count === 1 ? "1 other is before you." : `${groupDigits(count)} others are before you.`);
+  const photos = (count) => (count === 1 ? "1 photo" : `${groupDigits(count)} photos`);
+  const rows = (count) => (count === 1 ? "1 row" : `${groupDigits(count)} rows`);
 
   function median(values) {
     const sorted = [...values].sort((a, b) => a - b);
@@ -237,7 +237,8 @@ const words = (() => {
     if (gains.length === 1)
       return closer ? `Fusion came closer to this photo, by ${middle}.` : `Fusion came no closer to this photo.`;
     if (!closer) return `Fusion came closer on none of ${photos(gains.length)}.`;
-    const most = closer === gains.length ? `all ${photos(closer)}` : `${grouped(closer)} of ${photos(gains.length)}`;
+    const most =
+      closer === gains.length ? `all ${photos(closer)}` : `${groupDigits(closer)} of ${photos(gains.length)}`;
     if (median(gains) <= 0) return `Fusion came closer on ${most}, and on most it did not.`;
     return `Fusion came closer on ${most}, by ${middle} in the middle.`;
   }
@@ -245,7 +246,7 @@ const words = (() => {
   // What else is to be said: files that could not be read, of how many the rest was left, which other model it was.
   function manyMore({ bad, stopped, other }) {
     const told = ["All layers and their own decoder, against the last layer alone."];
-    if (bad) told.push(`${bad === 1 ? "1 file" : `${grouped(bad)} files`} could not be read.`);
+    if (bad) told.push(`${bad === 1 ? "1 file" : `${groupDigits(bad)} files`} could not be read.`);
     if (stopped) told.push(`Stopped before all ${photos(stopped)} were read.`);
     if (other !== null) told.push(`These numbers are of ${other}.`);
     return told.join(" ");
@@ -256,7 +257,7 @@ const words = (() => {
     bySize,
     capital,
     certainty,
-    grouped,
+    groupDigits,
     headline,
     howMuch,
     inWords,
@@ -270,7 +271,7 @@ const words = (() => {
     oneByOne,
     paintedPlaces,
     photos,
-    picked,
+    choiceOf,
     rank,
     resembles,
     rows,

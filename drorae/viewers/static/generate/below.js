@@ -33,7 +33,7 @@ function part(title, explanation, controls, press, name) {
   ]);
   return self;
 }
-const asked = () => {
+const hasText = () => {
   if (text()) return true;
   tell("Say what to make first.", true);
   draw();

@@ -24,7 +24,7 @@ function buildGrid() {
       ),
     ],
     () => {
-      if (!asked()) return;
+      if (!hasText()) return;
       const scales = ask.scales
         .split(/[,;\s]+/)
         .filter(Boolean)

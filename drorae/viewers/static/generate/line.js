@@ -40,10 +40,10 @@ function take(at) {
   const [name, number] = offered[at];
   input.value = name;
   view.number = number;
-  said();
+  noteInput();
   close();
 }
-function said() {
+function noteInput() {
   view.texts[view.generator] = input.value;
   if (view.says?.error) tell(null);
   view.pick = chosenSeeds() ? view.pick : "first";
@@ -52,7 +52,7 @@ function said() {
 }
 input.addEventListener("input", () => {
   view.number = null;
-  said();
+  noteInput();
   offer();
 });
 input.addEventListener("click", () => (list.hidden ? offer(true) : close()));

@@ -41,7 +41,7 @@ function buildFromPhoto() {
     "The photo's latent gets noise, and the denoiser takes it away again under what the line above says. Little noise keeps the photo, much noise keeps only its layout.",
     [field("Photo", photo.node), html("label", { className: "set wide" }, ["Noise", slider, shown])],
     () => {
-      if (!asked()) return;
+      if (!hasText()) return;
       const now = { label: text(), start: null };
       const wish = { what: "photo", ...sampler(), other: "", subject: subject(), seeds: [settings().seed] };
       self.begin({ ...wish, photos: [photoWish(ask.photo)], time: ask.time }, (value) => {

@@ -143,7 +143,7 @@ function drawSeeds() {
   }
   const samples = samplesOf(set);
   const lookedAt = view.chosen ? generators.find(({ title }) => title === set.wish.generator).chosen.looked_at : null;
-  const [strong, rest] = words.picked(view.seeds.length, samples.size, lookedAt);
+  const [strong, rest] = words.choiceOf(view.seeds.length, samples.size, lookedAt);
   says.replaceChildren(html("b", { textContent: strong }), rest);
   const order = [...samples.keys()].sort((a, b) => a - b);
   thumbs.replaceChildren(

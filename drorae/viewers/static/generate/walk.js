@@ -23,7 +23,7 @@ function buildWalk() {
       names,
     ],
     () => {
-      if (!asked()) return;
+      if (!hasText()) return;
       play.stop();
       const last = ask.end.trim() || text();
       const [start, { from: a, to: b }] = [text(), { ...ask }];

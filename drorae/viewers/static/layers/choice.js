@@ -23,7 +23,7 @@ const AS_TRAINED = { off: [], beta: null, region: [] };
 
 // The frames painted so far, with a sprite that is decoded: the one before is good until the next is.
 let latest = null;
-function known() {
+function latestFrames() {
   const [routes, frames] = [store.data("routes"), store.data("frames")];
   if (!frames?.betas) return null;
   const sprite = frames.sprite ? parts.image(frames.sprite) : null;
@@ -46,7 +46,7 @@ function place({ betas, layers }) {
 }
 
 const answers = new WeakMap(); // of the server: routes of a photo to its frames by wish
-function answered(routes) {
+function answersTo(routes) {
   if (!answers.has(routes)) answers.set(routes, new Map());
   const all = answers.get(routes);
   const value = store.data("intervene");
@@ -58,10 +58,10 @@ function answered(routes) {
 }
 
 // What is chosen: its `frame` of numbers, and how to `paint` it; or `waits`, and for whom.
-function chosen() {
+function choice() {
   const routes = store.data("routes");
   if (!routes) return { waits: "routes" };
-  const all = known();
+  const all = latestFrames();
   const trained = all?.frames.strengths[all.frames.betas.findIndex((beta) => same(beta, all.frames.beta))];
   if (asTrained() && !state.off.length) {
     const picture = parts.route(best(routes));
@@ -75,7 +75,7 @@ function chosen() {
     if (!frame || !usual) return { waits: "frames" };
     return { frame, paint: (context) => parts.paintFrame(context, all.sprite, frame.index, all.frames, usual) };
   }
-  const frame = answered(routes).get(wish());
+  const frame = answersTo(routes).get(wish());
   if (!frame) return { waits: "intervene" };
   const picture = parts.image(frame.picture);
   return picture ? { frame, paint: (context, w, h) => context.drawImage(picture, 0, 0, w, h) } : {};

@@ -28,7 +28,7 @@ function draw() {
     again.hidden = Boolean(store.config.report);
     return;
   }
-  const now = chosen();
+  const now = choice();
   if (now.waits === "intervene") ask();
   else if (!now.waits) asked = null;
   const failed = now.waits === "intervene" && asked && !store.waits("intervene") ? store.problem("intervene") : null;
@@ -110,7 +110,7 @@ function drawProgress() {
   const photos = store.config.usage?.photos;
   if (busy) parts.drawOnce(find("legend"), words.oneByOne(frames), () => [words.oneByOne(frames)]);
   else {
-    const box = photos ? ` Box: 8 in 10 of ${words.grouped(photos)} photos.` : "";
+    const box = photos ? ` Box: 8 in 10 of ${words.groupDigits(photos)} photos.` : "";
     parts.drawOnce(find("legend"), box, () => ["What each layer is ", term("worth"), ` here, in dB.${box}`]);
   }
   find("hint").hidden = !hint;

@@ -14,7 +14,7 @@ const changed = panel({
   label: "With your changes",
   paint(context, width, height) {
     if (peeks) return put(context, width, height);
-    const now = chosen();
+    const now = choice();
     if (!now.paint) return false;
     now.paint(context, width, height);
     shown = store.mark();

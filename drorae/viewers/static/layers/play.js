@@ -31,7 +31,7 @@ function move(changes) {
 }
 
 function step(kind) {
-  const { frames } = known();
+  const { frames } = latestFrames();
   const { total, show } = PLAYS[kind];
   if (steps[kind] >= total(frames)) {
     steps[kind] = 0;
@@ -45,7 +45,7 @@ function step(kind) {
 
 function start(kind) {
   stop();
-  const frames = known()?.frames;
+  const frames = latestFrames()?.frames;
   const ready = frames && PLAYS[kind].painted(frames) === PLAYS[kind].total(frames);
   if (!ready || parts.calm()) {
     if (ready) step(kind);
@@ -94,7 +94,7 @@ document.addEventListener("pointerdown", (event) => {
 
 const ICONS = { play: "M4 2.5v11l9-5.5z", stop: "M3.5 3.5h9v9h-9z" };
 function drawPlays() {
-  const frames = known()?.frames;
+  const frames = latestFrames()?.frames;
   for (const [kind, button] of Object.entries(buttons)) {
     const { name, painted, total } = PLAYS[kind];
     const runs = play?.kind === kind;

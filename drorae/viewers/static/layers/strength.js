@@ -10,7 +10,7 @@ function drawStrength({ psnr }) {
     html("b", { textContent: number(beta, 2) }),
     ...(asTrained() ? [" as trained"] : []),
   );
-  const all = known();
+  const all = latestFrames();
   const y = (change) => (100 * (CURVE.top - clamp(change, CURVE.bottom, CURVE.top))) / (CURVE.top - CURVE.bottom);
   const points = (all?.frames.strengths ?? [])
     .map((frame, i) => [100 * all.frames.betas[i], frame.psnr === null ? null : y(frame.psnr - psnr)])

@@ -53,7 +53,7 @@ function rangeOf(layer) {
 
 function drawChannels({ layers, psnr }) {
   build(layers);
-  const removed = known()?.frames.removed ?? [];
+  const removed = latestFrames()?.frames.removed ?? [];
   const ranges = channels.map((_, k) => rangeOf(k));
   const top = Math.max(WORTH.top, ...ranges.map((range) => range?.[1] ?? 0));
   const bottom = Math.min(WORTH.bottom, ...ranges.map((range) => range?.[0] ?? 0));

@@ -13,7 +13,7 @@
   }
 
   // What came back in every band: the share of the last layer's error that is gone with a route; null where it had none.
-  function recovered({ energies }, name) {
+  function recovery({ energies }, name) {
     return energies.rae.map((lost, band) => (lost > 0.01 && energies[name] ? 1 - energies[name][band] / lost : null));
   }
 
@@ -22,7 +22,7 @@
   function drawBands(node, routes) {
     const name = lastRoute(routes);
     if (!name || !routes.edges) return;
-    const [now, before] = [recovered(routes, name), name === "drorae" ? recovered(routes, "phase2") : []];
+    const [now, before] = [recovery(routes, name), name === "drorae" ? recovery(routes, "phase2") : []];
     node.replaceChildren(
       ...now.flatMap((value, band) => {
         const well = html("span", { className: "well" });
@@ -45,5 +45,5 @@
     );
   }
 
-  Object.assign(parts, { bandName, drawBands, lastRoute, recovered });
+  Object.assign(parts, { bandName, drawBands, lastRoute, recovery });
 })();

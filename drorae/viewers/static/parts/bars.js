@@ -1,7 +1,7 @@
 // Bars: the weight of every layer.
 
 (() => {
-  const { chosen, html, place, shares } = parts;
+  const { selection, html, place, shares } = parts;
   const { clamp, signedNumber } = lib;
   const { state } = store;
 
@@ -14,7 +14,7 @@
       node.replaceChildren();
       return;
     }
-    const tokens = chosen();
+    const tokens = selection();
     const here = tokens ? shares(tokens) : average;
     const line = state.against ? shares(state.against) : average; // what it is compared with
     const scale = (100 - ZERO) / REACH;
@@ -80,7 +80,7 @@
 
   // The same as twelve upright bars, for narrow screens. Screen readers have the others.
   function drawUpright(node) {
-    const tokens = chosen();
+    const tokens = selection();
     const here = shares(tokens);
     if (!here) {
       node.replaceChildren();

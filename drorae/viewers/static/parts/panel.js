@@ -1,7 +1,7 @@
 // Panels: large pictures that are pointed at, pinned and zoomed together.
 
 (() => {
-  const { chosen, html, isTouched, listen, outline, panels, redraw, shape, svg, visible } = parts;
+  const { selection, html, isTouched, listen, outline, panels, redraw, shape, svg, visible } = parts;
   const { clamp } = lib;
   const { state } = store;
   const LOUPE = 24; // pixels of the picture across
@@ -75,7 +75,7 @@
       const { zoom, pixel } = state;
       const t = (at) => clamp(0.5 - at * zoom.scale, 1 - zoom.scale, 0) * 100;
       pane.style.transform = zoom.scale === 1 ? "" : `translate(${t(zoom.x)}%, ${t(zoom.y)}%) scale(${zoom.scale})`;
-      outline(mark, points ? chosen() : null);
+      outline(mark, points ? selection() : null);
       outline(first, points ? state.against : null);
       lens.hidden = true;
       if (!known) return;

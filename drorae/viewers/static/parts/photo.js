@@ -30,7 +30,7 @@
   }
 
   // The tokens that are looked at: a rectangle, the one under the pointer, or null for the whole photo.
-  const chosen = () => (state.area.length ? state.area : state.token === null ? null : [state.token]);
+  const selection = () => (state.area.length ? state.area : state.token === null ? null : [state.token]);
 
   // Share of every layer: the mean over tokens, or over the photo.
   const averages = new WeakMap(); // of photos, by their numbers: every part of the page asks for them
@@ -91,7 +91,7 @@
   Object.assign(parts, {
     LEVELS,
     aboutToken,
-    chosen,
+    selection,
     components,
     gain,
     numbers,

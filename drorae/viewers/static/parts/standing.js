@@ -27,7 +27,7 @@
     const tip = `Every photo the model never saw, by what it gained; the thick line is this one. ${at}`;
     text.append(
       " ",
-      parts.explained(words.rank(standing), () => tip),
+      parts.explainable(words.rank(standing), () => tip),
     );
     const { from, to, counts } = standing.density;
     const top = Math.max(...counts);

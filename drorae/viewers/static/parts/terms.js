@@ -11,7 +11,7 @@
     latent: () => {
       const routes = store.data("routes");
       if (!routes) return "What is kept of the photo: some numbers for each place.";
-      const places = words.grouped(routes.rows * routes.columns);
+      const places = words.groupDigits(routes.rows * routes.columns);
       return `What is kept: ${places} places with ${store.config.channels} numbers each.`;
     },
     tokenizer: "Turns a picture into few numbers, and the numbers back into a picture.",
@@ -23,11 +23,11 @@
     SSIM: "How alike the structures are: 1 is the same picture.",
   };
   const term = (name, text = name) =>
-    explained(text, () => (typeof TERMS[name] === "function" ? TERMS[name]() : TERMS[name]));
+    explainable(text, () => (typeof TERMS[name] === "function" ? TERMS[name]() : TERMS[name]));
 
   // Any text that does; `tip()` is the explanation.
   let shownTerm = null;
-  function explained(text, tip) {
+  function explainable(text, tip) {
     const node = html(
       "span",
       { className: "term", tabIndex: 0, role: "button", "aria-label": `${text}: ${tip()}` },
@@ -57,5 +57,5 @@
     return node;
   }
 
-  Object.assign(parts, { TERMS, explained, term });
+  Object.assign(parts, { TERMS, explainable, term });
 })();

@@ -75,7 +75,7 @@
   });
 
   // The answer to what the page asked before its scripts were there (head_start.py), once.
-  function asked(address) {
+  function earlyAnswer(address) {
     const answer = window.droraeHeadStart?.[address];
     delete window.droraeHeadStart;
     return answer;
@@ -98,7 +98,7 @@
       about.tried = true;
       about.waiting.add("routes");
       try {
-        const answer = await (asked(bundle) ?? fetch(new URL(bundle, document.baseURI)));
+        const answer = await (earlyAnswer(bundle) ?? fetch(new URL(bundle, document.baseURI)));
         if (!answer.ok) throw new Error(answer.statusText);
         const { model, kinds } = await answer.json();
         if (model === store.config.model.hash && about.version === version) Object.assign(about.kinds, kinds);

@@ -21,7 +21,7 @@ function setMode(value) {
 }
 
 function aim() {
-  const tokens = state.like === null ? parts.chosen() : subject === null ? null : [subject];
+  const tokens = state.like === null ? parts.selection() : subject === null ? null : [subject];
   for (const map of made) if (map.node.isConnected) map.aim(tokens);
 }
 

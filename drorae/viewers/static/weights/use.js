@@ -3,7 +3,7 @@
 // Means over tokens that are looked at, or over the photo.
 function meanOver(name) {
   const values = parts.numbers(name);
-  const tokens = parts.chosen();
+  const tokens = parts.selection();
   return values && mean(tokens ? tokens.map((token) => values[token]) : values);
 }
 
@@ -11,12 +11,12 @@ function meanOver(name) {
 function divisor() {
   const weights = parts.numbers("weights");
   const { layers } = routes();
-  const tokens = parts.chosen() ?? [...Array(count()).keys()];
+  const tokens = parts.selection() ?? [...Array(count()).keys()];
   return mean(tokens.map((token) => Math.hypot(...weights.subarray(token * layers, (token + 1) * layers))));
 }
 
 function drawEquation() {
-  const tokens = parts.chosen();
+  const tokens = parts.selection();
   const values = parts.shares(tokens);
   if (!values || state.like !== null) return;
   const { beta, divided } = routes();
@@ -58,7 +58,7 @@ function drawColumn() {
 compare.addEventListener("click", () => {
   // the place becomes A, and pointing goes on
   if (state.against) store.set({ against: null });
-  else store.set({ against: parts.chosen(), pinned: false });
+  else store.set({ against: parts.selection(), pinned: false });
   large.node.focus({ preventScroll: true });
 });
 
