@@ -25,7 +25,7 @@ def misdirected_file(*endings: str) -> Misdirected:
     """The rule for a file to be written, whose name may end with ``endings``, or with nothing that says what is in it:
     no folder, none of the pictures, and not the name of another kind of file."""
 
-    def misdirected(out: Path, pictures: list[Path]) -> str | None:
+    def fault_of(out: Path, pictures: list[Path]) -> str | None:
         if out.is_dir():
             return f"--out '{out}' is a folder; name a file in it."
         if any(_is_same(path, out) for path in pictures):
@@ -37,7 +37,7 @@ def misdirected_file(*endings: str) -> Misdirected:
             )
         return None
 
-    return misdirected
+    return fault_of
 
 
 def misdirected_folder(out: Path, pictures: list[Path]) -> str | None:
