@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from threading import Event
 
 import gradio.queueing
 import httpx
@@ -43,6 +44,14 @@ async def opened(url: str) -> PageClient:
     client = PageClient(url)
     await client.open()
     return client
+
+
+async def end(client: PageClient, number: str, cancelling: Event, pictures: Gate) -> None:
+    """Cancel a question; what is held goes on once the server was asked to."""
+    asked = asyncio.create_task(client.cancel("routes", number))
+    await asyncio.to_thread(come_to, cancelling, "the server was asked to cancel")
+    pictures.open()
+    await asked
 
 
 async def answer_to(client: PageClient, number: str):
@@ -111,10 +120,7 @@ def test_a_question_is_ended_by_its_number_and_no_other_of_its_kind(demo, pictur
         assert await answer_to(client, first) == {"read": "first"}
         second = await client.join("routes", photo("held"))
         await asyncio.to_thread(pictures.wait_for, 1)
-        late = asyncio.create_task(client.cancel("routes", first))
-        await asyncio.to_thread(come_to, cancelling, "the server was asked to cancel")
-        pictures.open()
-        await late
+        await end(client, first, cancelling, pictures)
         assert await answer_to(client, second) == {"read": "held"}
         await client.close()
 
@@ -127,10 +133,7 @@ def test_a_question_that_is_served_is_ended(demo, pictures, cancelling):
         client = await opened(url)
         number = await client.join("routes", photo("held"))
         await asyncio.to_thread(pictures.wait_for, 1)
-        ending = asyncio.create_task(client.cancel("routes", number))
-        await asyncio.to_thread(come_to, cancelling, "the server was asked to cancel")
-        pictures.open()
-        await ending
+        await end(client, number, cancelling, pictures)
         assert demo._queue.running("explore") == []
         assert demo._queue.jobs.outcomes["explore", "stopped"] == 1
         assert await client.ask("routes", photo("next")) == {"read": "next"}
