@@ -1,10 +1,12 @@
 """The script for one GPU, rehearsed on the CPU: data on the device, a schedule that fits, parts that travel."""
 
+import dataclasses
 import json
 import shutil
 
 import pytest
 import torch
+from accelerate import Accelerator
 from conftest import PHASES, smoke
 from PIL import Image
 
@@ -13,15 +15,36 @@ from drorae.images import to_tensor
 from train.data.crops import Crop
 from train.data.latent_cache import encode_raw
 from train.data.sources import GeneratedPictures
+from train.data.text_cache import CachedText
 from train.engine.legs import read_leg
 from train.errors import RunError
+from train.gpu import latents as latents_module
 from train.gpu import leg, pack
 from train.gpu.latents import DeviceLatents, encode_views
 from train.gpu.pictures import DevicePictures, decode_all
+from train.gpu.texts import DeviceText
 from train.presets import PRESETS
 from train.settings import Schedule
 
 CPU = torch.device("cpu")
+
+
+class LinearTask(torch.nn.Module):
+    """One weight with a constant gradient; remembers whether a step has moved it."""
+
+    adversary = None
+
+    def __init__(self):
+        super().__init__()
+        self.trainable = torch.nn.Linear(1, 1, bias=False)
+        self.first, self.moved = self.trainable.weight.item(), False
+
+    def loss(self, batch, step):
+        self.moved = self.moved or self.trainable.weight.item() != self.first
+        return self.trainable.weight.sum(), {}
+
+    def adversary_loss(self, step):
+        return iter(())
 
 
 def rehearse(out, run: str, *more: str) -> dict:
@@ -52,7 +75,8 @@ def test_legs_lead_from_the_encoder_to_the_whole_model(tmp_path, monkeypatch):
 @pytest.mark.parametrize("run", ["class", pytest.param("class-guide", marks=pytest.mark.slow), "text"])
 def test_denoisers_are_trained_on_latents_that_lie_on_the_device(generators, tmp_path, run):
     shutil.copytree(generators / "smoke" / "finetune", tmp_path / "smoke" / "finetune")
-    report = rehearse(tmp_path, run)
+    twice = ["--data", "generated", "generated"] if run == "text" else []  # icons are of two styles, each a file
+    report = rehearse(tmp_path, run, *twice)
     assert report["run"] == f"smoke/{run}"
     rows = (tmp_path / "result" / f"smoke-{run}.log.jsonl").read_text().splitlines()
     assert all("validation_loss" in json.loads(row) for row in rows)
@@ -102,7 +126,7 @@ def test_damaged_pictures_are_grey_and_named():
 
 
 def test_views_are_whole_pictures_their_mirror_images_and_crops(model):
-    here = pictures(scale=(0.7, 0.9))
+    here = pictures(scale=(0.7, 0.9), flip=True)
     latents = encode_views(model, here, 4)
     assert latents.shape == (4, 8, 48, 4, 4)
     whole = here.batch(range(0, 1), 32, 0)  # 48 px to 32: its own scale is 1
@@ -122,13 +146,60 @@ def test_views_are_whole_pictures_their_mirror_images_and_crops(model):
         assert any(torch.equal(batch.latents[i], latents[view, row]) for view in range(4))
 
 
+def test_drawings_are_not_mirrored_but_made_smaller_on_white(model, monkeypatch):
+    here = pictures(scale=(0.7, 0.9))
+    seen = []
+    monkeypatch.setattr(latents_module, "encode_raw", lambda model, images: seen.append(images) or images[:, :1])
+    encode_views(model, here, 3)
+    whole = DevicePictures(here.pictures, here.labels, [8], Crop(None, (1.0, 1.0), False), 0, CPU)
+    number = [whole.index(p) for p in range(8)]
+    torch.testing.assert_close(seen[0][number], whole.batch(range(8), 32, 0).images)
+    for images in seen[1:]:
+        inked = (images < 1).any(1).any(0)  # the discs lie on colours, never on white
+        rows, columns = (inked.any(axis).nonzero().flatten() for axis in (1, 0))
+        side = len(rows)
+        assert 22 <= side <= 29  # 0.7 to 0.9 of 32 px
+        assert side == len(columns)
+        cut = images[number][..., rows[0] : rows[0] + side, columns[0] : columns[0] + side]
+        torch.testing.assert_close(cut, whole.batch(range(8), side, 0).images)
+    assert not torch.equal(seen[1], seen[2])
+
+
+def test_texts_on_the_device_are_those_of_the_cache():
+    tokens = torch.randn(6, 5).half().numpy()
+    cached = CachedText(tokens, {"": (0, 1), "a cat": (1, 4), "dogs": (4, 6)})
+    texts = ["dogs", "a cat", "dogs", ""]
+    expected, mask = cached.get(texts)
+    here = DeviceText(cached, CPU).get(texts)
+    torch.testing.assert_close(here[0], expected)
+    assert torch.equal(here[1], mask)
+
+
+def test_timing_leaves_the_weights_as_they_were(monkeypatch):
+    monkeypatch.setattr(leg, "WARM_STEPS", 1)
+    monkeypatch.setattr(leg, "TIMED_STEPS", 1)
+    task = LinearTask()
+    before = task.trainable.weight.clone()
+    seen = []
+    seconds = leg.time_steps(
+        task, lambda number: seen.append(number), Accelerator(cpu=True), Schedule(10, 2, 1.0, 1, ema_decay=0.5), None
+    )
+    assert seconds > 0
+    assert seen == [0, 1]
+    assert task.moved, "the optimiser is part of what is timed"
+    assert torch.equal(task.trainable.weight, before)
+
+
 def test_another_batch_and_length_keep_the_proportions():
     row = PRESETS["tiny"].stage1["decoder"].schedule
     plan = leg.plan_schedule(row, 16 * row.batch_size, row.steps // 10)
     assert plan.sides[1][0] / plan.steps == pytest.approx(row.sides[1][0] / row.steps, abs=1 / plan.steps)
     assert plan.warmup_steps == row.warmup_steps // 10
-    assert plan.lr == pytest.approx(2.5 * row.lr)  # a root of 16 would be 4
-    assert leg.scaled_rate(row, 4 * row.batch_size) == pytest.approx(2 * row.lr)
+    assert plan.lr == pytest.approx(1.5 * row.lr)  # of Muon; a root of 16 would be 4
+    assert leg.scaled_rate(row, 2 * row.batch_size) == pytest.approx(2**0.5 * row.lr)
+    adamw = dataclasses.replace(row, optimizer="adamw")
+    assert leg.scaled_rate(adamw, 16 * row.batch_size) == pytest.approx(2.5 * row.lr)
+    assert leg.scaled_rate(adamw, 4 * row.batch_size) == pytest.approx(2 * row.lr)
     assert plan.ema_decay == pytest.approx(1 - 10 / plan.steps)
 
 

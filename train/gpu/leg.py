@@ -12,8 +12,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import shutil
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,8 +31,10 @@ from train.data.batches import Batch
 from train.data.captions import all_captions
 from train.data.crops import Crop
 from train.data.sources import load_photos
+from train.data.text_cache import load_features
 from train.engine.dry_run import PEAK_FLOPS
 from train.engine.legs import LEG, find_leg
+from train.engine.optimisation import Optimisation, PlainEMA
 from train.engine.run import fit
 from train.engine.run_folder import CHECKPOINT, LOG, hold
 from train.engine.session import (
@@ -46,15 +50,17 @@ from train.engine.task import Task
 from train.errors import RunError
 from train.gpu.latents import DeviceLatents, encode_views
 from train.gpu.pictures import STORED_SIDE, DevicePictures, decode_all
+from train.gpu.texts import DeviceText
 from train.presets import PHASES, PRESETS
 from train.settings import Schedule
+from train.tasks.conditions import TextCondition
 from train.tasks.generation import FlowMatching
 from train.tasks.reconstruction import Reconstruction
 
+COUNTED = 16  # pictures whose operations are counted
 PART = 15 * 2**20  # bytes; a file that is carried
-TIMED_STEPS = 4
+WARM_STEPS, TIMED_STEPS = 4, 12
 RESERVE = 0.88  # of the time that is left for steps: what timing misjudges, saving and validating
-VIEWS = 8  # of every picture, for the denoisers
 
 
 class Timer:
@@ -71,8 +77,10 @@ class Timer:
 
 
 def scaled_rate(row: Schedule, batch_size: int) -> float:
-    """The learning rate for another batch: times the square root of the ratio, at most 2.5 times."""
-    return row.lr * min(2.5, (batch_size / row.batch_size) ** 0.5)
+    """The learning rate for another batch: times the square root of the ratio, at most 2.5 times, with Muon 1.5 times:
+    its updates have one size, whatever the noise in the gradients."""
+    most = 1.5 if row.optimizer == "muon" else 2.5
+    return row.lr * min(most, (batch_size / row.batch_size) ** 0.5)
 
 
 def plan_schedule(row: Schedule, batch_size: int, steps: int) -> Schedule:
@@ -93,27 +101,56 @@ def plan_schedule(row: Schedule, batch_size: int, steps: int) -> Schedule:
     )
 
 
-def time_steps(task: Task, batch: Batch, accelerator: Accelerator, step: int) -> tuple[float, float]:
-    """Seconds of a whole step without its optimisers, and its floating point operations."""
-
-    def run_once() -> None:
-        with accelerator.autocast():
-            loss, _ = task.loss(batch, step)
-        loss.backward()
+def count_operations(task: Task, batch: Batch, accelerator: Accelerator, step: int) -> float:
+    """Floating point operations of a picture in a training step."""
+    with FlopCounterMode(display=False) as counter, torch.compiler.set_stance("force_eager"), accelerator.autocast():
+        task.loss(batch, step)[0].backward()
         for against, _ in task.adversary_loss(step):
             against.backward()
-
-    with FlopCounterMode(display=False) as counter:
-        run_once()
-    run_once()
-    timer = Timer(accelerator.device)
-    for _ in range(TIMED_STEPS):
-        run_once()
-    seconds = timer.seconds() / TIMED_STEPS
     for network in (task.trainable, task.adversary):
         if network is not None:
             network.zero_grad(set_to_none=True)
-    return seconds, counter.get_total_flops()
+    return counter.get_total_flops() / len(batch.positions)
+
+
+def time_steps(
+    task: Task, batch: Callable[[int], Batch], accelerator: Accelerator, schedule: Schedule, adversary_lr: float | None
+) -> float:
+    """Seconds of a whole step, optimisers and average included; the weights are afterwards what they were.
+
+    Args:
+        batch: gives the batch of a step.
+    """
+    networks = [network for network in (task.trainable, task.adversary) if network is not None]
+    before = [{name: value.clone() for name, value in network.state_dict().items()} for network in networks]
+    main = Optimisation(task.trainable, schedule.lr, schedule, schedule.optimizer)
+    rate = adversary_lr or schedule.lr
+    opponent = Optimisation(task.adversary, rate, schedule) if task.adversary is not None else None
+    ema = PlainEMA(main.parameters, decay=schedule.ema_decay, foreach=True)
+    ema.to(accelerator.device)
+
+    def run_step(number: int) -> None:
+        with accelerator.autocast():
+            loss, _ = task.loss(batch(number), schedule.steps)
+        loss.backward()
+        accelerator.clip_grad_norm_(main.parameters, schedule.max_grad_norm or math.inf)
+        main.step()
+        ema.step(main.parameters)
+        for against, _ in task.adversary_loss(schedule.steps):
+            against.backward()
+        if opponent is not None:
+            opponent.step()
+
+    for number in range(WARM_STEPS):
+        run_step(number)
+    timer = Timer(accelerator.device)
+    for number in range(WARM_STEPS, WARM_STEPS + TIMED_STEPS):
+        run_step(number)
+    seconds = timer.seconds() / TIMED_STEPS
+    for network, weights in zip(networks, before, strict=True):
+        network.zero_grad(set_to_none=True)
+        network.load_state_dict(weights)
+    return seconds
 
 
 def build_stage2(args: argparse.Namespace, row, accelerator: Accelerator) -> FlowMatching:
@@ -143,6 +180,16 @@ def load_pictures(args: argparse.Namespace, schedule: Schedule, device: torch.de
     return loaded
 
 
+def load_texts(
+    args: argparse.Namespace, condition: TextCondition, captions: list[list[str]], accelerator: Accelerator
+) -> DeviceText:
+    """The frozen text encoder's tokens of all captions on the device."""
+    texts = ["", *(text for each in captions for text in each)]
+    encoder, parent = condition.text_encoder.to(accelerator.device), args.out / "latents"
+    cached = load_features(condition.tokenizer, encoder, condition.max_tokens, texts, parent, accelerator)
+    return DeviceText(cached, accelerator.device)
+
+
 def main(argv: list[str] | None = None) -> None:
     started = time.monotonic()
     runs = ("encoder", *PHASES, "class", "class-guide", "text")
@@ -162,7 +209,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--threads", type=number_of("threads"), default=16, help="threads that decode pictures (default: 16)"
     )
-    parser.add_argument("--views", type=number_of("views"), default=VIEWS, help="views of every picture, for denoisers")
+    parser.add_argument(
+        "--views", type=number_of("views"), help="views of every picture, for denoisers (default: the preset's)"
+    )
     parser.add_argument("--result", type=Path, required=True, help="folder for the leg and the report")
     parser.add_argument("--tokenizer", help="tokenizer of a denoiser (default: the preset's)")
     parser.add_argument("--classes", type=number_of("classes"), help="number of classes, where the data does not say")
@@ -194,15 +243,18 @@ def main(argv: list[str] | None = None) -> None:
     pictures = load_pictures(args, row.schedule, device)
     print(f"{pictures.count} pictures on {device} after {time.monotonic() - started:.0f} s")
 
+    adversary = getattr(row, "adversary", None)
     base = plan_schedule(row.schedule, args.batch_size, row.schedule.steps)
     if not base.sides:
         base = dataclasses.replace(base, sides=((0, (task.image_size,)),))
     if isinstance(task, FlowMatching):
-        latents = encode_views(task.model, pictures, args.views)
+        latents = encode_views(task.model, pictures, args.views or row.views)
         positions: DevicePictures | DeviceLatents = DeviceLatents(
-            latents, pictures.labels, row.schedule.seed, pictures.captions
+            latents, pictures.labels, row.schedule.seed, pictures.captions, pictures.sources
         )
         del pictures
+        if isinstance(task.condition, TextCondition) and not task.condition.trained:
+            task.condition.features = load_texts(args, task.condition, positions.captions or [], accelerator)
         print(f"{latents.shape[0]} views of {latents.shape[1]} latents after {time.monotonic() - started:.0f} s")
     else:
         positions = pictures
@@ -214,11 +266,16 @@ def main(argv: list[str] | None = None) -> None:
     for (first, sides), (end, _) in pairwise(stretches):
         several = []
         for side in dict.fromkeys(sides):
-            numbers = range(args.batch_size)
-            batch = (
-                positions.batch(numbers) if isinstance(positions, DeviceLatents) else positions.batch(numbers, side, 0)
-            )
-            seconds, flops = time_steps(task, batch.to(device), accelerator, row.schedule.steps)
+
+            def batch(step: int, size: int = args.batch_size, side: int = side) -> Batch:
+                numbers = range(step * size, (step + 1) * size)
+                if isinstance(positions, DeviceLatents):
+                    return positions.batch(numbers).to(device)
+                return positions.batch(numbers, side, step).to(device)
+
+            few = min(args.batch_size, COUNTED)
+            flops = count_operations(task, batch(0, few), accelerator, row.schedule.steps) * args.batch_size
+            seconds = time_steps(task, batch, accelerator, base, adversary.lr if adversary else None)
             several.append((sides.count(side) / len(sides), seconds, flops))
             print(f"side {side}: {args.batch_size / seconds:.0f} pictures/s, {flops / args.batch_size / 1e9:.1f} GFLOP")
         mean = [sum(share * values[i] for share, *values in several) for i in range(2)]
@@ -235,7 +292,6 @@ def main(argv: list[str] | None = None) -> None:
     folder = args.out / args.preset / args.run
     if (folder / CHECKPOINT).exists():
         raise RunError(f"{folder} is finished; remove it, or give another --out.")
-    adversary = getattr(row, "adversary", None)
     if isinstance(task, Reconstruction) and adversary is not None:
         ratio = steps / row.schedule.steps
         starts = {name: int(getattr(adversary, name) * ratio) for name in ("discriminator_start", "generator_start")}
