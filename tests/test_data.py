@@ -14,8 +14,9 @@ from conftest import photos
 from datasets import ClassLabel, Dataset, Features
 from datasets import Image as ImageFeature
 from PIL import Image
-from scipy.stats import kstest
+from scipy.stats import kstest, norm
 
+from train.data import draws as draws_module
 from train.data.crops import Crop, adm_square, crop_squares, cut, random_crop
 from train.data.draws import counted_normal, normal_draws, uniform_draws
 from train.data.held_out import ValidationPhotos, load_held_out
@@ -258,6 +259,14 @@ def test_counted_draws_are_splitmix():
     draws = uniform_draws(5, torch.tensor([0, 7, 10**6]), 3, "crop")
     for row, position in zip(draws.tolist(), (0, 7, 10**6), strict=True):
         assert row == [(splitmix(key, position * 3 + i) >> 40) / 2**24 for i in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(("bits", "quantile"), [(2**24 - 1, 1 - 2**-24), (0, 2**-24), (2**23, 0.5 + 2**-24)])
+def test_the_rarest_noise_is_finite(monkeypatch, bits, quantile):
+    """On a card 25 million numbers are drawn a step: the largest of 2 ** 24 comes up in every one."""
+    monkeypatch.setattr(draws_module, "_mix", lambda seed, positions, count, what: torch.full((1, count), bits))
+    noise = counted_normal(0, torch.tensor([0]), (2,))
+    assert noise[0, 0].item() == pytest.approx(norm.ppf(quantile), rel=1e-4, abs=1e-9)
 
 
 def test_counted_noise_is_normal_and_depends_on_the_position_alone():

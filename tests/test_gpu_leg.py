@@ -51,7 +51,7 @@ def rehearse(out, run: str, *more: str) -> dict:
     """Run the script with small numbers; its report."""
     small = ["--steps", "12", "--batch-size", "4", "--limit", "12", "--threads", "2", "--views", "2", "--minutes", "90"]
     leg.main([*smoke(out), "--run", run, *small, "--result", str(out / "result"), *more])
-    return json.loads((out / "result" / "report.json").read_text())
+    return json.loads((out / "result" / f"smoke-{run}.report.json").read_text())
 
 
 def test_legs_lead_from_the_encoder_to_the_whole_model(tmp_path, monkeypatch):

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 import train.engine.optimisation
 import train.engine.run
-from drorae import AutoencoderDRoRAE, CheckpointError
-from train import assemble, encoder, stage1
+from drorae import AutoencoderDRoRAE, CheckpointError, DRoRAEClassPipeline, DRoRAETextPipeline
+from train import assemble, encoder, stage1, stage2
 from train.engine.legs import LEG, find_leg, read_leg
 from train.engine.optimisation import Optimisation
 from train.engine.run_folder import LOG
@@ -173,3 +173,29 @@ def test_legs_are_put_together_to_a_checkpoint(runs, legs, tmp_path, capsys, run
         torch.testing.assert_close(made[name], value.half().float(), rtol=0, atol=0)
     with pytest.raises(RunError, match="is there already"):
         assemble.main(arguments)
+
+
+@pytest.mark.parametrize("run", ["class", "text"])
+def test_the_leg_of_a_denoiser_becomes_a_pipeline_of_its_tokenizer(generators, tmp_path, capsys, run):
+    runs, to = generators / "smoke", tmp_path / "pipeline"
+    if run == "text":
+        shutil.copytree(runs / "finetune", tmp_path / "smoke" / "finetune")
+        stage2.main([*smoke(tmp_path), "--condition", "text"])
+        runs = tmp_path / "smoke"
+    made_by_training = runs / run
+    shutil.copy(made_by_training / "leg.safetensors", tmp_path / f"smoke-{run}.safetensors")
+    tokenizer = str(generators / "smoke" / "finetune" / "checkpoint")
+    places = ["--legs", str(tmp_path), "--tokenizer", tokenizer, "--data", "generated", "--to", str(to)]
+    assemble.main(["--preset", "smoke", "--run", run, *places])
+    assert f"{run}: step 6 of 6" in capsys.readouterr().out
+    kind = DRoRAEClassPipeline if run == "class" else DRoRAETextPipeline
+    made, trained = (kind.from_pretrained(folder) for folder in (to, made_by_training / "checkpoint"))
+    assert made.config.autoencoder_name == tokenizer
+    assert made.config.get("labels") == trained.config.get("labels")
+    for name, value in trained.denoiser.state_dict().items():
+        torch.testing.assert_close(made.denoiser.state_dict()[name], value.half().float(), rtol=0, atol=0)
+
+
+def test_a_denoiser_without_a_leg_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"holds no smoke-class.safetensors; copy the leg there"):
+        assemble.main(["--preset", "smoke", "--run", "class", "--legs", str(tmp_path), "--to", str(tmp_path / "to")])

@@ -41,7 +41,8 @@ def normal_draws(seed: int, positions: Tensor, shape: Sequence[int], device: tor
 
 def counted_normal(seed: int, positions: Tensor, shape: Sequence[int]) -> Tensor:
     """Standard normal numbers (B, *shape), the quantiles of counted uniform ones, on the device of ``positions``."""
-    middle = (_mix(seed, positions, math.prod(shape), "noise").float() + 0.5) / 2**BITS
+    # one bit less, since a float32 has no half beside a number of 24 bits: the largest would round to infinity
+    middle = ((_mix(seed, positions, math.prod(shape), "noise") >> 1).float() + 0.5) / 2 ** (BITS - 1)
     return torch.special.ndtri(middle).unflatten(1, tuple(shape))
 
 

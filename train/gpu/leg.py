@@ -2,8 +2,8 @@
 
 The whole schedule (warm-up, cosine, floor) is fitted into ``--minutes``: a few steps are timed first, then as many are
 planned as fit. The pictures are decoded once and stay on the card. What comes out is a leg (see
-:mod:`train.engine.legs`) in ``--result``, cut into parts that are small enough to carry, and ``report.json`` with
-throughput and utilisation.
+:mod:`train.engine.legs`) in ``--result``, cut into parts that are small enough to carry, the run's log and record, and a
+report with throughput and utilisation.
 docs/gpu.md has the whole sequence of commands.
 """
 
@@ -36,7 +36,7 @@ from train.engine.dry_run import PEAK_FLOPS
 from train.engine.legs import LEG, find_leg
 from train.engine.optimisation import Optimisation, PlainEMA
 from train.engine.run import fit
-from train.engine.run_folder import CHECKPOINT, LOG, hold
+from train.engine.run_folder import CHECKPOINT, LOG, RECORD, hold
 from train.engine.session import (
     add_data_arguments,
     add_run_arguments,
@@ -323,9 +323,11 @@ def main(argv: list[str] | None = None) -> None:
     }
     args.result.mkdir(parents=True, exist_ok=True)
     write_parts(folder / LEG, args.result / f"{args.preset}-{args.run}.safetensors")
-    shutil.copy(folder / LOG, args.result / f"{args.preset}-{args.run}.log.jsonl")
-    (args.result / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(report, indent=2))
+    for file in (LOG, RECORD):
+        shutil.copy(folder / file, args.result / f"{args.preset}-{args.run}.{file}")
+    written = json.dumps(report, indent=2)
+    (args.result / f"{args.preset}-{args.run}.report.json").write_text(written + "\n", encoding="utf-8")
+    print(written)
 
 
 def write_parts(file: Path, target: Path) -> list[Path]:
