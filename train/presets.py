@@ -283,7 +283,7 @@ PRESETS = {
         },
         stage2={
             "class": _tiny_denoiser(24_000, GENERATOR, views=6),
-            "class-guide": _tiny_denoiser(6_000, TINY_GUIDE, views=6),
+            "class-guide": _tiny_denoiser(6_000, TINY_GUIDE, views=2),  # what is weak needs less
             # letters and arrows are not to be mirrored: one view, the whole icon
             "text": _tiny_denoiser(24_000, GENERATOR, views=1, text=TINY_TEXT),
         },

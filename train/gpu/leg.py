@@ -2,9 +2,8 @@
 
 The whole schedule (warm-up, cosine, floor) is fitted into ``--minutes``: a few steps are timed first, then as many are
 planned as fit. The pictures are decoded once and stay on the card. What comes out is a leg (see
-:mod:`train.engine.legs`) in ``--result``, cut into parts that are small enough to carry, the run's log and record, and a
-report with throughput and utilisation.
-docs/gpu.md has the whole sequence of commands.
+:mod:`train.engine.legs`) in ``--result``, cut into parts that are small enough to carry, the run's log and record, and
+a report with throughput and utilisation. docs/gpu.md has the whole sequence of commands.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -181,7 +180,7 @@ def load_pictures(args: argparse.Namespace, schedule: Schedule, device: torch.de
 
 
 def load_texts(
-    args: argparse.Namespace, condition: TextCondition, captions: list[list[str]], accelerator: Accelerator
+    args: argparse.Namespace, condition: TextCondition, captions: Sequence[list[str]], accelerator: Accelerator
 ) -> DeviceText:
     """The frozen text encoder's tokens of all captions on the device."""
     texts = ["", *(text for each in captions for text in each)]
@@ -248,7 +247,7 @@ def main(argv: list[str] | None = None) -> None:
     if not base.sides:
         base = dataclasses.replace(base, sides=((0, (task.image_size,)),))
     if isinstance(task, FlowMatching):
-        latents = encode_views(task.model, pictures, args.views or row.views)
+        latents = encode_views(task.model, pictures, args.views or task.preset.views)
         positions: DevicePictures | DeviceLatents = DeviceLatents(
             latents, pictures.labels, row.schedule.seed, pictures.captions, pictures.sources
         )
