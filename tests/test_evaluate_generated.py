@@ -247,6 +247,7 @@ def test_without_the_weights_of_any_judge_it_is_one_sentence(tmp_path):
 
 
 @needs_data
+@pytest.mark.slow
 def test_real_photos_are_recognised_and_near_themselves(tmp_path, two_features):
     """Photos of the split as "generated" pictures: distance 0, the same agreement, everything covered."""
     rows = load_photos(str(PHOTOS / "photos20"), "validation")

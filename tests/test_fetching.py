@@ -191,6 +191,7 @@ def test_without_processes_it_is_a_sentence(repository, monkeypatch):
         list(prepare(str(repository)))
 
 
+@pytest.mark.slow
 def test_where_no_process_can_be_split_off_one_is_started_for_each_model(repository, monkeypatch):
     expected = checked(str(repository))
     monkeypatch.setattr(drorae.pretrained.download, "SPLITS", False)
@@ -209,6 +210,7 @@ def test_where_no_process_can_be_split_off_one_is_started_for_each_model(reposit
         list(prepare(str(repository)))
 
 
+@pytest.mark.slow
 def test_all_processes_end_with_whoever_asked():
     """The ends that it held are closed, as they are when it dies."""
     script = (

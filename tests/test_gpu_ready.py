@@ -101,7 +101,7 @@ def reconstruction(phase: str, **changes):
     return build_on_meta(SMOKE, dataclasses.replace(row, adversary=adversary, schedule=plan, **options))
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("optimizer", [pytest.param("adamw", marks=pytest.mark.slow), "muon"])
 @pytest.mark.parametrize("phase", ["decoder", "fusion", "finetune"])
 def test_nothing_waits_for_the_device_while_a_tokenizer_trains(tmp_path, phase, optimizer):
     task, seen = reconstruction(phase), []

@@ -157,6 +157,7 @@ def test_the_shipped_meter_tells_the_truth():
 
 @pytest.mark.data
 @pytest.mark.skipif(not (PHOTOS / "photos20").is_dir(), reason="photos20 is not at ../shared/data")
+@pytest.mark.slow
 def test_the_meter_tells_the_truth_on_other_photos(embedded):
     photos = load_held_out(str(PHOTOS / "photos20"), "validation", 128, 7)
     cases = interventions.painted_cases(embedded, photos.batches(7), interventions.tqdm(disable=True))

@@ -94,6 +94,7 @@ def test_generators_compute_as_the_page_does(pipeline, text_pipeline, tmp_path):
         assert picture.shape == (32, 32, 3)
 
 
+@pytest.mark.slow
 def test_models_that_visitors_load_compute_in_it_too(tiny_half, tiny, tmp_path):
     tiny.save_pretrained(tmp_path)
     shelf = Shelf(tiny_half, "half", open_to_all=True)

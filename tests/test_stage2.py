@@ -312,6 +312,7 @@ def test_the_probe_normalises_every_latent_with_its_own_statistics():
     np.testing.assert_allclose(statistics.std, flat.std(0), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_processes(generators, tmp_path):
     """With the environment torchrun makes. Both see their own share, and the cache is filled by both."""
     out = tmp_path / "runs"

@@ -312,6 +312,7 @@ sys.exit(app.main())
 """
 
 
+@pytest.mark.slow
 def test_a_space_serves_the_page_from_a_checkout(tmp_path, explored):
     """It has the files that are pushed, and variables instead of options; the package is not installed."""
     for name in ("app.py", "drorae", "assets"):
@@ -343,6 +344,7 @@ def test_a_space_serves_the_page_from_a_checkout(tmp_path, explored):
         process.wait(PATIENCE)
 
 
+@pytest.mark.slow
 def test_zerogpu_takes_no_models_of_visitors():
     given = {"SPACES_ZERO_GPU": "true", "PYTHONPATH": str(STAND_IN)}
     command = [sys.executable, "app.py", "--any-model"]
