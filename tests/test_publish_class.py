@@ -53,7 +53,7 @@ def test_a_generator_is_stored_sampled_measured_and_described(generators, tmp_pa
     assert table(report) in card
     assert report["speed"] in card
     assert "Four pictures took" in report["speed"]
-    assert "hours (CPU" in card
+    assert re.search(r"classes in 1 minute \(CPU, \d+ threads?\) and", card)
     assert "can draw nothing else. Discs. The" in card
     commands = re.search(r"none picked:\n\n```\n(.*?)\n```", card, re.S)[1].splitlines()
     assert commands[-1] == report["command"]
@@ -114,6 +114,7 @@ def test_the_curve_goes_through_the_runs_that_were_gone_on_from(tmp_path):
     [
         (True, "no", None, "central squares and their mirror images", "fp32"),
         (False, "bf16", 1, "central squares", "bf16"),
+        (False, "bf16", 4, "central squares and 3 smaller copies of each on white", "bf16"),
         (True, "bf16", 6, "central squares and 2 random ones of each photo and their mirror images", "bf16"),
     ],
 )
@@ -121,3 +122,12 @@ def test_the_card_says_how_a_run_was_trained(flip, precision, count, views, said
     trained = {"dropout": 0.1, "schedule": {"flip": flip, "precision": precision, "ema_decay": 0.99}, "views": count}
     words = publish_class.settings_words(trained)
     assert words == {"views": views, "precision": said, "dropout": "0.1", "ema": "0.99"}
+
+
+def test_what_took_minutes_is_said_in_minutes():
+    assert [publish_class.duration_words(hours) for hours in (10.19, 1, 0.065, 0.001)] == [
+        "10.2 hours",
+        "1.0 hours",
+        "4 minutes",
+        "1 minute",
+    ]

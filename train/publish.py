@@ -17,6 +17,7 @@ import torch
 
 from drorae import AutoencoderDRoRAE
 from drorae.checkpoints import CheckpointError, module_hash
+from drorae.errors import count_of
 from drorae.explorer.standing import standing_size
 from drorae.pretrained.adapter import cast_weights
 from drorae.pretrained.mean_decoder import MeanDecoders, save_mean_decoders
@@ -97,7 +98,7 @@ from ImageNet, on which the teacher was trained. {latent}.{notes}
 
 ## Limits
 
-Its decoder saw {pictures:,} pictures in phase 1, and the three phases took {hours:.1f} hours. {seen}The photos carry
+Its decoder saw {pictures:,} pictures in phase 1, and the three phases took {hours}. {seen}The photos carry
 their own terms (non-commercial research).
 """
 
@@ -105,6 +106,11 @@ their own terms (non-commercial research).
 def hours(log: Path) -> float:
     """Training time over all sittings of a run, as its log counts it."""
     return json.loads(log.read_text(encoding="utf-8").splitlines()[-1])["seconds"] / 3600
+
+
+def duration_words(time: float) -> str:
+    """Hours as text; what a card did in less than an hour in minutes."""
+    return f"{time:.1f} hours" if time >= 1 else count_of(max(1, round(60 * time)), "minute")
 
 
 def psnr_points(log: Path) -> list[tuple[int, float]]:
@@ -269,7 +275,7 @@ def card_text(
         latent=latent,
         notes="".join(f"\n\n{note}" for note in run_notes(runs)),
         pictures=decoder.last_step * decoder.batch_size if decoder else 0,
-        hours=report["training"]["hours"],
+        hours=duration_words(report["training"]["hours"]),
         seen=f"{seen} " if seen else "",
     )
 

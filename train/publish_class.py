@@ -29,7 +29,7 @@ from train.engine.run_folder import CHECKPOINT, LOG, RECORD
 from train.engine.session import SHARED, add_data_arguments, main_guard, number_of, read_scale
 from train.measure.generated import REAL, measure_generated, table
 from train.presets import PRESETS
-from train.publish import REPORT, hours
+from train.publish import REPORT, duration_words, hours
 
 GRID_SEEDS = 4
 STEPS = 25
@@ -88,7 +88,7 @@ Data: {data}, {views}, the training split only. Class dropout {dropout}, EMA {em
 
 ## Limits
 
-It saw {photos:,} photos of {classes} classes in {hours:.1f} hours ({devices}) and can draw nothing else. {seen}The
+It saw {photos:,} photos of {classes} classes in {hours} ({devices}) and can draw nothing else. {seen}The
 photos carry their own terms (non-commercial research).
 """
 
@@ -147,9 +147,15 @@ def settings_words(trained: dict) -> dict[str, str]:
     """How the card says what the settings of a run were: ``views``, ``dropout``, ``ema`` and ``precision``."""
     schedule = trained["schedule"]
     views = trained.get("views") or 1 + schedule["flip"]
-    squares = "central squares" if views <= 2 else f"central squares and {-(-views // 2) - 1} random ones of each photo"
+    if schedule["flip"]:
+        others = -(-views // 2) - 1
+        squares = f"central squares and {others} random ones of each photo" if others else "central squares"
+        seen = f"{squares} and their mirror images"
+    else:  # drawings, see train.gpu.latents
+        copies = count_of(views - 1, "smaller copy", "smaller copies")
+        seen = "central squares" + (f" and {copies} of each on white" if views > 1 else "")
     return {
-        "views": squares + (" and their mirror images" if views > 1 else ""),
+        "views": seen,
         "dropout": str(trained["dropout"]),
         "ema": str(schedule["ema_decay"]),
         "precision": {"no": "fp32"}.get(schedule["precision"], schedule["precision"]),
@@ -285,7 +291,7 @@ def main(argv: list[str] | None = None) -> None:
         **settings_words(record["settings"]["row"]),
         shift=pipeline.scheduler.config.shift,
         photos=sum(count for _, count in record["data"]),
-        hours=sum(hours(folder / LOG) for folder in lineage(runs / "class")),
+        hours=duration_words(sum(hours(folder / LOG) for folder in lineage(runs / "class"))),
         devices=", ".join(record["devices"]),
         seen=f"{args.seen} " if args.seen else "",
     )

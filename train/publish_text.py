@@ -27,7 +27,7 @@ from train.icon_evidence import measure_choices
 from train.icon_evidence import table as choices_table
 from train.icon_prompts import PLAIN, UNSEEN, grid_prompts
 from train.presets import PRESETS
-from train.publish import REPORT, hours
+from train.publish import REPORT, duration_words, hours
 from train.publish_class import lineage, loss_curve, loss_points, run_row, settings_words
 from train.text_evidence import evidence, table
 
@@ -104,7 +104,7 @@ EMA {ema}, {precision}.
 
 ## Limits
 
-It saw {pictures:,} pictures in {hours:.1f} hours ({devices}) and can draw nothing else. {seen}Fluent Emoji (3D icons)
+It saw {pictures:,} pictures in {hours} ({devices}) and can draw nothing else. {seen}Fluent Emoji (3D icons)
 are MIT, Noto Emoji (flat icons) Apache-2.0; the tokenizer's training photos are for non-commercial research.
 """
 
@@ -238,7 +238,7 @@ def main(argv: list[str] | None = None) -> None:
         data=", ".join(f"{Path(name).stem} ({count} pictures)" for name, count in record["data"]),
         **settings_words(record["settings"]["row"]),
         pictures=sum(count for _, count in record["data"]),
-        hours=sum(hours(folder / LOG) for folder in lineage(runs / "text")),
+        hours=duration_words(sum(hours(folder / LOG) for folder in lineage(runs / "text"))),
         devices=", ".join(record["devices"]),
         seen=f"{args.seen} " if args.seen else "",
     )

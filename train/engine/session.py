@@ -23,6 +23,7 @@ from torch import nn
 from drorae.checkpoints import CheckpointError
 from drorae.choices import DECODERS, GUIDANCE
 from drorae.console import fail, run_command
+from drorae.errors import count_of
 from drorae.images import ImageError
 from drorae.pipelines.base import MAX_SCALE, MAX_SEED, SamplingError
 from train.data.captions import all_captions, captions_of
@@ -339,7 +340,11 @@ def record_run(
     if not accelerator.is_main_process:
         return
     device = accelerator.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"CPU, {count_of(torch.get_num_threads(), 'thread')}"
+    )
     device_name = f"{processes} x {name}" if processes > 1 else name
     precision = f" --precision {args.precision}" if getattr(args, "precision", None) else ""
     record = {

@@ -51,7 +51,7 @@ from train.gpu.latents import DeviceLatents, encode_views
 from train.gpu.pictures import STORED_SIDE, DevicePictures, decode_all
 from train.gpu.texts import DeviceText
 from train.presets import PHASES, PRESETS
-from train.settings import Schedule
+from train.settings import Schedule, Stage2Preset
 from train.tasks.conditions import TextCondition
 from train.tasks.generation import FlowMatching
 from train.tasks.reconstruction import Reconstruction
@@ -296,10 +296,19 @@ def main(argv: list[str] | None = None) -> None:
         starts = {name: int(getattr(adversary, name) * ratio) for name in ("discriminator_start", "generator_start")}
         adversary = dataclasses.replace(adversary, **starts)
         task.preset = dataclasses.replace(task.preset, adversary=adversary)
-    settings = {"model": preset.model, "row": dataclasses.asdict(dataclasses.replace(row, schedule=schedule))}
+    trained = dataclasses.replace(row, schedule=schedule)
+    if isinstance(trained, Stage2Preset):
+        trained = dataclasses.replace(trained, views=args.views or trained.views)
+    settings = {"model": preset.model, "row": dataclasses.asdict(trained)}
+    given = f" --views {args.views}" if args.views else ""
     with hold(folder):
         record_run(
-            args, f"train.gpu.leg --preset {args.preset} --run {args.run}", folder, accelerator, settings, positions
+            args,
+            f"train.gpu.leg --preset {args.preset} --run {args.run}{given}",
+            folder,
+            accelerator,
+            settings,
+            positions,
         )
         rate, start = (adversary.lr, adversary.discriminator_start) if adversary else (None, 0)
         timer = Timer(device)
