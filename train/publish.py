@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from drorae import AutoencoderDRoRAE
-from drorae.checkpoints import CheckpointError, module_hash
+from drorae.checkpoints import CheckpointError, module_hash, weights_hash
 from drorae.errors import count_of
 from drorae.explorer.standing import standing_size
 from drorae.pretrained.adapter import cast_weights
@@ -31,10 +31,12 @@ from train.evaluate import METRICS, measure_checkpoint, table
 from train.fusion_bound import PHOTOS as BOUND_PHOTOS
 from train.fusion_bound import bound_words, measure_bound
 from train.latent_stats import RECORD as LATENT_RECORD
+from train.measure.kept import measure_once
 from train.presets import PHASES, PRESETS
 from train.settings import Preset
 
 REPORT = MEASURED  # the page reads it, too
+PUBLISHED = "published"  # folder of the measurements made so far, among the runs
 
 CARD = """---
 license: apache-2.0
@@ -308,16 +310,25 @@ def main(argv: list[str] | None = None) -> None:
     layers = publish_mean(args, model) if args.mean_of else args.mean_layers
     model.save_pretrained(args.to)
     size = model.check_size(args.size or standing_size(model), DataError)
-    report = measure_checkpoint(
-        args.to,
-        args.validation,
-        args.limit,
-        weights=args.weights,
-        baselines=args.baseline,
-        mean_layers=layers,
-        size=size,
-    )
-    report["fusion_bound"] = measure_bound(str(args.to), args.validation, BOUND_PHOTOS, size=args.size)
+    of = [weights_hash(args.to), str(args.to), args.validation, args.size]
+
+    def measure() -> dict[str, Any]:
+        return measure_checkpoint(
+            args.to,
+            args.validation,
+            args.limit,
+            weights=args.weights,
+            baselines=args.baseline,
+            mean_layers=layers,
+            size=size,
+        )
+
+    def bound() -> dict[str, Any]:
+        return measure_bound(str(args.to), args.validation, BOUND_PHOTOS, size=args.size)
+
+    more = [args.limit, str(args.weights), args.baseline, layers, weights_hash(args.to / f"mean-{layers}")]
+    report = measure_once(runs / PUBLISHED / "evaluation.json", [*of, *more], measure)
+    report["fusion_bound"] = measure_once(runs / PUBLISHED / "bound.json", [*of, BOUND_PHOTOS], bound)
     report["training"] = training_time(runs)
     if model.statistics is None:
         latent = "No statistics of the latent are stored"

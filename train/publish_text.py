@@ -26,8 +26,9 @@ from train.engine.session import ICONS, SHARED, main_guard, number_of, read_scal
 from train.icon_evidence import measure_choices
 from train.icon_evidence import table as choices_table
 from train.icon_prompts import PLAIN, UNSEEN, grid_prompts
+from train.measure.kept import measure_once
 from train.presets import PRESETS
-from train.publish import REPORT, duration_words, hours
+from train.publish import PUBLISHED, REPORT, duration_words, hours
 from train.publish_class import lineage, loss_curve, loss_points, run_row, settings_words
 from train.text_evidence import evidence, table
 
@@ -207,9 +208,15 @@ def main(argv: list[str] | None = None) -> None:
     prompts = grid_prompts([row["caption"] for row in load_photos(args.data[0], "validation")])
     grid(pipeline, prompts).save(args.to / "grid.jpg", quality=90)
     pipeline.register_to_config(_name_or_path=str(args.to))
-    choices = measure_choices(pipeline, args.data, args.weights, STEPS, args.scale, args.limit)
-    report = evidence(pipeline, args.data, args.limit)
-    report |= {"icons": choices, "prompts": prompts, "weights": weights_of(pipeline)}
+    weights = weights_of(pipeline)
+    of = [weights, str(args.to), args.data, args.scale, args.limit]
+    choices = measure_once(
+        runs / PUBLISHED / "choices.json",
+        [*of, str(args.weights)],
+        lambda: measure_choices(pipeline, args.data, args.weights, STEPS, args.scale, args.limit),
+    )
+    report = measure_once(runs / PUBLISHED / "evidence.json", of, lambda: evidence(pipeline, args.data, args.limit))
+    report |= {"icons": choices, "prompts": prompts, "weights": weights}
     (args.to / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     save_curves(args.to / "curves.svg", {"text": loss_points(runs / "text")}, "held-out loss")
     record = json.loads((runs / "text" / RECORD).read_text(encoding="utf-8"))
