@@ -102,6 +102,9 @@ def test_nothing_is_sampled_before_somebody_asks(browser, url, monkeypatch):
     expect(view.page.locator("#generate .message").first).to_have_text(
         "Nothing is made before you ask. Press Make pictures."
     )
+    text, panel = (view.page.locator(f"#generate {part}").first.bounding_box() for part in (".message", ".shot"))
+    assert text["x"] + text["width"] / 2 == pytest.approx(panel["x"] + panel["width"] / 2, abs=1)
+    assert text["y"] + text["height"] / 2 == pytest.approx(panel["y"] + panel["height"] / 2, abs=1)
     view.page.locator(ASK).fill("")
     view.page.locator(RUN).click()
     expect(view.page.locator(SAYS)).to_have_text("Say what to make first.")
