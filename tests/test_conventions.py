@@ -89,3 +89,22 @@ def test_the_reason_of_an_error_is_taken_in_one_place():
         if "splitlines()" in line and "[0]" in line and "__doc__" not in line
     }
     assert list(lines) == ["errors.py"], lines
+
+
+def test_several_words_may_stand_after_the_options():
+    """As the docs have them: ``parse_args`` takes those before the first option alone."""
+    refused = []
+    for path in SOURCES:
+        code = path.read_text(encoding="utf-8")
+        calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+        several = any(
+            isinstance(call.func, ast.Attribute)
+            and call.func.attr == "add_argument"
+            and not ast.literal_eval(call.args[0]).startswith("-")
+            and any(word.arg == "nargs" and ast.literal_eval(word.value) in ("*", "+") for word in call.keywords)
+            for call in calls
+            if call.args and isinstance(call.args[0], ast.Constant)
+        )
+        if several and ".parse_args(" in code:
+            refused.append(path.name)
+    assert refused == []

@@ -211,3 +211,19 @@ def test_a_generated_picture_is_looked_at_at_its_own_size(embedded):
     assert own_size({"size": embedded.image_size}, embedded) == embedded.image_size
     assert own_size({"size": 4096}, embedded) is None
     assert own_size({}, embedded) is None
+
+
+def test_seeds_are_looked_at_and_chosen_by_the_commands_of_its_help(pipeline, tmp_path, monkeypatch, capsys):
+    """Subjects may stand after the options, as the help has them."""
+    monkeypatch.setattr(choose_seeds, "load_pipeline", lambda name: pipeline)
+    monkeypatch.setattr(choose_seeds, "STEPS", 1)
+    sheets = tmp_path / "sheets"
+    choose_seeds.main([str(tmp_path), "--look", "3", "--to", str(sheets), "golf ball", "church"])
+    assert sorted(file.name for file in sheets.iterdir()) == ["church.png", "golf-ball.png"]
+    with Image.open(sheets / "church.png") as sheet:
+        assert sheet.size == (3 * 32, 32 + choose_seeds.NUMBER)
+    choose_seeds.main([str(tmp_path), "--look", "3", "--chosen", "golf ball=2,0", "church=1"])
+    chosen = json.loads((tmp_path / CHOSEN).read_text())
+    assert (chosen["seeds"], chosen["looked_at"]) == ({"golf ball": [2, 0], "church": [1]}, 3)
+    assert json.loads((tmp_path / FIRST).read_text())["subject"] == "golf ball"
+    assert capsys.readouterr().out.count(str(tmp_path)) == 4

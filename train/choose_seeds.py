@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--to", type=Path, default=Path("runs/sheets"), help="folder of the sheets")
     parser.add_argument("--chosen", nargs="+", default=[], metavar="SUBJECT=SEEDS", help="what was chosen, in order")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     pipeline = load_pipeline(options.folder)
     if options.chosen:
         choices = dict(read_choice(text) for text in options.chosen)
@@ -121,7 +122,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{folder / CHOSEN}, {folder / FIRST}")
     for subject in options.subjects:
         options.to.mkdir(parents=True, exist_ok=True)
-        file = options.to / f"{subject.replace(' ', '-')}.png"
+        file = options.to / f"{re.sub(r'[^0-9A-Za-z]+', '-', subject)}.png"  # a name on every system
         draw_sheet(pipeline, subject, options.look).save(file)
         print(file)
 

@@ -209,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--batch-size", type=number_of("photos"), default=32, help="photos at once (default: %(default)s)"
     )
     parser.add_argument("--json", type=Path, help="also write the numbers here")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     started = time.monotonic()
     args.tokenizers = list(dict.fromkeys(args.tokenizers))
     found: dict[str, Found] = {}

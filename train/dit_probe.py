@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> None:
     add_data_arguments(parser)
     add_run_arguments(parser)
     parser.set_defaults(data=[str(SHARED / "photos20")], validation=None, log=[], no_cache=False, classes=None)
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     args.validation = args.validation or args.data[0]
     if args.stream:
         raise RunError("--stream: the probe reads its latents many times; give a copy of the data on this disk.")
