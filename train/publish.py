@@ -32,6 +32,7 @@ from train.fusion_bound import PHOTOS as BOUND_PHOTOS
 from train.fusion_bound import bound_words, measure_bound
 from train.latent_stats import RECORD as LATENT_RECORD
 from train.measure.kept import measure_once
+from train.measure.progress import SavedProgress
 from train.presets import PHASES, PRESETS
 from train.settings import Preset
 
@@ -311,6 +312,9 @@ def main(argv: list[str] | None = None) -> None:
     model.save_pretrained(args.to)
     size = model.check_size(args.size or standing_size(model), DataError)
     of = [weights_hash(args.to), str(args.to), args.validation, args.size]
+    beside = [args.baseline, layers, weights_hash(args.to / f"mean-{layers}")]
+    of_photos = [*of, args.limit, str(args.weights), *beside]
+    progress = SavedProgress(runs / PUBLISHED / "evaluation.safetensors", of_photos)
 
     def measure() -> dict[str, Any]:
         return measure_checkpoint(
@@ -321,13 +325,14 @@ def main(argv: list[str] | None = None) -> None:
             baselines=args.baseline,
             mean_layers=layers,
             size=size,
+            progress=progress,
         )
 
     def bound() -> dict[str, Any]:
         return measure_bound(str(args.to), args.validation, BOUND_PHOTOS, size=args.size)
 
-    more = [args.limit, str(args.weights), args.baseline, layers, weights_hash(args.to / f"mean-{layers}")]
-    report = measure_once(runs / PUBLISHED / "evaluation.json", [*of, *more], measure)
+    report = measure_once(runs / PUBLISHED / "evaluation.json", of_photos, measure)
+    progress.remove()
     report["fusion_bound"] = measure_once(runs / PUBLISHED / "bound.json", [*of, BOUND_PHOTOS], bound)
     report["training"] = training_time(runs)
     if model.statistics is None:

@@ -8,6 +8,9 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from train.errors import DataError
 
+KINDS = {"real": True, "fake": False}
+SUMS = ("sum", "cov_sum", "num_samples")  # what torchmetrics accumulates of each
+
 
 class _Given(nn.Module):
     """Stands where torchmetrics expects the feature network: features are computed once and handed in."""
@@ -59,6 +62,17 @@ class FrechetDistance:
         count = int(self.metric.real_features_num_samples)
         mean = self.metric.real_features_sum / count
         return mean, (self.metric.real_features_cov_sum - count * torch.outer(mean, mean)) / (count - 1)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that was accumulated of pictures, for :meth:`restore`."""
+        return {f"{kind}_{name}": getattr(self.metric, f"{kind}_features_{name}") for kind in KINDS for name in SUMS}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take up what :meth:`state` gave."""
+        for kind, real in KINDS.items():
+            for name in SUMS:
+                setattr(self.metric, f"{kind}_features_{name}", state[f"{kind}_{name}"])
+            self.counts[real] = int(state[f"{kind}_num_samples"])
 
     @property
     def count(self) -> int:
